@@ -1,0 +1,45 @@
+"""Options that several commands share, and how errors reach the user."""
+
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from partsig.errors import PartsigError
+
+Config = Annotated[
+    str | None,
+    typer.Option("--config", metavar="NAME|FILE", help="A shipped configuration or a YAML file."),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override one setting; may be repeated."),
+]
+Store = Annotated[Path | None, typer.Option("--store", help="The store to read or write.")]
+Run = Annotated[Path | None, typer.Option("--run", help="The run directory.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of every random draw.")]
+Jobs = Annotated[int, typer.Option("--jobs", help="Processes; -1 is one per core.")]
+Device = Annotated[
+    str,
+    typer.Option("--device", help="auto, cpu, cuda or cuda:N; auto is the GPU if there is one."),
+]
+
+
+def plain_errors(command: Callable) -> Callable:
+    """Print a PartsigError as one sentence and leave with code 2; let defects keep their traceback."""
+
+    @functools.wraps(command)
+    def wrapped(*args, **kwargs):
+        try:
+            return command(*args, **kwargs)
+        except PartsigError as error:
+            typer.echo(f"partsig: error: {error}", err=True)
+            sys.exit(2)
+        except KeyboardInterrupt:
+            typer.echo("partsig: interrupted; the same command continues.", err=True)
+            sys.exit(130)
+
+    return wrapped

@@ -1,0 +1,1 @@
+"""Configurations by name: ``--config part`` reads ``part.yaml`` of this folder."""

@@ -1,0 +1,22 @@
+"""partsig: self-supervised pretraining on biosignals by relative translations between patches.
+
+The verbs of the command line are functions here: ``partsig.preprocess``, ``partsig.pretrain``,
+``partsig.finetune``, ``partsig.evaluate``, ``partsig.demo``. They are loaded on first use, so
+that importing the package (and ``partsig --help``) does not load torch.
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+VERBS = ("preprocess", "pretrain", "finetune", "evaluate", "demo")
+
+
+def __getattr__(name: str):
+    if name in VERBS:
+        return getattr(import_module(f"partsig.tasks.{name}"), name)
+    raise AttributeError(f"module 'partsig' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *VERBS])

@@ -1,0 +1,170 @@
+"""Configurations: frozen dataclasses filled from a YAML file and ``section.key=value`` overrides.
+
+Defaults live in the dataclasses, beside the code that uses them; a file or an override only says
+what differs. All mistakes are reported at once, each with the nearest valid key.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import TypeVar
+
+import yaml
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from partsig.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def names() -> list[str]:
+    """Return the names of the configurations that ship with partsig."""
+    folder = resources.files("partsig.configs")
+    return sorted(
+        item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml")
+    )
+
+
+def compose(
+    cls: type[T],
+    verb: str,
+    config: str | Path | None = None,
+    overrides: Mapping[str, object] | Iterable[str] = (),
+) -> T:
+    """Return a ``cls`` from a named or given YAML file and overrides, later ones winning.
+
+    ``config`` is a shipped name or a path to a file; a file may say ``verb: pretrain`` to be refused
+    elsewhere. ``overrides`` are ``"section.key=value"`` texts (values in YAML) or a mapping from
+    dotted keys to values.
+
+    Raises ConfigError with every unknown key, wrong type and value out of range.
+    """
+    values = {} if config is None else _read(config)
+    stated = values.pop("verb", verb)
+    if stated != verb:
+        raise ConfigError(f"configuration {config} is for `partsig {stated}`, not for {verb}.")
+    for key, value in _pairs(overrides):
+        _put(values, key, value)
+    return build(cls, values)
+
+
+def build(cls: type[T], values: Mapping[str, object]) -> T:
+    """Return a ``cls`` from nested values; raise ConfigError with all mistakes at once."""
+    try:
+        return _adapter(cls).validate_python(dict(values))
+    except ValidationError as error:
+        sentences = [_sentence(cls, item) for item in error.errors()]
+        raise ConfigError("; ".join(sentences)) from None
+
+
+def to_dict(config: object) -> dict:
+    """Return the nested plain values of a configuration, as JSON and YAML can hold them."""
+    return _adapter(type(config)).dump_python(config, mode="json")
+
+
+def to_yaml(config: object) -> str:
+    """Return a configuration as YAML, every value resolved."""
+    return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
+
+
+def differences(old: Mapping, new: Mapping, prefix: str = "") -> list[str]:
+    """Return ``key: old, now new`` for every dotted key whose value differs.
+
+    >>> differences({"a": {"b": 1}}, {"a": {"b": 2}})
+    ['a.b: 1, now 2']
+    """
+    found = []
+    for key in [*old, *(key for key in new if key not in old)]:
+        left, right = old.get(key), new.get(key)
+        if isinstance(left, Mapping) and isinstance(right, Mapping):
+            found += differences(left, right, f"{prefix}{key}.")
+        elif left != right:
+            found.append(f"{prefix}{key}: {left}, now {right}")
+    return found
+
+
+def _adapter(cls: type[T]) -> TypeAdapter[T]:
+    if not hasattr(cls, "__pydantic_config__"):
+        for part in _parts(cls):
+            part.__pydantic_config__ = ConfigDict(extra="forbid", strict=False)
+    return TypeAdapter(cls)
+
+
+def _parts(cls: type) -> list[type]:
+    nested = [f.type for f in dataclasses.fields(cls) if dataclasses.is_dataclass(f.type)]
+    return [cls, *(part for item in nested for part in _parts(item))]
+
+
+def _read(config: str | Path) -> dict:
+    path = Path(config)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise ConfigError(f"no configuration file {path}.")
+        text, where = path.read_text(encoding="utf-8"), str(path)
+    else:
+        name = str(config)
+        if name not in names():
+            raise ConfigError(
+                f"no configuration {name!r}; there are {', '.join(names())}. "
+                "A file of your own ends in .yaml."
+            )
+        text, where = (resources.files("partsig.configs") / f"{name}.yaml").read_text("utf-8"), name
+    try:
+        values = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where} is not YAML: {' '.join(str(error).split())}.") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where} must hold key: value lines.")
+    return values
+
+
+def _pairs(overrides: Mapping[str, object] | Iterable[str]) -> Iterable[tuple[str, object]]:
+    if isinstance(overrides, Mapping):
+        yield from overrides.items()
+        return
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--set {text!r}: expected section.key=value.")
+        try:
+            yield key.strip(), yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ConfigError(f"--set {text!r}: cannot read the value {value!r}.") from None
+
+
+def _put(values: dict, dotted: str, value: object) -> None:
+    *sections, key = dotted.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"--set {dotted}: {section} is a value, not a section.")
+    values[key] = value
+
+
+def _sentence(cls: type, item: dict) -> str:
+    key = ".".join(map(str, item["loc"]))
+    if item["type"] == "unexpected_keyword_argument":
+        return f"unknown key {key!r}" + _nearest(cls, key)
+    message = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "value_error":
+        return f"{key}: {message}" if key else message
+    return f"{key}: {message[0].lower()}{message[1:]}, got {item['input']!r}"
+
+
+def _nearest(cls: type, key: str) -> str:
+    valid = list(_keys(cls))
+    close = difflib.get_close_matches(key, valid, n=1, cutoff=0.5)
+    if not close:
+        tail = key.rpartition(".")[2]
+        close = [k for k in valid if k.rpartition(".")[2] == tail][:1]
+    return f"; nearest is {close[0]!r}" if close else f"; there are {', '.join(valid)}"
+
+
+def _keys(cls: type, prefix: str = "") -> Iterable[str]:
+    for item in dataclasses.fields(cls):
+        if dataclasses.is_dataclass(item.type):
+            yield from _keys(item.type, f"{prefix}{item.name}.")
+        else:
+            yield prefix + item.name

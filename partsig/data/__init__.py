@@ -1,0 +1,1 @@
+"""Recordings in, continuous stores out; splits by subject; windows for training."""

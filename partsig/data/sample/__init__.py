@@ -1,0 +1,1 @@
+"""Real signal that ships with the package; see ATTRIBUTION.md."""

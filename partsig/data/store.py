@@ -1,0 +1,261 @@
+"""The store: continuous band-passed signals and their labels, one file each per recording.
+
+::
+
+    STORE/ meta.json            format version, modality, sfreq, ch_names, unit, filter, provenance
+           index.csv            one row per recording: who, how long, which stages, its state
+           signals/REC.npy      (C, T) float16 or float32, µV, memory-mapped
+           labels/REC.npy       (E,) int8, stage per 30-s epoch, -1 unscored
+
+A row of the index with status ``ok`` is written after both of its files are whole, so whatever
+moment a writer is killed at, what the index names can be read.
+"""
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from partsig.data.recordings import EPOCH_S, STAGES, Recording, count_stages
+from partsig.errors import DataError
+from partsig.files import atomic, write_json, write_text
+
+FORMAT = 1
+COLUMNS = (
+    "recording",
+    "subject",
+    "age",
+    "sex",
+    "n_samples",
+    "n_epochs",
+    *STAGES,
+    "unscored",
+    "sha256",
+    "status",
+    "reason",
+)
+INTEGERS = ("n_samples", "n_epochs", *STAGES, "unscored")
+OK, FAILED = "ok", "failed"
+FLOAT16_MAX = float(np.finfo(np.float16).max)
+
+
+def provenance(meta: dict) -> str:
+    """Return the SHA-256 of the settings that decide the bytes of a store's signals."""
+    settings = {key: value for key, value in meta.items() if key != "provenance"}
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def make_meta(
+    *,
+    source: str,
+    ch_names: tuple[str, ...],
+    sfreq: float,
+    l_freq: float | None,
+    h_freq: float | None,
+    dtype: str,
+) -> dict:
+    """Return the content of ``meta.json`` for a store of EEG."""
+    meta = {
+        "format": FORMAT,
+        "modality": "eeg",
+        "source": source,
+        "sfreq": sfreq,
+        "ch_names": list(ch_names),
+        "unit": "µV",
+        "dtype": dtype,
+        "epoch_s": EPOCH_S,
+        "stages": list(STAGES),
+        "filter": {
+            "l_freq": l_freq,
+            "h_freq": h_freq,
+            "method": "zero-phase FIR, Hamming, on the whole recording; FFT resampling",
+        },
+    }
+    return meta | {"provenance": provenance(meta)}
+
+
+def write_recording(
+    path: Path, meta: dict, recording: Recording, signal: np.ndarray
+) -> dict[str, object]:
+    """Write one recording's two files and return its row for the index.
+
+    ``signal`` (C, T) is filtered and at the store's rate. In float16, values beyond ±65,504 µV
+    (no physiology reaches them) are clipped rather than made infinite.
+    """
+    if meta["dtype"] == "float16":
+        signal = np.clip(signal, -FLOAT16_MAX, FLOAT16_MAX)
+    signal = np.ascontiguousarray(signal, dtype=meta["dtype"])
+    n_whole = int(signal.shape[1] // round(EPOCH_S * meta["sfreq"]))
+    stages = recording.stages[:n_whole].astype(np.int8)
+    with atomic(path / "labels" / f"{recording.name}.npy") as temporary:
+        _save(temporary, stages)
+    with atomic(path / "signals" / f"{recording.name}.npy") as temporary:
+        _save(temporary, signal)
+    return {
+        "recording": recording.name,
+        "subject": recording.subject,
+        "age": recording.age,
+        "sex": recording.sex,
+        "n_samples": signal.shape[1],
+        "n_epochs": len(stages),
+        **count_stages(stages),
+        "sha256": hashlib.sha256(signal).hexdigest(),
+        "status": OK,
+        "reason": "",
+    }
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    with open(path, "wb") as handle:
+        np.lib.format.write_array(handle, array, allow_pickle=False)
+
+
+def failed_row(recording: str, subject: str, reason: str) -> dict[str, object]:
+    """Return the index row of a recording that could not be read."""
+    row: dict[str, object] = dict.fromkeys(COLUMNS, "") | dict.fromkeys(INTEGERS, 0)
+    names = {"recording": recording, "subject": subject}
+    return row | names | {"status": FAILED, "reason": reason}
+
+
+def write_index(path: Path, rows: Iterable[dict[str, object]]) -> None:
+    """Write ``index.csv``, sorted by recording, in one atomic step."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(sorted(rows, key=lambda row: str(row["recording"])))
+    write_text(path / "index.csv", text.getvalue())
+
+
+def create(path: Path, meta: dict) -> dict[str, dict]:
+    """Start or continue a store; return the rows it already has, by recording.
+
+    Raises DataError, naming what differs, when the store was made with other settings.
+    """
+    if (path / "meta.json").is_file():
+        found = read_meta(path)
+        differing = [key for key in meta if key != "provenance" and found.get(key) != meta[key]]
+        if differing:
+            raise DataError(
+                f"{path} was made with other settings: "
+                + "; ".join(f"{key} {found.get(key)} (now {meta[key]})" for key in differing)
+                + ". Choose another --store, or the same settings to continue it."
+            )
+    else:
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise DataError(f"{path} exists and is no store; choose another --store.")
+        write_json(path / "meta.json", meta)
+    return {row["recording"]: row for row in read_index(path)} if _index(path).is_file() else {}
+
+
+def _index(path: Path) -> Path:
+    return path / "index.csv"
+
+
+def read_meta(path: Path) -> dict:
+    """Return ``meta.json``; raise DataError when there is none or it is of another version."""
+    file = path / "meta.json"
+    if not file.is_file():
+        raise DataError(
+            f"no store at {path} (it has no meta.json): make one with "
+            "`partsig preprocess physionet2018 --store …` or pass --store."
+        )
+    try:
+        meta = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{file} is not readable ({error}).") from error
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        got = meta.get("format") if isinstance(meta, dict) else None
+        raise DataError(
+            f"{path} is a store of format {got}; this partsig reads format {FORMAT}: "
+            "preprocess again into a new --store."
+        )
+    return meta
+
+
+def read_index(path: Path) -> list[dict]:
+    """Return the rows of ``index.csv`` with their counts as integers."""
+    with open(_index(path), newline="", encoding="utf-8") as handle:
+        reader = csv.DictReader(handle)
+        if tuple(reader.fieldnames or ()) != COLUMNS:
+            raise DataError(f"{_index(path)}: expected the columns {', '.join(COLUMNS)}.")
+        rows = list(reader)
+    try:
+        return [row | {key: int(row[key]) for key in INTEGERS} for row in rows]
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{_index(path)} is damaged ({error}).") from error
+
+
+@dataclass(frozen=True)
+class Store:
+    """A store opened for reading; signals are memory-mapped on demand."""
+
+    path: Path
+    meta: dict
+    rows: tuple[dict, ...] = field(repr=False)  # status ok only
+
+    @property
+    def sfreq(self) -> float:
+        """Sampling rate in Hz."""
+        return float(self.meta["sfreq"])
+
+    @property
+    def ch_names(self) -> tuple[str, ...]:
+        """Channel names in the order of the signals' rows."""
+        return tuple(self.meta["ch_names"])
+
+    @cached_property
+    def recordings(self) -> dict[str, dict]:
+        """The index rows by recording name."""
+        return {row["recording"]: row for row in self.rows}
+
+    @cached_property
+    def subjects(self) -> dict[str, list[str]]:
+        """Recording names by subject, both sorted."""
+        found: dict[str, list[str]] = {}
+        for row in self.rows:
+            found.setdefault(row["subject"], []).append(row["recording"])
+        return {subject: sorted(found[subject]) for subject in sorted(found)}
+
+    @cached_property
+    def labelled_subjects(self) -> list[str]:
+        """Subjects with at least one scored epoch, sorted."""
+        scored = {row["subject"] for row in self.rows if row["n_epochs"] > row["unscored"]}
+        return sorted(scored)
+
+    def signal(self, recording: str) -> np.ndarray:
+        """Return the signal (C, T) in µV, memory-mapped."""
+        shape = (len(self.ch_names), self.recordings[recording]["n_samples"])
+        return self._load("signals", recording, shape, "r")
+
+    def labels(self, recording: str) -> np.ndarray:
+        """Return the stages (E,) int8, -1 unscored."""
+        return self._load("labels", recording, (self.recordings[recording]["n_epochs"],), None)
+
+    def _load(self, kind: str, recording: str, shape: tuple, mode: str | None) -> np.ndarray:
+        file = self.path / kind / f"{recording}.npy"
+        try:
+            array = np.load(file, mmap_mode=mode, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"{file} cannot be read ({error}): run the same preprocess command again."
+            ) from error
+        if array.shape != shape:
+            raise DataError(f"{file} has the shape {array.shape}, the index says {shape}.")
+        return array
+
+
+def open_store(path: Path) -> Store:
+    """Open a store for reading; raise DataError when it is missing, empty or of another version."""
+    meta = read_meta(path)
+    if not _index(path).is_file():
+        raise DataError(f"{path} has no index.csv yet: run the same preprocess command again.")
+    rows = tuple(row for row in read_index(path) if row["status"] == OK)
+    if not rows:
+        raise DataError(f"{path} holds no readable recording; see the reasons in its index.csv.")
+    return Store(path, meta, rows)

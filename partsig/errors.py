@@ -1,0 +1,41 @@
+"""The errors a user can cause. Each carries one sentence: what was got, what is allowed, what to do.
+
+The command line prints the sentence and leaves with code 2; anything else that is raised is a
+defect of partsig and keeps its traceback (code 1).
+"""
+
+from collections.abc import Iterable
+
+
+class PartsigError(Exception):
+    """Something outside the code is at fault; the message says what to do."""
+
+
+class ConfigError(PartsigError, ValueError):
+    """A setting is unknown, of the wrong type, or out of range."""
+
+
+class DataError(PartsigError):
+    """A recording, a store or a folder is missing, damaged, or not what was asked for."""
+
+
+class DiskFullError(DataError):
+    """Nothing more can be written; what was finished is kept."""
+
+
+class CheckpointError(PartsigError):
+    """A checkpoint or run directory cannot be read or belongs to another configuration."""
+
+
+def check_option(name: str, value: object, allowed: Iterable[object]) -> None:
+    """Raise ConfigError unless ``value`` is one of ``allowed``."""
+    allowed = tuple(allowed)
+    if value not in allowed:
+        raise ConfigError(f"{name} is {value!r}; it can be {', '.join(map(repr, allowed))}.")
+
+
+def check_range(name: str, value: float, low: float, high: float = float("inf")) -> None:
+    """Raise ConfigError unless ``low <= value <= high``."""
+    if not low <= value <= high:
+        limit = f"at least {low:g}" if high == float("inf") else f"between {low:g} and {high:g}"
+        raise ConfigError(f"{name} is {value!r}; it must be {limit}.")

@@ -1,0 +1,1 @@
+"""The verbs: each reads a directory and writes a directory that describes itself."""

@@ -1,0 +1,167 @@
+"""``partsig preprocess``: raw recordings in, a store out."""
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import joblib
+from tqdm import tqdm
+
+from partsig import config as configs
+from partsig.data import physionet2018, store
+from partsig.data.filters import bandpass_resample
+from partsig.data.recordings import STAGES
+from partsig.errors import DataError, DiskFullError, check_option, check_range
+
+SOURCES = ("physionet2018",)
+# The index is rewritten at most this often, and at the end.
+INDEX_EVERY_S = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreprocessConfig:
+    """What a store holds. Defaults are the paper's (section 3.4): 0.1 to 30 Hz, 100 Hz, six EEG.
+
+    ``l_freq``, ``h_freq`` and ``sfreq`` are in Hz. ``dtype`` float16 halves the store at a
+    resolution of 11 bits; ``verify`` holds samples against the headers' checksums.
+    """
+
+    channels: tuple[str, ...] = physionet2018.EEG_CHANNELS
+    l_freq: float | None = 0.1
+    h_freq: float | None = 30.0
+    sfreq: float = 100.0
+    dtype: Literal["float32", "float16"] = "float32"
+    verify: bool = True
+
+    def __post_init__(self) -> None:
+        check_range("sfreq", self.sfreq, 1.0, 10_000.0)
+        if not self.channels or len(set(self.channels)) != len(self.channels):
+            raise ValueError("channels must name at least one channel, none twice.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreprocessResult:
+    """Where the store is, its counts per stage, and what could not be read."""
+
+    path: Path
+    n_recordings: int
+    counts: dict[str, int]
+    failed: dict[str, str]
+    notes: list[str]
+
+
+def preprocess(
+    source: str = "physionet2018",
+    raw: str | Path | None = None,
+    store: str | Path | None = None,
+    *,
+    config: str | Path | None = None,
+    overrides: Mapping[str, object] | Iterable[str] = (),
+    jobs: int = -1,
+) -> PreprocessResult:
+    """Write the store of a folder of raw recordings and return what it holds.
+
+    ``raw`` and ``store`` default to ``data/raw/SOURCE`` and ``data/store/SOURCE``; ``jobs`` are
+    processes (-1: one per core). The same call again continues an interrupted one and tries failed
+    recordings anew. A recording that cannot be read is skipped with its reason in ``index.csv``.
+
+    Raises DataError when there is nothing to read, when no recording can be read, when the store
+    was made with other settings, or when the disk is full (what was finished is kept).
+    """
+    check_option("source", source, SOURCES)
+    settings = configs.compose(PreprocessConfig, "preprocess", config, overrides)
+    raw = Path(raw or Path("data/raw") / source)
+    path = Path(store or Path("data/store") / source)
+    return _run(source, raw, path, settings, jobs)
+
+
+def _run(
+    source: str, raw: Path, path: Path, settings: PreprocessConfig, jobs: int
+) -> PreprocessResult:
+    headers = physionet2018.find_records(raw)
+    demographics = physionet2018.read_demographics(raw)
+    meta = store.make_meta(
+        source=source,
+        ch_names=settings.channels,
+        sfreq=settings.sfreq,
+        l_freq=settings.l_freq,
+        h_freq=settings.h_freq,
+        dtype=settings.dtype,
+    )
+    known = store.create(path, meta)
+    rows = {name: row for name, row in known.items() if _written(path, row)}
+    todo = [header for header in headers if header.stem not in rows]
+    work = partial(_process, path=path, meta=meta, settings=settings, demographics=demographics)
+    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
+    written = time.monotonic()
+    try:
+        with tqdm(
+            total=len(headers), initial=len(rows), unit="recording", desc="preprocess"
+        ) as bar:
+            for row in parallel(joblib.delayed(work)(header) for header in todo):
+                rows[row["recording"]] = row
+                bar.update()
+                if time.monotonic() - written > INDEX_EVERY_S:
+                    store.write_index(path, rows.values())
+                    written = time.monotonic()
+    finally:
+        store.write_index(path, rows.values())
+    return _summary(path, list(rows.values()), meta)
+
+
+def _written(path: Path, row: dict) -> bool:
+    return row["status"] == store.OK and all(
+        (path / kind / f"{row['recording']}.npy").is_file() for kind in ("signals", "labels")
+    )
+
+
+def _process(
+    header: Path,
+    path: Path,
+    meta: dict,
+    settings: PreprocessConfig,
+    demographics: Mapping[str, tuple[str, str]],
+) -> dict[str, object]:
+    """Read, filter and write one recording; return its index row, also when it is damaged."""
+    try:
+        recording = physionet2018.read_recording(header, settings.channels, verify=settings.verify)
+        age, sex = demographics.get(recording.name, ("", ""))
+        recording = replace(recording, age=age, sex=sex)
+        signal = bandpass_resample(
+            recording.signal,
+            recording.sfreq,
+            settings.sfreq,
+            l_freq=settings.l_freq,
+            h_freq=settings.h_freq,
+            picks=recording.picks,
+            scale=recording.scale,
+            offset=recording.offset,
+        )
+        return store.write_recording(path, meta, recording, signal)
+    except DiskFullError:
+        raise
+    except (DataError, OSError) as error:
+        return store.failed_row(header.stem, header.stem, str(error))
+
+
+def _summary(path: Path, rows: list[dict], meta: dict) -> PreprocessResult:
+    good = [row for row in rows if row["status"] == store.OK]
+    failed = {row["recording"]: row["reason"] for row in rows if row["status"] != store.OK}
+    if not good:
+        first = next(iter(failed.values()))
+        raise DataError(f"none of the {len(rows)} recordings could be read; the first: {first}")
+    counts = {key: sum(row[key] for row in good) for key in (*STAGES, "unscored")}
+    labelled = [row for row in good if row["n_epochs"] > row["unscored"]]
+    notes = [
+        f"{len(good)} recordings, {len(labelled)} of them scored, "
+        f"{sum(row['n_samples'] for row in good) / meta['sfreq'] / 3600:.1f} h in {path}"
+    ]
+    names = [row["recording"] for row in labelled]
+    if meta["source"] == "physionet2018" and physionet2018.is_training_set(names):
+        notes += physionet2018.check_published(counts)
+    return PreprocessResult(
+        path=path, n_recordings=len(good), counts=counts, failed=failed, notes=notes
+    )
