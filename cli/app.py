@@ -61,3 +61,112 @@ def preprocess(
             err=True,
         )
         sys.exit(2)
+
+
+@app.command()
+@options.plain_errors
+def pretrain(
+    modality: Annotated[str, typer.Option("--modality", help="What the store holds: eeg.")] = "eeg",
+    store: options.Store = None,
+    run: options.Run = None,
+    config: options.Config = None,
+    set_: options.Set = None,
+    seed: options.Seed = 0,
+    gpus: Annotated[
+        str, typer.Option("--gpus", metavar="auto|N", help="GPUs to use; 0 is the CPU.")
+    ] = "auto",
+    cpu_processes: Annotated[
+        int, typer.Option("--cpu-processes", help="Processes on the CPU (gloo).")
+    ] = 1,
+) -> None:
+    """A store to a pretrained encoder; continues a run that was killed."""
+    from partsig.tasks.pretrain import pretrain as task
+
+    path = task(
+        store,
+        run,
+        modality=modality,
+        config=config,
+        overrides=set_ or (),
+        seed=seed,
+        gpus=gpus,
+        cpu_processes=cpu_processes,
+    )
+    typer.echo(f"run: {path}")
+
+
+@app.command()
+@options.plain_errors
+def finetune(
+    from_: Annotated[
+        str | None,
+        typer.Option("--from", metavar="RUN|scratch", help="Pretraining run; default: the last."),
+    ] = None,
+    store: options.Store = None,
+    run: options.Run = None,
+    subjects: Annotated[int, typer.Option("--subjects", help="Labelled training subjects.")] = 10,
+    config: options.Config = None,
+    set_: options.Set = None,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+) -> None:
+    """A store and a pretrained run to a sleep stager, from N labelled subjects."""
+    from partsig.tasks import runs
+    from partsig.tasks.finetune import finetune as task
+
+    if from_ is None:
+        from_ = str(runs.last("pretrain"))
+        typer.echo(f"from: {from_}")
+    path = task(
+        from_,
+        store,
+        run,
+        subjects=subjects,
+        config=config,
+        overrides=set_ or (),
+        seed=seed,
+        device=device,
+    )
+    record = runs.read(path)
+    n = {role: len(members) for role, members in record["split"].items()}
+    typer.echo(
+        f"labels used: {n['train']} training and {n['val']} validation subjects; "
+        f"{n['test']} test subjects untouched"
+    )
+    typer.echo(f"chosen: epoch {record['chosen_epoch']}, val kappa {record['val_kappa']:.3f}")
+    typer.echo(f"run: {path}")
+
+
+@app.command()
+@options.plain_errors
+def evaluate(
+    run: options.Run = None,
+    store: Annotated[
+        Path | None,
+        typer.Option("--store", help="Another store: external validation on all its subjects."),
+    ] = None,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+) -> None:
+    """A fine-tuned run to predictions, kappa with interval, and figures on held-out subjects."""
+    from partsig.tasks import runs
+    from partsig.tasks.evaluate import evaluate as task
+
+    if run is None:
+        run = runs.last("finetune")
+        typer.echo(f"run: {run}")
+    with options.plain_warnings():
+        found = task(run, store, device=device, seed=seed)
+    m = found.metrics
+    low, high = m["kappa_interval_95"]
+    typer.echo(f"{m['n_subjects']} subjects, {m['n_epochs']:,} epochs of {m['store']}")
+    typer.echo(
+        f"kappa {m['kappa']:.3f} [{low:.3f}, {high:.3f}] pooled (95 %, bootstrap over subjects)"
+    )
+    mean, sd = m["kappa_per_recording_mean"], m["kappa_per_recording_sd"]
+    if mean is not None and sd is not None:
+        typer.echo(f"kappa {mean:.3f} ± {sd:.3f} over recordings (mean ± SD)")
+    typer.echo(f"macro-F1 {m['macro_f1']:.3f}, accuracy {m['accuracy']:.3f}")
+    for figure in found.figures:
+        typer.echo(f"figure: {figure}")
+    typer.echo(f"evaluation: {found.path}")

@@ -2,7 +2,9 @@
 
 import functools
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -43,3 +45,13 @@ def plain_errors(command: Callable) -> Callable:
             sys.exit(130)
 
     return wrapped
+
+
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Print the warnings meant for the user as one sentence each."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    for item in caught:
+        typer.echo(f"partsig: WARNING: {item.message}", err=True)

@@ -14,7 +14,7 @@ from partsig import config as configs
 from partsig.data import physionet2018, store
 from partsig.data.filters import bandpass_resample
 from partsig.data.recordings import STAGES
-from partsig.errors import DataError, DiskFullError, check_option, check_range
+from partsig.errors import ConfigError, DataError, DiskFullError, check_option, check_range
 
 SOURCES = ("physionet2018",)
 # The index is rewritten at most this often, and at the end.
@@ -40,6 +40,11 @@ class PreprocessConfig:
         check_range("sfreq", self.sfreq, 1.0, 10_000.0)
         if not self.channels or len(set(self.channels)) != len(self.channels):
             raise ValueError("channels must name at least one channel, none twice.")
+        for name, value in (("l_freq", self.l_freq), ("h_freq", self.h_freq)):
+            if value is not None and not 0 < value < float("inf"):
+                raise ConfigError(f"{name} is {value!r} Hz; it must be above 0, or null for none.")
+        if None not in (self.l_freq, self.h_freq) and self.l_freq >= self.h_freq:
+            raise ConfigError(f"l_freq ({self.l_freq} Hz) must be below h_freq ({self.h_freq} Hz).")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +77,8 @@ def preprocess(
     was made with other settings, or when the disk is full (what was finished is kept).
     """
     check_option("source", source, SOURCES)
+    if jobs == 0:
+        raise ConfigError("--jobs is 0; it can be a number of processes, or -1 for one per core.")
     settings = configs.compose(PreprocessConfig, "preprocess", config, overrides)
     raw = Path(raw or Path("data/raw") / source)
     path = Path(store or Path("data/store") / source)
@@ -143,7 +150,7 @@ def _process(
         return store.write_recording(path, meta, recording, signal)
     except DiskFullError:
         raise
-    except (DataError, OSError) as error:
+    except (DataError, ConfigError, OSError) as error:
         return store.failed_row(header.stem, header.stem, str(error))
 
 

@@ -1,0 +1,1 @@
+"""Pretraining objectives: each samples, crops, encodes, predicts and gives a loss."""

@@ -1,0 +1,143 @@
+"""PART: predict the relative translations between off-grid patches (arXiv 2506.03682)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from partsig.core import geometry, target
+from partsig.core.crop import crop, crop_exact
+from partsig.core.encoder import Encoder
+from partsig.core.position import MaskedPositions
+from partsig.core.relative import CrossAttention
+from partsig.errors import check_range
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartConfig:
+    """The objective. Defaults are the paper's (section 3), the number of heads excepted.
+
+    patches: N; 0 takes the modality's (EEG: 40, paper section 3.4).
+    sampling: off-grid (the paper's), grid (PART-grid), or sizes (eq. 5: boxes from half to twice the
+        patch, resized; size ratios are predicted too).
+    pairs: share of the N² ordered pairs in the loss of a step; for EEG the paper gives none. The
+        separable head computes all of them anyway, so a share below 1 only regularises.
+    loss: mse (the paper's) or laplace (ours, see core/target.py).
+    target_scale: patch (the paper's) or unit (the largest possible translation is 1).
+    heads: of the relative encoder; 1 as published.
+    positions: none, or sincos: reading B of the paper's "we randomly mask out 20 % of the position
+        embeddings": continuous positions are given to the encoder, ``position_mask`` of them
+        replaced by a learned token. Reading A, none, is what its section 3.1 says of PART.
+    loss_on: all pairs, or only those that touch a hidden position (B).
+    """
+
+    patches: int = 0
+    sampling: Literal["off-grid", "grid", "sizes"] = "off-grid"
+    pairs: float = 1.0
+    loss: Literal["mse", "laplace"] = "mse"
+    target_scale: Literal["patch", "unit"] = "patch"
+    heads: int = 4
+    head_impl: Literal["auto", "factorised", "gather", "naive"] = "auto"
+    positions: Literal["none", "sincos"] = "none"
+    position_mask: float = 0.2
+    loss_on: Literal["all", "masked"] = "all"
+
+    def __post_init__(self) -> None:
+        check_range("objective.patches", self.patches, 0)
+        check_range("objective.pairs", self.pairs, 1e-6, 1.0)
+        check_range("objective.heads", self.heads, 1)
+        check_range("objective.position_mask", self.position_mask, 0.0, 1.0)
+
+
+class Part(nn.Module):
+    """Encoder and relative encoder under one loss, for windows (B, C, *L) of any rank."""
+
+    def __init__(
+        self,
+        config: PartConfig,
+        encoder: Encoder,
+        window: Sequence[int],
+        patch: Sequence[int],
+        n_patches: int,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = encoder
+        self.window, self.patch = tuple(window), tuple(patch)
+        self.n_patches = config.patches or n_patches
+        self.ratios = config.sampling == "sizes"
+        if config.sampling == "grid":
+            self.n_patches = len(geometry.grid(window, patch)[0])
+        width = encoder.config.width
+        outputs = target.n_outputs(len(self.patch), self.ratios, config.loss)
+        self.relative = CrossAttention(width, outputs, config.heads, config.head_impl)
+        self.positions = (
+            MaskedPositions(width, config.position_mask) if config.positions == "sincos" else None
+        )
+        # What one unit of the network's output is worth in patches.
+        reach = max((length - p) / p for length, p in zip(window, patch, strict=True))
+        self.unit = reach if config.target_scale == "unit" else 1.0
+
+    def sample(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return positions and sizes (B, N, D) of the patches of a batch."""
+        if self.config.sampling == "grid":
+            return geometry.shuffled_grid(batch, self.window, self.patch, generator)
+        if self.config.sampling == "sizes":
+            low = [max(p // 2, 1) for p in self.patch]
+            high = [2 * p for p in self.patch]
+            return geometry.boxes(batch, self.n_patches, self.window, low, high, generator)
+        return geometry.off_grid(batch, self.n_patches, self.window, self.patch, generator)
+
+    def crop(self, x: Tensor, positions: Tensor, sizes: Tensor) -> Tensor:
+        """Return the patches (B, N, C, *p)."""
+        if self.ratios:
+            return crop(x, positions, sizes, self.patch)
+        return crop_exact(x, (positions - sizes / 2).round().long(), self.patch)
+
+    def predict(self, patches: Tensor, pairs: Tensor, code: Tensor | None = None) -> Tensor:
+        """Return the numbers the relative encoder gives for pairs, (B, P, O)."""
+        tokens, _ = self.encoder(patches, code)
+        return self.relative(tokens, pairs)
+
+    def forward(
+        self, x: Tensor, generator: torch.Generator, share: tuple[int, int] | None = None
+    ) -> dict[str, Tensor]:
+        """Return the loss and its companions as scalars; see :func:`target.pair_metrics`.
+
+        Draws come from ``generator`` alone. ``share`` (first, total) says that ``x`` holds rows
+        first, first + 1, … of a batch of ``total``: draws are made for the whole batch, so a batch
+        gives the same loss however it is divided among processes.
+        """
+        first, total = share or (0, len(x))
+        mine = slice(first, first + len(x))
+        positions, sizes = (t[mine].to(x.device) for t in self.sample(total, generator))
+        n = positions.shape[1]
+        count = max(round(self.config.pairs * n * n), 1)
+        pairs = geometry.pairs(n, count, generator).to(x.device)
+        code = hidden = None
+        if self.positions is not None:
+            hidden = self.positions.draw(total, n, generator)[mine].to(x.device)
+            code = self.positions(positions, sizes, hidden)
+        prediction = self.predict(self.crop(x, positions, sizes), pairs, code).float()
+        truth = target.translation(positions, sizes, pairs, self.ratios)
+        losses = target.pair_loss(prediction, truth / self.unit, self.config.loss)  # (B, P)
+        reference = sizes[:, pairs[:, 0]]
+        metrics = target.pair_metrics(
+            prediction.detach(), truth / self.unit, reference * self.unit, self.config.loss
+        )
+        metrics["mse"], metrics["chance"] = (
+            metrics[key] * self.unit**2 for key in ("mse", "chance")
+        )
+        loss = losses.mean()
+        if hidden is not None:
+            ends = hidden[:, pairs].sum(-1)  # (B, P): how many ends of the pair are hidden
+            if self.config.loss_on == "masked":
+                loss = (losses * (ends > 0)).sum() / (ends > 0).sum().clamp(min=1)
+            for k in range(3):
+                there = ends == k
+                metrics[f"loss_hidden{k}"] = (losses.detach() * there).sum() / there.sum().clamp(
+                    min=1
+                )
+        return {"loss": loss, **metrics}

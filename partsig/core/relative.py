@@ -1,0 +1,120 @@
+"""Relative encoders: tokens (B, N, E) and pairs (P, 2) -> numbers per pair (B, P, O)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from partsig.core.transformer import initialise
+from partsig.errors import ConfigError, check_option
+
+IMPLEMENTATIONS = ("auto", "factorised", "gather", "naive")
+# exp of sums: float32 underflows below e^-87, float64 below e^-708. A margin is kept.
+SAFE_FLOAT32, SAFE_FLOAT64 = 80.0, 680.0
+
+
+class CrossAttention(nn.Module):
+    """PART's relative encoder (section 3.2, eq. 3): a pair's tokens query all tokens.
+
+    The query of pair (i, j) is a linear map of [x_i, x_j]; keys and values are the N patch tokens;
+    multi-head attention with biases, then a linear map to ``n_outputs``. No layer norm, residual,
+    feed-forward or dropout, as in PART's code. *Differs from the paper*: ``heads`` is free (4 by
+    default; 1 is as published).
+
+    Since the query is linear in the pair and the output linear in the values, the logits are sums
+    ``a[i, n] + b[j, n]`` and every value is one number per output, ``u[n]``:
+
+        y_ij = c + sum_h  sum_n exp(a_in + b_jn) u_n  /  sum_n exp(a_in + b_jn)
+
+    ``factorised`` computes all N² pairs by (1 + n_outputs) matrix products of exp(a) and exp(b);
+    ``gather`` adds logits per pair and takes a softmax; ``naive`` is the literal definition, kept as
+    the reference. ``auto`` is factorised where a bound on the logits proves that nothing underflows
+    (in float64 if float32 does not suffice), else gather. All agree to rounding error.
+    """
+
+    def __init__(self, width: int, n_outputs: int, heads: int = 4, impl: str = "auto") -> None:
+        super().__init__()
+        check_option("impl", impl, IMPLEMENTATIONS)
+        if width % heads:
+            raise ConfigError(f"the width ({width}) must be a multiple of the heads ({heads}).")
+        self.impl = impl
+        self.query = nn.Linear(2 * width, width)
+        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.output = nn.Linear(width, n_outputs)
+        self.apply(initialise)  # in_proj keeps its Xavier initialisation, as published
+
+    def forward(self, tokens: Tensor, pairs: Tensor) -> Tensor:
+        """Return (B, P, O). Logits are never computed in less than float32."""
+        with torch.autocast(tokens.device.type, enabled=False):
+            tokens = tokens if tokens.dtype == torch.float64 else tokens.float()
+            if self.impl == "naive":
+                return self._naive(tokens, pairs)
+            a, b, u, c = self.terms(tokens)
+            dtype = _factor_dtype(a, b) if self.impl != "gather" else None
+            if dtype is None and self.impl == "factorised":
+                raise ConfigError("the logits are too large to be factorised; use impl='auto'.")
+            if dtype is None:
+                return _gathered(a, b, u, pairs) + c
+            every = _factorised(a, b, u, dtype)  # (B, N, N, O)
+            return every[:, pairs[:, 0], pairs[:, 1]] + c
+
+    def terms(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return a, b (B, H, N, N), u (B, H, N, O) and c (O,) of the separable form."""
+        batch, n, width = tokens.shape
+        heads = self.attention.num_heads
+        w_query, w_key, w_value = self.attention.in_proj_weight.chunk(3)
+        b_query, b_key, b_value = self.attention.in_proj_bias.chunk(3)
+        w_reference, w_target = self.query.weight.chunk(2, dim=1)
+
+        def by_head(x: Tensor) -> Tensor:
+            return x.view(batch, n, heads, width // heads).transpose(1, 2)  # (B, H, N, E / H)
+
+        scale = (width // heads) ** -0.5
+        key = by_head(F.linear(tokens, w_key, b_key)).transpose(2, 3) * scale
+        reference = by_head(F.linear(tokens, w_query @ w_reference))
+        bias = w_query @ self.query.bias + b_query
+        target = by_head(F.linear(tokens, w_query @ w_target, bias))
+        # The output maps of attention and head, folded: what a value is worth in each output.
+        fold = self.output.weight @ self.attention.out_proj.weight  # (O, E)
+        fold = fold.view(-1, heads, width // heads).transpose(0, 1)  # (H, O, E / H)
+        w_worth = fold @ w_value.view(heads, width // heads, width)  # (H, O, E)
+        b_worth = fold @ b_value.view(heads, -1, 1)  # (H, O, 1)
+        worth = F.linear(tokens, w_worth.flatten(0, 1), b_worth.flatten())  # (B, N, H * O)
+        u = worth.view(batch, n, heads, -1).transpose(1, 2)  # (B, H, N, O)
+        c = F.linear(self.attention.out_proj.bias, self.output.weight, self.output.bias)
+        return reference @ key, target @ key, u, c
+
+    def _naive(self, tokens: Tensor, pairs: Tensor) -> Tensor:
+        both = torch.cat([tokens[:, pairs[:, 0]], tokens[:, pairs[:, 1]]], dim=-1)  # (B, P, 2E)
+        mixed, _ = self.attention(self.query(both), tokens, tokens, need_weights=False)
+        return self.output(mixed)
+
+
+def _factor_dtype(a: Tensor, b: Tensor) -> torch.dtype | None:
+    """Return the least precise type in which no denominator can vanish, or None.
+
+    The denominator of pair (i, j), after both rows are shifted to a maximum of 0, is at least
+    exp(-range of a_i) and at least exp(-range of b_j): the smaller of the largest ranges bounds it.
+    """
+    ranges = [(x.amax(-1) - x.amin(-1)).amax() for x in (a.detach(), b.detach())]
+    depth = torch.minimum(*ranges).item()
+    if depth < SAFE_FLOAT32:
+        return a.dtype
+    return torch.float64 if depth < SAFE_FLOAT64 else None
+
+
+def _factorised(a: Tensor, b: Tensor, u: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return (B, N, N, O) for every ordered pair by matrix products."""
+    ea = torch.exp((a - a.detach().amax(-1, keepdim=True)).to(dtype))  # (B, H, N, N)
+    eb = torch.exp((b - b.detach().amax(-1, keepdim=True)).to(dtype)).transpose(2, 3)
+    denominator = ea @ eb  # (B, H, N, N)
+    outputs = [
+        (((ea * weight.unsqueeze(2)) @ eb) / denominator).sum(1)  # (B, N, N)
+        for weight in u.to(dtype).unbind(-1)
+    ]
+    return torch.stack(outputs, dim=-1).to(a.dtype)
+
+
+def _gathered(a: Tensor, b: Tensor, u: Tensor, pairs: Tensor) -> Tensor:
+    """Return (B, P, O) for these pairs by a softmax over their summed logits."""
+    logits = a[:, :, pairs[:, 0]] + b[:, :, pairs[:, 1]]  # (B, H, P, N)
+    return (logits.softmax(-1) @ u).sum(1)

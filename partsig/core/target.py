@@ -1,0 +1,96 @@
+"""What is predicted, and how wrong a prediction is."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+LOSSES = ("mse", "laplace")
+# Bounds of the Laplace scale in units of the target: e^-7 of a patch is a tenth of a sample in a
+# 1-s patch at 100 Hz, below what one could know; e^5 is beyond any window.
+LOG_SCALE = (-7.0, 5.0)
+
+
+def translation(positions: Tensor, sizes: Tensor, pairs: Tensor, ratios: bool = False) -> Tensor:
+    """Return the relative translations (B, P, D) of pairs, in units of the reference patch's size.
+
+    ``(position[target] - position[reference]) / size[reference]`` (PART, eq. 1). With ``ratios``,
+    (B, P, 2D): followed by ``size[target] / size[reference]`` (eq. 5). Antisymmetric in the pair for
+    equal sizes only. *Differs from the paper*: axes are (row, column), the paper's x is our last.
+
+    >>> at, size = torch.tensor([[[50.0], [250.0]]]), torch.full((1, 2, 1), 100.0)
+    >>> translation(at, size, torch.tensor([[0, 1]])).tolist()
+    [[[2.0]]]
+    """
+    reference, target = pairs.unbind(-1)
+    width = sizes[:, reference]  # (B, P, D)
+    shift = (positions[:, target] - positions[:, reference]) / width
+    return torch.cat([shift, sizes[:, target] / width], dim=-1) if ratios else shift
+
+
+def n_outputs(rank: int, ratios: bool, loss: str) -> int:
+    """Return how many numbers a relative encoder gives per pair: means, then log scales."""
+    return rank * (2 if ratios else 1) * (2 if loss == "laplace" else 1)
+
+
+def split_prediction(prediction: Tensor, loss: str) -> tuple[Tensor, Tensor | None]:
+    """Return the predicted translations (B, P, C) and, for a likelihood, their log scales."""
+    if loss == "mse":
+        return prediction, None
+    mean, log_scale = prediction.chunk(2, dim=-1)
+    low, high = LOG_SCALE
+    # A smooth clamp: the gradient never quite vanishes, as it would at a hard bound.
+    middle, half = (low + high) / 2, (high - low) / 2
+    return mean, middle + half * torch.tanh((log_scale - middle) / half)
+
+
+def pair_loss(prediction: Tensor, target: Tensor, loss: str) -> Tensor:
+    """Return the loss of each pair (B, P), averaged over the components of the translation.
+
+    ``mse`` is the paper's squared error (eq. 4). ``laplace`` is the negative log likelihood (nats)
+    of a Laplace distribution whose location and scale are both predicted, ``|Δ - µ| / b + log 2b``.
+    *Differs from the paper*, which has no likelihood: with squared error, far pairs that nobody can
+    place yet drown the near ones that can be learned; a scale lets each pair say how sure it is.
+    """
+    mean, log_scale = split_prediction(prediction, loss)
+    if log_scale is None:
+        return (mean - target).square().mean(-1)
+    nats = (mean - target).abs() * torch.exp(-log_scale) + log_scale + math.log(2)
+    return nats.mean(-1)
+
+
+def chance_mse(extent: Sequence[int], patch: Sequence[int], n: int) -> float:
+    """Return the squared error, per component, of predicting zero for off-grid pairs.
+
+    Starts are uniform on 0..M, so a difference of two has variance ((M+1)² - 1) / 6; one in N of
+    all ordered pairs is a self-pair of difference 0, whatever number of pairs is drawn.
+
+    >>> round(chance_mse((3000,), (100,), 40), 2)
+    136.75
+    """
+    per_axis = [
+        ((length - p + 1) ** 2 - 1) / 6 / p**2 for length, p in zip(extent, patch, strict=True)
+    ]
+    return sum(per_axis) / len(per_axis) * (1 - 1 / n)
+
+
+def pair_metrics(prediction: Tensor, target: Tensor, sizes: Tensor, loss: str) -> dict[str, Tensor]:
+    """Return scalars that say how well pairs are placed.
+
+    ``mse`` squared error in patches²; ``chance`` the same for predicting no translation, on these
+    very pairs; ``distance`` mean Euclidean error in samples; ``sign`` how often the order along an
+    axis is right (0.5 is chance; pairs without a difference do not count).
+    """
+    rank = sizes.shape[-1]
+    mean = split_prediction(prediction, loss)[0][..., :rank].float()
+    shift = target[..., :rank]
+    error = mean - shift  # (B, P, D)
+    ordered = shift != 0
+    right = ((mean > 0) == (shift > 0)) & ordered
+    return {
+        "mse": error.square().mean(),
+        "chance": shift.square().mean(),
+        "distance": (error * sizes).square().sum(-1).sqrt().mean(),
+        "sign": right.sum() / ordered.sum().clamp(min=1),
+    }

@@ -1,0 +1,65 @@
+"""A plain pre-norm transformer over tokens (B, N, E). It knows no positions."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def initialise(module: nn.Module) -> None:
+    """Give a linear layer truncated normal weights (SD 0.02) and zero bias; leave others alone."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with biases (Vaswani et al. 2017, section 3.2.2)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        batch, n, width = tokens.shape
+        qkv = self.qkv(tokens).view(batch, n, 3, self.heads, width // self.heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, N, E / heads)
+        mixed = F.scaled_dot_product_attention(query, key, value)
+        return self.out(mixed.transpose(1, 2).reshape(batch, n, width))
+
+
+class Block(nn.Module):
+    """Attention and MLP, each behind a layer norm and beside a residual path."""
+
+    def __init__(self, width: int, heads: int, mlp_ratio: float, drop_path: float) -> None:
+        super().__init__()
+        hidden = round(width * mlp_ratio)
+        self.norm1 = nn.LayerNorm(width, eps=1e-6)
+        self.attention = Attention(width, heads)
+        self.norm2 = nn.LayerNorm(width, eps=1e-6)
+        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+        self.drop_path = drop_path
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        tokens = tokens + self._dropped(self.attention(self.norm1(tokens)))
+        return tokens + self._dropped(self.mlp(self.norm2(tokens)))
+
+    def _dropped(self, branch: Tensor) -> Tensor:
+        """Drop the branch for whole samples while training (stochastic depth, Huang et al. 2016)."""
+        if not self.training or self.drop_path == 0.0:
+            return branch
+        keep = 1.0 - self.drop_path
+        kept = torch.rand(len(branch), 1, 1, device=branch.device) < keep
+        return branch * kept.to(branch.dtype) / keep
+
+
+class Transformer(nn.Sequential):
+    """``depth`` blocks whose drop-path rate rises linearly from 0 to ``drop_path``."""
+
+    def __init__(
+        self, depth: int, width: int, heads: int, mlp_ratio: float = 4.0, drop_path: float = 0.0
+    ) -> None:
+        rates = torch.linspace(0.0, drop_path, depth).tolist()
+        super().__init__(*(Block(width, heads, mlp_ratio, rate) for rate in rates))

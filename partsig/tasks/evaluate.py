@@ -1,0 +1,196 @@
+"""``partsig evaluate``: a fine-tuned run in, predictions, metrics and figures out."""
+
+import csv
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from partsig import metrics
+from partsig.data.datasets import ScoredEpochs
+from partsig.data.recordings import STAGES
+from partsig.data.store import Store, open_store
+from partsig.errors import DataError
+from partsig.files import atomic, write_json
+from partsig.tasks import figures, runs
+from partsig.tasks.finetune import load_classifier, predict
+from partsig.train import distributed
+
+BOOTSTRAP_DRAWS = 2000
+
+
+class LeakWarning(UserWarning):
+    """A test subject was seen in pretraining: the result is transductive."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What ``evaluate`` found and where it lies."""
+
+    path: Path
+    metrics: dict
+    figures: list[Path]
+
+
+def evaluate(
+    run: str | Path | None = None,
+    store: str | Path | None = None,
+    *,
+    device: str = "auto",
+    seed: int = 0,
+) -> Evaluation:
+    """Measure a fine-tuned run on its test subjects, or on every labelled subject of another store.
+
+    ``run`` defaults to the fine-tuning run that finished last. Writes ``predictions.csv``,
+    ``metrics.json`` and figures into ``RUN/evaluation`` (``RUN/evaluation-STORE`` for another
+    store). Warns with LeakWarning when pretraining has seen a test subject.
+
+    Raises DataError when the store's channels or rate are not the run's, or when a subject that
+    trained the classifier would be tested.
+    """
+    path = Path(run) if run else runs.last("finetune")
+    model, record = load_classifier(path)
+    own = Path(record["store"])
+    external = store is not None and Path(store).resolve() != own.resolve()
+    opened = open_store(Path(store) if store else own)
+    _check_fits(record, opened)
+    subjects = opened.labelled_subjects if external else record["split"]["test"]
+    leaked = _check_leaks(record, subjects)
+    chosen = distributed.pick_device(device)
+    epochs = ScoredEpochs(opened, subjects)
+    probabilities = predict(model.to(chosen), epochs, chosen)
+    output = path / (f"evaluation-{opened.path.name}" if external else "evaluation")
+    result = {
+        "run": str(path),
+        "from": record["from"],
+        "store": str(opened.path),
+        "external": external,
+        "split_unit": "subject",
+        "train_subjects": len(record["split"]["train"]),
+        "val_subjects": len(record["split"]["val"]),
+        "subjects_seen_in_pretraining": leaked,
+        "seed": record["seed"],
+        "date": runs.now(),
+        "environment": runs.environment(),
+        **measure(opened, epochs, probabilities, seed),
+    }
+    _write_predictions(output / "predictions.csv", opened, epochs, probabilities)
+    write_json(output / "metrics.json", result)
+    drawn = [
+        figures.confusion(np.array(result["confusion"]), result, output / "confusion.png"),
+        figures.hypnogram(
+            *_typical(opened, epochs, probabilities, result), output / "hypnogram.png"
+        ),
+    ]
+    return Evaluation(path=output, metrics=result, figures=drawn)
+
+
+def _check_fits(record: dict, store: Store) -> None:
+    for key, ours in (("ch_names", list(store.ch_names)), ("sfreq", store.sfreq)):
+        if record[key] != ours:
+            raise DataError(
+                f"the run was trained with {key} {record[key]}; {store.path} has {ours}. "
+                "Preprocess it again with those settings."
+            )
+
+
+def _check_leaks(record: dict, subjects: Iterable[str]) -> list[str]:
+    """Refuse subjects that trained or chose the classifier; warn of those seen unlabelled."""
+    used = set(record["split"]["train"]) | set(record["split"]["val"])
+    both = sorted(used & set(subjects))
+    if both:
+        raise DataError(
+            f"{len(both)} of the subjects to test on trained or chose this classifier "
+            f"({', '.join(both[:3])}, …); evaluate on a store without them."
+        )
+    leaked = sorted(set(record["pretraining_subjects"]) & set(subjects))
+    if leaked:
+        warnings.warn(
+            f"{len(leaked)} of the test subjects were SEEN IN PRETRAINING "
+            f"({', '.join(leaked[:3])}{', …' if len(leaked) > 3 else ''}): this result is "
+            "transductive, not held-out.",
+            LeakWarning,
+            stacklevel=3,
+        )
+    return leaked
+
+
+def measure(store: Store, epochs: ScoredEpochs, probabilities: np.ndarray, seed: int) -> dict:
+    """Return every figure of agreement, pooled and per recording, with intervals over subjects."""
+    predicted = probabilities.argmax(1)
+    k = len(STAGES)
+    names = np.array([name for name, _ in epochs.places])
+    tables = {
+        name: metrics.confusion(epochs.stages[names == name], predicted[names == name], k)
+        for name in dict.fromkeys(names.tolist())
+    }
+    by_subject: dict[str, np.ndarray] = {}
+    for name, table in tables.items():
+        subject = store.recordings[name]["subject"]
+        by_subject[subject] = by_subject.get(subject, 0) + table
+    pooled = sum(by_subject.values())
+    each = np.array([float(metrics.kappa(table)) for table in tables.values()])
+    valid = each[~np.isnan(each)]
+    units = list(by_subject.values())
+
+    def interval(statistic) -> list[float]:
+        return list(metrics.bootstrap(units, statistic, draws=BOOTSTRAP_DRAWS, seed=seed))
+
+    return {
+        "n_subjects": len(by_subject),
+        "n_recordings": len(tables),
+        "n_epochs": int(pooled.sum()),
+        "kappa": float(metrics.kappa(pooled)),
+        "kappa_interval_95": interval(metrics.kappa),
+        "kappa_per_recording_mean": _none_if_nan(valid.mean() if len(valid) else np.nan),
+        "kappa_per_recording_sd": _none_if_nan(valid.std(ddof=1) if len(valid) > 1 else np.nan),
+        "kappa_per_recording": dict(zip(tables, map(_none_if_nan, each), strict=True)),
+        "recordings_without_kappa": int(np.isnan(each).sum()),
+        "macro_f1": float(metrics.macro_f1(pooled)),
+        "macro_f1_interval_95": interval(metrics.macro_f1),
+        "accuracy": float(metrics.accuracy(pooled)),
+        "accuracy_interval_95": interval(metrics.accuracy),
+        "balanced_accuracy": float(metrics.balanced_accuracy(pooled)),
+        "f1": dict(zip(STAGES, map(_none_if_nan, metrics.f1_per_class(pooled)), strict=True)),
+        "confusion": pooled.tolist(),
+        "bootstrap": {"unit": "subject", "draws": BOOTSTRAP_DRAWS, "seed": seed, "level": 0.95},
+    }
+
+
+def _none_if_nan(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _write_predictions(
+    path: Path, store: Store, epochs: ScoredEpochs, probabilities: np.ndarray
+) -> None:
+    with atomic(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as handle:
+        writer = csv.writer(handle, lineterminator="\n")
+        columns = ["recording", "subject", "epoch", "onset_s", "truth", "prediction"]
+        writer.writerow(columns + [f"p_{stage}" for stage in STAGES])
+        for (name, epoch), truth, p in zip(
+            epochs.places, epochs.stages, probabilities, strict=True
+        ):
+            subject = store.recordings[name]["subject"]
+            head = [name, subject, epoch, 30 * epoch, STAGES[truth], STAGES[p.argmax()]]
+            writer.writerow(head + [f"{value:.5f}" for value in p])
+
+
+def _typical(
+    store: Store, epochs: ScoredEpochs, probabilities: np.ndarray, result: dict
+) -> tuple[str, np.ndarray, np.ndarray, float | None]:
+    """Return the recording whose kappa is the median one: truth (E,), probabilities (E, K), kappa."""
+    scores = {
+        name: value for name, value in result["kappa_per_recording"].items() if value is not None
+    }
+    ordered = sorted(scores, key=scores.__getitem__) or list(result["kappa_per_recording"])
+    name = ordered[len(ordered) // 2]
+    length = store.recordings[name]["n_epochs"]
+    truth = np.full(length, -1)
+    given = np.full((length, probabilities.shape[1]), np.nan)
+    for (other, epoch), stage, p in zip(epochs.places, epochs.stages, probabilities, strict=True):
+        if other == name:
+            truth[epoch], given[epoch] = stage, p
+    return name, truth, given, scores.get(name)

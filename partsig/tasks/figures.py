@@ -1,0 +1,101 @@
+"""Figures of an evaluation, as PNG files."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+from partsig.data.recordings import EPOCH_S, STAGES
+from partsig.files import atomic
+
+# From wake (warm) over light and deep sleep (blues) to REM, distinguishable without colour vision.
+COLOURS = {"W": "#E69F00", "N1": "#9AD0F3", "N2": "#3F8EC9", "N3": "#0B3C6F", "REM": "#C0392B"}
+# Hypnograms are drawn with REM between wake and N1.
+HEIGHT = {"W": 4, "REM": 3, "N1": 2, "N2": 1, "N3": 0}
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    FigureCanvasAgg(figure)
+    with atomic(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=130)
+    return path
+
+
+def confusion(counts: np.ndarray, result: dict, path: Path) -> Path:
+    """Draw a confusion matrix: shades are shares of the true stage, numbers are epochs."""
+    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    figure = Figure(figsize=(5.4, 4.9), layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    for i, j in np.ndindex(counts.shape):
+        shade = "white" if share[i, j] > 0.55 else "black"
+        text = f"{counts[i, j]:,}\n{100 * share[i, j]:.0f} %"
+        axes.text(j, i, text, ha="center", va="center", color=shade, fontsize=9)
+    axes.set_xticks(range(len(STAGES)), STAGES)
+    axes.set_yticks(range(len(STAGES)), STAGES)
+    axes.set_xlabel("predicted stage")
+    axes.set_ylabel("scored stage")
+    low, high = result["kappa_interval_95"]
+    axes.set_title(
+        f"kappa {result['kappa']:.3f} [{low:.3f}, {high:.3f}], "
+        f"{result['n_subjects']} subjects, {result['n_epochs']:,} epochs",
+        fontsize=10,
+    )
+    figure.colorbar(image, label="share of the scored stage", shrink=0.85)
+    return _save(figure, path)
+
+
+def hypnogram(
+    name: str, truth: np.ndarray, probabilities: np.ndarray, kappa: float | None, path: Path
+) -> Path:
+    """Draw scored and predicted stages of one recording above the predicted probabilities.
+
+    ``truth`` (E,) with -1 unscored, ``probabilities`` (E, K) with nan where nothing was predicted;
+    both are left blank there.
+    """
+    minutes = len(truth) * EPOCH_S / 60
+    unit, per_unit = ("h", 60.0) if minutes > 180 else ("min", 1.0)
+    edges = np.arange(len(truth) + 1) * EPOCH_S / 60 / per_unit
+    missing = np.isnan(probabilities).any(1)
+    predicted = np.where(missing, -1, np.nan_to_num(probabilities).argmax(1))
+    figure = Figure(figsize=(9, 5.2), layout="constrained")
+    rows = figure.subplots(3, 1, sharex=True, height_ratios=[1, 1, 0.8])
+    score = "" if kappa is None else f", kappa {kappa:.2f}"
+    for axes, stages, label in (
+        (rows[0], truth, "scored"),
+        (rows[1], predicted, f"predicted{score}"),
+    ):
+        _steps(axes, edges, stages)
+        axes.set_title(f"{name}: {label}" if axes is rows[0] else label, fontsize=10, loc="left")
+    shares = np.cumsum(np.column_stack([np.zeros(len(truth)), probabilities]), axis=1)
+    shares = np.vstack([shares, shares[-1:]])
+    for code, stage in enumerate(STAGES):
+        rows[2].fill_between(
+            edges,
+            shares[:, code],
+            shares[:, code + 1],
+            step="post",
+            color=COLOURS[stage],
+            label=stage,
+            linewidth=0,
+        )
+    rows[2].set_ylim(0, 1)
+    rows[2].set_ylabel("probability")
+    rows[2].set_xlabel(f"time from the start of the recording ({unit})")
+    rows[2].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8, frameon=False)
+    rows[2].set_xlim(0, edges[-1])
+    return _save(figure, path)
+
+
+def _steps(axes, edges: np.ndarray, stages: np.ndarray) -> None:
+    order = sorted(HEIGHT, key=HEIGHT.__getitem__)
+    heights = np.array([HEIGHT[stage] for stage in STAGES], dtype=float)
+    level = np.where(stages >= 0, heights[np.maximum(stages, 0)], np.nan)
+    axes.step(edges, np.append(level, level[-1:]), where="post", color="0.25", linewidth=1)
+    for code, stage in enumerate(STAGES):
+        own = np.where(stages == code, level, np.nan)
+        axes.hlines(own, edges[:-1], edges[1:], color=to_rgb(COLOURS[stage]), linewidth=3)
+    axes.set_yticks(range(len(order)), order)
+    axes.set_ylim(-0.5, len(order) - 0.5)

@@ -1,0 +1,229 @@
+"""``partsig pretrain``: a store in, an encoder out."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from partsig import config as configs
+from partsig.core.encoder import Encoder, EncoderConfig
+from partsig.core.objectives.part import Part, PartConfig
+from partsig.data.datasets import RandomWindows
+from partsig.data.splits import SplitConfig, split_pretraining
+from partsig.data.store import Store, open_store
+from partsig.errors import ConfigError, DataError, check_range
+from partsig.modality import EEG, Modality, get_modality
+from partsig.tasks import runs
+from partsig.train import checkpoint, distributed, loop
+from partsig.train.distributed import World
+from partsig.train.optim import OptimConfig
+
+STORES = Path("data/store")
+DEFAULT_SOURCE = {"eeg": "physionet2018"}
+# Windows of the monitor subjects on which the pretext is measured, and their batch.
+MONITOR_WINDOWS, MONITOR_BATCH = 512, 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig:
+    """Everything that decides a pretraining run; the defaults are the paper's EEG experiment.
+
+    ``window_s`` and ``patch_s`` are in seconds. ``windows_per_epoch`` 0 means as many as the
+    training signal is long.
+    """
+
+    window_s: float = 30.0
+    patch_s: float = 1.0
+    windows_per_epoch: int = 0
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    objective: PartConfig = field(default_factory=PartConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    fit: loop.FitConfig = field(default_factory=loop.FitConfig)
+    split: SplitConfig = field(default_factory=SplitConfig)
+
+    def __post_init__(self) -> None:
+        check_range("windows_per_epoch", self.windows_per_epoch, 0)
+        check_range("patch_s", self.patch_s, 0.01)
+        check_range("window_s", self.window_s, self.patch_s)
+
+
+def pretrain(
+    store: str | Path | None = None,
+    run: str | Path | None = None,
+    *,
+    modality: str = "eeg",
+    config: str | Path | None = None,
+    overrides: Mapping[str, object] | Iterable[str] = (),
+    seed: int = 0,
+    gpus: str = "auto",
+    cpu_processes: int = 1,
+) -> Path:
+    """Pretrain an encoder on a store and return the run directory.
+
+    ``store`` defaults to ``data/store/physionet2018`` for EEG, ``run`` to ``runs/pretrain-CONFIG-sSEED``.
+    Test subjects of the store are never read; a few monitor subjects measure the pretext. The same
+    call again continues an interrupted run, and does nothing to a finished one.
+
+    Raises ConfigError, DataError or CheckpointError for whatever the user can mend.
+    """
+    settings = configs.compose(PretrainConfig, "pretrain", config, overrides)
+    kind = get_modality(modality)
+    if kind.name not in DEFAULT_SOURCE:
+        ready = ", ".join(DEFAULT_SOURCE)
+        raise ConfigError(
+            f"--modality {modality}: no store of that kind can be made yet ({ready})."
+        )
+    device, processes = distributed.count_processes(gpus, cpu_processes)
+    store = Path(store or STORES / DEFAULT_SOURCE[kind.name])
+    name = Path(config).stem if config else "part"
+    path = Path(run or runs.RUNS / f"pretrain-{name}-s{seed}")
+    opened = open_store(store)
+    if opened.meta["modality"] != kind.name:
+        raise DataError(f"{store} holds {opened.meta['modality']}, not {kind.name}.")
+    _check_batch(settings, processes)
+    if processes > 1 and not distributed.inside():
+        distributed.launch(_work, (settings, store, path, seed, device), processes)
+    else:
+        _work(settings, store, path, seed, device)
+    return path
+
+
+def _check_batch(settings: PretrainConfig, processes: int) -> None:
+    if settings.fit.batch_size % processes:
+        raise ConfigError(
+            f"fit.batch_size ({settings.fit.batch_size}) must divide over {processes} processes."
+        )
+
+
+def shapes(store: Store, settings: PretrainConfig) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
+    """Return channels, window and patch (samples) of a store under these settings."""
+    window, patch = (round(s * store.sfreq) for s in (settings.window_s, settings.patch_s))
+    return len(store.ch_names), (window,), (patch,)
+
+
+def build(store_channels: int, window: tuple, patch: tuple, settings: PretrainConfig) -> Part:
+    """Return the untrained model; the caller seeds torch."""
+    encoder = Encoder(settings.encoder, store_channels, patch)
+    return Part(settings.objective, encoder, window, patch, EEG.n_patches)
+
+
+def _work(settings: PretrainConfig, store_path: Path, path: Path, seed: int, device: str) -> None:
+    world = distributed.start(device)
+    store = open_store(store_path)
+    split = split_pretraining(list(store.subjects), store.labelled_subjects, settings.split)
+    channels, window, patch = shapes(store, settings)
+    facts = {
+        "seed": seed,
+        "store": str(store_path),
+        "provenance": store.meta["provenance"],
+        "ch_names": list(store.ch_names),
+        "sfreq": store.sfreq,
+        "subjects_seen": split["train"] + split["monitor"],
+        "subjects_trained": split["train"],
+        "subjects_held_out": split["test"],
+    }
+    if world.main:
+        record = runs.begin(path, "pretrain", settings, facts, loop.SPEED_KEYS)
+        done = record["state"] == "finished"
+    distributed.wait(world)
+    if not world.main:
+        done = runs.read(path)["state"] == "finished"
+    if done:
+        return
+    torch.manual_seed(loop.seed_of(seed, 7))
+    model = build(channels, window, patch, settings)
+    windows = RandomWindows(store, split["train"], window[0], seed, settings.windows_per_epoch)
+    size = settings.fit.batch_size
+    windows.per_epoch = max(windows.per_epoch, size)  # a small store still fills one batch
+    steps = windows.per_epoch // size
+    share = size // world.size
+
+    def batch_at(step: int) -> tuple[torch.Tensor, ...]:
+        epoch, within = divmod(step, steps)
+        first = within * size + world.rank * share
+        return (torch.from_numpy(windows.batch(epoch, first, share)),)
+
+    unit = _unit(EEG, store.sfreq)
+    monitor = _monitor(store, split["monitor"], window[0], model, world, unit, settings)
+    job = loop.Fit(
+        model=model,
+        batch_at=batch_at,
+        steps_per_epoch=steps,
+        config=settings.fit,
+        optim=settings.optim,
+        seed=seed,
+        run=path,
+        kind="pretrain",
+        identity={"subjects_seen": facts["subjects_seen"]},
+        world=world,
+        label="pretrain",
+        shown=("loss", "mse/chance", "val_mse/chance", "error_s", "windows_per_s"),
+        on_epoch=monitor,
+        derive=unit,
+    )
+    loop.fit(job)
+    if world.main:
+        runs.finish(path, parameters=sum(p.numel() for p in model.encoder.parameters()))
+
+
+Derive = Callable[[dict[str, float]], dict[str, float]]
+
+
+def _unit(modality: Modality, sfreq: float) -> Derive:
+    """Return a function that turns the core's samples into the modality's unit."""
+    key = f"error_{modality.unit}"
+
+    def derive(values: dict[str, float]) -> dict[str, float]:
+        kept = {name: value for name, value in values.items() if name != "distance"}
+        kept["mse/chance"] = values["mse"] / values["chance"]
+        kept[key] = values["distance"] / sfreq
+        return kept
+
+    return derive
+
+
+def _monitor(
+    store: Store,
+    subjects: list[str],
+    window: int,
+    model: Part,
+    world: World,
+    derive: Derive,
+    settings: PretrainConfig,
+) -> Callable[[int], dict[str, float]] | None:
+    """Return the measure of the pretext on fixed windows and draws of unseen subjects, if any."""
+    if not subjects or not world.main:
+        return None
+    windows = RandomWindows(store, subjects, window, seed=0, per_epoch=MONITOR_WINDOWS)
+    size = min(MONITOR_BATCH, settings.fit.batch_size)
+
+    @torch.inference_mode()
+    def measure(_epoch: int) -> dict[str, float]:
+        sums: dict[str, float] = {}
+        starts = range(0, MONITOR_WINDOWS, size)
+        for first in starts:
+            x = torch.from_numpy(windows.batch(0, first, size)).to(world.device)
+            generator = torch.Generator(world.device).manual_seed(first)
+            for key, value in model(x, generator).items():
+                sums[key] = sums.get(key, 0.0) + value.item() / len(starts)
+        return {f"val_{key}": value for key, value in derive(sums).items()}
+
+    return measure
+
+
+def load_encoder(run: Path) -> tuple[Encoder, dict, PretrainConfig]:
+    """Return the encoder of a finished pretraining run, its ``run.json`` and its configuration."""
+    record = runs.finished(run, "pretrain")
+    settings = configs.build(PretrainConfig, record["config"])
+    content = checkpoint.load(run / loop.CHECKPOINT, "pretrain")
+    patch = (round(settings.patch_s * record["sfreq"]),)
+    encoder = Encoder(settings.encoder, len(record["ch_names"]), patch)
+    prefix = "encoder."
+    state = {
+        key.removeprefix(prefix): value
+        for key, value in content["model"].items()
+        if key.startswith(prefix)
+    }
+    encoder.load_state_dict(state)
+    return encoder, record, settings

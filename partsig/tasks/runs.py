@@ -1,0 +1,125 @@
+"""Run directories: what they are called, what they say of themselves, when they may go on.
+
+::
+
+    RUN/ run.json       kind, state, environment, store, subjects seen
+         config.yaml    every setting, resolved
+         metrics.jsonl  one line per reading
+         checkpoint.pt  the whole state; best.pt the chosen epoch's weights, where there is a choice
+"""
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from partsig import __version__, config
+from partsig.errors import CheckpointError, DataError
+from partsig.files import write_json, write_text
+
+RUNS = Path("runs")
+PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "wfdb")
+
+
+def environment() -> dict[str, str]:
+    """Return the versions a result depends on."""
+    found = {"partsig": __version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def now() -> str:
+    """Return the time in UTC to the second, as ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def begin(
+    path: Path, kind: str, settings: object, facts: Mapping[str, object], free: Sequence[str] = ()
+) -> dict:
+    """Start or continue a run directory and return its ``run.json``.
+
+    ``facts`` are what else a run must not change between its parts (store, split, origin). Raises
+    CheckpointError when the directory holds a run of another kind or with other settings, naming
+    the keys; those in ``free`` may differ.
+    """
+    wanted = {"config": config.to_dict(settings), **facts}
+    file = path / "run.json"
+    if file.is_file():
+        found = read(path)
+        if found["kind"] != kind:
+            raise CheckpointError(
+                f"{path} holds a {found['kind']} run, not a {kind} run; choose another --run."
+            )
+        known = {key: found.get(key) for key in wanted}
+        changed = [
+            line
+            for line in config.differences(known, json.loads(json.dumps(wanted)))
+            if line.partition(":")[0].removeprefix("config.") not in free
+        ]
+        if changed:
+            raise CheckpointError(
+                f"{path} was started with another configuration: {'; '.join(changed)}. Choose "
+                "another --run, or the same settings to continue it."
+            )
+        record = found | wanted
+    else:
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise DataError(f"{path} exists and is no run; choose another --run.")
+        record = {"kind": kind, "state": "running", "started": now(), **wanted}
+    record["environment"] = environment()
+    write_json(file, record)
+    write_text(path / "config.yaml", f"verb: {kind}\n" + config.to_yaml(settings))
+    return json.loads(json.dumps(record))
+
+
+def finish(path: Path, **facts: object) -> None:
+    """Mark a run as finished."""
+    write_json(path / "run.json", read(path) | facts | {"state": "finished", "finished": now()})
+
+
+def read(path: Path, kind: str | None = None) -> dict:
+    """Return a run's ``run.json``.
+
+    Raises CheckpointError when there is none, it is damaged, or it is not of ``kind``.
+    """
+    file = path / "run.json"
+    if not file.is_file():
+        raise CheckpointError(f"no run at {path} (it has no run.json).")
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        found = record["kind"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{file} is damaged ({error}).") from None
+    if kind is not None and found != kind:
+        raise CheckpointError(f"{path} is a {found} run; a {kind} run is needed here.")
+    return record
+
+
+def finished(path: Path, kind: str) -> dict:
+    """Return the ``run.json`` of a run of this kind that is complete; raise CheckpointError else."""
+    record = read(path, kind)
+    if record["state"] != "finished":
+        raise CheckpointError(
+            f"{path} is not finished: run the same `partsig {kind}` command again to continue it."
+        )
+    return record
+
+
+def last(kind: str, where: Path = RUNS) -> Path:
+    """Return the run of this kind that finished last; raise CheckpointError when there is none."""
+    found = []
+    for file in where.glob("*/run.json"):
+        record = read(file.parent)
+        if record["kind"] == kind and record["state"] == "finished":
+            found.append((record["finished"], file.parent))
+    if not found:
+        raise CheckpointError(
+            f"no finished {kind} run in {where}/: run `partsig {kind}` first or name one."
+        )
+    return max(found)[1]

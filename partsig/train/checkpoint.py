@@ -1,0 +1,40 @@
+"""Checkpoints: whole or absent, read without executing anything, refused when they do not fit."""
+
+import pickle
+from pathlib import Path
+
+import torch
+
+from partsig.errors import CheckpointError
+from partsig.files import atomic
+
+FORMAT = 1
+
+
+def save(path: Path, content: dict) -> None:
+    """Write a checkpoint atomically: tensors, numbers, texts, lists and dicts of them."""
+    with atomic(path) as temporary:
+        torch.save({"format": FORMAT, **content}, temporary)
+
+
+def load(path: Path, kind: str | None = None) -> dict:
+    """Return a checkpoint's content, tensors on the CPU.
+
+    Raises CheckpointError when it is missing, unreadable, of another format, or not of ``kind``.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint at {path}.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"{path} cannot be read ({reason[:120]}): it is damaged or no checkpoint; delete the "
+            "run to start again."
+        ) from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        got = content.get("format") if isinstance(content, dict) else None
+        raise CheckpointError(f"{path} has format {got}; this partsig reads format {FORMAT}.")
+    if kind is not None and content.get("kind") != kind:
+        raise CheckpointError(f"{path} is a {content.get('kind')} checkpoint, not of {kind}.")
+    return content

@@ -1,0 +1,168 @@
+"""Devices and processes: every torch.distributed call of partsig is in this file."""
+
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+from torch.nn.parallel import DistributedDataParallel
+
+from partsig.errors import ConfigError, PartsigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """This process's place: ``rank`` of ``size`` processes, and the device it computes on."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def main(self) -> bool:
+        """True in the one process that writes."""
+        return self.rank == 0
+
+
+def pick_device(device: str) -> torch.device:
+    """Return the device of this name; ``auto`` is the GPU if there is one.
+
+    >>> pick_device("cpu").type
+    'cpu'
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise ConfigError(f"--device {device!r}: it can be auto, cpu, cuda or cuda:N.") from None
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"--device {device}: {torch.cuda.device_count()} GPUs are visible here.")
+    if chosen.type not in ("cpu", "cuda"):
+        raise ConfigError(f"--device {device!r}: it can be auto, cpu, cuda or cuda:N.")
+    return chosen
+
+
+def count_processes(gpus: str, cpu_processes: int) -> tuple[str, int]:
+    """Return the device type and the number of processes asked for by ``--gpus`` and its peer.
+
+    ``gpus`` is ``auto`` (those visible, else the CPU) or a number, 0 for the CPU. Raises ConfigError
+    when more GPUs are asked for than are visible.
+    """
+    visible = torch.cuda.device_count()
+    if cpu_processes < 1:
+        raise ConfigError(f"--cpu-processes is {cpu_processes}; it must be at least 1.")
+    if gpus == "auto":
+        wanted = visible if cpu_processes == 1 else 0
+    elif gpus.isdigit():
+        wanted = int(gpus)
+    else:
+        raise ConfigError(f"--gpus is {gpus!r}; it can be auto or a number, 0 for the CPU.")
+    if wanted > visible:
+        raise ConfigError(
+            f"--gpus {wanted}, but {visible} are visible here (torch.cuda.device_count()); pass "
+            f"--gpus {visible}, or --gpus auto."
+        )
+    if wanted and cpu_processes > 1:
+        raise ConfigError("--gpus and --cpu-processes exclude each other; pass --gpus 0.")
+    return ("cuda", wanted) if wanted else ("cpu", cpu_processes)
+
+
+def inside() -> bool:
+    """Tell whether a launcher (ours or torchrun) has started this process as one of several."""
+    return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 0
+
+
+def launch(work: Callable, arguments: tuple, processes: int) -> None:
+    """Run ``work(*arguments)`` in ``processes`` processes through torch's elastic launcher.
+
+    The rendezvous takes a free port. When a worker dies the others are stopped. A PartsigError of a
+    worker is raised here with its sentence; anything else as RuntimeError with the worker's
+    traceback.
+    """
+    settings = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        run_id="partsig",
+        max_restarts=0,
+        monitor_interval=0.2,
+    )
+    with tempfile.TemporaryDirectory(prefix="partsig-") as folder:
+        said = Path(folder) / "error"
+        try:
+            elastic_launch(settings, _guarded)(work, arguments, said)
+        except ChildFailedError as error:
+            if said.is_file():
+                raise PartsigError(said.read_text(encoding="utf-8")) from None
+            raise RuntimeError(f"a worker process failed:\n{error}") from error
+
+
+@record
+def _guarded(work: Callable, arguments: tuple, said: Path) -> None:
+    try:
+        work(*arguments)
+    except PartsigError as error:
+        said.write_text(str(error), encoding="utf-8")
+        raise
+    finally:
+        stop()
+
+
+def start(device_type: str) -> World:
+    """Join the processes this one was launched with, if any, and return its place."""
+    if not inside():
+        return World(rank=0, size=1, device=torch.device(device_type))
+    local = int(os.environ["LOCAL_RANK"])
+    device = torch.device(device_type, local) if device_type == "cuda" else torch.device("cpu")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return World(rank=dist.get_rank(), size=dist.get_world_size(), device=device)
+
+
+def stop() -> None:
+    """Leave the group of processes, if this one is in one."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def wrap(model: nn.Module, world: World) -> nn.Module:
+    """Return ``model``, averaging gradients over the processes when there are several."""
+    if world.size == 1:
+        return model
+    return DistributedDataParallel(
+        model, device_ids=[world.device] if world.device.type == "cuda" else None
+    )
+
+
+def mean(values: Tensor, world: World) -> Tensor:
+    """Return the mean of a tensor over the processes."""
+    if world.size > 1:
+        dist.all_reduce(values)
+        values /= world.size
+    return values
+
+
+def wait(world: World) -> None:
+    """Return when every process has come here."""
+    if world.size > 1:
+        dist.barrier()
+
+
+def agree(flag: int, world: World) -> int:
+    """Return the largest flag of all processes, so that they stop together."""
+    if world.size == 1:
+        return flag
+    value = torch.tensor(flag, device=world.device)
+    dist.all_reduce(value, op=dist.ReduceOp.MAX)
+    return int(value)
