@@ -170,3 +170,15 @@ def evaluate(
     for figure in found.figures:
         typer.echo(f"figure: {figure}")
     typer.echo(f"evaluation: {found.path}")
+
+
+@app.command()
+@options.plain_errors
+def demo(
+    output: Annotated[Path | None, typer.Option("--output", help="Default: runs/demo.")] = None,
+    seed: options.Seed = 0,
+) -> None:
+    """The whole way, raw records to kappa, on bundled real signal in a few minutes on the CPU."""
+    from partsig.tasks.demo import demo as task
+
+    task(output, seed=seed, say=typer.echo)

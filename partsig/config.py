@@ -35,9 +35,9 @@ def compose(
 ) -> T:
     """Return a ``cls`` from a named or given YAML file and overrides, later ones winning.
 
-    ``config`` is a shipped name or a path to a file; a file may say ``verb: pretrain`` to be refused
-    elsewhere. ``overrides`` are ``"section.key=value"`` texts (values in YAML) or a mapping from
-    dotted keys to values.
+    ``config`` is a shipped name or a path to a file; a file may say ``verb: pretrain`` to be
+    refused elsewhere. ``overrides`` are ``"section.key=value"`` texts (values in YAML) or a mapping
+    from dotted keys to values.
 
     Raises ConfigError with every unknown key, wrong type and value out of range.
     """
@@ -102,7 +102,10 @@ def _read(config: str | Path) -> dict:
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
             raise ConfigError(f"no configuration file {path}.")
-        text, where = path.read_text(encoding="utf-8"), str(path)
+        try:
+            text, where = path.read_text(encoding="utf-8"), str(path)
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{path} is not a text file in UTF-8 ({error}).") from None
     else:
         name = str(config)
         if name not in names():

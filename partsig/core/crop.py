@@ -20,8 +20,10 @@ def crop(x: Tensor, positions: Tensor, sizes: Tensor, patch: Sequence[int]) -> T
     extent = x.shape[2:]
     weights, indices = [], []  # per axis: (2, B, N, p) for the lower and the upper neighbour
     for axis in range(rank):
-        step = (torch.arange(patch[axis], device=x.device) + 0.5) / patch[axis] - 0.5
-        at = positions[..., axis, None] + sizes[..., axis, None] * step - 0.5  # (B, N, p)
+        # Multiplied before divided, so that a box of the patch's size falls on samples exactly.
+        steps = 2 * torch.arange(patch[axis], device=x.device) + 1 - patch[axis]
+        shift = sizes[..., axis, None] * steps / (2 * patch[axis])
+        at = positions[..., axis, None] + shift - 0.5  # (B, N, p)
         low = at.floor()
         upper = at - low
         weights.append((1 - upper, upper))

@@ -89,6 +89,33 @@ class CrossAttention(nn.Module):
         return self.output(mixed)
 
 
+class PairwiseMLP(nn.Module):
+    """A pair's two tokens alone decide: the paper's ablation (section 4.3, "pairwise MLP").
+
+    ``hidden`` 0 is the paper's: one linear layer. *Differs from the paper* when ``hidden`` is
+    positive: a GELU layer of that width between, which lets the answer depend on how the two tokens
+    match. The first layer is computed per token and added per pair.
+    """
+
+    def __init__(self, width: int, n_outputs: int, hidden: int = 0) -> None:
+        super().__init__()
+        self.reference = nn.Linear(width, hidden or n_outputs)
+        self.target = nn.Linear(width, hidden or n_outputs, bias=False)
+        self.output = nn.Linear(hidden, n_outputs) if hidden else None
+        self.apply(initialise)
+        if hidden:
+            # At the transformer's small weights the products of two tokens vanish and the loss
+            # stays on its plateau; unit gain leaves it at once.
+            for layer in (self.reference, self.target, self.output):
+                nn.init.xavier_uniform_(layer.weight)
+
+    def forward(self, tokens: Tensor, pairs: Tensor) -> Tensor:
+        """Return (B, P, O)."""
+        reference, target = self.reference(tokens), self.target(tokens)
+        both = reference[:, pairs[:, 0]] + target[:, pairs[:, 1]]
+        return both if self.output is None else self.output(F.gelu(both))
+
+
 def _factor_dtype(a: Tensor, b: Tensor) -> torch.dtype | None:
     """Return the least precise type in which no denominator can vanish, or None.
 

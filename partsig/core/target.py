@@ -79,8 +79,9 @@ def pair_metrics(prediction: Tensor, target: Tensor, sizes: Tensor, loss: str) -
     """Return scalars that say how well pairs are placed.
 
     ``mse`` squared error in patches²; ``chance`` the same for predicting no translation, on these
-    very pairs; ``distance`` mean Euclidean error in samples; ``sign`` how often the order along an
-    axis is right (0.5 is chance; pairs without a difference do not count).
+    very pairs; ``chance_loss`` the loss of the best constant prediction; ``distance`` mean Euclidean
+    error in samples; ``sign`` how often the order along an axis is right (0.5 is chance; pairs
+    without a difference do not count), ``near_sign`` the same for pairs less than one patch apart.
     """
     rank = sizes.shape[-1]
     mean = split_prediction(prediction, loss)[0][..., :rank].float()
@@ -88,9 +89,15 @@ def pair_metrics(prediction: Tensor, target: Tensor, sizes: Tensor, loss: str) -
     error = mean - shift  # (B, P, D)
     ordered = shift != 0
     right = ((mean > 0) == (shift > 0)) & ordered
+    near = ordered & (shift.abs() < 1)
+    chance = shift.square().mean()
+    # The best constant is no translation, with the mean distance as a Laplace scale.
+    laplace = 1 + math.log(2) + shift.abs().mean(dim=(0, 1)).log().mean()
     return {
         "mse": error.square().mean(),
-        "chance": shift.square().mean(),
+        "chance": chance,
+        "chance_loss": chance if loss == "mse" else laplace,
         "distance": (error * sizes).square().sum(-1).sqrt().mean(),
         "sign": right.sum() / ordered.sum().clamp(min=1),
+        "near_sign": (right & near).sum() / near.sum().clamp(min=1),
     }

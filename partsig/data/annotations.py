@@ -18,7 +18,7 @@ RESOLUTION = "## time resolution: "
 
 
 def read_annotations(path: Path) -> tuple[np.ndarray, list[str], float | None]:
-    """Return sample numbers (K,) int64, the K texts, and the file's time resolution (Hz) if it has one.
+    """Return sample numbers (K,) int64, the K texts, and the file's time resolution (Hz) or None.
 
     Raises DataError when the file ends inside an annotation or lacks its end mark.
     """

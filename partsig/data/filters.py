@@ -60,7 +60,7 @@ def bandpass_taps(sfreq: float, l_freq: float | None, h_freq: float | None) -> n
     if l_freq is not None and h_freq is not None and l_freq >= h_freq:
         raise ConfigError(f"l_freq ({l_freq} Hz) must be below h_freq ({h_freq} Hz).")
     low = None if l_freq is None else min(max(l_freq * 0.25, 2.0), l_freq)
-    high = None if h_freq is None else min(max(h_freq * 0.25, 2.0), nyquist - h_freq)
+    high = None if h_freq is None else _width_above(h_freq, sfreq)
     widths = [width for width in (low, high) if width is not None]
     if not widths:
         return np.ones(1)
@@ -77,6 +77,10 @@ def bandpass_taps(sfreq: float, l_freq: float | None, h_freq: float | None) -> n
     if l_freq is not None:
         _add_lowpass(taps, l_freq - low / 2, low, sfreq, -1.0)
     return taps
+
+
+def _width_above(h_freq: float, sfreq: float) -> float:
+    return min(max(h_freq * 0.25, 2.0), sfreq / 2 - h_freq)
 
 
 def _add_lowpass(taps: np.ndarray, cutoff: float, width: float, sfreq: float, gain: float) -> None:
@@ -105,13 +109,19 @@ def _plan(sfreq: float, target: float, l_freq: float | None, h_freq: float | Non
             "choose a target rate that divides more evenly."
         )
     taps = bandpass_taps(sfreq, l_freq, h_freq)
-    if target < sfreq:
-        # MNE's resampler cuts the spectrum at the new Nyquist rate. A sharp low-pass does the
+    if target < sfreq or (target > sfreq and h_freq is None):
+        # MNE's resampler cuts the spectrum at the lower Nyquist rate. A sharp low-pass does the
         # same to what the band-pass has left there, and keeps blocks from talking to each other.
-        width = TRANSITION * target / 2
+        # Its transition is centred there, as MNE's cut is, but ends there where the band-pass
+        # leaves more than its stop band: half a spectral line dropped at one stroke would ring
+        # across the seams of the blocks.
+        nyquist = min(sfreq, target) / 2
+        width = TRANSITION * nyquist
+        stop = sfreq if h_freq is None else h_freq + _width_above(h_freq, sfreq)
+        cutoff = nyquist if stop < nyquist else nyquist - width / 2
         n_taps, beta = scipy.signal.kaiserord(STOP_DB, width / (sfreq / 2))
         n_taps += 1 - n_taps % 2
-        lowpass = scipy.signal.firwin(n_taps, target / 2, fs=sfreq, window=("kaiser", beta))
+        lowpass = scipy.signal.firwin(n_taps, cutoff, fs=sfreq, window=("kaiser", beta))
         taps = scipy.signal.fftconvolve(taps, lowpass)
     reach = len(taps) // 2
     lead_in = -(-reach // step_in) * step_in
@@ -147,7 +157,7 @@ def bandpass_resample(
     offset: Sequence[float] | None = None,
     dtype: type = np.float32,
 ) -> np.ndarray:
-    """Return ``signal`` band-passed (zero phase) and resampled: (C, T) at sfreq -> (C, T') at target.
+    """Return ``signal`` (C, T) at ``sfreq`` band-passed (zero phase) and resampled to ``target``.
 
     ``signal`` may be a memory map of any integer or float type; it is read once, in blocks, and
     computed in float64. Rows ``picks`` are used in that order; a row's value is
@@ -156,10 +166,12 @@ def bandpass_resample(
 
     Raises ConfigError for impossible cut-offs and DataError for non-finite samples.
 
-    *Differs from MNE*: the resampler's cut at the new Nyquist rate has a transition of 0.5 % of that
-    rate instead of none; and input sample 0 is output sample 0 for every length and ratio, where
-    MNE's padding shifts or stretches the result by a fraction of a sample unless the padded length
-    happens to divide (it does for whole seconds at 200 Hz).
+    *Differs from MNE*: the resampler's cut at the new Nyquist rate has a transition of 0.5 % of
+    that rate instead of none (upwards: the same below the old one, and only without ``h_freq``);
+    input sample 0 is output sample 0 for every length and ratio, where MNE's padding shifts or
+    stretches the result by a fraction of a sample unless the padded length happens to divide (it
+    does for whole seconds at 200 Hz); and nothing wraps around, where MNE's padded recording is a
+    circle whose jump rings at the new Nyquist rate (1e-4 of the SD in minutes, 1e-7 in a night).
 
     >>> t = np.arange(200 * 60) / 200
     >>> y = bandpass_resample(np.sin(2 * np.pi * 10 * t)[None], 200, 100)
@@ -181,7 +193,8 @@ def bandpass_resample(
         block -= zero[:, None]
         block *= factor[:, None]
         spectrum = scipy.fft.rfft(block)[:, : len(plan.kernel)]
-        spectrum *= plan.kernel
+        with np.errstate(invalid="ignore"):  # an infinite sample; refused below
+            spectrum *= plan.kernel
         out = scipy.fft.irfft(spectrum, plan.n_out, overwrite_x=True)
         last = min(first + plan.hop_out, n_result)
         result[:, first:last] = out[:, plan.lead_out : plan.lead_out + last - first]
@@ -191,7 +204,7 @@ def bandpass_resample(
 
 
 def _fill(block: np.ndarray, signal: np.ndarray, picks: np.ndarray, start: int) -> None:
-    """Copy ``signal[picks, start : start + width]`` into ``block``, odd-reflected beyond the ends."""
+    """Copy ``signal[picks, start : start + width]`` into ``block``, odd-reflected at the ends."""
     n_times, width = signal.shape[1], block.shape[1]
     low, high = max(start, 0), min(start + width, n_times)
     if low < high:

@@ -13,8 +13,8 @@ from partsig.errors import ConfigError, DataError, check_range
 class SplitConfig:
     """How many subjects are kept away from training.
 
-    ``test_fraction`` of the labelled subjects, at most ``test_max``, are test subjects: the same for
-    every run on a store, whatever its seed. ``monitor_subjects`` of the others are left out of
+    ``test_fraction`` of the labelled subjects, at most ``test_max``, are test subjects: the same
+    for every run on a store, whatever its seed. ``monitor_subjects`` of the others are left out of
     pretraining so that the pretext is measured on signal it has not seen. ``val_subjects`` labelled
     subjects choose the fine-tuning epoch, besides the N that train.
     """
@@ -71,6 +71,7 @@ def split_finetuning(
     Draws are nested: the first 5 of a draw of 10 are the draw of 5 with the same seed. Raises
     ConfigError when there are not enough labelled subjects.
     """
+    check_range("--subjects", n_subjects, 1)
     test = test_subjects(labelled, config)
     if not test:
         raise DataError(

@@ -24,7 +24,7 @@ import numpy as np
 
 from partsig.data.recordings import EPOCH_S, STAGES, Recording, count_stages
 from partsig.errors import DataError
-from partsig.files import atomic, write_json, write_text
+from partsig.files import atomic, remove_leftovers, write_json, write_text
 
 FORMAT = 1
 COLUMNS = (
@@ -112,8 +112,15 @@ def write_recording(
 
 
 def _save(path: Path, array: np.ndarray) -> None:
+    """Write a C-contiguous array as .npy through the file object.
+
+    numpy's own writer goes round it, and its error on a full disk does not say that it is full.
+    """
     with open(path, "wb") as handle:
-        np.lib.format.write_array(handle, array, allow_pickle=False)
+        np.lib.format.write_array_header_1_0(
+            handle, np.lib.format.header_data_from_array_1_0(array)
+        )
+        handle.write(array.data)
 
 
 def failed_row(recording: str, subject: str, reason: str) -> dict[str, object]:
@@ -135,22 +142,35 @@ def write_index(path: Path, rows: Iterable[dict[str, object]]) -> None:
 def create(path: Path, meta: dict) -> dict[str, dict]:
     """Start or continue a store; return the rows it already has, by recording.
 
-    Raises DataError, naming what differs, when the store was made with other settings.
+    What a killed writer left half-written is removed. A store in which no recording was finished
+    takes the new settings. Raises DataError, naming what differs, when one was finished with other
+    settings, and when the folder is no store or cannot be written.
     """
+    for folder in (path, path / "signals", path / "labels"):
+        remove_leftovers(folder)
+    rows: dict[str, dict] = {}
     if (path / "meta.json").is_file():
         found = read_meta(path)
+        if _index(path).is_file():
+            rows = {row["recording"]: row for row in read_index(path)}
         differing = [key for key in meta if key != "provenance" and found.get(key) != meta[key]]
-        if differing:
+        if differing and any(row["status"] == OK for row in rows.values()):
             raise DataError(
                 f"{path} was made with other settings: "
                 + "; ".join(f"{key} {found.get(key)} (now {meta[key]})" for key in differing)
                 + ". Choose another --store, or the same settings to continue it."
             )
-    else:
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise DataError(f"{path} exists and is no store; choose another --store.")
+        if not differing:
+            return rows
+    elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise DataError(f"{path} exists and is no store; choose another --store.")
+    try:
         write_json(path / "meta.json", meta)
-    return {row["recording"]: row for row in read_index(path)} if _index(path).is_file() else {}
+    except OSError as error:
+        raise DataError(
+            f"cannot write the store {path} ({error.strerror}); choose another --store."
+        ) from error
+    return {}
 
 
 def _index(path: Path) -> Path:
@@ -180,14 +200,13 @@ def read_meta(path: Path) -> dict:
 
 def read_index(path: Path) -> list[dict]:
     """Return the rows of ``index.csv`` with their counts as integers."""
-    with open(_index(path), newline="", encoding="utf-8") as handle:
-        reader = csv.DictReader(handle)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise DataError(f"{_index(path)}: expected the columns {', '.join(COLUMNS)}.")
-        rows = list(reader)
     try:
-        return [row | {key: int(row[key]) for key in INTEGERS} for row in rows]
-    except (TypeError, ValueError) as error:
+        with open(_index(path), newline="", encoding="utf-8") as handle:
+            reader = csv.DictReader(handle)
+            if tuple(reader.fieldnames or ()) != COLUMNS:
+                raise DataError(f"{_index(path)}: expected the columns {', '.join(COLUMNS)}.")
+            return [row | {key: int(row[key]) for key in INTEGERS} for row in reader]
+    except (TypeError, ValueError, csv.Error) as error:
         raise DataError(f"{_index(path)} is damaged ({error}).") from error
 
 

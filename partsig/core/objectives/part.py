@@ -11,7 +11,7 @@ from partsig.core import geometry, target
 from partsig.core.crop import crop, crop_exact
 from partsig.core.encoder import Encoder
 from partsig.core.position import MaskedPositions
-from partsig.core.relative import CrossAttention
+from partsig.core.relative import CrossAttention, PairwiseMLP
 from partsig.errors import check_range
 
 
@@ -26,7 +26,9 @@ class PartConfig:
         separable head computes all of them anyway, so a share below 1 only regularises.
     loss: mse (the paper's) or laplace (ours, see core/target.py).
     target_scale: patch (the paper's) or unit (the largest possible translation is 1).
-    heads: of the relative encoder; 1 as published.
+    relative: cross-attention (the paper's), or its ablation pairwise-mlp.
+    heads: of the cross-attention; 1 as published.
+    hidden: width of a GELU layer in the pairwise MLP; 0 as published.
     positions: none, or sincos: reading B of the paper's "we randomly mask out 20 % of the position
         embeddings": continuous positions are given to the encoder, ``position_mask`` of them
         replaced by a learned token. Reading A, none, is what its section 3.1 says of PART.
@@ -38,7 +40,9 @@ class PartConfig:
     pairs: float = 1.0
     loss: Literal["mse", "laplace"] = "mse"
     target_scale: Literal["patch", "unit"] = "patch"
+    relative: Literal["cross-attention", "pairwise-mlp"] = "cross-attention"
     heads: int = 4
+    hidden: int = 0
     head_impl: Literal["auto", "factorised", "gather", "naive"] = "auto"
     positions: Literal["none", "sincos"] = "none"
     position_mask: float = 0.2
@@ -48,6 +52,7 @@ class PartConfig:
         check_range("objective.patches", self.patches, 0)
         check_range("objective.pairs", self.pairs, 1e-6, 1.0)
         check_range("objective.heads", self.heads, 1)
+        check_range("objective.hidden", self.hidden, 0)
         check_range("objective.position_mask", self.position_mask, 0.0, 1.0)
 
 
@@ -72,7 +77,10 @@ class Part(nn.Module):
             self.n_patches = len(geometry.grid(window, patch)[0])
         width = encoder.config.width
         outputs = target.n_outputs(len(self.patch), self.ratios, config.loss)
-        self.relative = CrossAttention(width, outputs, config.heads, config.head_impl)
+        if config.relative == "cross-attention":
+            self.relative = CrossAttention(width, outputs, config.heads, config.head_impl)
+        else:
+            self.relative = PairwiseMLP(width, outputs, config.hidden)
         self.positions = (
             MaskedPositions(width, config.position_mask) if config.positions == "sincos" else None
         )

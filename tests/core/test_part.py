@@ -1,0 +1,216 @@
+import math
+
+import pytest
+import torch
+
+from partsig.core import target
+from partsig.core.encoder import Encoder, EncoderConfig
+from partsig.core.objectives.part import Part, PartConfig
+from partsig.core.objectives.supervised import Classifier
+from partsig.core.position import MaskedPositions, sincos
+from partsig.core.transformer import Attention, Block
+from partsig.errors import ConfigError
+
+WINDOWS = {1: ((40,), (5,)), 2: ((12, 16), (4, 4)), 3: ((8, 8, 8), (2, 4, 4))}
+ranks = pytest.mark.parametrize("rank", WINDOWS)
+SMALL = EncoderConfig(width=24, depth=2, heads=4, drop_path=0.0)
+
+
+def part(rank, **options):
+    torch.manual_seed(0)
+    window, patch = WINDOWS[rank]
+    encoder = Encoder(SMALL, 3, patch)
+    return Part(PartConfig(**options), encoder, window, patch, 8)
+
+
+def batch(rank, n=4):
+    return torch.randn(n, 3, *WINDOWS[rank][0], generator=torch.Generator().manual_seed(5))
+
+
+def draw(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_the_eeg_encoder_has_the_papers_number_of_parameters():
+    encoder = Encoder(EncoderConfig(), 6, (100,))
+    assert sum(p.numel() for p in encoder.parameters()) == 12_918_784
+    whole = Part(PartConfig(), encoder, (3000,), (100,), 40)
+    assert sum(p.numel() for p in whole.parameters()) == 14_494_721
+    classifier = Classifier(encoder, (3000,), (100,), 5)
+    assert sum(p.numel() for p in classifier.parameters()) == 12_937_221
+
+
+@ranks
+def test_permuting_the_patches_permutes_the_prediction(rank):
+    """No position information reaches the prediction: not from the order, nor from anything else."""
+    model = part(rank, loss="laplace").double().eval()
+    patches = torch.randn(2, 8, 3, *WINDOWS[rank][1], dtype=torch.float64)
+    pairs = torch.cartesian_prod(torch.arange(8), torch.arange(8))
+    order = torch.randperm(8, generator=draw(1))
+    straight = model.predict(patches, order[pairs])
+    torch.testing.assert_close(model.predict(patches[:, order], pairs), straight)
+    tokens, cls = model.encoder(patches)
+    moved, same = model.encoder(patches[:, order])
+    torch.testing.assert_close(moved, tokens[:, order])
+    torch.testing.assert_close(same, cls)
+
+
+@ranks
+def test_shifting_the_window_under_the_patches_changes_nothing(rank):
+    """Two windows that agree where the patches lie give the same prediction wherever that is."""
+    model = part(rank).eval()
+    window, patch = WINDOWS[rank]
+    positions, sizes = (t.clone() for t in model.sample(1, draw()))
+    x = batch(rank, 1)
+    there = model.crop(x, positions, sizes)
+    wide = torch.nn.functional.pad(x, [3, 0] * rank)
+    moved = model.crop(wide, positions + 3, sizes)
+    assert torch.equal(there, moved)
+
+
+@ranks
+@pytest.mark.parametrize("sampling", ["off-grid", "grid", "sizes"])
+@pytest.mark.parametrize("loss", ["mse", "laplace"])
+def test_forward_gives_finite_scalars_and_reaches_every_parameter(rank, sampling, loss):
+    model = part(rank, sampling=sampling, loss=loss, pairs=0.5)
+    values = model(batch(rank), draw())
+    assert all(v.shape == () and torch.isfinite(v) for v in values.values())
+    values["loss"].backward()
+    silent = [name for name, p in model.named_parameters() if p.grad is None]
+    # [CLS] takes part in attention and so learns; its own output is not used in pretraining.
+    assert silent == []
+
+
+def test_the_untrained_loss_is_chance():
+    model = part(1)
+    values = model(batch(1, 64), draw())
+    assert (values["mse"] / values["chance"]).item() == pytest.approx(1.0, abs=0.02)
+    assert values["loss"] == values["mse"]
+
+
+def test_draws_come_from_the_generator_alone_and_shares_make_the_whole():
+    model = part(2, loss="laplace", pairs=0.3, positions="sincos").eval()
+    x = batch(2, 6)
+    torch.manual_seed(1)
+    whole = model(x, draw(4))
+    torch.manual_seed(2)
+    assert torch.equal(model(x, draw(4))["loss"], whole["loss"])
+    halves = [model(x[i : i + 3], draw(4), share=(i, 6))["loss"] for i in (0, 3)]
+    torch.testing.assert_close(sum(halves) / 2, whole["loss"])
+
+
+def test_unit_scale_changes_the_networks_target_but_not_the_reported_errors():
+    patchwise, unit = part(1), part(1, target_scale="unit")
+    a, b = patchwise(batch(1), draw()), unit(batch(1), draw())
+    assert a["chance"].item() == pytest.approx(b["chance"].item())
+    assert unit.unit == (40 - 5) / 5
+    assert b["loss"].item() * unit.unit**2 == pytest.approx(b["mse"].item(), rel=1e-5)
+    assert a["distance"].item() == pytest.approx(b["distance"].item(), rel=0.01)
+
+
+def test_distance_is_in_samples():
+    truth = torch.tensor([[[3.0], [0.0]]])
+    values = target.pair_metrics(truth + 0.5, truth, torch.full((1, 2, 1), 100.0), "mse")
+    assert values["distance"] == 50.0
+    assert values["mse"] == 0.25
+    assert values["chance"] == 4.5
+    assert values["sign"] == 1.0
+
+
+def test_laplace_loss_is_torchs_likelihood():
+    prediction, truth = torch.randn(3, 7, 4), torch.randn(3, 7, 2)
+    mean, log_scale = target.split_prediction(prediction, "laplace")
+    expected = -torch.distributions.Laplace(mean, log_scale.exp()).log_prob(truth).mean(-1)
+    torch.testing.assert_close(target.pair_loss(prediction, truth, "laplace"), expected)
+    assert target.split_prediction(torch.full((1, 1, 2), 99.0), "laplace")[1].item() <= 5.0
+
+
+def test_masked_positions_hide_the_stated_share_and_nothing_of_the_rest_changes():
+    torch.manual_seed(0)
+    codes = MaskedPositions(16, 0.2)
+    hidden = codes.draw(50, 40, draw())
+    assert (hidden.sum(1) == 8).all()
+    assert hidden.float().mean(0).min() > 0
+    positions = torch.rand(50, 40, 1) * 3000
+    code = codes(positions, torch.full_like(positions, 100.0), hidden)
+    torch.testing.assert_close(code[~hidden], sincos(positions / 100 - 0.5, 16)[~hidden])
+    assert torch.equal(code[hidden], codes.token.expand(400, -1))
+
+
+def test_loss_on_masked_counts_only_pairs_that_touch_a_hidden_position():
+    model = part(1, positions="sincos", loss_on="masked", position_mask=0.5).eval()
+    everything = part(1, positions="sincos", position_mask=0.5).eval()
+    a, b = model(batch(1), draw()), everything(batch(1), draw())
+    n = 64
+    counts = {0: 16, 1: 32, 2: 16}  # of 8 patches, 4 are hidden: ordered pairs by hidden ends
+    weighted = sum(b[f"loss_hidden{k}"] * c for k, c in counts.items()) / n
+    torch.testing.assert_close(weighted, b["loss"])
+    touched = sum(b[f"loss_hidden{k}"] * counts[k] for k in (1, 2)) / 48
+    torch.testing.assert_close(a["loss"], touched)
+
+
+def test_sincos_of_grid_positions_is_the_transformers_code():
+    code = sincos(torch.arange(30.0)[:, None], 8)
+    for at in (0, 7, 29):
+        for k in range(4):
+            angle = at / 10_000 ** (2 * k / 8)
+            assert code[at, k] == pytest.approx(math.sin(angle), abs=1e-5)
+            assert code[at, 4 + k] == pytest.approx(math.cos(angle), abs=1e-5)
+    with pytest.raises(ConfigError, match="does not divide"):
+        sincos(torch.zeros(1, 3), 8)
+
+
+def test_attention_equals_torchs():
+    torch.manual_seed(0)
+    ours = Attention(24, 4)
+    theirs = torch.nn.MultiheadAttention(24, 4, batch_first=True)
+    theirs.load_state_dict(
+        {
+            "in_proj_weight": ours.qkv.weight,
+            "in_proj_bias": ours.qkv.bias,
+            "out_proj.weight": ours.out.weight,
+            "out_proj.bias": ours.out.bias,
+        }
+    )
+    x = torch.randn(2, 9, 24)
+    torch.testing.assert_close(ours(x), theirs(x, x, x)[0])
+
+
+def test_drop_path_drops_whole_samples_and_keeps_the_mean():
+    torch.manual_seed(0)
+    block = Block(8, 2, 4.0, drop_path=0.4)
+    branch = torch.ones(20_000, 1, 1)
+    dropped = block._dropped(branch)
+    assert set(dropped.unique().tolist()) == {0.0, 1 / (1 - 0.4)} or len(dropped.unique()) == 2
+    assert dropped.mean() == pytest.approx(1.0, abs=0.02)
+    assert block.eval()._dropped(branch) is branch
+
+
+@ranks
+def test_classifier_sees_the_grid_in_order(rank):
+    torch.manual_seed(0)
+    window, patch = WINDOWS[rank]
+    model = Classifier(Encoder(SMALL, 3, patch), window, patch, 5).eval()
+    x = batch(rank)
+    assert model.logits(x).shape == (4, 5)
+    labels = torch.tensor([0, 1, 2, 3])
+    expected = torch.nn.functional.cross_entropy(model.logits(x), labels)
+    torch.testing.assert_close(model(x, labels)["loss"], expected)
+    # The same patches elsewhere give another answer: the position codes are really used.
+    assert not torch.allclose(model.logits(x.flip(2)), model.logits(x))
+    blind = Classifier(Encoder(SMALL, 3, patch), window, patch, 5, positions=False).eval()
+    rolled = torch.roll(x, [p for p in patch], dims=tuple(range(2, 2 + rank)))
+    torch.testing.assert_close(blind.logits(rolled), blind.logits(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"width": 30, "heads": 4}, "must be a multiple of encoder.heads"),
+        ({"drop_path": 1.5}, "encoder.drop_path is 1.5; it must be between 0 and 0.99"),
+        ({"depth": 0}, "encoder.depth is 0; it must be at least 1"),
+    ],
+)
+def test_impossible_encoders_are_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        EncoderConfig(**options)
