@@ -176,9 +176,10 @@ def evaluate(
 @options.plain_errors
 def demo(
     output: Annotated[Path | None, typer.Option("--output", help="Default: runs/demo.")] = None,
+    set_: options.Set = None,
     seed: options.Seed = 0,
 ) -> None:
     """The whole way, raw records to kappa, on bundled real signal in a few minutes on the CPU."""
     from partsig.tasks.demo import demo as task
 
-    task(output, seed=seed, say=typer.echo)
+    task(output, overrides=set_ or (), seed=seed, say=typer.echo)

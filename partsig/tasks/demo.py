@@ -1,6 +1,6 @@
 """``partsig demo``: the whole way on real signal that ships with the package."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from partsig.data.datasets import ScoredEpochs
 from partsig.data.recordings import STAGES
 from partsig.data.sample import CHANNELS, write_records
 from partsig.data.store import open_store
+from partsig.errors import check_range
 from partsig.files import write_text
 from partsig.tasks import runs
 from partsig.tasks.evaluate import evaluate, measure
@@ -19,7 +20,19 @@ from partsig.tasks.preprocess import preprocess
 from partsig.tasks.pretrain import PretrainConfig, pretrain
 from partsig.train.journal import read_metrics
 
-SUBJECTS = 30
+
+@dataclass(frozen=True, kw_only=True)
+class DemoConfig:
+    """How long the demo trains: epochs, windows per pretraining epoch, labelled subjects."""
+
+    pretrain_epochs: int = 4
+    windows_per_epoch: int = 12800
+    finetune_epochs: int = 25
+    subjects: int = 30
+
+    def __post_init__(self) -> None:
+        for name in ("pretrain_epochs", "windows_per_epoch", "finetune_epochs", "subjects"):
+            check_range(name, getattr(self, name), 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,13 +46,20 @@ class Demo:
     figures: list[Path]
 
 
-def demo(output: str | Path | None = None, *, seed: int = 0, say: Callable = print) -> Demo:
+def demo(
+    output: str | Path | None = None,
+    *,
+    overrides: Mapping[str, object] | Iterable[str] = (),
+    seed: int = 0,
+    say: Callable[[str], None] = print,
+) -> Demo:
     """Go from raw records to kappa on held-out subjects, on the CPU, in a few minutes.
 
     Writes bundled excerpts of PhysioNet-2018 as challenge-layout records below ``output`` (default
     ``runs/demo``), then runs preprocess, pretrain, finetune (pretrained and from scratch) and
     evaluate as a user would. The same call again continues an interrupted demo.
     """
+    settings = config.compose(DemoConfig, "demo", None, overrides)
     path = Path(output or "runs/demo")
     say(
         "Real PhysioNet-2018 signal (ODC-BY 1.0), spliced from 60-s excerpts: one record per group\n"
@@ -59,7 +79,17 @@ def demo(output: str | Path | None = None, *, seed: int = 0, say: Callable = pri
         "     with a Laplace likelihood, which learns within minutes where the paper's squared\n"
         "     error stays at chance (see configs/demo.yaml)"
     )
-    pretrained = pretrain(store, path / "pretrain", config="demo", seed=seed, gpus="0")
+    pretrained = pretrain(
+        store,
+        path / "pretrain",
+        config="demo",
+        overrides={
+            "fit.epochs": settings.pretrain_epochs,
+            "windows_per_epoch": settings.windows_per_epoch,
+        },
+        seed=seed,
+        gpus="0",
+    )
     pretext = _pretext(pretrained)
     for line in _pretext_lines(pretext):
         say(f"     {line}")
@@ -68,15 +98,15 @@ def demo(output: str | Path | None = None, *, seed: int = 0, say: Callable = pri
         (("PART-pretrained", pretrained), ("from scratch", "scratch")), start=4
     ):
         run = path / f"finetune-{'scratch' if origin == 'scratch' else 'part'}"
-        say(f"{number}/5  partsig finetune --from {origin} --subjects {SUBJECTS} -> {run}")
+        say(f"{number}/5  partsig finetune --from {origin} --subjects {settings.subjects} -> {run}")
         encoder = _encoder(pretrained) if origin == "scratch" else {}
         tuned[label] = finetune(
             origin,
             store,
             run,
-            subjects=SUBJECTS,
+            subjects=settings.subjects,
             config="demo-finetune",
-            overrides=encoder,
+            overrides=encoder | {"fit.epochs": settings.finetune_epochs},
             seed=seed,
             device="cpu",
         )

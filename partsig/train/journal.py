@@ -19,6 +19,7 @@ class Journal:
         self.active = active
         if not active:
             return
+        run.mkdir(parents=True, exist_ok=True)
         self._path = run / "metrics.jsonl"
         if self._path.is_file():
             kept = [line for line in _whole_lines(self._path) if json.loads(line)["step"] <= step]

@@ -99,14 +99,14 @@ def fit(job: Fit) -> dict:
     world, config, total = job.world, job.config, job.config.epochs * job.steps_per_epoch
     model = job.model.to(world.device)
     optimizer = make_optimizer(model, job.optim)
-    step, best = _resume(job, model, optimizer)
+    step, best, sums, n_summed = _resume(job, model, optimizer)
     wrapped = distributed.wrap(model, world)
     journal = Journal(job.run, step, total, job.label, active=world.main)
     precision = config.precision
     if precision == "auto":
         precision = "bf16" if world.device.type == "cuda" else "float32"
-    sums: dict[str, Tensor] = {}
-    n_summed, saved, started = 0, time.monotonic(), time.monotonic()
+    saved = started = time.monotonic()
+    n_timed = 0
     batches = _prefetch(job.batch_at, step, total, world.device)
     try:
         with _signals() as asked:
@@ -122,24 +122,23 @@ def fit(job: Fit) -> dict:
                 journal.advance()
                 for key, value in values.items():
                     sums[key] = sums[key] + value if key in sums else value
-                n_summed += 1
+                n_summed, n_timed = n_summed + 1, n_timed + 1
                 epoch, within = divmod(step, job.steps_per_epoch)
                 if step % config.log_every == 0 or within == 0:
                     means = _read(sums, n_summed, step, world)
-                    elapsed = time.monotonic() - started
-                    means |= {
-                        "lr": rate,
-                        "windows_per_s": n_summed * config.batch_size / max(elapsed, 1e-9),
-                    }
+                    elapsed = max(time.monotonic() - started, 1e-9)
+                    means |= {"lr": rate, "windows_per_s": n_timed * config.batch_size / elapsed}
                     journal.write(step, epoch, job.derive(means), job.shown)
-                    sums, n_summed, started = {}, 0, time.monotonic()
+                    sums, n_summed = {}, 0
+                    started, n_timed = time.monotonic(), 0
                 if within == 0:
                     best = _end_of_epoch(job, model, journal, step, epoch, best)
-                    started = time.monotonic()
+                    started, n_timed = time.monotonic(), 0
                 stop = distributed.agree(asked[0], world) if step % 8 == 0 or world.size == 1 else 0
                 late = time.monotonic() - saved > 60 * config.checkpoint_minutes
                 if world.main and (late or stop or step == total):
-                    _save(job, model, optimizer, step, best)
+                    _refuse_not_finite(sums, n_summed, step)
+                    _save(job, model, optimizer, step, best, sums, n_summed)
                     saved = time.monotonic()
                 if stop and step < total:
                     raise Stopped(128 + stop)
@@ -178,23 +177,25 @@ def _step(
 
 
 def _read(sums: dict[str, Tensor], n: int, step: int, world: World) -> dict[str, float]:
-    """Bring the means since the last reading to the host; refuse a loss that is not finite."""
+    """Bring the means since the last reading to the host, averaged over the processes."""
+    _refuse_not_finite(sums, n, step)
     stacked = torch.stack([value.float() for value in sums.values()]) / n
-    means = dict(zip(sums, distributed.mean(stacked, world).tolist(), strict=True))
-    if not np.isfinite(means["loss"]):
+    return dict(zip(sums, distributed.mean(stacked, world).tolist(), strict=True))
+
+
+def _refuse_not_finite(sums: dict[str, Tensor], n: int, step: int) -> None:
+    """Raise DataError when a loss since the last reading was not finite; nothing is saved then."""
+    if sums and not torch.isfinite(sums["loss"]):
         raise DataError(
-            f"the loss became {means['loss']} between steps {step - n} and {step}; lower optim.lr, "
-            "set optim.clip, or look for damaged signals. The last checkpoint is kept."
+            f"the loss became {sums['loss'].item()} between steps {step - n} and {step}; lower "
+            "optim.lr, set optim.clip, or look for damaged signals. The last checkpoint is kept."
         )
-    return means
 
 
 def _end_of_epoch(
     job: Fit, model: nn.Module, journal: Journal, step: int, epoch: int, best: dict | None
 ) -> dict | None:
-    if job.on_epoch is None:
-        return best
-    if job.world.main:
+    if job.on_epoch is not None and job.world.main:
         model.eval()
         values = job.on_epoch(epoch)
         journal.write(step, epoch, values, job.shown)
@@ -209,7 +210,13 @@ def _end_of_epoch(
 
 
 def _save(
-    job: Fit, model: nn.Module, optimizer: torch.optim.Optimizer, step: int, best: dict | None
+    job: Fit,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    step: int,
+    best: dict | None,
+    sums: dict[str, Tensor],
+    n_summed: int,
 ) -> None:
     content = {
         "kind": job.kind,
@@ -218,17 +225,23 @@ def _save(
         "best": best,
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
+        "sums": sums,
+        "n_summed": n_summed,
     }
     checkpoint.save(job.run / CHECKPOINT, content)
 
 
 def _resume(
     job: Fit, model: nn.Module, optimizer: torch.optim.Optimizer
-) -> tuple[int, dict | None]:
-    """Load the run's own checkpoint, if there is one; an unreadable one is always an error."""
+) -> tuple[int, dict | None, dict[str, Tensor], int]:
+    """Load the run's own checkpoint, if there is one; an unreadable one is always an error.
+
+    Returns the step, the best epoch so far, and the sums (over how many steps) since the last
+    reading of the metrics.
+    """
     path = job.run / CHECKPOINT
     if not path.exists():
-        return 0, None
+        return 0, None, {}, 0
     content = checkpoint.load(path, job.kind)
     try:
         model.load_state_dict(content["model"])
@@ -236,7 +249,8 @@ def _resume(
     except (KeyError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{path} does not fit this configuration ({reason}).") from None
-    return content["step"], content["best"]
+    sums = {key: value.to(job.world.device) for key, value in content["sums"].items()}
+    return content["step"], content["best"], sums, content["n_summed"]
 
 
 def _prefetch(

@@ -1,0 +1,74 @@
+"""Fixtures shared by the tests: real files where they are at hand, small nights otherwise."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from partsig.data import physionet2018, sample
+from partsig.tasks.preprocess import preprocess
+
+REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "pc18_files"
+
+
+@pytest.fixture(scope="session")
+def challenge_files() -> Path:
+    """The folder of real challenge-2018 files (headers, annotations, stage vectors)."""
+    if not (REAL / "tr03-0005.arousal").is_file():
+        pytest.skip("the real challenge-2018 files are not at hand (../shared/data/pc18_files)")
+    return REAL
+
+
+def noise(n_chans: int, n_times: int, sfreq: float, seed: int = 0) -> np.ndarray:
+    """Return (C, T) µV, float64: noise whose amplitude falls as 1/f, SD 30, and 60 Hz mains."""
+    rng = np.random.default_rng([seed, n_times])
+    freqs = np.fft.rfftfreq(n_times, 1 / sfreq)
+    phases = np.exp(2j * np.pi * rng.random((n_chans, len(freqs))))
+    signal = np.fft.irfft(phases / np.maximum(freqs, 0.3), n_times)
+    signal *= 30 / signal.std()
+    return signal + 10 * np.sin(2 * np.pi * 60 * np.arange(n_times) / sfreq)
+
+
+@pytest.fixture(scope="session")
+def eeg_like() -> Callable[..., np.ndarray]:
+    """The function ``noise``."""
+    return noise
+
+
+@pytest.fixture(scope="session")
+def write_night() -> Callable[..., Path]:
+    """A function that writes one small record in the challenge's layout, in a folder of its own."""
+
+    def write(
+        raw: Path,
+        name: str = "tr03-0001",
+        *,
+        stages: tuple[int, ...] | None = (-1, 0, 1, 2, 4),
+        seconds: float = 155.0,
+        sfreq: float = 200.0,
+        ch_names: tuple[str, ...] = (*physionet2018.EEG_CHANNELS, "E1-M2"),
+        units: tuple[str, ...] | None = None,
+    ) -> Path:
+        seed = sum(name.encode())
+        signal = noise(len(ch_names), int(seconds * sfreq), sfreq, seed).round().astype(np.int16)
+        return physionet2018.write_recording(
+            raw / name,
+            name,
+            signal,
+            ch_names,
+            sfreq,
+            stages=None if stages is None else np.array(stages),
+            units=units,
+        )
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def sample_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of the excerpts that ship with the package: 71 scored subjects, 12 unscored."""
+    folder = tmp_path_factory.mktemp("sample")
+    sample.write_records(folder / "raw")
+    channels = {"channels": list(sample.CHANNELS)}
+    return preprocess(raw=folder / "raw", store=folder / "store", overrides=channels, jobs=1).path

@@ -1,0 +1,266 @@
+"""The store: what is written is whole, what is damaged is named."""
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from partsig.data import store
+from partsig.data.recordings import STAGES, Recording
+from partsig.errors import DataError
+
+CHANNELS = ("C3-M2", "O1-M2")
+
+
+def meta_of(**changes) -> dict:
+    settings = {
+        "source": "physionet2018",
+        "ch_names": CHANNELS,
+        "sfreq": 100.0,
+        "l_freq": 0.1,
+        "h_freq": 30.0,
+        "dtype": "float32",
+    }
+    return store.make_meta(**settings | changes)
+
+
+def recording(name: str = "a", subject: str | None = None, stages=(-1, 0, 2)) -> Recording:
+    return Recording(
+        name=name,
+        subject=subject or name,
+        sfreq=200.0,
+        ch_names=CHANNELS,
+        signal=np.zeros((2, 0)),
+        picks=(0, 1),
+        scale=(1.0, 1.0),
+        offset=(0.0, 0.0),
+        stages=np.array(stages, np.int8),
+        age="55",
+        sex="F",
+    )
+
+
+def values(n_times: int = 9_100, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(scale=40, size=(2, n_times))
+
+
+@pytest.fixture
+def made(tmp_path):
+    """A store of one subject's recordings a (scored) and b (not), and of c, which failed."""
+    path, meta = tmp_path / "store", meta_of()
+    store.create(path, meta)
+    rows = [
+        store.write_recording(path, meta, recording("b", "s1", (-1, -1, -1)), values(seed=1)),
+        store.write_recording(path, meta, recording("a", "s1"), values()),
+        store.failed_row("c", "s2", "c.mat: truncated, \"quoted\"; 'µV'"),
+    ]
+    store.write_index(path, rows)
+    return path
+
+
+def test_what_is_written_is_read(made):
+    found = store.open_store(made)
+    assert (found.sfreq, found.ch_names) == (100.0, CHANNELS)
+    assert list(found.recordings) == ["a", "b"]
+    assert found.subjects == {"s1": ["a", "b"]}
+    assert found.labelled_subjects == ["s1"]
+    signal = found.signal("a")
+    assert isinstance(signal, np.memmap)
+    assert signal.dtype == np.float32
+    np.testing.assert_array_equal(signal, values().astype(np.float32))
+    assert found.labels("a").dtype == np.int8
+    assert found.labels("a").tolist() == [-1, 0, 2]
+
+
+def test_the_index_row(made):
+    row = store.open_store(made).recordings["a"]
+    written = np.load(made / "signals" / "a.npy").tobytes()
+    assert written == values().astype(np.float32).tobytes()
+    assert row["sha256"] == hashlib.sha256(written).hexdigest()
+    assert (row["n_samples"], row["n_epochs"], row["unscored"]) == (9_100, 3, 1)
+    assert [row[stage] for stage in STAGES] == [1, 0, 1, 0, 0]
+    assert (row["age"], row["sex"], row["status"], row["reason"]) == ("55", "F", "ok", "")
+
+
+def test_the_index_is_sorted_and_keeps_the_reason(made):
+    rows = store.read_index(made)
+    assert [row["recording"] for row in rows] == ["a", "b", "c"]
+    assert (rows[2]["status"], rows[2]["reason"]) == (
+        "failed",
+        "c.mat: truncated, \"quoted\"; 'µV'",
+    )
+    assert rows[2]["n_epochs"] == 0
+
+
+def test_meta_describes_the_store(made):
+    meta = json.loads((made / "meta.json").read_text(encoding="utf-8"))
+    assert meta["format"] == 1
+    assert meta["unit"] == "µV"
+    assert meta["filter"]["l_freq"] == 0.1
+    settings = {key: value for key, value in meta.items() if key != "provenance"}
+    text = json.dumps(settings, sort_keys=True)
+    assert meta["provenance"] == hashlib.sha256(text.encode()).hexdigest()
+
+
+@pytest.mark.parametrize("change", [{"sfreq": 128.0}, {"h_freq": 35.0}, {"ch_names": CHANNELS[:1]}])
+def test_provenance_depends_on_the_settings(change):
+    assert meta_of(**change)["provenance"] != meta_of()["provenance"]
+
+
+def test_float16_is_clipped_not_infinite(tmp_path):
+    meta = meta_of(dtype="float16")
+    signal = np.array([[1e6, -1e6, 65_519, 3.0], [0, 1, 2, 1 / 3]])
+    store.write_recording(tmp_path, meta, recording(), signal)
+    found = np.load(tmp_path / "signals" / "a.npy")
+    assert found.dtype == np.float16
+    assert found.tolist() == [[65_504, -65_504, 65_504, 3], [0, 1, 2, float(np.float16(1 / 3))]]
+
+
+@pytest.mark.parametrize(("n_times", "expected"), [(2_999, []), (3_000, [-1]), (8_999, [-1, 0])])
+def test_labels_are_cut_to_whole_epochs(tmp_path, n_times, expected):
+    row = store.write_recording(tmp_path, meta_of(), recording(), values(n_times))
+    assert np.load(tmp_path / "labels" / "a.npy").tolist() == expected
+    assert row["n_epochs"] == len(expected)
+
+
+# Continuing.
+
+
+def test_the_same_settings_continue(made):
+    assert list(store.create(made, meta_of())) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dtype": "float16"}, r"dtype float32 \(now float16\)"),
+        ({"sfreq": 128.0}, r"sfreq 100\.0 \(now 128\.0\)"),
+        ({"h_freq": 35.0, "sfreq": 50.0}, r"sfreq 100\.0 \(now 50\.0\); filter .*35\.0"),
+        ({"ch_names": CHANNELS[::-1]}, r"ch_names \['C3-M2', 'O1-M2'\] \(now \['O1-M2', 'C3-M2'\]"),
+    ],
+)
+def test_other_settings_are_refused_by_name(made, change, message):
+    before = (made / "meta.json").read_bytes()
+    with pytest.raises(DataError, match=f"was made with other settings: {message}"):
+        store.create(made, meta_of(**change))
+    assert (made / "meta.json").read_bytes() == before
+
+
+def test_a_store_with_nothing_finished_takes_other_settings(tmp_path):
+    store.create(tmp_path, meta_of(ch_names=("wrong",)))
+    store.write_index(tmp_path, [store.failed_row("a", "a", "channel 'wrong' not found")])
+    assert store.create(tmp_path, meta_of()) == {}
+    assert store.read_meta(tmp_path) == meta_of()
+
+
+def test_a_folder_of_something_else_is_not_touched(tmp_path):
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(DataError, match="exists and is no store; choose another --store"):
+        store.create(tmp_path, meta_of())
+    with pytest.raises(DataError, match="exists and is no store"):
+        store.create(tmp_path / "thesis.tex", meta_of())
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(DataError, match=r"cannot write the store .*file/store \(Not a directory\)"):
+        store.create(tmp_path / "file" / "store", meta_of())
+
+
+def test_leftovers_of_a_killed_writer_are_removed(made):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    dead = made / "signals" / f".a.npy.{ended.pid}.tmp"
+    alive = made / "signals" / f".b.npy.{os.getpid()}.tmp"
+    for path in (dead, alive):
+        path.write_bytes(b"half")
+    store.create(made, meta_of())
+    assert not dead.exists()
+    assert alive.exists()
+
+
+def test_a_writer_killed_at_its_first_file_leaves_a_folder_to_start_in(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    (tmp_path / f".meta.json.{ended.pid}.tmp").write_text("{")
+    assert store.create(tmp_path, meta_of()) == {}
+
+
+# Damage.
+
+
+def test_no_store(tmp_path):
+    message = rf"no store at {re.escape(str(tmp_path))} .*partsig preprocess physionet2018"
+    with pytest.raises(DataError, match=message):
+        store.open_store(tmp_path)
+
+
+def test_store_without_an_index(tmp_path):
+    store.create(tmp_path, meta_of())
+    with pytest.raises(DataError, match=r"has no index\.csv yet: run the same preprocess command"):
+        store.open_store(tmp_path)
+
+
+def test_store_in_which_everything_failed(tmp_path):
+    store.create(tmp_path, meta_of())
+    store.write_index(tmp_path, [store.failed_row("a", "a", "broken")])
+    with pytest.raises(
+        DataError, match="holds no readable recording; see the reasons in its index"
+    ):
+        store.open_store(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"format": 2}', "is a store of format 2; this partsig reads format 1"),
+        (b"[]", "is a store of format None"),
+        (b'{"format": 1', r"meta\.json is not readable"),
+        (b"\xff\xfe\x00", r"meta\.json is not readable"),
+    ],
+)
+@pytest.mark.parametrize("use", [store.open_store, lambda path: store.create(path, meta_of())])
+def test_meta_of_another_kind(made, content, message, use):
+    (made / "meta.json").write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        use(made)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda text: text.replace(b"9100", b"many"), r"index\.csv is damaged"),
+        (lambda text: text[: text.index(b"9100")], r"index\.csv is damaged"),
+        (lambda text: b"\xff\xfe" + text, r"index\.csv is damaged"),
+        (lambda text: text.replace(b"subject", b"person"), "expected the columns recording, subj"),
+        (lambda text: b"", "expected the columns recording, subject"),
+    ],
+)
+def test_damaged_index(made, spoil, message):
+    path = made / "index.csv"
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(DataError, match=message):
+        store.open_store(made)
+
+
+@pytest.mark.parametrize("kind", ["signals", "labels"])
+def test_damaged_arrays(made, kind):
+    found = store.open_store(made)
+    read = found.signal if kind == "signals" else found.labels
+    path = made / kind / "a.npy"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    with pytest.raises(DataError, match=r"a\.npy cannot be read .*same preprocess command again"):
+        read("a")
+    np.save(path, np.zeros((1, 5), np.int8))
+    with pytest.raises(DataError, match=r"has the shape \(1, 5\), the index says \((2, 9100|3,)\)"):
+        read("a")
+    path.unlink()
+    with pytest.raises(DataError, match=r"a\.npy cannot be read"):
+        read("a")

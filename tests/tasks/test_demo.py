@@ -1,0 +1,21 @@
+from partsig.tasks.demo import demo
+
+
+def test_the_demo_goes_the_whole_way(tmp_path):
+    said = []
+    short = {"pretrain_epochs": 1, "windows_per_epoch": 256, "finetune_epochs": 1}
+    found = demo(tmp_path / "demo", overrides=short, say=said.append)
+    methods = ["PART-pretrained", "from scratch", "predict the majority"]
+    assert [row["method"] for row in found.rows] == methods
+    assert found.rows[2]["kappa"] == 0.0
+    text = "\n".join(said)
+    assert "spliced from 60-s excerpts" in text
+    assert "83 recordings, 71 of them scored, 8.4 h" in text
+    assert "chance" in text
+    assert found.table in text
+    for figure in found.figures:
+        assert figure.is_file()
+        assert str(figure) in text
+    assert (tmp_path / "demo" / "table.md").read_text() == found.table + "\n"
+    repeated = demo(tmp_path / "demo", overrides=short, say=said.append)
+    assert repeated.table == found.table

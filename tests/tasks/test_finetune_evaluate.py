@@ -1,0 +1,208 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import cohen_kappa_score, f1_score
+
+from partsig.data.recordings import STAGES
+from partsig.data.store import open_store
+from partsig.errors import CheckpointError, ConfigError, DataError
+from partsig.tasks import runs
+from partsig.tasks.evaluate import LeakWarning, evaluate
+from partsig.tasks.finetune import finetune
+from partsig.tasks.pretrain import pretrain
+from partsig.train import checkpoint
+
+TINY = {"encoder.width": 16, "encoder.depth": 1, "encoder.heads": 2}
+SHORT = {"optim.warmup_epochs": 1, "fit.epochs": 3, "fit.batch_size": 64, "optim.lr": 5e-3}
+
+
+@pytest.fixture(scope="module")
+def pretrained(sample_store, tmp_path_factory):
+    settings = TINY | {"fit.epochs": 1, "fit.batch_size": 8, "windows_per_epoch": 16}
+    settings |= {"optim.warmup_epochs": 0, "split.monitor_subjects": 4}
+    run = tmp_path_factory.mktemp("runs") / "pretrain"
+    return pretrain(sample_store, run, overrides=settings, gpus="0")
+
+
+@pytest.fixture(scope="module")
+def tuned(pretrained, sample_store):
+    run = pretrained.parent / "finetune"
+    return finetune(pretrained, sample_store, run, subjects=12, overrides=SHORT, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def evaluated(tuned):
+    return evaluate(tuned, device="cpu")
+
+
+def predictions(folder):
+    with open(folder / "predictions.csv", newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
+def test_a_run_remembers_its_split_and_its_choice(tuned, pretrained):
+    record = runs.read(tuned)
+    split = json.loads((tuned / "split.json").read_text())
+    assert record["split"] == split
+    assert {role: len(members) for role, members in split.items()} == {
+        "train": 12,
+        "val": 5,
+        "test": 14,
+    }
+    assert len({subject for members in split.values() for subject in members}) == 31
+    assert split["test"] == runs.read(pretrained)["subjects_held_out"]
+    assert 1 <= record["chosen_epoch"] <= 3
+    best = checkpoint.load(tuned / "best.pt", "finetune")["best"]
+    assert best == {"value": record["val_kappa"], "epoch": record["chosen_epoch"]}
+
+
+def test_the_pretrained_weights_are_really_used(pretrained, sample_store, tmp_path):
+    frozen = SHORT | {"optim.lr": 0.0, "optim.min_lr": 0.0, "optim.warmup_lr": 0.0}
+    run = finetune(
+        pretrained, sample_store, tmp_path / "run", subjects=3, overrides=frozen, device="cpu"
+    )
+    before = checkpoint.load(pretrained / "checkpoint.pt")["model"]
+    after = checkpoint.load(run / "best.pt")["model"]
+    encoder = [name for name in before if name.startswith("encoder.")]
+    assert encoder
+    assert all(torch.equal(before[name], after[name]) for name in encoder)
+    assert after["positions"].shape == (31, 16)
+
+
+def test_scratch_knows_no_pretraining(sample_store, tmp_path):
+    run = finetune(
+        "scratch", sample_store, tmp_path / "r", subjects=3, overrides=TINY | SHORT, device="cpu"
+    )
+    assert runs.read(run)["from"] == "scratch"
+    assert runs.read(run)["pretraining_subjects"] == []
+
+
+def test_metrics_equal_scikit_learns_on_the_written_predictions(evaluated, tuned):
+    rows, found = predictions(evaluated.path), evaluated.metrics
+    truth = [STAGES.index(row["truth"]) for row in rows]
+    given = [STAGES.index(row["prediction"]) for row in rows]
+    assert found["kappa"] == pytest.approx(cohen_kappa_score(truth, given))
+    assert found["macro_f1"] == pytest.approx(f1_score(truth, given, average="macro"))
+    assert found["n_epochs"] == len(rows)
+    for row in rows:
+        p = [float(row[f"p_{stage}"]) for stage in STAGES]
+        assert sum(p) == pytest.approx(1.0, abs=1e-4)
+        assert STAGES[int(np.argmax(p))] == row["prediction"]
+    for name, value in found["kappa_per_recording"].items():
+        own = [i for i, row in enumerate(rows) if row["recording"] == name]
+        if value is not None:
+            part = [truth[i] for i in own], [given[i] for i in own]
+            assert value == pytest.approx(cohen_kappa_score(*part))
+    low, high = found["kappa_interval_95"]
+    assert low < found["kappa"] < high
+    assert found == json.loads((evaluated.path / "metrics.json").read_text())
+
+
+def test_predictions_name_the_stores_own_epochs(evaluated, tuned, sample_store):
+    store = open_store(sample_store)
+    rows = predictions(evaluated.path)
+    assert {row["subject"] for row in rows} == set(runs.read(tuned)["split"]["test"])
+    for row in rows:
+        label = store.labels(row["recording"])[int(row["epoch"])]
+        assert STAGES[label] == row["truth"]
+        assert int(row["onset_s"]) == 30 * int(row["epoch"])
+
+
+def test_figures_are_pictures(evaluated):
+    names = [figure.name for figure in evaluated.figures]
+    assert names == ["confusion.png", "hypnogram.png"]
+    for figure in evaluated.figures:
+        assert figure.read_bytes().startswith(b"\x89PNG")
+        assert figure.stat().st_size > 10_000
+
+
+def test_evaluating_again_gives_the_same(evaluated, tuned):
+    again = evaluate(tuned, device="cpu")
+    keys = ("kappa", "kappa_interval_95", "confusion")
+    assert [again.metrics[key] for key in keys] == [evaluated.metrics[key] for key in keys]
+
+
+def test_the_training_subjects_would_not_be_tested(tuned, sample_store, tmp_path):
+    """Another store with the same people is refused; one with others is external validation."""
+    copy = tmp_path / "copy"
+    copy.symlink_to(sample_store)
+    link = tmp_path / "other"
+    link.mkdir()
+    for name in ("meta.json", "signals", "labels"):
+        (link / name).symlink_to(sample_store / name)
+    (link / "index.csv").write_bytes((sample_store / "index.csv").read_bytes())
+    assert evaluate(tuned, copy, device="cpu").metrics["external"] is False
+    with pytest.raises(DataError, match="17 of the subjects to test on trained or chose"):
+        evaluate(tuned, link, device="cpu")
+    lines = (sample_store / "index.csv").read_text().splitlines()
+    split = runs.read(tuned)["split"]
+    used = set(split["train"]) | set(split["val"])
+    kept = [line for line in lines if line.split(",")[0] not in used]
+    (link / "index.csv").write_text("\n".join(kept) + "\n")
+    with pytest.warns(LeakWarning, match="40 of the test subjects were SEEN IN PRETRAINING"):
+        found = evaluate(tuned, link, device="cpu")
+    assert found.path == tuned / "evaluation-other"
+    assert found.metrics["external"] is True
+    assert found.metrics["n_subjects"] == 54
+    assert len(found.metrics["subjects_seen_in_pretraining"]) == 40
+
+
+def test_another_rate_or_montage_is_refused(tuned, sample_store, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in ("index.csv", "signals", "labels"):
+        (other / name).symlink_to(sample_store / name)
+    meta = json.loads((sample_store / "meta.json").read_text())
+    (other / "meta.json").write_text(json.dumps(meta | {"ch_names": ["A", "B", "C"]}))
+    with pytest.raises(DataError, match=r"trained with ch_names \['O2-M1', .* has \['A', 'B', 'C'"):
+        evaluate(tuned, other, device="cpu")
+    with pytest.raises(CheckpointError, match=r"pretrained with ch_names"):
+        finetune(runs.read(tuned)["from"], other, tmp_path / "r", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"subjects": 60}, ConfigError, "--subjects 60 and 5 validation .* at most 52"),
+        ({"subjects": 0}, ConfigError, "--subjects is 0; it must be at least 1"),
+        ({"overrides": {"encoder.width": 32}}, ConfigError, "leave out encoder.width: 512, now 32"),
+        ({"from_": "nowhere"}, CheckpointError, "no run at nowhere"),
+        ({"config": "part"}, ConfigError, "is for `partsig pretrain`, not for finetune"),
+    ],
+)
+def test_mistakes_are_told(options, error, message, pretrained, sample_store, tmp_path):
+    given = {"from_": pretrained, "store": sample_store, "run": tmp_path / "r", "device": "cpu"}
+    with pytest.raises(error, match=message):
+        finetune(**(given | options))
+
+
+def test_wrong_and_unfinished_runs_are_refused(pretrained, tuned, sample_store, tmp_path):
+    with pytest.raises(CheckpointError, match="is a pretrain run; a finetune run is needed"):
+        evaluate(pretrained, device="cpu")
+    with pytest.raises(CheckpointError, match="is a finetune run; a pretrain run is needed"):
+        finetune(tuned, sample_store, tmp_path / "r", device="cpu")
+    part = tmp_path / "unfinished"
+    part.mkdir()
+    (part / "run.json").write_text(json.dumps({"kind": "pretrain", "state": "running"}))
+    with pytest.raises(CheckpointError, match="not finished: run the same `partsig pretrain`"):
+        finetune(part, sample_store, tmp_path / "r", device="cpu")
+    (part / "run.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"run\.json is damaged"):
+        finetune(part, sample_store, tmp_path / "r", device="cpu")
+
+
+def test_the_last_run_of_a_kind_is_found(tmp_path):
+    with pytest.raises(CheckpointError, match="no finished pretrain run in .* run `partsig pre"):
+        runs.last("pretrain", tmp_path)
+    for name, kind, when in (
+        ("a", "pretrain", "2026-01-02"),
+        ("b", "pretrain", "2026-01-03"),
+        ("c", "finetune", "2026-01-04"),
+    ):
+        (tmp_path / name).mkdir()
+        record = {"kind": kind, "state": "finished", "finished": when}
+        (tmp_path / name / "run.json").write_text(json.dumps(record))
+    assert runs.last("pretrain", tmp_path) == tmp_path / "b"

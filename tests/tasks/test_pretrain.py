@@ -1,0 +1,193 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from partsig import config
+from partsig.data.datasets import RandomWindows, normalise
+from partsig.data.store import open_store
+from partsig.errors import CheckpointError, ConfigError, DataError
+from partsig.tasks.pretrain import PretrainConfig, load_encoder, pretrain
+from partsig.train import checkpoint
+from partsig.train.journal import read_metrics
+
+TINY = {
+    "window_s": 5,
+    "windows_per_epoch": 64,
+    "encoder.width": 16,
+    "encoder.depth": 2,
+    "encoder.heads": 2,
+    "objective.patches": 8,
+    "optim.warmup_epochs": 1,
+    "fit.epochs": 3,
+    "fit.batch_size": 16,
+    "fit.log_every": 2,
+    "split.monitor_subjects": 4,
+}
+
+
+def weights(run):
+    return checkpoint.load(run / "checkpoint.pt", "pretrain")["model"]
+
+
+def same(a, b):
+    return all(torch.equal(a[name], b[name]) for name in a) and a.keys() == b.keys()
+
+
+@pytest.fixture(scope="module")
+def finished(sample_store, tmp_path_factory):
+    run = tmp_path_factory.mktemp("runs") / "pretrain"
+    return pretrain(sample_store, run, overrides=TINY, gpus="0")
+
+
+def test_a_run_describes_itself(finished, sample_store):
+    record = json.loads((finished / "run.json").read_text())
+    assert record["kind"] == "pretrain"
+    assert record["state"] == "finished"
+    assert record["environment"]["torch"] == torch.__version__
+    assert record["config"]["fit"]["epochs"] == 3
+    lines = read_metrics(finished)
+    assert lines[-1]["step"] == 12
+    assert {"loss", "mse/chance", "error_s", "sign", "lr", "windows_per_s"} <= lines[0].keys()
+    assert {"val_loss", "val_mse/chance", "val_error_s"} <= lines[-1].keys()
+    assert lines[0]["mse/chance"] == pytest.approx(1.0, abs=0.1)
+    # 5-s windows of 1-s patches: the mean distance of two starts on 0..4 s is a third of that.
+    assert lines[0]["error_s"] == pytest.approx(4 / 3 * 7 / 8, rel=0.2)
+    composed = config.compose(PretrainConfig, "pretrain", finished / "config.yaml")
+    assert config.to_dict(composed) == record["config"]
+
+
+def test_test_subjects_are_never_among_those_seen(finished, sample_store):
+    record = json.loads((finished / "run.json").read_text())
+    labelled = open_store(sample_store).labelled_subjects
+    assert len(record["subjects_held_out"]) == round(0.2 * len(labelled))
+    assert not set(record["subjects_held_out"]) & set(record["subjects_seen"])
+    everyone = set(record["subjects_held_out"]) | set(record["subjects_seen"])
+    assert everyone == set(open_store(sample_store).subjects)
+    unlabelled = set(open_store(sample_store).subjects) - set(labelled)
+    assert unlabelled <= set(record["subjects_seen"])
+
+
+def test_a_finished_run_is_left_alone(finished, sample_store):
+    before = (finished / "checkpoint.pt").stat().st_mtime_ns
+    assert pretrain(sample_store, finished, overrides=TINY, gpus="0") == finished
+    assert (finished / "checkpoint.pt").stat().st_mtime_ns == before
+
+
+def test_other_settings_in_the_same_run_are_refused_by_name(finished, sample_store):
+    other = TINY | {"optim.lr": 0.01, "encoder.depth": 1, "fit.log_every": 7}
+    with pytest.raises(CheckpointError) as error:
+        pretrain(sample_store, finished, overrides=other, gpus="0", seed=0)
+    assert "config.encoder.depth: 2, now 1; config.optim.lr: 0.0005, now 0.01" in str(error.value)
+    assert "log_every" not in str(error.value)
+    with pytest.raises(CheckpointError, match="seed: 0, now 5"):
+        pretrain(sample_store, finished, overrides=TINY, gpus="0", seed=5)
+
+
+def test_the_encoder_comes_back(finished):
+    encoder, record, settings = load_encoder(finished)
+    assert settings.encoder.width == 16
+    assert record["ch_names"] == ["O2-M1", "E1-M2", "Chin1-Chin2"]
+    state = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
+    stored = weights(finished)
+    assert all(torch.equal(value, stored[name]) for name, value in state.items())
+
+
+def test_sigkill_in_the_middle_then_the_same_command_gives_the_same_weights(
+    finished, sample_store, tmp_path
+):
+    """The kill falls where it falls; more than one checkpoint is there to be continued from."""
+    run = tmp_path / "killed"
+    command = [sys.executable, "-m", "partsig", "pretrain", "--gpus", "0"]
+    command += ["--store", str(sample_store), "--run", str(run)]
+    command += ["--set", "fit.checkpoint_minutes=0"]
+    for key, value in TINY.items():
+        command += ["--set", f"{key}={value}"]
+    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment)
+    deadline = time.monotonic() + 120
+    while not (run / "checkpoint.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    step = checkpoint.load(run / "checkpoint.pt")["step"]
+    assert 0 < step < 12
+    assert json.loads((run / "run.json").read_text())["state"] == "running"
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"run: {run}"
+    assert same(weights(run), weights(finished))
+    keys = ("step", "loss", "val_loss")
+    curves = [[[line.get(k) for k in keys] for line in read_metrics(r)] for r in (run, finished)]
+    assert curves[0] == curves[1]
+
+
+def test_two_processes_take_the_course_of_one(finished, sample_store, tmp_path):
+    """Gradients and curve agree to 1e-4 in float32; drop path draws differ, so it is off."""
+    still = TINY | {"encoder.drop_path": 0.0, "objective.loss": "laplace"}
+    one = pretrain(sample_store, tmp_path / "one", overrides=still, gpus="0")
+    two = pretrain(sample_store, tmp_path / "two", overrides=still, gpus="0", cpu_processes=2)
+    curves = [[line["loss"] for line in read_metrics(r) if "loss" in line] for r in (one, two)]
+    assert len(curves[0]) == len(curves[1]) == 6
+    np.testing.assert_allclose(curves[0], curves[1], rtol=1e-4)
+    a, b = weights(one), weights(two)
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["part", "part-pe20", "part-laplace", "demo"])
+def test_shipped_configurations_train(name, sample_store, tmp_path):
+    short = {"fit.epochs": 1, "fit.batch_size": 2, "windows_per_epoch": 2, "optim.warmup_epochs": 0}
+    run = pretrain(sample_store, tmp_path / "run", config=name, overrides=short, gpus="0")
+    line = read_metrics(run)[0]
+    assert np.isfinite(line["loss"])
+    assert ("loss_hidden2" in line) == (name == "part-pe20")
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"modality": "sound"}, ConfigError, "modality is 'sound'; it can be 'eeg', 'image'"),
+        ({"modality": "image"}, ConfigError, "no store of that kind can be made yet"),
+        ({"store": "nowhere"}, DataError, "no store at nowhere .* make one with"),
+        ({"gpus": "99"}, ConfigError, "--gpus 99, but"),
+        ({"cpu_processes": 3}, ConfigError, r"batch_size \(16\) must divide over 3 processes"),
+        ({"overrides": {"window_s": 3000}}, DataError, "no recording .* as long as a window"),
+        ({"overrides": {"optim.rl": 1}}, ConfigError, "'optim.rl'; nearest is 'optim.lr'"),
+        ({"config": "prat"}, ConfigError, "no configuration 'prat'; there are"),
+    ],
+)
+def test_mistakes_are_told(options, error, message, sample_store, tmp_path):
+    given = {"store": sample_store, "run": tmp_path / "run", "overrides": TINY, "gpus": "0"}
+    with pytest.raises(error, match=message):
+        pretrain(**(given | options))
+
+
+def test_windows_depend_on_seed_and_epoch_alone_and_cover_every_start(sample_store):
+    store = open_store(sample_store)
+    subjects = list(store.subjects)[:3]
+    windows = RandomWindows(store, subjects, 500, seed=4, per_epoch=20_000)
+    again = RandomWindows(store, subjects, 500, seed=4, per_epoch=20_000)
+    again.batch(7, 0, 2)  # another epoch in between changes nothing
+    assert np.array_equal(windows.batch(2, 5, 6), again.batch(2, 3, 8)[2:])
+    assert not np.array_equal(windows.drawn(2), windows.drawn(3))
+    rows = windows.drawn(2)
+    lengths = [store.recordings[name]["n_samples"] for name in windows.names]
+    for recording, length in enumerate(lengths):
+        starts = rows[rows[:, 0] == recording, 1]
+        share = (length - 499) / sum(n - 499 for n in lengths)
+        assert len(starts) == pytest.approx(20_000 * share, rel=0.1)
+        assert 0 <= starts.min() < 100
+        assert length - 600 < starts.max() <= length - 500
+        assert len(set(starts % 100)) == 100  # any offset, not whole seconds
+    x = windows.batch(2, 0, 16)
+    recording, first = rows[0]
+    raw = np.array(store.signal(windows.names[recording])[:, first : first + 500])
+    np.testing.assert_allclose(x[0], normalise(raw))
+    np.testing.assert_allclose(x.mean(-1), 0, atol=1e-5)
+    np.testing.assert_allclose(x.std(-1), 1, atol=1e-4)

@@ -1,0 +1,173 @@
+"""Configurations: what wins, and what a mistake is told."""
+
+from dataclasses import dataclass, field
+
+import pytest
+import yaml
+
+from partsig import config
+from partsig.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optim:
+    """A section."""
+
+    lr: float = 1e-3
+    warmup: int = 10
+    betas: tuple[float, float] = (0.9, 0.95)
+
+    def __post_init__(self) -> None:
+        if self.lr <= 0:
+            raise ConfigError(f"optim.lr is {self.lr}; it must be above 0.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Root:
+    """A configuration with a section."""
+
+    seed: int = 0
+    name: str | None = "part"
+    channels: tuple[str, ...] = ("C3",)
+    optim: Optim = field(default_factory=Optim)
+
+
+def compose(*overrides, path=None):
+    return config.compose(Root, "pretrain", path, overrides)
+
+
+@pytest.fixture
+def file(tmp_path):
+    """A function that writes a YAML file and returns its path."""
+
+    def write(text: str | bytes):
+        path = tmp_path / "mine.yaml"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return write
+
+
+def test_defaults_file_overrides_in_that_order(file):
+    path = file("verb: pretrain\nseed: 3\noptim:\n  lr: 0.5\n  warmup: 4\n")
+    found = compose("optim.warmup=7", "optim.warmup=8", "name=mine", "seed=9", path=path)
+    assert found == Root(seed=9, name="mine", optim=Optim(lr=0.5, warmup=8))
+    assert compose(path=path).seed == 3
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n"])
+def test_an_empty_file_changes_nothing(file, text):
+    assert compose(path=file(text)) == Root()
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("seed=4", Root(seed=4)),
+        (" seed = 4", Root(seed=4)),
+        ("name=null", Root(name=None)),
+        ("name='null'", Root(name="null")),
+        ("name=a=b", Root(name="a=b")),
+        ("channels=[C3, C4-M1]", Root(channels=("C3", "C4-M1"))),
+        ("optim.lr=1e-4", Root(optim=Optim(lr=1e-4))),
+        ("optim.lr=0.5", Root(optim=Optim(lr=0.5))),
+        ("optim={lr: 2, warmup: 1}", Root(optim=Optim(lr=2, warmup=1))),
+        ("optim.betas=[0.8, 0.9]", Root(optim=Optim(betas=(0.8, 0.9)))),
+    ],
+)
+def test_forms_of_set(override, expected):
+    assert compose(override) == expected
+
+
+def test_a_mapping_works_as_the_texts_do():
+    found = config.compose(Root, "pretrain", None, {"optim.lr": 0.5, "channels": ("O1",)})
+    assert found == Root(channels=("O1",), optim=Optim(lr=0.5))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["sed=1"], "unknown key 'sed'; nearest is 'seed'"),
+        (["optim.lrr=1"], "unknown key 'optim.lrr'; nearest is 'optim.lr'"),
+        (["lr=1"], "unknown key 'lr'; nearest is 'optim.lr'"),
+        (
+            ["xyzzy=1"],
+            "unknown key 'xyzzy'; there are seed, name, channels, optim.lr, optim.warmup",
+        ),
+        (["seed=many"], "seed: input should be a valid integer"),
+        (
+            ["seed=1.5"],
+            "seed: input should be a valid integer, got a number with a fractional part",
+        ),
+        (["channels=C3"], "channels: input should be a valid tuple, got 'C3'"),
+        (["optim.betas=[1]"], "optim.betas"),
+        (["optim=3"], "optim: input should be a dictionary or an instance of Optim, got 3"),
+        (["optim.lr=-1"], "optim.lr is -1.0; it must be above 0."),
+        (["seed"], "--set 'seed': expected section.key=value."),
+        (["=3"], "--set '=3': expected section.key=value."),
+        (["seed=[1"], "--set 'seed=[1': cannot read the value '[1'."),
+        (["seed=1", "seed.x=3"], "--set seed.x: seed is a value, not a section."),
+    ],
+)
+def test_a_mistake_in_an_override(overrides, message):
+    with pytest.raises(ConfigError) as caught:
+        compose(*overrides)
+    assert message in str(caught.value)
+
+
+def test_all_mistakes_at_once():
+    with pytest.raises(ConfigError) as caught:
+        compose("sed=1", "optim.warmup=soon", "channels=3", "optim.lrr=1")
+    sentences = str(caught.value).split("; ")
+    assert [s for s in sentences if s.startswith("unknown key")] == [
+        "unknown key 'optim.lrr'",
+        "unknown key 'sed'",
+    ]
+    assert sum("optim.warmup: " in s or "channels: " in s for s in sentences) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("verb: finetune\n", r"mine\.yaml is for `partsig finetune`, not for pretrain\."),
+        ("- 1\n- 2\n", r"mine\.yaml must hold key: value lines\."),
+        ("just words", r"mine\.yaml must hold key: value lines\."),
+        ("a: [1\nb: 2\n", r"mine\.yaml is not YAML: while parsing a flow sequence .* line 1"),
+        (b"name: \xff\xfe\n", r"mine\.yaml is not a text file in UTF-8"),
+        ("1: 2\n", r"1: keys should be strings"),
+        ("optim: 3\n", r"optim: input should be a dictionary"),
+    ],
+)
+def test_a_mistake_in_a_file(file, text, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        compose(path=file(text))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(ConfigError, match=r"no configuration file .*none\.yaml\."):
+        compose(path=tmp_path / "none.yaml")
+
+
+def test_a_name_that_is_not_shipped():
+    with pytest.raises(ConfigError, match=r"no configuration 'parts'; there are .*ends in \.yaml"):
+        compose(path="parts")
+
+
+def test_a_configuration_survives_yaml(file):
+    changed = Root(seed=5, name=None, channels=("µ", "C4"), optim=Optim(lr=0.25))
+    text = config.to_yaml(changed)
+    assert yaml.safe_load(text) == config.to_dict(changed)
+    assert compose(path=file(text)) == changed
+
+
+def test_differences_name_every_key():
+    old = {"a": 1, "b": {"c": 2, "d": [1]}, "gone": 0}
+    new = {"a": 1, "b": {"c": 3, "d": [1, 2]}, "new": None, "b2": {"x": 1}}
+    assert config.differences(old, new) == [
+        "b.c: 2, now 3",
+        "b.d: [1], now [1, 2]",
+        "gone: 0, now None",
+        "b2: None, now {'x': 1}",
+    ]
+    assert config.differences(old, old) == []

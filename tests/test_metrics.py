@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, cohen_kappa_score, f1_score
+
+from partsig import metrics
+
+
+@pytest.fixture
+def stages():
+    rng = np.random.default_rng(0)
+    truth = rng.integers(5, size=400)
+    predicted = np.where(rng.random(400) < 0.6, truth, rng.integers(5, size=400))
+    return truth, predicted
+
+
+def test_equal_scikit_learn(stages):
+    table = metrics.confusion(*stages, 5)
+    assert table.sum() == 400
+    assert metrics.kappa(table) == pytest.approx(cohen_kappa_score(*stages))
+    assert metrics.macro_f1(table) == pytest.approx(f1_score(*stages, average="macro"))
+    np.testing.assert_allclose(metrics.f1_per_class(table), f1_score(*stages, average=None))
+    assert metrics.accuracy(table) == pytest.approx(accuracy_score(*stages))
+    assert metrics.balanced_accuracy(table) == pytest.approx(balanced_accuracy_score(*stages))
+
+
+def test_many_tables_at_once_equal_one_by_one(stages):
+    truth, predicted = stages
+    tables = np.stack([metrics.confusion(truth[i::4], predicted[i::4], 5) for i in range(4)])
+    for measure in (metrics.kappa, metrics.macro_f1, metrics.accuracy, metrics.balanced_accuracy):
+        np.testing.assert_allclose(measure(tables), [measure(table) for table in tables])
+
+
+def test_unscored_epochs_do_not_count(stages):
+    truth, predicted = stages
+    hidden = np.where(np.arange(400) < 100, -1, truth)
+    expected = metrics.confusion(truth[100:], predicted[100:], 5)
+    assert np.array_equal(metrics.confusion(hidden, predicted, 5), expected)
+
+
+def test_a_stage_missing_from_a_night_does_not_break_or_count():
+    table = metrics.confusion(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 0]), 5)
+    assert metrics.macro_f1(table) == pytest.approx((0.8 + 2 / 3) / 2)
+    assert metrics.balanced_accuracy(table) == 0.75
+    assert np.isnan(metrics.f1_per_class(table)[4])
+
+
+def test_one_class_only_has_no_kappa():
+    assert np.isnan(metrics.kappa(np.diag([7, 0, 0])))
+
+
+def test_the_bootstrap_draws_subjects_not_epochs():
+    rng = np.random.default_rng(0)
+    right, wrong = np.eye(2) * 50, np.ones((2, 2)) * 25
+    tables = [right if i % 2 else wrong for i in range(12)]
+    low, high = metrics.bootstrap(tables, metrics.kappa, draws=4000, seed=1)
+    again = metrics.bootstrap(tables, metrics.kappa, draws=4000, seed=1)
+    assert (low, high) == again
+    values = []
+    for _ in range(4000):
+        chosen = rng.integers(12, size=12)
+        values.append(metrics.kappa(sum(tables[i] for i in chosen)))
+    expected = np.percentile(values, [2.5, 97.5])
+    np.testing.assert_allclose([low, high], expected, atol=0.05)
+    # As if epochs were independent the interval would be several times narrower.
+    assert high - low > 0.4
+
+
+def test_one_subject_has_no_interval():
+    assert np.isnan(metrics.bootstrap([np.eye(2)], metrics.kappa)).all()

@@ -1,0 +1,194 @@
+import json
+import os
+import signal
+import threading
+
+import pytest
+import torch
+from torch import nn
+
+from partsig.errors import CheckpointError, DataError
+from partsig.train import checkpoint, loop
+from partsig.train.distributed import World
+from partsig.train.journal import Journal, read_metrics
+from partsig.train.optim import OptimConfig
+
+STEPS = 6
+
+
+class Model(nn.Module):
+    """A regression with noise drawn from the generator and dropout from torch's own state."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.net = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.3), nn.Linear(8, 1))
+
+    def forward(self, x, generator=None, share=None):
+        noise = torch.randn(x.shape, generator=generator)
+        error = self.net(x + 0.1 * noise).squeeze(1) - x.sum(1)
+        return {"loss": error.square().mean(), "size": torch.tensor(float(len(x)))}
+
+
+def batch_at(step):
+    generator = torch.Generator().manual_seed(step)
+    return (torch.randn(8, 3, generator=generator),)
+
+
+def job(run, model=None, batches=batch_at, **options):
+    fit = loop.FitConfig(epochs=4, batch_size=8, log_every=2, checkpoint_minutes=0)
+    settings = {"config": fit, "on_epoch": None, "best": None} | options
+    return loop.Fit(
+        model=model or Model(),
+        batch_at=batches,
+        steps_per_epoch=STEPS,
+        optim=OptimConfig(lr=0.5, warmup_epochs=1, clip=1.0),
+        seed=3,
+        run=run,
+        kind="pretrain",
+        identity={"subjects_seen": ["a"]},
+        world=World(rank=0, size=1, device=torch.device("cpu")),
+        label="test",
+        **settings,
+    )
+
+
+def weights(run):
+    return checkpoint.load(run / "checkpoint.pt")["model"]
+
+
+class Stop(Exception):
+    pass
+
+
+def test_loss_falls_and_metrics_are_means_over_the_steps_between_readings(tmp_path):
+    seen = []
+
+    class Watched(Model):
+        def forward(self, x, **rest):
+            values = super().forward(x, **rest)
+            seen.append(values["loss"].item())
+            return values
+
+    assert loop.fit(job(tmp_path, Watched()))["step"] == 4 * STEPS
+    lines = read_metrics(tmp_path)
+    assert [line["step"] for line in lines] == list(range(2, 25, 2))
+    assert lines[2]["loss"] == pytest.approx((seen[4] + seen[5]) / 2, rel=1e-5)
+    assert lines[2]["epoch"] == 1
+    assert lines[-1]["loss"] < 0.5 * lines[0]["loss"]
+    assert list((tmp_path / "tensorboard").iterdir())
+
+
+@pytest.mark.parametrize("at", [1, 7, 23])
+def test_a_run_broken_off_anywhere_ends_with_the_same_weights(tmp_path, at):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    loop.fit(job(whole))
+
+    def failing(step):
+        if step >= at:
+            raise Stop
+        return batch_at(step)
+
+    with pytest.raises(Stop):
+        loop.fit(job(broken, batches=failing))
+    loop.fit(job(broken))
+    for name, value in weights(whole).items():
+        assert torch.equal(value, weights(broken)[name]), name
+    curves = [
+        [(line["step"], line["loss"], line["lr"]) for line in read_metrics(run)]
+        for run in (whole, broken)
+    ]
+    assert curves[0] == curves[1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_a_signal_leaves_a_checkpoint_and_the_run_continues(tmp_path, number):
+    def signalled(step):
+        if step == 9:
+            os.kill(os.getpid(), number)
+        return batch_at(step)
+
+    before = signal.getsignal(number)
+    fit = loop.FitConfig(epochs=4, batch_size=8, checkpoint_minutes=60)
+    with pytest.raises(SystemExit) as stopped:
+        loop.fit(job(tmp_path, batches=signalled, config=fit))
+    assert stopped.value.code == 128 + number
+    assert signal.getsignal(number) is before
+    assert 8 <= checkpoint.load(tmp_path / "checkpoint.pt")["step"] <= 11
+    loop.fit(job(tmp_path, config=fit))
+    whole = tmp_path / "whole"
+    loop.fit(job(whole, config=fit))
+    for name, value in weights(whole).items():
+        assert torch.equal(value, weights(tmp_path)[name])
+
+
+def test_the_best_epoch_is_kept(tmp_path):
+    model = Model()
+    scores = {1: 0.2, 2: 0.9, 3: 0.9, 4: 0.1}
+    copies = {}
+
+    def choose(epoch):
+        copies[epoch] = model.net[0].weight.detach().clone()
+        return {"val": scores[epoch]}
+
+    ended = loop.fit(job(tmp_path, model, on_epoch=choose, best="val"))
+    assert ended["best"] == {"value": 0.9, "epoch": 2}
+    best = checkpoint.load(tmp_path / "best.pt")
+    assert torch.equal(best["model"]["net.0.weight"], copies[2])
+    assert best["subjects_seen"] == ["a"]
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_steps(tmp_path):
+    def broken(step):
+        return (batch_at(step)[0] * (float("nan") if step == 8 else 1.0),)
+
+    with pytest.raises(DataError, match="the loss became nan between steps 8 and 9"):
+        loop.fit(job(tmp_path, batches=broken))
+    assert all(torch.isfinite(value).all() for value in weights(tmp_path).values())
+
+
+def test_an_unreadable_checkpoint_is_an_error_never_a_restart(tmp_path):
+    loop.fit(job(tmp_path))
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pt cannot be read .* damaged"):
+        loop.fit(job(tmp_path))
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path):
+    loop.fit(job(tmp_path))
+    other = Model()
+    other.net = nn.Linear(3, 1)
+    with pytest.raises(CheckpointError, match="does not fit this configuration"):
+        loop.fit(job(tmp_path, other))
+
+
+def test_checkpoints_of_another_format_or_kind_are_refused(tmp_path):
+    path = tmp_path / "c.pt"
+    with pytest.raises(CheckpointError, match="no checkpoint at"):
+        checkpoint.load(path)
+    torch.save({"format": 0}, path)
+    with pytest.raises(CheckpointError, match="format 0; this partsig reads format 1"):
+        checkpoint.load(path)
+    checkpoint.save(path, {"kind": "pretrain"})
+    with pytest.raises(CheckpointError, match="is a pretrain checkpoint, not of finetune"):
+        checkpoint.load(path, "finetune")
+
+
+def test_a_pickle_that_would_run_code_is_refused(tmp_path):
+    path = tmp_path / "c.pt"
+    torch.save({"format": 1, "harm": threading.Event}, path)
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        checkpoint.load(path)
+
+
+def test_the_journal_forgets_what_a_resume_will_repeat(tmp_path):
+    journal = Journal(tmp_path, 0, 10, "test")
+    for step in (2, 4, 6):
+        journal.write(step, 0, {"loss": 1.0 / step})
+    journal.close()
+    with open(tmp_path / "metrics.jsonl", "a") as handle:
+        handle.write('{"step": 8, "lo')  # a line cut by a kill
+    Journal(tmp_path, 4, 10, "test").close()
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [2, 4]
