@@ -4,8 +4,9 @@ Run: ``python benchmarks/make_sample.py SEGMENTS`` with the folder that holds ``
 ``unlabelled.npz`` (arrays x (N, 3, 12000) int16 µV, y, group, segment, ch_names, sfreq).
 
 The rule: every group of segments that look like one sleeper with at least 5 segments and 3 stages,
-its first 10 segments; and of the unlabelled segments the largest groups that no labelled segment
-belongs to. Segments with a flat channel are left out. Nothing is scaled, filtered or resampled.
+at most 10 of its segments, evenly spread; and of the unlabelled segments the largest groups that no
+labelled segment belongs to. Segments with a flat channel are left out. Nothing is scaled,
+filtered or resampled.
 """
 
 import csv
@@ -21,6 +22,12 @@ UNLABELLED_GROUPS = 12
 FLAT_SD = 0.5
 
 
+def spread(members: np.ndarray) -> np.ndarray:
+    """Return at most MOST of the members, evenly spread."""
+    at = np.linspace(0, len(members) - 1, min(MOST, len(members))).round().astype(int)
+    return members[at]
+
+
 def main(folder: Path) -> None:
     """Write excerpts.flac and excerpts.csv."""
     labelled, rest = (dict(np.load(folder / f"{n}.npz")) for n in ("labelled", "unlabelled"))
@@ -32,12 +39,12 @@ def main(folder: Path) -> None:
     for group in np.unique(labelled["group"]):
         members = np.flatnonzero(labelled["group"] == group)
         if len(members) >= LEAST and len(np.unique(labelled["y"][members])) >= STAGES:
-            chosen += [(labelled, i, int(labelled["y"][i])) for i in members[:MOST]]
+            chosen += [(labelled, i, int(labelled["y"][i])) for i in spread(members)]
     other = [g for g in np.unique(rest["group"]) if g not in set(labelled["group"])]
     other.sort(key=lambda g: (-(rest["group"] == g).sum(), g))
     for group in sorted(other[:UNLABELLED_GROUPS]):
         members = np.flatnonzero(rest["group"] == group)
-        chosen += [(rest, i, -1) for i in members[:MOST]]
+        chosen += [(rest, i, -1) for i in spread(members)]
     signal = np.concatenate([part["x"][i].T for part, i, _ in chosen])
     SAMPLE.mkdir(exist_ok=True)
     sfreq = int(labelled["sfreq"])

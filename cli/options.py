@@ -23,7 +23,7 @@ Set = Annotated[
 Store = Annotated[Path | None, typer.Option("--store", help="The store to read or write.")]
 Run = Annotated[Path | None, typer.Option("--run", help="The run directory.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of every random draw.")]
-Jobs = Annotated[int, typer.Option("--jobs", help="Processes; -1 is one per core.")]
+Jobs = Annotated[int, typer.Option("--jobs", help="Threads; -1 is one per core.")]
 Device = Annotated[
     str,
     typer.Option("--device", help="auto, cpu, cuda or cuda:N; auto is the GPU if there is one."),
@@ -31,7 +31,7 @@ Device = Annotated[
 
 
 def plain_errors(command: Callable) -> Callable:
-    """Print a PartsigError as one sentence and leave with code 2; let defects keep their traceback."""
+    """Print a PartsigError as one sentence and leave with code 2; defects keep their traceback."""
 
     @functools.wraps(command)
     def wrapped(*args, **kwargs):

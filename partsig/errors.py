@@ -1,4 +1,4 @@
-"""The errors a user can cause. Each carries one sentence: what was got, what is allowed, what to do.
+"""The errors a user can cause, each one sentence: what was got, what is allowed, what to do.
 
 The command line prints the sentence and leaves with code 2; anything else that is raised is a
 defect of partsig and keeps its traceback (code 1).

@@ -23,7 +23,7 @@ def kappa(matrix: np.ndarray) -> np.ndarray:
     Where both raters use one and the same class only, chance agreement is 1 and kappa is undefined:
     nan.
 
-    >>> float(kappa(np.array([[20, 5], [10, 15]])))
+    >>> round(float(kappa(np.array([[20, 5], [10, 15]]))), 6)
     0.4
     """
     matrix = np.asarray(matrix, dtype=np.float64)
@@ -78,8 +78,8 @@ def bootstrap(
 ) -> tuple[float, float]:
     """Return the percentile interval of a pooled statistic when subjects are drawn anew.
 
-    ``matrices`` holds one confusion matrix per subject: the subject is the unit, since epochs of one
-    night are not independent (Efron and Tibshirani 1993, chapter 13). nan for a single subject.
+    ``matrices`` holds one confusion matrix per subject: the subject is the unit, since epochs of
+    one night are not independent (Efron and Tibshirani 1993, chapter 13). nan for a single subject.
 
     >>> bootstrap([np.eye(2) * 5, np.eye(2) * 9], kappa)
     (1.0, 1.0)

@@ -38,7 +38,7 @@ def crop(x: Tensor, positions: Tensor, sizes: Tensor, patch: Sequence[int]) -> T
 
 
 def crop_exact(x: Tensor, starts: Tensor, patch: Sequence[int]) -> Tensor:
-    """Return patches (B, N, C, *p) that start at the samples ``starts`` (B, N, D), copied as they are.
+    """Return patches (B, N, C, *p) that start at the samples ``starts`` (B, N, D), as they are.
 
     What :func:`crop` gives for boxes of the patch's own size, with one read per sample.
     """

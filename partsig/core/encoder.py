@@ -58,8 +58,8 @@ class Encoder(nn.Module):
     def forward(self, patches: Tensor, code: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return patch tokens (B, N, E) and the [CLS] token (B, E).
 
-        ``code`` is added to the tokens: (N, E) or (B, N, E), or with N + 1 entries, the last of which
-        belongs to [CLS].
+        ``code`` is added to the tokens: (N, E) or (B, N, E), or with N + 1 entries, the last of
+        which belongs to [CLS].
         """
         tokens = self.embed(patches.flatten(2))  # (B, N, E)
         cls = self.cls.expand(len(tokens), 1, -1)

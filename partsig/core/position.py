@@ -37,7 +37,7 @@ class MaskedPositions(nn.Module):
         nn.init.normal_(self.token, std=0.02)
 
     def draw(self, batch: int, n: int, generator: torch.Generator) -> Tensor:
-        """Return which positions are hidden, (B, N) bool: exactly ``round(ratio * N)`` in each row."""
+        """Return which positions are hidden, (B, N) bool: ``round(ratio * N)`` in each row."""
         keys = torch.rand(batch, n, generator=generator, device=generator.device)
         return keys.argsort(dim=1).argsort(dim=1) < round(self.ratio * n)
 

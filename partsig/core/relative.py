@@ -26,9 +26,9 @@ class CrossAttention(nn.Module):
         y_ij = c + sum_h  sum_n exp(a_in + b_jn) u_n  /  sum_n exp(a_in + b_jn)
 
     ``factorised`` computes all N² pairs by (1 + n_outputs) matrix products of exp(a) and exp(b);
-    ``gather`` adds logits per pair and takes a softmax; ``naive`` is the literal definition, kept as
-    the reference. ``auto`` is factorised where a bound on the logits proves that nothing underflows
-    (in float64 if float32 does not suffice), else gather. All agree to rounding error.
+    ``gather`` adds logits per pair and takes a softmax; ``naive`` is the literal definition, kept
+    as the reference. ``auto`` is factorised where a bound on the logits proves that nothing
+    underflows (in float64 if float32 does not suffice), else gather. All agree to rounding error.
     """
 
     def __init__(self, width: int, n_outputs: int, heads: int = 4, impl: str = "auto") -> None:

@@ -15,9 +15,9 @@ LOG_SCALE = (-7.0, 5.0)
 def translation(positions: Tensor, sizes: Tensor, pairs: Tensor, ratios: bool = False) -> Tensor:
     """Return the relative translations (B, P, D) of pairs, in units of the reference patch's size.
 
-    ``(position[target] - position[reference]) / size[reference]`` (PART, eq. 1). With ``ratios``,
-    (B, P, 2D): followed by ``size[target] / size[reference]`` (eq. 5). Antisymmetric in the pair for
-    equal sizes only. *Differs from the paper*: axes are (row, column), the paper's x is our last.
+    ``(position[target] - position[reference]) / size[reference]`` (PART, eq. 1). With
+    ``ratios``, (B, P, 2D): followed by ``size[target] / size[reference]`` (eq. 5).
+    Antisymmetric in the pair for equal sizes only. *Differs from the paper*: axes are (row, column), the paper's x is our last.
 
     >>> at, size = torch.tensor([[[50.0], [250.0]]]), torch.full((1, 2, 1), 100.0)
     >>> translation(at, size, torch.tensor([[0, 1]])).tolist()
@@ -67,7 +67,7 @@ def chance_mse(extent: Sequence[int], patch: Sequence[int], n: int) -> float:
     all ordered pairs is a self-pair of difference 0, whatever number of pairs is drawn.
 
     >>> round(chance_mse((3000,), (100,), 40), 2)
-    136.75
+    136.76
     """
     per_axis = [
         ((length - p + 1) ** 2 - 1) / 6 / p**2 for length, p in zip(extent, patch, strict=True)
@@ -79,9 +79,10 @@ def pair_metrics(prediction: Tensor, target: Tensor, sizes: Tensor, loss: str) -
     """Return scalars that say how well pairs are placed.
 
     ``mse`` squared error in patches²; ``chance`` the same for predicting no translation, on these
-    very pairs; ``chance_loss`` the loss of the best constant prediction; ``distance`` mean Euclidean
-    error in samples; ``sign`` how often the order along an axis is right (0.5 is chance; pairs
-    without a difference do not count), ``near_sign`` the same for pairs less than one patch apart.
+    very pairs; ``chance_loss`` the loss of the best constant prediction; ``distance`` mean
+    Euclidean error in samples; ``sign`` how often the order along an axis is right (0.5
+    is chance; pairs without a difference do not count), ``near_sign`` the same for pairs less than
+    one patch apart.
     """
     rank = sizes.shape[-1]
     mean = split_prediction(prediction, loss)[0][..., :rank].float()

@@ -47,7 +47,7 @@ class Block(nn.Module):
         return tokens + self._dropped(self.mlp(self.norm2(tokens)))
 
     def _dropped(self, branch: Tensor) -> Tensor:
-        """Drop the branch for whole samples while training (stochastic depth, Huang et al. 2016)."""
+        """Drop the branch of whole samples in training (stochastic depth, Huang et al. 2016)."""
         if not self.training or self.drop_path == 0.0:
             return branch
         keep = 1.0 - self.drop_path

@@ -62,9 +62,9 @@ def demo(
     settings = config.compose(DemoConfig, "demo", None, overrides)
     path = Path(output or "runs/demo")
     say(
-        "Real PhysioNet-2018 signal (ODC-BY 1.0), spliced from 60-s excerpts: one record per group\n"
-        "of excerpts that look like one sleeper. Not whole nights: the figures below show that the\n"
-        "way works, not how good the method is.\n"
+        "Real PhysioNet-2018 signal (ODC-BY 1.0), spliced from 60-s excerpts: one record per\n"
+        "group of excerpts that look like one sleeper. Not whole nights: the figures below show\n"
+        "that the way works, not how good the method is.\n"
     )
     raw, store = path / "raw", path / "store"
     say(f"1/5  raw records of the challenge's layout -> {raw}")

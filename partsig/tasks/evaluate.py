@@ -181,7 +181,7 @@ def _write_predictions(
 def _typical(
     store: Store, epochs: ScoredEpochs, probabilities: np.ndarray, result: dict
 ) -> tuple[str, np.ndarray, np.ndarray, float | None]:
-    """Return the recording whose kappa is the median one: truth (E,), probabilities (E, K), kappa."""
+    """Return the recording of median kappa: name, truth (E,), probabilities (E, K), kappa."""
     scores = {
         name: value for name, value in result["kappa_per_recording"].items() if value is not None
     }

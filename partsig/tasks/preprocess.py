@@ -70,7 +70,7 @@ def preprocess(
     """Write the store of a folder of raw recordings and return what it holds.
 
     ``raw`` and ``store`` default to ``data/raw/SOURCE`` and ``data/store/SOURCE``; ``jobs`` are
-    processes (-1: one per core). The same call again continues an interrupted one and tries failed
+    threads (-1: one per core). The same call again continues an interrupted one and tries failed
     recordings anew. A recording that cannot be read is skipped with its reason in ``index.csv``.
 
     Raises DataError when there is nothing to read, when no recording can be read, when the store
@@ -78,7 +78,7 @@ def preprocess(
     """
     check_option("source", source, SOURCES)
     if jobs == 0:
-        raise ConfigError("--jobs is 0; it can be a number of processes, or -1 for one per core.")
+        raise ConfigError("--jobs is 0; it can be a number of threads, or -1 for one per core.")
     settings = configs.compose(PreprocessConfig, "preprocess", config, overrides)
     raw = Path(raw or Path("data/raw") / source)
     path = Path(store or Path("data/store") / source)
@@ -102,7 +102,9 @@ def _run(
     rows = {name: row for name, row in known.items() if _written(path, row)}
     todo = [header for header in headers if header.stem not in rows]
     work = partial(_process, path=path, meta=meta, settings=settings, demographics=demographics)
-    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
+    # Threads: the transforms, the hashing and the writing leave the interpreter alone, and nothing
+    # has to be started or imported anew.
+    parallel = joblib.Parallel(n_jobs=jobs, prefer="threads", return_as="generator_unordered")
     written = time.monotonic()
     try:
         with tqdm(

@@ -61,7 +61,8 @@ def pretrain(
 ) -> Path:
     """Pretrain an encoder on a store and return the run directory.
 
-    ``store`` defaults to ``data/store/physionet2018`` for EEG, ``run`` to ``runs/pretrain-CONFIG-sSEED``.
+    ``store`` defaults to ``data/store/physionet2018`` for EEG, ``run`` to
+    ``runs/pretrain-CONFIG-sSEED``.
     Test subjects of the store are never read; a few monitor subjects measure the pretext. The same
     call again continues an interrupted run, and does nothing to a finished one.
 

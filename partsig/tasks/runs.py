@@ -102,7 +102,7 @@ def read(path: Path, kind: str | None = None) -> dict:
 
 
 def finished(path: Path, kind: str) -> dict:
-    """Return the ``run.json`` of a run of this kind that is complete; raise CheckpointError else."""
+    """Return the ``run.json`` of a complete run of this kind; raise CheckpointError otherwise."""
     record = read(path, kind)
     if record["state"] != "finished":
         raise CheckpointError(

@@ -52,8 +52,8 @@ def pick_device(device: str) -> torch.device:
 def count_processes(gpus: str, cpu_processes: int) -> tuple[str, int]:
     """Return the device type and the number of processes asked for by ``--gpus`` and its peer.
 
-    ``gpus`` is ``auto`` (those visible, else the CPU) or a number, 0 for the CPU. Raises ConfigError
-    when more GPUs are asked for than are visible.
+    ``gpus`` is ``auto`` (those visible, else the CPU) or a number, 0 for the CPU. Raises
+    ConfigError when more GPUs are asked for than are visible.
     """
     visible = torch.cuda.device_count()
     if cpu_processes < 1:

@@ -28,7 +28,8 @@ class FitConfig:
     """How long and how a model is trained.
 
     Changes the result: ``epochs``, ``batch_size`` (over all processes), ``precision`` (auto: bf16
-    on a GPU, float32 on the CPU). Only speed and disk: ``checkpoint_minutes``, ``log_every`` (steps).
+    on a GPU, float32 on the CPU). Only speed and disk: ``checkpoint_minutes``, ``log_every``
+    (steps).
     """
 
     epochs: int = 1000
@@ -88,13 +89,14 @@ def seed_of(*parts: int) -> int:
 
 
 def fit(job: Fit) -> dict:
-    """Train until the last epoch, from the run's own checkpoint if it has one; return the last state.
+    """Train to the last epoch, from the run's own checkpoint if it has one; return the last state.
 
-    Every random draw is a function of (seed, step), so a continued run takes the same course as one
-    that was never interrupted: bit for bit on the CPU with the same number of threads and processes.
+    Every random draw is a function of (seed, step), so a continued run takes the same course as
+    one that was never interrupted: bit for bit on the CPU with the same number of threads and
+    processes.
 
-    Raises DataError when the loss stops being finite, CheckpointError when the run's checkpoint does
-    not fit the model, Stopped after a signal.
+    Raises DataError when the loss stops being finite, CheckpointError when the run's checkpoint
+    does not fit the model, Stopped after a signal.
     """
     world, config, total = job.world, job.config, job.config.epochs * job.steps_per_epoch
     model = job.model.to(world.device)

@@ -17,8 +17,9 @@ class OptimConfig:
     """AdamW with linear warm-up and a cosine to ``min_lr``. Defaults are the paper's (its code).
 
     ``lr``, ``warmup_lr`` and ``min_lr`` are stated for a global batch of 512 and scaled by
-    batch / 512. Weight decay spares vectors (biases, norms, tokens). ``clip`` is the largest norm of
-    the gradient, 0 for none. *Differs from the paper*: the rate changes every step, not every epoch.
+    batch / 512. Weight decay spares vectors (biases, norms, tokens). ``clip`` is the largest norm
+    of the gradient, 0 for none. *Differs from the paper*: the rate changes every step, not every
+    epoch.
     """
 
     lr: float = 5e-4

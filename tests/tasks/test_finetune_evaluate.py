@@ -16,7 +16,7 @@ from partsig.tasks.pretrain import pretrain
 from partsig.train import checkpoint
 
 TINY = {"encoder.width": 16, "encoder.depth": 1, "encoder.heads": 2}
-SHORT = {"optim.warmup_epochs": 1, "fit.epochs": 3, "fit.batch_size": 64, "optim.lr": 5e-3}
+SHORT = {"optim.warmup_epochs": 1, "fit.epochs": 6, "fit.batch_size": 32, "optim.lr": 5e-2}
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_a_run_remembers_its_split_and_its_choice(tuned, pretrained):
     }
     assert len({subject for members in split.values() for subject in members}) == 31
     assert split["test"] == runs.read(pretrained)["subjects_held_out"]
-    assert 1 <= record["chosen_epoch"] <= 3
+    assert 1 <= record["chosen_epoch"] <= 6
     best = checkpoint.load(tuned / "best.pt", "finetune")["best"]
     assert best == {"value": record["val_kappa"], "epoch": record["chosen_epoch"]}
 
@@ -195,7 +195,7 @@ def test_wrong_and_unfinished_runs_are_refused(pretrained, tuned, sample_store, 
 
 
 def test_the_last_run_of_a_kind_is_found(tmp_path):
-    with pytest.raises(CheckpointError, match="no finished pretrain run in .* run `partsig pre"):
+    with pytest.raises(CheckpointError, match=r"no finished pretrain run in .* run `partsig pre"):
         runs.last("pretrain", tmp_path)
     for name, kind, when in (
         ("a", "pretrain", "2026-01-02"),

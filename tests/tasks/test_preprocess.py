@@ -295,7 +295,7 @@ def test_one_broken_record_among_good_ones(raw, tmp_path):
         (["--raw", "raw", "--set", "channels=[A, A]"], "channels must name at least one channel"),
         (["--raw", "raw", "--set", "dtype=int8"], "dtype: input should be 'float32' or 'float16'"),
         (["--raw", "raw", "--config", "none.yaml"], "no configuration file none.yaml."),
-        (["--raw", "raw", "--jobs", "0"], "--jobs is 0; it can be a number of processes, or -1"),
+        (["--raw", "raw", "--jobs", "0"], "--jobs is 0; it can be a number of threads, or -1"),
         (["--raw", "raw", "--store", "empty/file"], "empty/file exists and is no store"),
     ],
 )

@@ -63,7 +63,7 @@ def test_two_processes_meet_on_a_free_port(tmp_path):
 
 
 def test_a_workers_error_reaches_the_user_as_its_sentence():
-    with pytest.raises(PartsigError, match="^this is wrong$"):
+    with pytest.raises(PartsigError, match=r"^this is wrong$"):
         distributed.launch(fail, ("this is wrong",), 2)
 
 

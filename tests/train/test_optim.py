@@ -51,5 +51,5 @@ def test_a_step_is_adamws():
 
 
 def test_a_floor_above_the_peak_is_refused():
-    with pytest.raises(ConfigError, match="min_lr .* is above"):
+    with pytest.raises(ConfigError, match=r"min_lr .* is above"):
         OptimConfig(lr=1e-4, min_lr=1e-3)

@@ -20,8 +20,8 @@ class PartConfig:
     """The objective. Defaults are the paper's (section 3), the number of heads excepted.
 
     patches: N; 0 takes the modality's (EEG: 40, paper section 3.4).
-    sampling: off-grid (the paper's), grid (PART-grid), or sizes (eq. 5: boxes from half to twice the
-        patch, resized; size ratios are predicted too).
+    sampling: off-grid (the paper's), grid (PART-grid), or sizes (eq. 5: boxes from half to twice
+        the patch, resized; size ratios are predicted too).
     pairs: share of the N² ordered pairs in the loss of a step; for EEG the paper gives none. The
         separable head computes all of them anyway, so a share below 1 only regularises.
     loss: mse (the paper's) or laplace (ours, see core/target.py).

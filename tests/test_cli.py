@@ -1,0 +1,127 @@
+"""The contract: commands, options, exit codes, and what a mistake looks like."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from partsig.cli import app
+from typer.testing import CliRunner
+
+ROOT = Path(__file__).parents[1]
+RUNNER = CliRunner()
+OPTIONS = {
+    "preprocess": {"--raw", "--store", "--config", "--set", "--jobs"},
+    "pretrain": {
+        "--modality",
+        "--store",
+        "--run",
+        "--config",
+        "--set",
+        "--seed",
+        "--gpus",
+        "--cpu-processes",
+    },
+    "finetune": {
+        "--from",
+        "--store",
+        "--run",
+        "--subjects",
+        "--config",
+        "--set",
+        "--seed",
+        "--device",
+    },
+    "evaluate": {"--run", "--store", "--seed", "--device"},
+    "demo": {"--output", "--set", "--seed"},
+}
+
+
+def run(*words):
+    return RUNNER.invoke(app, list(words))
+
+
+@pytest.mark.parametrize("verb", OPTIONS)
+def test_each_command_has_its_options(verb):
+    done = RUNNER.invoke(app, [verb, "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"})
+    assert done.exit_code == 0
+    assert set(re.findall(r"--[a-z-]+", done.stdout)) - {"--help"} >= OPTIONS[verb]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("preprocess physionet2018 --raw nowhere", "no folder nowhere: pass --raw"),
+        ("preprocess floppy", "source is 'floppy'; it can be 'physionet2018'"),
+        ("pretrain --store nowhere", "no store at nowhere"),
+        ("pretrain --gpus 4", "--gpus 4, but"),
+        ("pretrain --set optim.lr", "--set 'optim.lr': expected section.key=value"),
+        ("pretrain --set optim.learning_rate=1", "unknown key 'optim.learning_rate'; nearest is"),
+        ("pretrain --modality image", "no store of that kind can be made yet"),
+        ("finetune", "no finished pretrain run in runs/: run `partsig pretrain` first"),
+        ("finetune --from scratch --subjects 0", "--subjects is 0; it must be at least 1"),
+        ("evaluate", "no finished finetune run in runs/: run `partsig finetune` first"),
+        ("evaluate --run nowhere", "no run at nowhere"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_code_2(words, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if words == "pretrain --gpus 4":
+        import torch
+
+        if torch.cuda.device_count() >= 4:
+            pytest.skip("four GPUs are really visible here")
+    done = run(*shlex.split(words))
+    assert done.exit_code == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("partsig: error: ")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())  # nothing was begun
+
+
+def test_the_readmes_commands_exist():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    lines = [
+        line.split("#")[0].strip()
+        for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+        for line in block.replace("\\\n", " ").splitlines()
+    ]
+    commands = [shlex.split(line)[1:] for line in lines if line.startswith("partsig ")]
+    assert len(commands) >= 5
+    for words in commands:
+        verb, used = words[0], {word for word in words if word.startswith("--")}
+        assert verb in OPTIONS, words
+        assert used <= OPTIONS[verb], words
+    targets = [line.split()[1] for line in lines if line.startswith("make ")]
+    makefile = (ROOT / "Makefile").read_text()
+    assert {"demo", "test"} <= set(targets)
+    assert all(f"\n{target}:" in makefile for target in targets)
+
+
+def test_the_version_is_printed():
+    import partsig
+
+    assert run("--version").stdout == f"partsig {partsig.__version__}\n"
+
+
+def test_the_four_verbs_from_the_shell(sample_store, tmp_path, monkeypatch):
+    """Defaults as in the contract: stores below data/store, runs below runs, the last one found."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data" / "store").mkdir(parents=True)
+    (tmp_path / "data" / "store" / "physionet2018").symlink_to(sample_store)
+    small = "--set encoder.width=16 --set encoder.depth=1 --set encoder.heads=2"
+    short = "--set fit.epochs=1 --set optim.warmup_epochs=0 --set fit.batch_size=16"
+    done = run(*f"pretrain --gpus 0 --set windows_per_epoch=16 {small} {short}".split())
+    assert done.exit_code == 0, done.output
+    assert done.stdout == "run: runs/pretrain-part-s0\n"
+    done = run(*f"finetune --subjects 4 --device cpu {short}".split())
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith("from: runs/pretrain-part-s0\n")
+    assert "labels used: 4 training and 5 validation subjects; 14 test subjects" in done.stdout
+    assert done.stdout.endswith("run: runs/finetune-pretrain-part-s0-n4-s0\n")
+    done = run("evaluate", "--device", "cpu")
+    assert done.exit_code == 0, done.output
+    assert re.search(r"kappa -?\d\.\d{3} \[-?\d\.\d{3}, -?\d\.\d{3}\] pooled", done.stdout)
+    assert "evaluation: runs/finetune-pretrain-part-s0-n4-s0/evaluation\n" in done.stdout
