@@ -17,7 +17,8 @@ def translation(positions: Tensor, sizes: Tensor, pairs: Tensor, ratios: bool = 
 
     ``(position[target] - position[reference]) / size[reference]`` (PART, eq. 1). With
     ``ratios``, (B, P, 2D): followed by ``size[target] / size[reference]`` (eq. 5).
-    Antisymmetric in the pair for equal sizes only. *Differs from the paper*: axes are (row, column), the paper's x is our last.
+    Antisymmetric in the pair for equal sizes only. *Differs from the paper*: axes are (row,
+    column), the paper's x is our last.
 
     >>> at, size = torch.tensor([[[50.0], [250.0]]]), torch.full((1, 2, 1), 100.0)
     >>> translation(at, size, torch.tensor([[0, 1]])).tolist()

@@ -6,6 +6,7 @@ stages W, N1, N2, N3, R as change points). ``NAME-arousal.mat`` is HDF5 and not 
 """
 
 import csv
+import hashlib
 import re
 from pathlib import Path
 
@@ -64,6 +65,15 @@ def find_records(raw: Path) -> list[Path]:
     return [by_name[name] for name in sorted(by_name)]
 
 
+def fingerprint(header: Path) -> str:
+    """Return 16 hex digits of the header (with the samples' checksums) and the annotations."""
+    digest = hashlib.sha256(header.read_bytes())
+    marks = header.with_suffix(".arousal")
+    if marks.is_file():
+        digest.update(marks.read_bytes())
+    return digest.hexdigest()[:16]
+
+
 def read_demographics(raw: Path) -> dict[str, tuple[str, str]]:
     """Return {record: (age, sex)} from ``age-sex.csv`` beside the records, or {} without it."""
     for path in (raw / "age-sex.csv", raw.parent / "age-sex.csv"):
@@ -120,6 +130,7 @@ def read_recording(
         scale=tuple(MICROVOLTS[head.units[pick]] / head.adc_gain[pick] for pick in picks),
         offset=tuple(float(head.baseline[pick]) for pick in picks),
         stages=stages,
+        source=fingerprint(header),
     )
 
 

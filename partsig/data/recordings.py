@@ -33,6 +33,7 @@ class Recording:
     scale: tuple[float, ...]
     offset: tuple[float, ...]
     stages: np.ndarray
+    source: str  # fingerprint of what it was read from
     age: str = ""
     sex: str = ""
 

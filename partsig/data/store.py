@@ -37,6 +37,7 @@ COLUMNS = (
     *STAGES,
     "unscored",
     "sha256",
+    "source",
     "status",
     "reason",
 )
@@ -106,6 +107,7 @@ def write_recording(
         "n_epochs": len(stages),
         **count_stages(stages),
         "sha256": hashlib.sha256(signal).hexdigest(),
+        "source": recording.source,
         "status": OK,
         "reason": "",
     }

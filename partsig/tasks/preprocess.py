@@ -71,7 +71,8 @@ def preprocess(
 
     ``raw`` and ``store`` default to ``data/raw/SOURCE`` and ``data/store/SOURCE``; ``jobs`` are
     threads (-1: one per core). The same call again continues an interrupted one and tries failed
-    recordings anew. A recording that cannot be read is skipped with its reason in ``index.csv``.
+    recordings anew, and those whose files have changed. A recording that cannot be read is skipped
+    with its reason in ``index.csv``.
 
     Raises DataError when there is nothing to read, when no recording can be read, when the store
     was made with other settings, or when the disk is full (what was finished is kept).
@@ -100,7 +101,7 @@ def _run(
     )
     known = store.create(path, meta)
     rows = {name: row for name, row in known.items() if _written(path, row)}
-    todo = [header for header in headers if header.stem not in rows]
+    todo = [header for header in headers if not _same_source(rows.get(header.stem), header)]
     work = partial(_process, path=path, meta=meta, settings=settings, demographics=demographics)
     # Threads: the transforms, the hashing and the writing leave the interpreter alone, and nothing
     # has to be started or imported anew.
@@ -108,7 +109,10 @@ def _run(
     written = time.monotonic()
     try:
         with tqdm(
-            total=len(headers), initial=len(rows), unit="recording", desc="preprocess"
+            total=len(headers),
+            initial=len(headers) - len(todo),
+            unit="recording",
+            desc="preprocess",
         ) as bar:
             for row in parallel(joblib.delayed(work)(header) for header in todo):
                 rows[row["recording"]] = row
@@ -125,6 +129,11 @@ def _written(path: Path, row: dict) -> bool:
     return row["status"] == store.OK and all(
         (path / kind / f"{row['recording']}.npy").is_file() for kind in ("signals", "labels")
     )
+
+
+def _same_source(row: dict | None, header: Path) -> bool:
+    """Tell whether a finished recording still has the header and the stages it was made from."""
+    return row is not None and row["source"] == physionet2018.fingerprint(header)
 
 
 def _process(

@@ -40,6 +40,7 @@ def recording(name: str = "a", subject: str | None = None, stages=(-1, 0, 2)) ->
         scale=(1.0, 1.0),
         offset=(0.0, 0.0),
         stages=np.array(stages, np.int8),
+        source="0123456789abcdef",
         age="55",
         sex="F",
     )

@@ -346,3 +346,17 @@ def test_the_function_raises_what_the_command_prints(tmp_path):
     with pytest.raises(DataError, match="no records in"):
         partsig.preprocess("physionet2018", tmp_path, tmp_path / "store")
     assert not (tmp_path / "store").exists()
+
+
+def test_a_recording_whose_files_changed_is_done_again(tmp_path, write_night):
+    raw, store = tmp_path / "raw", tmp_path / "store"
+    for name in ("tr03-0001", "tr03-0002"):
+        write_night(raw, name)
+    preprocess(raw=raw, store=store, jobs=1)
+    before = {path.name: path.stat().st_mtime_ns for path in (store / "labels").iterdir()}
+    write_night(raw, "tr03-0002", stages=(-1, -1, 3, 3, 3))
+    again = preprocess(raw=raw, store=store, jobs=1)
+    after = {path.name: path.stat().st_mtime_ns for path in (store / "labels").iterdir()}
+    assert after["tr03-0001.npy"] == before["tr03-0001.npy"]
+    assert after["tr03-0002.npy"] > before["tr03-0002.npy"]
+    assert again.counts["N3"] == 3
