@@ -1,5 +1,6 @@
 """The commands. Each imports its task when it runs, so that ``--help`` answers at once."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -78,6 +79,9 @@ def pretrain(
     cpu_processes: Annotated[
         int, typer.Option("--cpu-processes", help="Processes on the CPU (gloo).")
     ] = 1,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Train nothing; show where a step's time goes.")
+    ] = False,
 ) -> None:
     """A store to a pretrained encoder; continues a run that was killed."""
     from partsig.tasks.pretrain import pretrain as task
@@ -91,8 +95,10 @@ def pretrain(
         seed=seed,
         gpus=gpus,
         cpu_processes=cpu_processes,
+        profile=profile,
     )
-    typer.echo(f"run: {path}")
+    if os.environ.get("RANK", "0") == "0":  # under torchrun every process comes here
+        typer.echo(f"profile: {path / 'profile'}" if profile else f"run: {path}")
 
 
 @app.command()

@@ -40,13 +40,14 @@ def crop(x: Tensor, positions: Tensor, sizes: Tensor, patch: Sequence[int]) -> T
 def crop_exact(x: Tensor, starts: Tensor, patch: Sequence[int]) -> Tensor:
     """Return patches (B, N, C, *p) that start at the samples ``starts`` (B, N, D), as they are.
 
-    What :func:`crop` gives for boxes of the patch's own size, with one read per sample.
+    What :func:`crop` gives for boxes of the patch's own size. Reads only what the patches hold: a
+    view of every possible patch is indexed, so a patch is one contiguous run per line.
     """
-    indices = [
-        starts[..., axis, None] + torch.arange(patch[axis], device=x.device)  # (B, N, p)
-        for axis in range(len(patch))
-    ]
-    return _gather(x, _outer(indices, x.shape[2:]))
+    every = x
+    for axis, p in enumerate(patch):
+        every = every.unfold(2 + axis, p, 1)  # (B, C, *(L - p + 1), *p)
+    window = torch.arange(len(x), device=x.device).unsqueeze(1)
+    return every[(window, slice(None), *starts.unbind(-1))]
 
 
 def _spread(values: Sequence[Tensor]) -> list[Tensor]:

@@ -4,27 +4,11 @@ import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+import torch
 
 from partsig.data.recordings import EPOCH_S
 from partsig.data.store import Store
 from partsig.errors import ConfigError, DataError
-
-# A channel that varies by less than this (µV, SD) is flat; it is not blown up to noise.
-FLAT_UV = 1e-2
-
-
-def normalise(windows: np.ndarray) -> np.ndarray:
-    """Return windows (…, T) with mean 0 and SD 1 each, float32; a flat channel becomes 0.
-
-    The paper's instance normalisation, read as per window and channel.
-
-    >>> normalise(np.array([[1.0, 3.0], [5.0, 5.0]])).tolist()
-    [[-1.0, 1.0], [0.0, 0.0]]
-    """
-    windows = np.asarray(windows, dtype=np.float32)
-    centred = windows - windows.mean(axis=-1, keepdims=True)
-    spread = centred.std(axis=-1, keepdims=True)
-    return np.divide(centred, spread, out=np.zeros_like(centred), where=spread > FLAT_UV)
 
 
 class RandomWindows:
@@ -63,10 +47,59 @@ class RandomWindows:
         return self._table[1]
 
     def batch(self, epoch: int, first: int, count: int) -> np.ndarray:
-        """Return windows first…first+count-1 of an epoch, (count, C, window) normalised float32."""
+        """Return windows first…first+count-1 of an epoch, (count, C, window) as stored."""
         rows = self.drawn(epoch)[first : first + count]
-        cut = np.stack([self._signals[r][:, at : at + self.window] for r, at in rows])
-        return normalise(cut)
+        return np.stack([self._signals[r][:, at : at + self.window] for r, at in rows])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the signals, as :class:`ResidentWindows` keeps them."""
+        return sum(signal.nbytes for signal in self._signals)
+
+    def suspects(self, epoch: int, first: int, count: int) -> str:
+        """Name the recordings behind a batch whose loss is not finite, damaged windows first."""
+        rows = self.drawn(epoch)[first : first + count]
+        values = self.batch(epoch, first, count)
+        broken = ~np.isfinite(values.astype(np.float64)).all(axis=(1, 2))
+        if broken.any():
+            recording, at = rows[broken][0]
+            return (
+                f": {broken.sum()} of its {count} windows hold values that are not finite, the "
+                f"first at sample {at} of {self.names[recording]}"
+            )
+        names = list(dict.fromkeys(self.names[recording] for recording in rows[:, 0]))
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        return f", windows of {', '.join(names[:3])}{more}, none of them damaged"
+
+
+class ResidentWindows:
+    """The same windows, cut on the device from signals that were loaded there once.
+
+    Nothing is copied from the host but, once an epoch, the table of its windows.
+    """
+
+    def __init__(self, windows: RandomWindows, device: torch.device) -> None:
+        self.windows, self.device = windows, device
+        signals = windows._signals
+        n_chans = signals[0].shape[0]
+        lengths = [signal.shape[1] for signal in signals]
+        self._first = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+        dtype = getattr(torch, signals[0].dtype.name)
+        self._flat = torch.empty(n_chans, sum(lengths), dtype=dtype, device=device)
+        for signal, at in zip(signals, self._first, strict=True):
+            part = torch.from_numpy(np.array(signal))
+            self._flat[:, at : at + signal.shape[1]] = part.to(device)
+        self._table: tuple[int, torch.Tensor] | None = None
+
+    def batch(self, epoch: int, first: int, count: int) -> torch.Tensor:
+        """Return windows first…first+count-1 of an epoch, (count, C, window), on the device."""
+        if self._table is None or self._table[0] != epoch:
+            recording, at = self.windows.drawn(epoch).T
+            starts = torch.from_numpy(self._first[recording] + at).to(self.device)
+            self._table = (epoch, starts)
+        starts = self._table[1][first : first + count]
+        every = self._flat.unfold(1, self.windows.window, 1)  # (C, starts, window), a view
+        return every[:, starts].transpose(0, 1)  # (count, C, window)
 
 
 class ScoredEpochs:
@@ -91,8 +124,8 @@ class ScoredEpochs:
         return len(self.places)
 
     def windows(self, index: Iterable[int]) -> np.ndarray:
-        """Return epochs as windows (n, C, T), normalised float32."""
-        return normalise(np.stack([self._cut(*self.places[i]) for i in index]))
+        """Return epochs as windows (n, C, T) in the store's type."""
+        return np.stack([self._cut(*self.places[i]) for i in index])
 
     def _cut(self, name: str, epoch: int) -> np.ndarray:
         return self._signals[name][:, epoch * self.n_times : (epoch + 1) * self.n_times]

@@ -21,6 +21,7 @@ from partsig.tasks import runs
 from partsig.tasks.pretrain import DEFAULT_SOURCE, STORES, load_encoder
 from partsig.train import checkpoint, distributed, loop
 from partsig.train.optim import OptimConfig
+from partsig.train.step import seed_of
 
 SCRATCH = "scratch"
 # Windows per forward pass where nothing is learned.
@@ -96,9 +97,9 @@ def finetune(
     if runs.begin(path, "finetune", settings, facts, loop.SPEED_KEYS)["state"] == "finished":
         return path
     write_json(path / "split.json", split)
-    torch.manual_seed(loop.seed_of(seed, 8))
+    torch.manual_seed(seed_of(seed, 8))
     model = _classifier(encoder, settings, opened.sfreq)
-    best = _fit(model, settings, opened, split, seed, path, chosen)["best"]
+    best = _fit(model, settings, opened, split, seed, path, chosen).best
     runs.finish(path, chosen_epoch=best["epoch"], val_kappa=best["value"])
     return path
 
@@ -114,7 +115,7 @@ def _start(
     """Return the encoder to start from, the settings it implies, and the subjects it has seen."""
     if origin is None:
         shape = replace(settings.encoder, drop_path=settings.drop_path)
-        torch.manual_seed(loop.seed_of(seed, 9))
+        torch.manual_seed(seed_of(seed, 9))
         patch = (round(settings.patch_s * store.sfreq),)
         encoder = Encoder(shape, len(store.ch_names), patch)
         return encoder, replace(settings, encoder=shape), []
@@ -156,7 +157,7 @@ def _fit(
     seed: int,
     path: Path,
     device: torch.device,
-) -> dict:
+) -> loop.State:
     train = ScoredEpochs(store, split["train"])
     val = ScoredEpochs(store, split["val"])
     size = min(settings.fit.batch_size, len(train))

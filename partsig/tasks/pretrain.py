@@ -3,21 +3,23 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from partsig import config as configs
 from partsig.core.encoder import Encoder, EncoderConfig
 from partsig.core.objectives.part import Part, PartConfig
-from partsig.data.datasets import RandomWindows
+from partsig.data.datasets import RandomWindows, ResidentWindows
 from partsig.data.splits import SplitConfig, split_pretraining
 from partsig.data.store import Store, open_store
-from partsig.errors import ConfigError, DataError, check_range
+from partsig.errors import CheckpointError, ConfigError, DataError, check_range
 from partsig.modality import EEG, Modality, get_modality
 from partsig.tasks import runs
 from partsig.train import checkpoint, distributed, loop
 from partsig.train.distributed import World
 from partsig.train.optim import OptimConfig
+from partsig.train.step import Batch, seed_of
 
 STORES = Path("data/store")
 DEFAULT_SOURCE = {"eeg": "physionet2018"}
@@ -30,12 +32,14 @@ class PretrainConfig:
     """Everything that decides a pretraining run; the defaults are the paper's EEG experiment.
 
     ``window_s`` and ``patch_s`` are in seconds. ``windows_per_epoch`` 0 means as many as the
-    training signal is long.
+    training signal is long. ``resident``: keep the signals in device memory and cut windows there
+    (auto: on a GPU, where they fit); it does not change the result.
     """
 
     window_s: float = 30.0
     patch_s: float = 1.0
     windows_per_epoch: int = 0
+    resident: Literal["auto", "on", "off"] = "auto"
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     objective: PartConfig = field(default_factory=PartConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
@@ -58,13 +62,15 @@ def pretrain(
     seed: int = 0,
     gpus: str = "auto",
     cpu_processes: int = 1,
+    profile: bool = False,
 ) -> Path:
     """Pretrain an encoder on a store and return the run directory.
 
     ``store`` defaults to ``data/store/physionet2018`` for EEG, ``run`` to
     ``runs/pretrain-CONFIG-sSEED``.
     Test subjects of the store are never read; a few monitor subjects measure the pretext. The same
-    call again continues an interrupted run, and does nothing to a finished one.
+    call again continues an interrupted run, and does nothing to a finished one. With ``profile``
+    nothing is trained: a few steps are timed, a table is printed and ``RUN/profile`` written.
 
     Raises ConfigError, DataError or CheckpointError for whatever the user can mend.
     """
@@ -84,9 +90,9 @@ def pretrain(
         raise DataError(f"{store} holds {opened.meta['modality']}, not {kind.name}.")
     _check_batch(settings, processes)
     if processes > 1 and not distributed.inside():
-        distributed.launch(_work, (settings, store, path, seed, device), processes)
+        distributed.launch(_work, (settings, store, path, seed, device, profile), processes)
     else:
-        _work(settings, store, path, seed, device)
+        _work(settings, store, path, seed, device, profile)
     return path
 
 
@@ -109,8 +115,11 @@ def build(store_channels: int, window: tuple, patch: tuple, settings: PretrainCo
     return Part(settings.objective, encoder, window, patch, EEG.n_patches)
 
 
-def _work(settings: PretrainConfig, store_path: Path, path: Path, seed: int, device: str) -> None:
+def _work(
+    settings: PretrainConfig, store_path: Path, path: Path, seed: int, device: str, profile: bool
+) -> None:
     world = distributed.start(device)
+    _check_batch(settings, world.size)
     store = open_store(store_path)
     split = split_pretraining(list(store.subjects), store.labelled_subjects, settings.split)
     channels, window, patch = shapes(store, settings)
@@ -124,15 +133,13 @@ def _work(settings: PretrainConfig, store_path: Path, path: Path, seed: int, dev
         "subjects_trained": split["train"],
         "subjects_held_out": split["test"],
     }
-    if world.main:
-        record = runs.begin(path, "pretrain", settings, facts, loop.SPEED_KEYS)
-        done = record["state"] == "finished"
-    distributed.wait(world)
-    if not world.main:
-        done = runs.read(path)["state"] == "finished"
-    if done:
-        return
-    torch.manual_seed(loop.seed_of(seed, 7))
+    if not profile:
+        if world.main:
+            runs.begin(path, "pretrain", settings, facts, (*loop.SPEED_KEYS, "resident"))
+        distributed.wait(world)
+        if runs.read(path)["state"] == "finished":
+            return
+    torch.manual_seed(seed_of(seed, 7))
     model = build(channels, window, patch, settings)
     windows = RandomWindows(store, split["train"], window[0], seed, settings.windows_per_epoch)
     size = settings.fit.batch_size
@@ -140,10 +147,19 @@ def _work(settings: PretrainConfig, store_path: Path, path: Path, seed: int, dev
     steps = windows.per_epoch // size
     share = size // world.size
 
-    def batch_at(step: int) -> tuple[torch.Tensor, ...]:
+    resident = _resident(windows, world, settings.resident)
+
+    def place(step: int) -> tuple[int, int]:
         epoch, within = divmod(step, steps)
-        first = within * size + world.rank * share
-        return (torch.from_numpy(windows.batch(epoch, first, share)),)
+        return epoch, within * size + world.rank * share
+
+    def batch_at(step: int) -> Batch:
+        if resident is not None:
+            return (resident.batch(*place(step), share),)
+        return (torch.from_numpy(windows.batch(*place(step), share)),)
+
+    def suspects(step: int) -> str:
+        return windows.suspects(*place(step), share)
 
     unit = _unit(EEG, store.sfreq)
     monitor = _monitor(store, split["monitor"], window[0], model, world, unit, settings)
@@ -159,16 +175,44 @@ def _work(settings: PretrainConfig, store_path: Path, path: Path, seed: int, dev
         identity={"subjects_seen": facts["subjects_seen"]},
         world=world,
         label="pretrain",
+        prefetch=resident is None,
+        suspects=suspects,
         shown=("loss", "mse/chance", "val_mse/chance", "error_s", "windows_per_s"),
         on_epoch=monitor,
         derive=unit,
     )
+    if profile:
+        table = loop.profile(job)
+        if world.main:
+            print(table)
+        return
     loop.fit(job)
     if world.main:
         runs.finish(path, parameters=sum(p.numel() for p in model.encoder.parameters()))
 
 
 Derive = Callable[[dict[str, float]], dict[str, float]]
+
+
+def _resident(windows: RandomWindows, world: World, wish: str) -> ResidentWindows | None:
+    """Load the signals onto the device once, where that is asked for or fits in half its memory."""
+    if wish == "off" or (wish == "auto" and world.device.type != "cuda"):
+        return None
+    gib = windows.nbytes / 2**30
+    if world.device.type == "cuda":
+        free = torch.cuda.mem_get_info(world.device)[0] / 2**30
+        fits = windows.nbytes < 0.5 * free * 2**30
+        if wish == "auto" and not fits:
+            if world.main:
+                print(
+                    f"signals ({gib:.1f} GiB) exceed half of the free GPU memory ({free:.1f} GiB): "
+                    "windows are streamed; a float16 store takes half",
+                    flush=True,
+                )
+            return None
+    if world.main:
+        print(f"signals ({gib:.1f} GiB) are loaded onto {world.device} once", flush=True)
+    return ResidentWindows(windows, world.device)
 
 
 def _unit(modality: Modality, sfreq: float) -> Derive:
@@ -217,7 +261,10 @@ def load_encoder(run: Path) -> tuple[Encoder, dict, PretrainConfig]:
     """Return the encoder of a finished pretraining run, its ``run.json`` and its configuration."""
     record = runs.finished(run, "pretrain")
     settings = configs.build(PretrainConfig, record["config"])
-    content = checkpoint.load(run / loop.CHECKPOINT, "pretrain")
+    path = checkpoint.newest(run)
+    if path is None:
+        raise CheckpointError(f"{run} has lost its checkpoints; pretrain again.")
+    content = checkpoint.load(path, "pretrain")
     patch = (round(settings.patch_s * record["sfreq"]),)
     encoder = Encoder(settings.encoder, len(record["ch_names"]), patch)
     prefix = "encoder."

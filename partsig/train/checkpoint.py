@@ -17,6 +17,26 @@ def save(path: Path, content: dict) -> None:
         torch.save({"format": FORMAT, **content}, temporary)
 
 
+def path_of(run: Path, step: int) -> Path:
+    """Return where the checkpoint of a step lies.
+
+    >>> path_of(Path("run"), 12).as_posix()
+    'run/checkpoints/step-000000012.pt'
+    """
+    return run / "checkpoints" / f"step-{step:09d}.pt"
+
+
+def newest(run: Path) -> Path | None:
+    """Return a run's checkpoint of the latest step, or None."""
+    return max((run / "checkpoints").glob("step-*.pt"), default=None)
+
+
+def prune(run: Path, keep: int) -> None:
+    """Remove all but the ``keep`` newest checkpoints of a run."""
+    for path in sorted((run / "checkpoints").glob("step-*.pt"))[:-keep]:
+        path.unlink(missing_ok=True)
+
+
 def load(path: Path, kind: str | None = None) -> dict:
     """Return a checkpoint's content, tensors on the CPU.
 
@@ -29,8 +49,8 @@ def load(path: Path, kind: str | None = None) -> dict:
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
-            f"{path} cannot be read ({reason[:120]}): it is damaged or no checkpoint; delete the "
-            "run to start again."
+            f"{path} cannot be read ({reason[:120]}): it is damaged or no checkpoint; delete it to "
+            "go on from an older one, or from the start."
         ) from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         got = content.get("format") if isinstance(content, dict) else None

@@ -9,17 +9,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.profiler import record_function
 
 from partsig.errors import CheckpointError, DataError, check_range
-from partsig.train import checkpoint, distributed
+from partsig.train import checkpoint, distributed, speed
 from partsig.train.distributed import World
 from partsig.train.journal import Journal
 from partsig.train.optim import OptimConfig, learning_rate, make_optimizer
+from partsig.train.step import Batch, Stepper, compile_blocks
 
-CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
+BEST = "best.pt"
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
@@ -28,38 +29,47 @@ class FitConfig:
     """How long and how a model is trained.
 
     Changes the result: ``epochs``, ``batch_size`` (over all processes), ``precision`` (auto: bf16
-    on a GPU, float32 on the CPU). Only speed and disk: ``checkpoint_minutes``, ``log_every``
+    on a GPU, float32 on the CPU). Changes it by rounding, and by drop path's draws, only:
+    ``accumulate`` (parts a process works its share through, to save memory), ``compile`` (auto: on
+    a GPU). Only speed and disk: ``checkpoint_minutes``, ``keep`` (checkpoints), ``log_every``
     (steps).
     """
 
     epochs: int = 1000
     batch_size: int = 512
     precision: Literal["auto", "float32", "bf16"] = "auto"
+    accumulate: int = 1
+    compile: Literal["auto", "on", "off"] = "auto"
     checkpoint_minutes: float = 10.0
+    keep: int = 2
     log_every: int = 20
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "log_every"):
+        for name in ("epochs", "batch_size", "accumulate", "keep", "log_every"):
             check_range(f"fit.{name}", getattr(self, name), 1)
         check_range("fit.checkpoint_minutes", self.checkpoint_minutes, 0.0)
 
 
 # Settings that may change between a run and its continuation.
-SPEED_KEYS = ("fit.checkpoint_minutes", "fit.log_every")
+SPEED_KEYS = tuple(
+    f"fit.{name}" for name in ("accumulate", "compile", "checkpoint_minutes", "keep", "log_every")
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
     """What a verb hands to the loop.
 
-    ``batch_at(step)`` returns this process's share of the batch of a step, CPU tensors that depend
-    on (seed, step) alone. ``model(*batch, generator=…, share=(first, total))`` returns scalars, one
+    ``batch_at(step)`` returns this process's share of the batch of a step; it depends on (seed,
+    step) alone. With ``prefetch`` it gives CPU tensors and is called ahead, in a thread; without,
+    tensors on the device. ``model(*batch, generator=…, share=(first, total))`` returns scalars, one
     of them ``loss``. ``on_epoch(epoch)`` returns values to log and runs in the main process only;
-    where it gives ``best`` that value's highest epoch is kept in ``best.pt``.
+    where it gives ``best`` that value's highest epoch is kept in ``best.pt``. ``derive`` turns the
+    scalars into what is logged; ``suspects(step)`` names what may be wrong with a step's batch.
     """
 
     model: nn.Module
-    batch_at: Callable[[int], tuple[Tensor, ...]]
+    batch_at: Callable[[int], Batch]
     steps_per_epoch: int
     config: FitConfig
     optim: OptimConfig
@@ -69,27 +79,35 @@ class Fit:
     identity: dict
     world: World
     label: str
+    prefetch: bool = True
     shown: tuple[str, ...] = ("loss",)
     on_epoch: Callable[[int], dict[str, float]] | None = None
     best: str | None = None
     derive: Callable[[dict[str, float]], dict[str, float]] = field(default=lambda values: values)
+    suspects: Callable[[int], str] = field(default=lambda step: "")
+
+    @property
+    def total(self) -> int:
+        """Number of steps of the whole run."""
+        return self.config.epochs * self.steps_per_epoch
 
 
 class Stopped(SystemExit):
     """A signal asked the run to stop; its checkpoint is written, and the exit code tells which."""
 
 
-def seed_of(*parts: int) -> int:
-    """Return a 63-bit seed that depends on all of ``parts``.
+@dataclass
+class State:
+    """What changes while a run goes on, and is all that a checkpoint holds besides the weights."""
 
-    >>> seed_of(0, 1) != seed_of(1, 0)
-    True
-    """
-    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    step: int = 0
+    best: dict | None = None
+    keys: tuple[str, ...] = ()
+    held: list[Tensor] = field(default_factory=list)  # scalars of the steps since the last reading
 
 
-def fit(job: Fit) -> dict:
-    """Train to the last epoch, from the run's own checkpoint if it has one; return the last state.
+def fit(job: Fit) -> State:
+    """Train to the last epoch, from the run's newest checkpoint if it has one; return the state.
 
     Every random draw is a function of (seed, step), so a continued run takes the same course as
     one that was never interrupted: bit for bit on the CPU with the same number of threads and
@@ -98,180 +116,218 @@ def fit(job: Fit) -> dict:
     Raises DataError when the loss stops being finite, CheckpointError when the run's checkpoint
     does not fit the model, Stopped after a signal.
     """
-    world, config, total = job.world, job.config, job.config.epochs * job.steps_per_epoch
+    world, config = job.world, job.config
     model = job.model.to(world.device)
-    optimizer = make_optimizer(model, job.optim)
-    step, best, sums, n_summed = _resume(job, model, optimizer)
-    wrapped = distributed.wrap(model, world)
-    journal = Journal(job.run, step, total, job.label, active=world.main)
-    precision = config.precision
-    if precision == "auto":
-        precision = "bf16" if world.device.type == "cuda" else "float32"
-    saved = started = time.monotonic()
-    n_timed = 0
-    batches = _prefetch(job.batch_at, step, total, world.device)
+    clock = _Clock(job)  # before anything is compiled: it counts on a copy of the model
+    stepper = _stepper(job, model)
+    state = _resume(job, model, stepper.optimizer)
+    journal = Journal(job.run, state.step, job.total, job.label, active=world.main)
+    saved = time.monotonic()
+    batches = _batches(job, state.step)
     try:
         with _signals() as asked:
-            while step < total:
-                batch = next(batches)
-                size = config.batch_size // world.size
-                share = (world.rank * size, config.batch_size) if world.size > 1 else None
-                rate = learning_rate(
-                    step, job.steps_per_epoch, config.epochs, config.batch_size, job.optim
+            while state.step < job.total:
+                values = _advance(job, stepper, next(batches), state.step)
+                state.keys, scalars = (
+                    tuple(values),
+                    torch.stack([v.float() for v in values.values()]),
                 )
-                values = _step(job, wrapped, optimizer, batch, share, step, rate, precision)
-                step += 1
+                state.held.append(scalars)
+                state.step += 1
                 journal.advance()
-                for key, value in values.items():
-                    sums[key] = sums[key] + value if key in sums else value
-                n_summed, n_timed = n_summed + 1, n_timed + 1
-                epoch, within = divmod(step, job.steps_per_epoch)
-                if step % config.log_every == 0 or within == 0:
-                    means = _read(sums, n_summed, step, world)
-                    elapsed = max(time.monotonic() - started, 1e-9)
-                    means |= {"lr": rate, "windows_per_s": n_timed * config.batch_size / elapsed}
-                    journal.write(step, epoch, job.derive(means), job.shown)
-                    sums, n_summed = {}, 0
-                    started, n_timed = time.monotonic(), 0
+                epoch, within = divmod(state.step, job.steps_per_epoch)
+                if state.step % config.log_every == 0 or within == 0:
+                    with record_function("reading"):
+                        means = _read(job, state)
+                    means |= clock.read(state.step) | {"lr": _rate(job, state.step - 1)}
+                    journal.write(state.step, epoch, job.derive(means), job.shown)
                 if within == 0:
-                    best = _end_of_epoch(job, model, journal, step, epoch, best)
-                    started, n_timed = time.monotonic(), 0
-                stop = distributed.agree(asked[0], world) if step % 8 == 0 or world.size == 1 else 0
+                    _end_of_epoch(job, model, journal, state, epoch)
+                    clock.skip(state.step)
+                several = world.size > 1
+                stop = 0
+                if not several or state.step % 8 == 0:
+                    stop = distributed.agree(asked[0], world)
                 late = time.monotonic() - saved > 60 * config.checkpoint_minutes
-                if world.main and (late or stop or step == total):
-                    _refuse_not_finite(sums, n_summed, step)
-                    _save(job, model, optimizer, step, best, sums, n_summed)
+                if world.main and (late or stop or state.step == job.total):
+                    _refuse_not_finite(job, state)
+                    _save(job, model, stepper.optimizer, state)
                     saved = time.monotonic()
-                if stop and step < total:
+                if stop and state.step < job.total:
                     raise Stopped(128 + stop)
     finally:
         batches.close()
         journal.close()
     distributed.wait(world)
-    return {"step": step, "best": best}
+    return state
 
 
-def _step(
-    job: Fit,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    batch: tuple[Tensor, ...],
-    share: tuple[int, int] | None,
-    step: int,
-    rate: float,
-    precision: str,
-) -> dict[str, Tensor]:
-    """Take one optimiser step and return the detached scalars of the model."""
-    device = job.world.device
-    generator = torch.Generator(device).manual_seed(seed_of(job.seed, step, 0))
-    torch.manual_seed(seed_of(job.seed, step, 1 + job.world.rank))  # drop path
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    model.train()
-    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-        values = model(*batch, generator=generator, share=share)
-    optimizer.zero_grad(set_to_none=True)
-    values["loss"].backward()
-    if job.optim.clip:
-        nn.utils.clip_grad_norm_(model.parameters(), job.optim.clip)
-    optimizer.step()
-    return {key: value.detach() for key, value in values.items()}
+def profile(job: Fit) -> str:
+    """Run a few steps under the profiler, without touching the run's state; return a table."""
+    model = job.model.to(job.world.device)
+    stepper = _stepper(job, model)
+    batches = _batches(job, 0)
+
+    def step(number: int) -> None:
+        with record_function("batch"):
+            batch = next(batches)
+        values = _advance(job, stepper, batch, number)
+        with record_function("reading"):
+            torch.stack([value.float() for value in values.values()])
+
+    try:
+        return speed.write_profile(job.run, step, job.world.device)
+    finally:
+        batches.close()
 
 
-def _read(sums: dict[str, Tensor], n: int, step: int, world: World) -> dict[str, float]:
+def _stepper(job: Fit, model: nn.Module) -> Stepper:
+    config, world = job.config, job.world
+    if config.compile == "on" or (config.compile == "auto" and world.device.type == "cuda"):
+        example = tuple(tensor[:2].to(world.device) for tensor in job.batch_at(0))
+        compile_blocks(model, example, lambda text: print(text, flush=True))
+    return Stepper(
+        model=distributed.wrap(model, world),
+        optimizer=make_optimizer(model, job.optim),
+        world=world,
+        seed=job.seed,
+        precision=_precision(job),
+        accumulate=config.accumulate,
+        clip=job.optim.clip,
+    )
+
+
+def _precision(job: Fit) -> str:
+    if job.config.precision != "auto":
+        return job.config.precision
+    return "bf16" if job.world.device.type == "cuda" else "float32"
+
+
+def _rate(job: Fit, step: int) -> float:
+    config = job.config
+    return learning_rate(step, job.steps_per_epoch, config.epochs, config.batch_size, job.optim)
+
+
+def _advance(job: Fit, stepper: Stepper, batch: Batch, step: int) -> dict[str, Tensor]:
+    total = len(batch[0]) * job.world.size
+    return stepper(batch, total, step, _rate(job, step))
+
+
+class _Clock:
+    """Windows per second, share of the device's measured matrix rate, and GPU memory."""
+
+    def __init__(self, job: Fit) -> None:
+        self.job, self.started, self.step = job, 0.0, 0
+        self.flops = self.peak = 0.0
+        if job.world.main:
+            dtype = torch.bfloat16 if _precision(job) == "bf16" else torch.float32
+            self.flops = speed.count_flops(job.model, job.batch_at(0))
+            self.peak = speed.measure_peak(job.world.device, dtype) * job.world.size
+
+    def skip(self, step: int) -> None:
+        """Start a new measure at this step."""
+        self.started, self.step = time.perf_counter(), step
+
+    def read(self, step: int) -> dict[str, float]:
+        """Return the rates since the last reading; the first one starts the clock only."""
+        done, seconds = step - self.step, time.perf_counter() - self.started
+        began = self.started > 0
+        self.skip(step)
+        if not began or not self.job.world.main:
+            return {}
+        rate = done * self.job.config.batch_size / seconds
+        found = {"windows_per_s": rate, "utilisation": rate * self.flops / self.peak}
+        if self.job.world.device.type == "cuda":
+            found["gpu_gib"] = torch.cuda.max_memory_allocated(self.job.world.device) / 2**30
+        return found
+
+
+def _read(job: Fit, state: State) -> dict[str, float]:
     """Bring the means since the last reading to the host, averaged over the processes."""
-    _refuse_not_finite(sums, n, step)
-    stacked = torch.stack([value.float() for value in sums.values()]) / n
-    return dict(zip(sums, distributed.mean(stacked, world).tolist(), strict=True))
+    _refuse_not_finite(job, state)
+    means = distributed.mean(torch.stack(state.held).mean(0), job.world)
+    state.held = []
+    return dict(zip(state.keys, means.tolist(), strict=True))
 
 
-def _refuse_not_finite(sums: dict[str, Tensor], n: int, step: int) -> None:
+def _refuse_not_finite(job: Fit, state: State) -> None:
     """Raise DataError when a loss since the last reading was not finite; nothing is saved then."""
-    if sums and not torch.isfinite(sums["loss"]):
-        raise DataError(
-            f"the loss became {sums['loss'].item()} between steps {step - n} and {step}; lower "
-            "optim.lr, set optim.clip, or look for damaged signals. The last checkpoint is kept."
-        )
+    if not state.held:
+        return
+    losses = torch.stack(state.held)[:, state.keys.index("loss")].tolist()
+    for number, loss in enumerate(losses, start=state.step - len(losses)):
+        if not abs(loss) < float("inf"):
+            raise DataError(
+                f"the loss became {loss} at step {number + 1}{job.suspects(number)}. Lower "
+                "optim.lr, set optim.clip, or look for damaged signals; the last checkpoint is "
+                "kept."
+            )
 
 
-def _end_of_epoch(
-    job: Fit, model: nn.Module, journal: Journal, step: int, epoch: int, best: dict | None
-) -> dict | None:
+def _end_of_epoch(job: Fit, model: nn.Module, journal: Journal, state: State, epoch: int) -> None:
     if job.on_epoch is not None and job.world.main:
         model.eval()
         values = job.on_epoch(epoch)
-        journal.write(step, epoch, values, job.shown)
-        if job.best and (best is None or values[job.best] > best["value"]):
-            best = {"value": values[job.best], "epoch": epoch}
+        journal.write(state.step, epoch, values, job.shown)
+        if job.best and (state.best is None or values[job.best] > state.best["value"]):
+            state.best = {"value": values[job.best], "epoch": epoch}
             checkpoint.save(
                 job.run / BEST,
-                {"kind": job.kind, **job.identity, "best": best, "model": model.state_dict()},
+                {"kind": job.kind, **job.identity, "best": state.best, "model": model.state_dict()},
             )
     distributed.wait(job.world)
-    return best
 
 
-def _save(
-    job: Fit,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    step: int,
-    best: dict | None,
-    sums: dict[str, Tensor],
-    n_summed: int,
-) -> None:
+def _save(job: Fit, model: nn.Module, optimizer: torch.optim.Optimizer, state: State) -> None:
     content = {
         "kind": job.kind,
         **job.identity,
-        "step": step,
-        "best": best,
+        "step": state.step,
+        "best": state.best,
+        "keys": list(state.keys),
+        "held": state.held,
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
-        "sums": sums,
-        "n_summed": n_summed,
     }
-    checkpoint.save(job.run / CHECKPOINT, content)
+    checkpoint.save(checkpoint.path_of(job.run, state.step), content)
+    checkpoint.prune(job.run, job.config.keep)
 
 
-def _resume(
-    job: Fit, model: nn.Module, optimizer: torch.optim.Optimizer
-) -> tuple[int, dict | None, dict[str, Tensor], int]:
-    """Load the run's own checkpoint, if there is one; an unreadable one is always an error.
-
-    Returns the step, the best epoch so far, and the sums (over how many steps) since the last
-    reading of the metrics.
-    """
-    path = job.run / CHECKPOINT
-    if not path.exists():
-        return 0, None, {}, 0
+def _resume(job: Fit, model: nn.Module, optimizer: torch.optim.Optimizer) -> State:
+    """Load the run's newest checkpoint, if there is one; an unreadable one is always an error."""
+    path = checkpoint.newest(job.run)
+    if path is None:
+        return State()
     content = checkpoint.load(path, job.kind)
     try:
         model.load_state_dict(content["model"])
         optimizer.load_state_dict(content["optimizer"])
+        held = [scalars.to(job.world.device) for scalars in content["held"]]
+        return State(content["step"], content["best"], tuple(content["keys"]), held)
     except (KeyError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{path} does not fit this configuration ({reason}).") from None
-    sums = {key: value.to(job.world.device) for key, value in content["sums"].items()}
-    return content["step"], content["best"], sums, content["n_summed"]
 
 
-def _prefetch(
-    batch_at: Callable[[int], tuple[Tensor, ...]], step: int, total: int, device: torch.device
-) -> Iterator[tuple[Tensor, ...]]:
-    """Yield the batches of steps step…total-1, the next one being cut while this one is used."""
+def _batches(job: Fit, step: int) -> Iterator[Batch]:
+    """Yield the batches from ``step`` on, the next one being cut while this one is used."""
+    device = job.world.device
 
-    def ready(at: int) -> tuple[Tensor, ...]:
-        batch = batch_at(at)
+    def ready(at: int) -> Batch:
+        batch = job.batch_at(at)
         if device.type == "cuda":
             return tuple(t.pin_memory().to(device, non_blocking=True) for t in batch)
         return batch
 
+    if not job.prefetch:
+        yield from (job.batch_at(at) for at in range(step, job.total))
+        return
     with ThreadPoolExecutor(1, "partsig-batches") as pool:
-        ahead = pool.submit(ready, step) if step < total else None
+        ahead = pool.submit(ready, step) if step < job.total else None
         while ahead is not None:
             batch = ahead.result()
             step += 1
-            ahead = pool.submit(ready, step) if step < total else None
+            ahead = pool.submit(ready, step) if step < job.total else None
             yield batch
 
 

@@ -68,5 +68,5 @@ def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
         [group for group in groups if group["params"]],
         lr=config.lr,
         betas=config.betas,
-        fused=all(p.is_cuda for p in trained),
+        fused=True,
     )

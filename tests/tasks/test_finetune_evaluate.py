@@ -64,7 +64,7 @@ def test_the_pretrained_weights_are_really_used(pretrained, sample_store, tmp_pa
     run = finetune(
         pretrained, sample_store, tmp_path / "run", subjects=3, overrides=frozen, device="cpu"
     )
-    before = checkpoint.load(pretrained / "checkpoint.pt")["model"]
+    before = checkpoint.load(checkpoint.newest(pretrained))["model"]
     after = checkpoint.load(run / "best.pt")["model"]
     encoder = [name for name in before if name.startswith("encoder.")]
     assert encoder

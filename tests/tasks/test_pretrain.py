@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from partsig import config
-from partsig.data.datasets import RandomWindows, normalise
+from partsig.data.datasets import RandomWindows, ResidentWindows
 from partsig.data.store import open_store
 from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.tasks.pretrain import PretrainConfig, load_encoder, pretrain
@@ -33,7 +34,7 @@ TINY = {
 
 
 def weights(run):
-    return checkpoint.load(run / "checkpoint.pt", "pretrain")["model"]
+    return checkpoint.load(checkpoint.newest(run), "pretrain")["model"]
 
 
 def same(a, b):
@@ -54,7 +55,7 @@ def test_a_run_describes_itself(finished, sample_store):
     assert record["config"]["fit"]["epochs"] == 3
     lines = read_metrics(finished)
     assert lines[-1]["step"] == 12
-    assert {"loss", "mse/chance", "error_s", "sign", "lr", "windows_per_s"} <= lines[0].keys()
+    assert {"loss", "mse/chance", "error_s", "sign", "lr"} <= lines[0].keys()
     assert {"val_loss", "val_mse/chance", "val_error_s"} <= lines[-1].keys()
     assert lines[0]["mse/chance"] == pytest.approx(1.0, abs=0.1)
     # 5-s windows of 1-s patches: the mean distance of two starts on 0..4 s is a third of that.
@@ -75,9 +76,9 @@ def test_test_subjects_are_never_among_those_seen(finished, sample_store):
 
 
 def test_a_finished_run_is_left_alone(finished, sample_store):
-    before = (finished / "checkpoint.pt").stat().st_mtime_ns
+    before = checkpoint.newest(finished).stat().st_mtime_ns
     assert pretrain(sample_store, finished, overrides=TINY, gpus="0") == finished
-    assert (finished / "checkpoint.pt").stat().st_mtime_ns == before
+    assert checkpoint.newest(finished).stat().st_mtime_ns == before
 
 
 def test_other_settings_in_the_same_run_are_refused_by_name(finished, sample_store):
@@ -112,11 +113,11 @@ def test_sigkill_in_the_middle_then_the_same_command_gives_the_same_weights(
     environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment)
     deadline = time.monotonic() + 120
-    while not (run / "checkpoint.pt").exists() and time.monotonic() < deadline:
+    while checkpoint.newest(run) is None and time.monotonic() < deadline:
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    step = checkpoint.load(run / "checkpoint.pt")["step"]
+    step = checkpoint.load(checkpoint.newest(run))["step"]
     assert 0 < step < 12
     assert json.loads((run / "run.json").read_text())["state"] == "running"
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
@@ -188,6 +189,59 @@ def test_windows_depend_on_seed_and_epoch_alone_and_cover_every_start(sample_sto
     x = windows.batch(2, 0, 16)
     recording, first = rows[0]
     raw = np.array(store.signal(windows.names[recording])[:, first : first + 500])
-    np.testing.assert_allclose(x[0], normalise(raw))
-    np.testing.assert_allclose(x.mean(-1), 0, atol=1e-5)
-    np.testing.assert_allclose(x.std(-1), 1, atol=1e-4)
+    np.testing.assert_array_equal(x[0], raw)
+    resident = ResidentWindows(windows, torch.device("cpu"))
+    for epoch, at in ((2, 0), (3, 7), (2, 11)):
+        loaded = resident.batch(epoch, at, 16).numpy()
+        np.testing.assert_array_equal(loaded, windows.batch(epoch, at, 16))
+
+
+def test_resident_signals_give_the_same_run(finished, sample_store, tmp_path):
+    loaded = TINY | {"resident": "on"}
+    run = pretrain(sample_store, tmp_path / "run", overrides=loaded, gpus="0")
+    assert same(weights(run), weights(finished))
+
+
+def test_the_first_reading_comes_without_a_rate_and_the_others_with(finished):
+    lines = [line for line in read_metrics(finished) if "loss" in line]
+    assert "windows_per_s" not in lines[0]
+    assert all(line["windows_per_s"] > 0 for line in lines[1:])
+    assert all(0 < line["utilisation"] < 1.5 for line in lines[1:])
+
+
+def test_a_profile_trains_nothing_and_shows_the_phases(sample_store, tmp_path, capsys):
+    run = tmp_path / "run"
+    pretrain(sample_store, run, overrides=TINY | {"fit.epochs": 9}, gpus="0", profile=True)
+    shown = capsys.readouterr().out
+    assert shown == (run / "profile" / "table.txt").read_text()
+    for phase in ("batch", "forward", "backward", "optimiser", "rest"):
+        assert f"\n{phase} " in shown
+    assert len(shown.splitlines()) <= 25
+    assert json.loads((run / "profile" / "trace.json").read_text())["traceEvents"]
+    assert [path.name for path in run.iterdir()] == ["profile"]
+
+
+def test_a_damaged_window_is_named(sample_store, tmp_path):
+    other = tmp_path / "store"
+    shutil.copytree(sample_store, other)
+    name = open_store(other).subjects
+    for path in (other / "signals").iterdir():
+        signal = np.load(path)
+        signal[0, 5000:] = np.nan
+        np.save(path, signal)
+    assert name
+    with pytest.raises(DataError, match=r"the loss became nan at step \d+: \d+ of its 16 windows"):
+        pretrain(other, tmp_path / "run", overrides=TINY, gpus="0")
+
+
+def test_torchrun_starts_the_same_module(sample_store, tmp_path, finished):
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command += ["-m", "--", "partsig", "pretrain", "--gpus", "0"]
+    command += ["--store", str(sample_store), "--run", str(run)]
+    for key, value in TINY.items():
+        command += ["--set", f"{key}={value}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == f"run: {run}\n"
+    curves = [[line["loss"] for line in read_metrics(r) if "loss" in line] for r in (run, finished)]
+    np.testing.assert_allclose(*curves, rtol=0.02)  # drop path draws differ between processes

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from partsig.core import geometry, target
 from partsig.core.crop import crop, crop_exact
 from partsig.core.encoder import Encoder
+from partsig.core.normalise import instance_normalise
 from partsig.core.position import MaskedPositions
 from partsig.core.relative import CrossAttention, PairwiseMLP
 from partsig.errors import check_range
@@ -57,7 +58,7 @@ class PartConfig:
 
 
 class Part(nn.Module):
-    """Encoder and relative encoder under one loss, for windows (B, C, *L) of any rank."""
+    """Encoder and relative encoder under one loss, for windows (B, C, *L) of any rank, raw."""
 
     def __init__(
         self,
@@ -118,6 +119,7 @@ class Part(nn.Module):
         first, first + 1, … of a batch of ``total``: draws are made for the whole batch, so a batch
         gives the same loss however it is divided among processes.
         """
+        x = instance_normalise(x)
         first, total = share or (0, len(x))
         mine = slice(first, first + len(x))
         positions, sizes = (t[mine].to(x.device) for t in self.sample(total, generator))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from partsig.core.crop import crop_exact
 from partsig.core.encoder import Encoder
 from partsig.core.geometry import grid
+from partsig.core.normalise import instance_normalise
 from partsig.core.transformer import initialise
 
 
@@ -42,7 +43,8 @@ class Classifier(nn.Module):
         initialise(self.head)
 
     def logits(self, x: Tensor) -> Tensor:
-        """Return logits (B, classes) of windows (B, C, *L)."""
+        """Return logits (B, classes) of windows (B, C, *L), as recorded."""
+        x = instance_normalise(x)
         starts = self.starts.expand(len(x), -1, -1)
         _, cls = self.encoder(crop_exact(x, starts, self.patch), self.positions)
         return self.head(cls)

@@ -1,0 +1,102 @@
+"""How fast a step is and where its time goes: FLOPs counted, peaks measured, profiles written."""
+
+import copy
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+
+from partsig.files import atomic, write_text
+from partsig.train.step import Batch
+
+PHASES = ("batch", "step: forward", "step: backward", "step: optimiser", "reading")
+
+
+def count_flops(model: nn.Module, batch: Batch) -> float:
+    """Return the floating-point operations of forward and backward per window of ``batch``.
+
+    Matrix products and attention are counted (a multiplication and an addition are two), nothing
+    else. Counted on a copy on the CPU, whose state is not touched.
+    """
+    twin = copy.deepcopy(model).cpu().train()
+    small = tuple(tensor[:2].cpu() for tensor in batch)
+    state = torch.get_rng_state()
+    try:
+        with FlopCounterMode(display=False) as counter:
+            twin(*small, generator=torch.Generator().manual_seed(0))["loss"].backward()
+    finally:
+        torch.set_rng_state(state)
+    return counter.get_total_flops() / len(small[0])
+
+
+def measure_peak(device: torch.device, dtype: torch.dtype) -> float:
+    """Return the matrix-product rate of this device in FLOP/s, as measured here and now."""
+    n = 8192 if device.type == "cuda" else 1024
+    a = torch.ones(n, n, device=device, dtype=dtype)
+    best = 0.0
+    for _ in range(5):
+        _synchronise(device)
+        started = time.perf_counter()
+        for _ in range(3):
+            a @ a
+        _synchronise(device)
+        best = max(best, 3 * 2 * n**3 / (time.perf_counter() - started))
+    return best
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def write_profile(
+    run: Path, step: Callable[[int], None], device: torch.device, warmup: int = 3, steps: int = 10
+) -> str:
+    """Profile ``steps`` calls of ``step(number)`` after ``warmup``; return a one-screen table.
+
+    Writes ``RUN/profile/trace.json`` (for chrome://tracing or Perfetto) and ``table.txt``.
+    """
+    for number in range(warmup):
+        step(number)
+    _synchronise(device)
+    kinds = [ProfilerActivity.CPU]
+    if device.type == "cuda":
+        kinds.append(ProfilerActivity.CUDA)
+    with profile(activities=kinds, acc_events=True) as found:
+        started = time.perf_counter()
+        for number in range(warmup, warmup + steps):
+            step(number)
+        _synchronise(device)
+        whole = time.perf_counter() - started
+    events = {event.key: event for event in found.key_averages()}
+    lines = [f"{steps} steps, {1e3 * whole / steps:.2f} ms each on {device}", ""]
+    lines.append(f"{'phase':<18}{'ms/step':>10}{'share':>8}")
+    known = 0.0
+    for phase in PHASES:
+        if phase in events:
+            seconds = events[phase].cpu_time_total / 1e6
+            known += seconds
+            lines.append(_line(phase.removeprefix("step: "), seconds, steps, whole))
+    lines.append(_line("rest", max(whole - known, 0.0), steps, whole))
+    lines += ["", f"{'operation (own time)':<44}{'calls/step':>12}{'ms/step':>10}"]
+    device_time = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
+    own = [event for key, event in events.items() if key not in PHASES]
+    own.sort(key=lambda event: -getattr(event, device_time))
+    for event in own[:14]:
+        milliseconds = getattr(event, device_time) / 1e3 / steps
+        lines.append(f"{event.key[:43]:<44}{event.count / steps:>12.1f}{milliseconds:>10.2f}")
+    table = "\n".join(lines)
+    folder = run / "profile"
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic(folder / "trace.json") as temporary:
+        found.export_chrome_trace(str(temporary))
+    write_text(folder / "table.txt", table + "\n")
+    return table
+
+
+def _line(name: str, seconds: float, steps: int, whole: float) -> str:
+    return f"{name:<18}{1e3 * seconds / steps:>10.2f}{100 * seconds / whole:>7.1f}%"

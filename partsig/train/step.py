@@ -1,0 +1,105 @@
+"""One optimiser step: precision, accumulation, clipping; compiled where that works."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.profiler import record_function
+
+from partsig.train.distributed import World
+
+Batch = tuple[Tensor, ...]
+
+
+def seed_of(*parts: int) -> int:
+    """Return a 63-bit seed that depends on all of ``parts``.
+
+    >>> seed_of(0, 1) != seed_of(1, 0)
+    True
+    """
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stepper:
+    """Takes optimiser steps; everything random in one is a function of (seed, step)."""
+
+    model: nn.Module  # as wrapped for several processes
+    optimizer: torch.optim.Optimizer
+    world: World
+    seed: int
+    precision: str
+    accumulate: int
+    clip: float
+
+    def __call__(self, batch: Batch, total: int, step: int, rate: float) -> dict[str, Tensor]:
+        """Take step number ``step`` at this learning rate; return the model's scalars, detached.
+
+        ``batch`` is this process's share of a batch of ``total`` windows. It is worked through in
+        ``accumulate`` parts, whose gradients add up to the whole's.
+        """
+        device = self.world.device
+        torch.manual_seed(seed_of(self.seed, step, 1 + self.world.rank))  # drop path
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.model.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        mine = len(batch[0])
+        n_parts = min(self.accumulate, mine)
+        parts = list(zip(*(tensor.tensor_split(n_parts) for tensor in batch), strict=True))
+        first = self.world.rank * mine
+        sums: dict[str, Tensor] = {}
+        for number, part in enumerate(parts):
+            weight = len(part[0]) / mine
+            generator = torch.Generator(device).manual_seed(seed_of(self.seed, step, 0))
+            last = number == n_parts - 1
+            with self._silent() if not last else nullcontext():
+                with (
+                    record_function("step: forward"),
+                    torch.autocast(device.type, torch.bfloat16, self.precision == "bf16"),
+                ):
+                    values = self.model(*part, generator=generator, share=(first, total))
+                with record_function("step: backward"):
+                    (values["loss"] * weight).backward()
+            first += len(part[0])
+            for key, value in values.items():
+                sums[key] = sums.get(key, 0.0) + value.detach() * weight
+        with record_function("step: optimiser"):
+            if self.clip:
+                nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+            self.optimizer.step()
+        return sums
+
+    def _silent(self):
+        """Return a context in which gradients are not yet averaged over the processes."""
+        several = isinstance(self.model, DistributedDataParallel)
+        return self.model.no_sync() if several else nullcontext()
+
+
+def compile_blocks(model: nn.Module, example: Batch, tell: Callable[[str], None]) -> bool:
+    """Compile the encoder's blocks in place, if that works here; else say why and leave them.
+
+    Parameters keep their names. ``example`` is a small batch on the model's device, used for one
+    trial step forward and backward.
+    """
+    blocks = model.encoder.blocks
+    blocks.compile(dynamic=False)
+    generator = torch.Generator(example[0].device).manual_seed(0)
+    try:
+        model(*example, generator=generator)["loss"].backward()
+    except (
+        RuntimeError,
+        ImportError,
+        OSError,
+    ) as error:  # torch's compiler errors are RuntimeErrors
+        blocks._compiled_call_impl = None
+        reason = next((line for line in str(error).splitlines() if line.strip()), repr(error))
+        tell(f"torch.compile does not work here and is left out: {reason[:200]}")
+        return False
+    finally:
+        model.zero_grad(set_to_none=True)
+    return True
