@@ -12,9 +12,9 @@ each run in a process of its own and on one thread:
 - ``read``: the bytes of the signal file and nothing else.
 
 Seconds count from after the imports; the file lies in the page cache for all three. Peak memory is
-the process's ``ru_maxrss``, imports included. Then several nights with one and with two worker
-processes, from a cold start (the workers import the package) and once more with the workers warm.
-Medians of the repeats; the table goes to ``results/preprocess.json``.
+the process's ``ru_maxrss``, imports included. Then several nights with one and with two workers
+(threads), from a cold start and once more in the same process. Medians of the repeats; the table
+goes to ``results/preprocess.json``.
 """
 
 import argparse
@@ -195,8 +195,8 @@ def benchmark(folder: Path, repeats: int, n_nights: int, hours: float) -> dict:
     for kind, name in (("partsig", "cold"), ("partsig_warm", "warm")):
         one_s, two_s = (median(scaling[kind, jobs], "seconds") for jobs in (1, 2))
         nights[name] = {
-            "seconds_one_process": one_s,
-            "seconds_two_processes": two_s,
+            "seconds_one_worker": one_s,
+            "seconds_two_workers": two_s,
             "speed_up": one_s / two_s,
             "seconds_all": [[run["seconds"] for run in scaling[kind, jobs]] for jobs in (1, 2)],
         }
@@ -229,11 +229,11 @@ def table(result: dict) -> str:
     nights = result["nights"]
     lines += [
         "",
-        f"| {nights['count']} nights | one process | two | speed-up |",
+        f"| {nights['count']} nights | one worker | two | speed-up |",
         "|---|---|---|---|",
     ]
     lines += [
-        f"| {name} | {s['seconds_one_process']:.2f} s | {s['seconds_two_processes']:.2f} s "
+        f"| {name} | {s['seconds_one_worker']:.2f} s | {s['seconds_two_workers']:.2f} s "
         f"| {s['speed_up']:.2f} |"
         for name, s in ((name, nights[name]) for name in ("cold", "warm"))
     ]

@@ -1,5 +1,6 @@
 """``partsig preprocess``: raw recordings in, a store out."""
 
+import sys
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -113,6 +114,7 @@ def _run(
             initial=len(headers) - len(todo),
             unit="recording",
             desc="preprocess",
+            mininterval=0.5 if sys.stderr.isatty() else 30.0,
         ) as bar:
             for row in parallel(joblib.delayed(work)(header) for header in todo):
                 rows[row["recording"]] = row
