@@ -121,7 +121,11 @@ def _factor_dtype(a: Tensor, b: Tensor) -> torch.dtype | None:
 
     The denominator of pair (i, j), after both rows are shifted to a maximum of 0, is at least
     exp(-range of a_i) and at least exp(-range of b_j): the smaller of the largest ranges bounds it.
+    On an accelerator the question would make the host wait: float64 is taken unasked, which
+    :func:`_factorised` keeps from vanishing.
     """
+    if not a.is_cpu:
+        return torch.float64
     ranges = [(x.amax(-1) - x.amin(-1)).amax() for x in (a.detach(), b.detach())]
     depth = torch.minimum(*ranges).item()
     if depth < SAFE_FLOAT32:
@@ -130,9 +134,17 @@ def _factor_dtype(a: Tensor, b: Tensor) -> torch.dtype | None:
 
 
 def _factorised(a: Tensor, b: Tensor, u: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return (B, N, N, O) for every ordered pair by matrix products."""
-    ea = torch.exp((a - a.detach().amax(-1, keepdim=True)).to(dtype))  # (B, H, N, N)
-    eb = torch.exp((b - b.detach().amax(-1, keepdim=True)).to(dtype)).transpose(2, 3)
+    """Return (B, N, N, O) for every ordered pair by matrix products.
+
+    In float64, terms below e^-340 of their row's largest count as e^-340, so that no denominator
+    vanishes whatever the logits; that shows only where both rows of a pair span more than 300.
+    """
+    floor = -SAFE_FLOAT64 / 2 if dtype == torch.float64 else -float("inf")
+    ea, eb = (
+        torch.exp((x - x.detach().amax(-1, keepdim=True)).to(dtype).clamp(min=floor))
+        for x in (a, b)
+    )  # (B, H, N, N) each
+    eb = eb.transpose(2, 3)
     denominator = ea @ eb  # (B, H, N, N)
     outputs = [
         (((ea * weight.unsqueeze(2)) @ eb) / denominator).sum(1)  # (B, N, N)

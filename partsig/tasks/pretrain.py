@@ -39,7 +39,7 @@ class PretrainConfig:
     window_s: float = 30.0
     patch_s: float = 1.0
     windows_per_epoch: int = 0
-    resident: Literal["auto", "on", "off"] = "auto"
+    resident: Literal["auto", "always", "never"] = "auto"
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     objective: PartConfig = field(default_factory=PartConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
@@ -196,7 +196,7 @@ Derive = Callable[[dict[str, float]], dict[str, float]]
 
 def _resident(windows: RandomWindows, world: World, wish: str) -> ResidentWindows | None:
     """Load the signals onto the device once, where that is asked for or fits in half its memory."""
-    if wish == "off" or (wish == "auto" and world.device.type != "cuda"):
+    if wish == "never" or (wish == "auto" and world.device.type != "cuda"):
         return None
     gib = windows.nbytes / 2**30
     if world.device.type == "cuda":

@@ -39,7 +39,7 @@ class FitConfig:
     batch_size: int = 512
     precision: Literal["auto", "float32", "bf16"] = "auto"
     accumulate: int = 1
-    compile: Literal["auto", "on", "off"] = "auto"
+    compile: Literal["auto", "always", "never"] = "auto"
     checkpoint_minutes: float = 10.0
     keep: int = 2
     log_every: int = 20
@@ -183,7 +183,7 @@ def profile(job: Fit) -> str:
 
 def _stepper(job: Fit, model: nn.Module) -> Stepper:
     config, world = job.config, job.world
-    if config.compile == "on" or (config.compile == "auto" and world.device.type == "cuda"):
+    if config.compile == "always" or (config.compile == "auto" and world.device.type == "cuda"):
         example = tuple(tensor[:2].to(world.device) for tensor in job.batch_at(0))
         compile_blocks(model, example, lambda text: print(text, flush=True))
     return Stepper(

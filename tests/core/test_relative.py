@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from partsig.core.geometry import pairs as draw_pairs
-from partsig.core.relative import CrossAttention, PairwiseMLP
+from partsig.core.relative import CrossAttention, PairwiseMLP, _factorised
 from partsig.errors import ConfigError
 
 ORACLE = Path(__file__).parents[1] / "oracles" / "part_oracle.py"
@@ -111,3 +111,19 @@ def test_pairwise_mlp_equals_layers_on_the_joined_tokens(hidden):
     if hidden:
         expected = made.output(torch.nn.functional.gelu(expected))
     torch.testing.assert_close(made(tokens, pairs), expected)
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0, 30.0])
+def test_what_an_accelerator_computes_is_right_and_finite_without_asking(scale):
+    """On a GPU float64 is taken whatever the logits; here by hand, against the exact form."""
+    made = head(2, 2, "naive", scale)
+    tokens = torch.randn(2, 6, 24, dtype=torch.float64)
+    a, b, u, c = made.terms(tokens)
+    everything = _factorised(a, b, u, torch.float64) + c
+    assert torch.isfinite(everything).all()
+    reach = min((x.amax(-1) - x.amin(-1)).amax().item() for x in (a, b))
+    if reach < 300:
+        pairs = draw_pairs(6, 0, torch.Generator())
+        torch.testing.assert_close(everything.flatten(1, 2), made(tokens, pairs))
+    else:
+        assert scale == 30.0

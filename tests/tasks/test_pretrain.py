@@ -197,7 +197,7 @@ def test_windows_depend_on_seed_and_epoch_alone_and_cover_every_start(sample_sto
 
 
 def test_resident_signals_give_the_same_run(finished, sample_store, tmp_path):
-    loaded = TINY | {"resident": "on"}
+    loaded = TINY | {"resident": "always"}
     run = pretrain(sample_store, tmp_path / "run", overrides=loaded, gpus="0")
     assert same(weights(run), weights(finished))
 
