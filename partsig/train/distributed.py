@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.nn.parallel import DistributedDataParallel
@@ -82,7 +83,8 @@ def inside() -> bool:
 def launch(work: Callable, arguments: tuple, processes: int) -> None:
     """Run ``work(*arguments)`` in ``processes`` processes through torch's elastic launcher.
 
-    The rendezvous takes a free port. When a worker dies the others are stopped. A PartsigError of a
+    The rendezvous takes a free port. When a worker dies the others are stopped; a signal that asks
+    this process to stop is passed on, and it leaves with 128 + its number. A PartsigError of a
     worker is raised here with its sentence; anything else as RuntimeError with the worker's
     traceback.
     """
@@ -100,6 +102,9 @@ def launch(work: Callable, arguments: tuple, processes: int) -> None:
         said = Path(folder) / "error"
         try:
             elastic_launch(settings, _guarded)(work, arguments, said)
+        except SignalException as stopped:
+            # The workers were sent the signal too, and have written their checkpoint.
+            raise SystemExit(128 + stopped.sigval) from None
         except ChildFailedError as error:
             if said.is_file():
                 raise PartsigError(said.read_text(encoding="utf-8")) from None

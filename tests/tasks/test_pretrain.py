@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -245,3 +246,70 @@ def test_torchrun_starts_the_same_module(sample_store, tmp_path, finished):
     assert done.stdout == f"run: {run}\n"
     curves = [[line["loss"] for line in read_metrics(r) if "loss" in line] for r in (run, finished)]
     np.testing.assert_allclose(*curves, rtol=0.02)  # drop path draws differ between processes
+
+
+def long_run(store, run, *extra):
+    """Return a command that trains for a while in two processes."""
+    command = [sys.executable, "-m", "partsig", "pretrain", "--gpus", "0", "--cpu-processes", "2"]
+    command += ["--store", str(store), "--run", str(run), *extra]
+    for key, value in (TINY | {"fit.epochs": 30, "split.monitor_subjects": 0}).items():
+        command += ["--set", f"{key}={value}"]
+    return command
+
+
+def wait_for(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert condition()
+
+
+def workers(process):
+    """Return the processes below this one that hold the training code."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                line = (entry / "cmdline").read_text()
+            except (OSError, IndexError):
+                continue
+            if parent == process.pid and "spawn_main" in line:
+                found.append(int(entry.name))
+    return sorted(found)
+
+
+def test_a_killed_worker_stops_the_run_and_the_same_command_goes_on(sample_store, tmp_path):
+    run = tmp_path / "run"
+    command = long_run(sample_store, run, "--set", "fit.checkpoint_minutes=0")
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    wait_for(lambda: checkpoint.newest(run) is not None)
+    started = time.monotonic()
+    os.kill(workers(process)[-1], signal.SIGKILL)
+    _, told = process.communicate(timeout=60)
+    assert time.monotonic() - started < 60
+    assert process.returncode == 1
+    assert "a worker process failed" in told
+    assert "SIGKILL" in told
+    step = checkpoint.load(checkpoint.newest(run))["step"]
+    assert 0 < step < 120
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == f"run: {run}\n"
+    assert checkpoint.load(checkpoint.newest(run))["step"] == 120
+    assert [line["step"] for line in read_metrics(run)] == list(range(2, 121, 2))
+
+
+def test_preempted_processes_leave_a_checkpoint(sample_store, tmp_path):
+    """As a cluster does it: SIGTERM to the launching process, no checkpoint due by the clock."""
+    run = tmp_path / "run"
+    command = long_run(sample_store, run)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    wait_for(lambda: len(read_metrics(run)) > 3)
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, told
+    assert "Traceback" not in told
+    step = checkpoint.load(checkpoint.newest(run))["step"]
+    assert 8 <= step < 120
+    subprocess.run(command, capture_output=True, check=True)
+    assert json.loads((run / "run.json").read_text())["state"] == "finished"
