@@ -166,7 +166,8 @@ def gpu_throughput(repeats: int, device: torch.device) -> list[dict]:
             model = model_of(case, heads, "auto").to(device)
             example = (torch.randn(2, 6, window),)
             flops = speed.count_flops(model, example)
-            compiled = compile_blocks(model, (example[0].to(device),), print)
+            trial = (torch.randn(batch, 6, window, device=device),)
+            compiled = compile_blocks(model, trial, "bf16", print)
             stepper = stepper_of(model, device, "bf16")
             torch.cuda.reset_peak_memory_stats(device)
             step = 0

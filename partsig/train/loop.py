@@ -184,8 +184,9 @@ def profile(job: Fit) -> str:
 def _stepper(job: Fit, model: nn.Module) -> Stepper:
     config, world = job.config, job.world
     if config.compile == "always" or (config.compile == "auto" and world.device.type == "cuda"):
-        example = tuple(tensor[:2].to(world.device) for tensor in job.batch_at(0))
-        compile_blocks(model, example, lambda text: print(text, flush=True))
+        parts = (tensor.tensor_split(config.accumulate)[0] for tensor in job.batch_at(0))
+        example = tuple(part.to(world.device) for part in parts)
+        compile_blocks(model, example, _precision(job), lambda text: print(text, flush=True))
     return Stepper(
         model=distributed.wrap(model, world),
         optimizer=make_optimizer(model, job.optim),

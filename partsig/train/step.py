@@ -80,17 +80,22 @@ class Stepper:
         return self.model.no_sync() if several else nullcontext()
 
 
-def compile_blocks(model: nn.Module, example: Batch, tell: Callable[[str], None]) -> bool:
+def compile_blocks(
+    model: nn.Module, example: Batch, precision: str, tell: Callable[[str], None]
+) -> bool:
     """Compile the encoder's blocks in place, if that works here; else say why and leave them.
 
-    Parameters keep their names. ``example`` is a small batch on the model's device, used for one
-    trial step forward and backward.
+    Parameters keep their names. ``example`` is a batch of the size to come, on the model's device,
+    used for one trial step forward and backward.
     """
     blocks = model.encoder.blocks
     blocks.compile(dynamic=False)
-    generator = torch.Generator(example[0].device).manual_seed(0)
+    device = example[0].device
+    generator = torch.Generator(device).manual_seed(0)
     try:
-        model(*example, generator=generator)["loss"].backward()
+        with torch.autocast(device.type, torch.bfloat16, precision == "bf16"):
+            loss = model(*example, generator=generator)["loss"]
+        loss.backward()
     except (
         RuntimeError,
         ImportError,

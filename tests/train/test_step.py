@@ -26,7 +26,7 @@ def test_a_compiler_that_is_missing_is_told_and_left_out(model, batch, monkeypat
         said = []
         expected = model.logits(batch[0])
         names = list(model.state_dict())
-        assert compile_blocks(model, batch, said.append) is False
+        assert compile_blocks(model, batch, "float32", said.append) is False
     assert len(said) == 1
     assert said[0].startswith("torch.compile does not work here and is left out: ")
     assert "compiler" in said[0]
