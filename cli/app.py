@@ -157,6 +157,7 @@ def evaluate(
     """A fine-tuned run to predictions, kappa with interval, and figures on held-out subjects."""
     from partsig.tasks import runs
     from partsig.tasks.evaluate import evaluate as task
+    from partsig.tasks.evaluate import with_interval
 
     if run is None:
         run = runs.last("finetune")
@@ -164,11 +165,8 @@ def evaluate(
     with options.plain_warnings():
         found = task(run, store, device=device, seed=seed)
     m = found.metrics
-    low, high = m["kappa_interval_95"]
     typer.echo(f"{m['n_subjects']} subjects, {m['n_epochs']:,} epochs of {m['store']}")
-    typer.echo(
-        f"kappa {m['kappa']:.3f} [{low:.3f}, {high:.3f}] pooled (95 %, bootstrap over subjects)"
-    )
+    typer.echo(f"kappa {with_interval(m, 'kappa')} pooled (95 %, bootstrap over subjects)")
     mean, sd = m["kappa_per_recording_mean"], m["kappa_per_recording_sd"]
     if mean is not None and sd is not None:
         typer.echo(f"kappa {mean:.3f} ± {sd:.3f} over recordings (mean ± SD)")

@@ -79,7 +79,8 @@ def bootstrap(
     """Return the percentile interval of a pooled statistic when subjects are drawn anew.
 
     ``matrices`` holds one confusion matrix per subject: the subject is the unit, since epochs of
-    one night are not independent (Efron and Tibshirani 1993, chapter 13). nan for a single subject.
+    one night are not independent (Efron and Tibshirani 1993, chapter 13). nan for a
+    single subject, and where the statistic is never defined.
 
     >>> bootstrap([np.eye(2) * 5, np.eye(2) * 9], kappa)
     (1.0, 1.0)
@@ -90,6 +91,8 @@ def bootstrap(
     rng = np.random.default_rng(seed)
     drawn = rng.multinomial(len(stacked), np.full(len(stacked), 1 / len(stacked)), size=draws)
     values = statistic(np.tensordot(drawn.astype(np.float64), stacked, axes=1))
+    if np.isnan(values).all():
+        return float("nan"), float("nan")
     tail = 100 * (1 - level) / 2
     low, high = np.nanpercentile(values, [tail, 100 - tail])
     return float(low), float(high)

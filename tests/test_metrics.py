@@ -67,3 +67,8 @@ def test_the_bootstrap_draws_subjects_not_epochs():
 
 def test_one_subject_has_no_interval():
     assert np.isnan(metrics.bootstrap([np.eye(2)], metrics.kappa)).all()
+
+
+@pytest.mark.parametrize("table", [np.diag([4, 0]), np.zeros((2, 2))])
+def test_a_statistic_that_is_never_defined_has_no_interval(table):
+    assert np.isnan(metrics.bootstrap([table, table], metrics.kappa)).all()

@@ -2,7 +2,7 @@
 
 import csv
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,8 +78,12 @@ def evaluate(
     }
     _write_predictions(output / "predictions.csv", opened, epochs, probabilities)
     write_json(output / "metrics.json", result)
+    title = (
+        f"kappa {with_interval(result, 'kappa')}, {result['n_subjects']} subjects, "
+        f"{result['n_epochs']:,} epochs"
+    )
     drawn = [
-        figures.confusion(np.array(result["confusion"]), result, output / "confusion.png"),
+        figures.confusion(np.array(result["confusion"]), title, output / "confusion.png"),
         figures.hypnogram(
             *_typical(opened, epochs, probabilities, result), output / "hypnogram.png"
         ),
@@ -135,14 +139,15 @@ def measure(store: Store, epochs: ScoredEpochs, probabilities: np.ndarray, seed:
     valid = each[~np.isnan(each)]
     units = list(by_subject.values())
 
-    def interval(statistic) -> list[float]:
-        return list(metrics.bootstrap(units, statistic, draws=BOOTSTRAP_DRAWS, seed=seed))
+    def interval(statistic: Callable[[np.ndarray], np.ndarray]) -> list[float | None]:
+        ends = metrics.bootstrap(units, statistic, draws=BOOTSTRAP_DRAWS, seed=seed)
+        return [_none_if_nan(end) for end in ends]
 
     return {
         "n_subjects": len(by_subject),
         "n_recordings": len(tables),
         "n_epochs": int(pooled.sum()),
-        "kappa": float(metrics.kappa(pooled)),
+        "kappa": _none_if_nan(float(metrics.kappa(pooled))),
         "kappa_interval_95": interval(metrics.kappa),
         "kappa_per_recording_mean": _none_if_nan(valid.mean() if len(valid) else np.nan),
         "kappa_per_recording_sd": _none_if_nan(valid.std(ddof=1) if len(valid) > 1 else np.nan),
@@ -157,6 +162,19 @@ def measure(store: Store, epochs: ScoredEpochs, probabilities: np.ndarray, seed:
         "confusion": pooled.tolist(),
         "bootstrap": {"unit": "subject", "draws": BOOTSTRAP_DRAWS, "seed": seed, "level": 0.95},
     }
+
+
+def with_interval(found: dict, key: str) -> str:
+    """Return a figure with its interval as text; says so where one of them is undefined.
+
+    >>> with_interval({"kappa": 0.4, "kappa_interval_95": [0.3, 0.5]}, "kappa")
+    '0.400 [0.300, 0.500]'
+    >>> with_interval({"kappa": 0.4, "kappa_interval_95": [None, None]}, "kappa")
+    '0.400 [no interval]'
+    """
+    low, high = found[f"{key}_interval_95"]
+    value = "undefined" if found[key] is None else f"{found[key]:.3f}"
+    return f"{value} [no interval]" if low is None else f"{value} [{low:.3f}, {high:.3f}]"
 
 
 def _none_if_nan(value: float) -> float | None:

@@ -23,7 +23,7 @@ def _save(figure: Figure, path: Path) -> Path:
     return path
 
 
-def confusion(counts: np.ndarray, result: dict, path: Path) -> Path:
+def confusion(counts: np.ndarray, title: str, path: Path) -> Path:
     """Draw a confusion matrix: shades are shares of the true stage, numbers are epochs."""
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     figure = Figure(figsize=(5.4, 4.9), layout="constrained")
@@ -37,12 +37,7 @@ def confusion(counts: np.ndarray, result: dict, path: Path) -> Path:
     axes.set_yticks(range(len(STAGES)), STAGES)
     axes.set_xlabel("predicted stage")
     axes.set_ylabel("scored stage")
-    low, high = result["kappa_interval_95"]
-    axes.set_title(
-        f"kappa {result['kappa']:.3f} [{low:.3f}, {high:.3f}], "
-        f"{result['n_subjects']} subjects, {result['n_epochs']:,} epochs",
-        fontsize=10,
-    )
+    axes.set_title(title, fontsize=10)
     figure.colorbar(image, label="share of the scored stage", shrink=0.85)
     return _save(figure, path)
 

@@ -10,7 +10,7 @@ from partsig.data.recordings import STAGES
 from partsig.data.store import open_store
 from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.tasks import runs
-from partsig.tasks.evaluate import LeakWarning, evaluate
+from partsig.tasks.evaluate import LeakWarning, evaluate, with_interval
 from partsig.tasks.finetune import finetune
 from partsig.tasks.pretrain import pretrain
 from partsig.train import checkpoint
@@ -206,3 +206,21 @@ def test_the_last_run_of_a_kind_is_found(tmp_path):
         record = {"kind": kind, "state": "finished", "finished": when}
         (tmp_path / name / "run.json").write_text(json.dumps(record))
     assert runs.last("pretrain", tmp_path) == tmp_path / "b"
+
+
+def test_one_subject_is_evaluated_without_an_interval(tuned, sample_store, tmp_path):
+    other = tmp_path / "one"
+    other.mkdir()
+    for name in ("meta.json", "signals", "labels"):
+        (other / name).symlink_to(sample_store / name)
+    head, *lines = (sample_store / "index.csv").read_text().splitlines()
+    subject = runs.read(tuned)["split"]["test"][0]
+    kept = [line for line in lines if line.startswith(f"{subject},")]
+    (other / "index.csv").write_text("\n".join([head, *kept]) + "\n")
+    found = evaluate(tuned, other, device="cpu")
+    assert found.metrics["n_subjects"] == 1
+    assert found.metrics["kappa_interval_95"] == [None, None]
+    assert found.metrics["kappa_per_recording_sd"] is None
+    written = json.loads((found.path / "metrics.json").read_text(), parse_constant=pytest.fail)
+    assert written == found.metrics
+    assert "[no interval]" in with_interval(found.metrics, "kappa")
