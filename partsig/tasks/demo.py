@@ -23,16 +23,27 @@ from partsig.train.journal import read_metrics
 
 @dataclass(frozen=True, kw_only=True)
 class DemoConfig:
-    """How long the demo trains: epochs, windows per pretraining epoch, labelled subjects."""
+    """What may be changed of the demo; None leaves what demo.yaml and demo-finetune.yaml say."""
 
-    pretrain_epochs: int = 4
-    windows_per_epoch: int = 12800
-    finetune_epochs: int = 25
+    pretrain_epochs: int | None = None
+    windows_per_epoch: int | None = None
+    finetune_epochs: int | None = None
     subjects: int = 30
 
     def __post_init__(self) -> None:
-        for name in ("pretrain_epochs", "windows_per_epoch", "finetune_epochs", "subjects"):
-            check_range(name, getattr(self, name), 1)
+        for name, value in asdict(self).items():
+            if value is not None:
+                check_range(name, value, 1)
+
+    def pretrain(self) -> dict[str, object]:
+        """Return the overrides of pretraining."""
+        given = {"fit.epochs": self.pretrain_epochs, "windows_per_epoch": self.windows_per_epoch}
+        return {key: value for key, value in given.items() if value is not None}
+
+    def finetune(self) -> dict[str, object]:
+        """Return the overrides of fine-tuning."""
+        epochs = self.finetune_epochs
+        return {} if epochs is None else {"fit.epochs": epochs}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,10 +94,7 @@ def demo(
         store,
         path / "pretrain",
         config="demo",
-        overrides={
-            "fit.epochs": settings.pretrain_epochs,
-            "windows_per_epoch": settings.windows_per_epoch,
-        },
+        overrides=settings.pretrain(),
         seed=seed,
         gpus="0",
     )
@@ -109,7 +117,7 @@ def demo(
             run,
             subjects=settings.subjects,
             config="demo-finetune",
-            overrides=encoder | {"fit.epochs": settings.finetune_epochs},
+            overrides=encoder | settings.finetune(),
             seed=seed,
             device="cpu",
         )
