@@ -150,6 +150,11 @@ def _sentence(cls: type, item: dict) -> str:
     key = ".".join(map(str, item["loc"]))
     if item["type"] == "unexpected_keyword_argument":
         return f"unknown key {key!r}" + _nearest(cls, key)
+    if item["type"] == "tuple_type":
+        return f"{key}: it should be a list such as [A, B], got {item['input']!r}"
+    if item["type"] == "dataclass_type":
+        first = next(name for name in _keys(cls) if name.startswith(f"{key}."))
+        return f"{key} is a section; set its keys, such as {first!r}"
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "value_error":
         return f"{key}: {message}" if key else message

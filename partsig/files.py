@@ -4,10 +4,10 @@ import errno
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from partsig.errors import DiskFullError
+from partsig.errors import DataError, DiskFullError
 
 # What the operating system says when a disk, a quota or a file-size limit is exhausted.
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -20,7 +20,10 @@ def atomic(path: Path) -> Iterator[Path]:
     A process killed at any moment leaves either the old file or the new one. A full disk becomes
     a DiskFullError, and the partial file is removed.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _refused(path, error) from error
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
@@ -33,9 +36,14 @@ def atomic(path: Path) -> Iterator[Path]:
                 f"no space left while writing {path} ({error.strerror}): what was finished before "
                 "is kept; free some space and run the same command again."
             ) from error
-        raise
+        raise _refused(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _refused(path: Path, error: OSError) -> DataError:
+    return DataError(f"cannot write {path} ({error.strerror}); choose another place.")
 
 
 def remove_leftovers(folder: Path) -> None:

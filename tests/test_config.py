@@ -99,9 +99,9 @@ def test_a_mapping_works_as_the_texts_do():
             ["seed=1.5"],
             "seed: input should be a valid integer, got a number with a fractional part",
         ),
-        (["channels=C3"], "channels: input should be a valid tuple, got 'C3'"),
+        (["channels=C3"], "channels: it should be a list such as [A, B], got 'C3'"),
         (["optim.betas=[1]"], "optim.betas"),
-        (["optim=3"], "optim: input should be a dictionary or an instance of Optim, got 3"),
+        (["optim=3"], "optim is a section; set its keys, such as 'optim.lr'"),
         (["optim.lr=-1"], "optim.lr is -1.0; it must be above 0."),
         (["seed"], "--set 'seed': expected section.key=value."),
         (["=3"], "--set '=3': expected section.key=value."),
@@ -135,7 +135,7 @@ def test_all_mistakes_at_once():
         ("a: [1\nb: 2\n", r"mine\.yaml is not YAML: while parsing a flow sequence .* line 1"),
         (b"name: \xff\xfe\n", r"mine\.yaml is not a text file in UTF-8"),
         ("1: 2\n", r"1: keys should be strings"),
-        ("optim: 3\n", r"optim: input should be a dictionary"),
+        ("optim: 3\n", r"optim is a section; set its keys, such as 'optim\.lr'"),
     ],
 )
 def test_a_mistake_in_a_file(file, text, message):
@@ -171,3 +171,17 @@ def test_differences_name_every_key():
         "b2: None, now {'x': 1}",
     ]
     assert config.differences(old, old) == []
+
+
+def test_a_value_where_a_list_or_a_section_belongs_is_told_how():
+    from partsig.tasks.preprocess import PreprocessConfig
+    from partsig.tasks.pretrain import PretrainConfig
+
+    with pytest.raises(
+        ConfigError, match=r"channels: it should be a list such as \[A, B\], got 'O"
+    ):
+        config.compose(PreprocessConfig, "preprocess", None, ["channels=O2-M1"])
+    with pytest.raises(
+        ConfigError, match=r"objective is a section; set its keys, such as 'objecti"
+    ):
+        config.compose(PretrainConfig, "pretrain", None, ["objective=3"])

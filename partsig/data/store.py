@@ -166,12 +166,7 @@ def create(path: Path, meta: dict) -> dict[str, dict]:
             return rows
     elif path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise DataError(f"{path} exists and is no store; choose another --store.")
-    try:
-        write_json(path / "meta.json", meta)
-    except OSError as error:
-        raise DataError(
-            f"cannot write the store {path} ({error.strerror}); choose another --store."
-        ) from error
+    write_json(path / "meta.json", meta)
     return {}
 
 

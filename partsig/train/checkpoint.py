@@ -47,10 +47,10 @@ def load(path: Path, kind: str | None = None) -> dict:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).split(". ")[0].splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
-            f"{path} cannot be read ({reason[:120]}): it is damaged or no checkpoint; delete it to "
-            "go on from an older one, or from the start."
+            f"{path} cannot be read ({reason[:120]}): it is damaged or no checkpoint. Delete it to "
+            "go on from the checkpoint before it, or the whole run to start again."
         ) from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         got = content.get("format") if isinstance(content, dict) else None

@@ -170,7 +170,9 @@ def test_a_folder_of_something_else_is_not_touched(tmp_path):
 
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(DataError, match=r"cannot write the store .*file/store \(Not a directory\)"):
+    with pytest.raises(
+        DataError, match=r"cannot write .*file/store/meta\.json \(Not a directory\)"
+    ):
         store.create(tmp_path / "file" / "store", meta_of())
 
 
