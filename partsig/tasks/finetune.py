@@ -94,7 +94,10 @@ def finetune(
         "pretraining_subjects": seen,
         "split": split,
     }
-    if runs.begin(path, "finetune", settings, facts, loop.SPEED_KEYS)["state"] == "finished":
+    if (
+        runs.begin(path, "finetune", settings, facts, (*loop.SPEED_KEYS, "store"))["state"]
+        == "finished"
+    ):
         return path
     write_json(path / "split.json", split)
     torch.manual_seed(seed_of(seed, 8))

@@ -135,7 +135,7 @@ def _work(
     }
     if not profile:
         if world.main:
-            runs.begin(path, "pretrain", settings, facts, (*loop.SPEED_KEYS, "resident"))
+            runs.begin(path, "pretrain", settings, facts, (*loop.SPEED_KEYS, "resident", "store"))
         distributed.wait(world)
         if runs.read(path)["state"] == "finished":
             return

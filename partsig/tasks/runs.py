@@ -46,7 +46,7 @@ def begin(
 
     ``facts`` are what else a run must not change between its parts (store, split, origin). Raises
     CheckpointError when the directory holds a run of another kind or with other settings, naming
-    the keys; those in ``free`` may differ.
+    the keys; those in ``free`` may differ (where a store lies, but not what is in it).
     """
     wanted = {"config": config.to_dict(settings), **facts}
     file = path / "run.json"

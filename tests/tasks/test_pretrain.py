@@ -92,6 +92,20 @@ def test_other_settings_in_the_same_run_are_refused_by_name(finished, sample_sto
         pretrain(sample_store, finished, overrides=TINY, gpus="0", seed=5)
 
 
+def test_a_store_may_move_but_not_change(finished, sample_store, tmp_path):
+    moved = tmp_path / "moved"
+    moved.symlink_to(sample_store)
+    assert pretrain(moved, finished, overrides=TINY, gpus="0") == finished
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in ("index.csv", "signals", "labels"):
+        (other / name).symlink_to(sample_store / name)
+    meta = json.loads((sample_store / "meta.json").read_text())
+    (other / "meta.json").write_text(json.dumps(meta | {"provenance": "else"}))
+    with pytest.raises(CheckpointError, match=r"provenance: .*, now else"):
+        pretrain(other, finished, overrides=TINY, gpus="0")
+
+
 def test_the_encoder_comes_back(finished):
     encoder, record, settings = load_encoder(finished)
     assert settings.encoder.width == 16
