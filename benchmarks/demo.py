@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import statistics
-import sys
 import tempfile
 from pathlib import Path
 
@@ -45,7 +44,7 @@ def main() -> None:
     for name, value in summary.items():
         print(f"{name:<36}{value['mean']:7.3f} ± {value['sd']:.3f} ({len(rows)} seeds)")
     result = {
-        "command": " ".join(["python", "benchmarks/demo.py", *sys.argv[1:]]),
+        "command": f"python benchmarks/demo.py --seeds {' '.join(map(str, options.seeds))}",
         "date": runs.now(),
         "environment": runs.environment(),
         "cpus": os.cpu_count(),
