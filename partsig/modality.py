@@ -9,14 +9,13 @@ from partsig.errors import check_option
 class Modality:
     """Axes, units and patch shape of a kind of input.
 
-    ``window`` and ``patch`` are extents in samples, one per axis; ``samples_per_unit`` turns a
-    distance in samples into ``unit`` (seconds for signals, pixels for images).
+    ``window`` and ``patch`` are extents in samples, one per axis; ``unit`` is what distances are
+    told in (seconds for signals, whose rate the store knows; pixels for images).
     """
 
     name: str
     axes: tuple[str, ...]
     unit: str
-    samples_per_unit: float
     window: tuple[int, ...]
     patch: tuple[int, ...]
     n_patches: int
@@ -32,7 +31,6 @@ EEG = Modality(
     name="eeg",
     axes=("time",),
     unit="s",
-    samples_per_unit=100.0,
     window=(3000,),
     patch=(100,),
     n_patches=40,
@@ -42,7 +40,6 @@ IMAGE = Modality(
     name="image",
     axes=("row", "column"),
     unit="px",
-    samples_per_unit=1.0,
     window=(32, 32),
     patch=(4, 4),
     n_patches=64,

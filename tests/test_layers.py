@@ -1,6 +1,7 @@
 """The structure, kept by tests: who may import whom, what is shipped, how quick the help is."""
 
 import ast
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -82,8 +83,14 @@ def test_the_list_of_packages_is_whole():
 
 
 def test_the_wheel_holds_code_configurations_and_sample(tmp_path):
+    # From a copy: setuptools leaves a build folder behind, and takes what it finds in one.
+    tree = tmp_path / "tree"
+    for folder in ("partsig", "cli", "configs"):
+        shutil.copytree(ROOT / folder, tree / folder)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tree)
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index"]
-    command += ["--no-build-isolation", "--wheel-dir", str(tmp_path), str(ROOT)]
+    command += ["--no-build-isolation", "--wheel-dir", str(tmp_path), str(tree)]
     subprocess.run(command, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     assert wheel.name.startswith(f"partsig-{partsig.__version__}-")
