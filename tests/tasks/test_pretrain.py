@@ -159,6 +159,7 @@ def test_two_processes_take_the_course_of_one(finished, sample_store, tmp_path):
 @pytest.mark.parametrize("name", ["part", "part-pe20", "part-laplace", "demo"])
 def test_shipped_configurations_train(name, sample_store, tmp_path):
     short = {"fit.epochs": 1, "fit.batch_size": 2, "windows_per_epoch": 2, "optim.warmup_epochs": 0}
+    short |= {"split.monitor_subjects": 0}
     run = pretrain(sample_store, tmp_path / "run", config=name, overrides=short, gpus="0")
     line = read_metrics(run)[0]
     assert np.isfinite(line["loss"])
