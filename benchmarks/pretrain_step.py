@@ -61,8 +61,10 @@ def model_of(case: dict, heads: int, impl: str) -> Part:
     """Return the whole model of a case, the same weights whatever the head's form."""
     torch.manual_seed(0)
     encoder = Encoder(case["encoder"], case["channels"], case["patch"])
-    config = PartConfig(heads=heads, head_impl=impl, pairs=case["pairs"] / case["n"] ** 2)
-    return Part(config, encoder, case["window"], case["patch"], case["n"])
+    config = PartConfig(
+        heads=heads, head_impl=impl, pairs=case["pairs"] / case["n"] ** 2, patches=case["n"]
+    )
+    return Part(config, encoder, case["window"], case["patch"])
 
 
 def stepper_of(model: Part, device: torch.device, precision: str = "float32") -> Stepper:
@@ -75,6 +77,7 @@ def stepper_of(model: Part, device: torch.device, precision: str = "float32") ->
         precision=precision,
         accumulate=1,
         clip=0.0,
+        steps=1000,
     )
 
 

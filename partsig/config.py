@@ -9,14 +9,32 @@ import difflib
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, Any, TypeVar, Union, get_args
 
 import yaml
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Discriminator, Tag, TypeAdapter, ValidationError
 
 from partsig.errors import ConfigError
 
 T = TypeVar("T")
+
+
+def one_of(*classes: type) -> Any:
+    """Return the type of a section that is one of these dataclasses, told by its key ``name``.
+
+    Each class has a field ``name`` with its one value; a section without it is the first class.
+    """
+
+    def tag(section: object) -> str:
+        usual = classes[0].name
+        return section.get("name", usual) if isinstance(section, Mapping) else _name_of(section)
+
+    tagged = tuple(Annotated[cls, Tag(cls.name)] for cls in classes)
+    return Annotated[Union[tagged], Discriminator(tag)]  # noqa: UP007
+
+
+def _name_of(section: object) -> str | None:
+    return getattr(section, "name", None)
 
 
 def names() -> list[str]:
@@ -93,8 +111,15 @@ def _adapter(cls: type[T]) -> TypeAdapter[T]:
 
 
 def _parts(cls: type) -> list[type]:
-    nested = [f.type for f in dataclasses.fields(cls) if dataclasses.is_dataclass(f.type)]
+    nested = [item for f in dataclasses.fields(cls) for item in _sections(f.type)]
     return [cls, *(part for item in nested for part in _parts(item))]
+
+
+def _sections(annotation: Any) -> list[type]:
+    """Return the dataclasses a field of this type may hold: none, one, or those of ``one_of``."""
+    if isinstance(annotation, type) and dataclasses.is_dataclass(annotation):
+        return [annotation]
+    return [found for item in get_args(annotation) for found in _sections(item)]
 
 
 def _read(config: str | Path) -> dict:
@@ -147,32 +172,50 @@ def _put(values: dict, dotted: str, value: object) -> None:
 
 
 def _sentence(cls: type, item: dict) -> str:
-    key = ".".join(map(str, item["loc"]))
+    key, owner = _place(cls, item["loc"])
     if item["type"] == "unexpected_keyword_argument":
-        return f"unknown key {key!r}" + _nearest(cls, key)
+        return f"unknown key {key!r}" + _nearest(cls, owner, key)
     if item["type"] == "tuple_type":
         return f"{key}: it should be a list such as [A, B], got {item['input']!r}"
-    if item["type"] == "dataclass_type":
+    if item["type"] == "union_tag_invalid":
+        return f"{key}.name {item['ctx']['tag']!r}; it can be {item['ctx']['expected_tags']}"
+    if item["type"] in ("dataclass_type", "union_tag_not_found"):
         first = next(name for name in _keys(cls) if name.startswith(f"{key}."))
         return f"{key} is a section; set its keys, such as {first!r}"
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "value_error":
-        return f"{key}: {message}" if key else message
+        return message if not key or message.startswith(f"{key}.") else f"{key}: {message}"
     return f"{key}: {message[0].lower()}{message[1:]}, got {item['input']!r}"
 
 
-def _nearest(cls: type, key: str) -> str:
+def _place(cls: type, loc: tuple) -> tuple[str, type]:
+    """Return the dotted key of an error's place, and the dataclass that the key belongs to."""
+    keys: list[str] = []
+    owner, choices = cls, []
+    for part in map(str, loc):
+        if len(choices) > 1:  # pydantic names the chosen class here; our keys do not
+            owner, choices = next(c for c in choices if c.name == part), []
+            continue
+        keys.append(part)
+        types = {item.name: item.type for item in dataclasses.fields(owner)}
+        choices = _sections(types.get(part))
+        owner = choices[0] if len(choices) == 1 else owner
+    return ".".join(keys), owner
+
+
+def _nearest(cls: type, owner: type, key: str) -> str:
+    """Name the valid key that is nearest: among its section's, else anywhere."""
+    section, _, name = key.rpartition(".")
+    siblings = [f"{section}.{f.name}".lstrip(".") for f in dataclasses.fields(owner)]
     valid = list(_keys(cls))
-    close = difflib.get_close_matches(key, valid, n=1, cutoff=0.5)
-    if not close:
-        tail = key.rpartition(".")[2]
-        close = [k for k in valid if k.rpartition(".")[2] == tail][:1]
+    close = difflib.get_close_matches(key, siblings if section else valid, n=1, cutoff=0.5)
+    close = close or difflib.get_close_matches(key, valid, n=1, cutoff=0.5)
+    close = close or [k for k in valid if k.rpartition(".")[2] == name][:1]
     return f"; nearest is {close[0]!r}" if close else f"; there are {', '.join(valid)}"
 
 
 def _keys(cls: type, prefix: str = "") -> Iterable[str]:
     for item in dataclasses.fields(cls):
-        if dataclasses.is_dataclass(item.type):
-            yield from _keys(item.type, f"{prefix}{item.name}.")
-        else:
-            yield prefix + item.name
+        sections = _sections(item.type)
+        found = [key for part in sections for key in _keys(part, f"{prefix}{item.name}.")]
+        yield from dict.fromkeys(found) if sections else [prefix + item.name]

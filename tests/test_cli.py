@@ -59,7 +59,7 @@ def test_each_command_has_its_options(verb):
         ("pretrain --set optim.learning_rate=1", "unknown key 'optim.learning_rate'; nearest is"),
         ("pretrain --modality image", "no store of that kind can be made yet"),
         ("finetune", "no finished pretrain run in runs/: run `partsig pretrain` first"),
-        ("finetune --from scratch --subjects 0", "--subjects is 0; it must be at least 1"),
+        ("finetune --from scratch --subjects -1", "--subjects is -1; it must be at least 0"),
         ("evaluate", "no finished finetune run in runs/: run `partsig finetune` first"),
         ("evaluate --run nowhere", "no run at nowhere"),
     ],

@@ -50,6 +50,15 @@ def crop_exact(x: Tensor, starts: Tensor, patch: Sequence[int]) -> Tensor:
     return every[(window, slice(None), *starts.unbind(-1))]
 
 
+def crop_grid(x: Tensor, patch: Sequence[int]) -> Tensor:
+    """Return the grid's whole patches (B, N, C, *p), in the order of ``geometry.grid``."""
+    rank = len(patch)
+    blocks = x
+    for axis, p in enumerate(patch):
+        blocks = blocks.unfold(2 + axis, p, p)  # (B, C, *counts, *p)
+    return blocks.flatten(2, 1 + rank).transpose(1, 2)  # (B, N, C, *p)
+
+
 def _spread(values: Sequence[Tensor]) -> list[Tensor]:
     """Give per-axis (B, N, p_a) tensors the shape (B, N, 1.., p_a, 1..), one slot per axis."""
     rank = len(values)

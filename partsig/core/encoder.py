@@ -3,12 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from partsig.core.normalise import widened
 from partsig.core.transformer import Transformer, initialise
 from partsig.errors import ConfigError, check_range
+
+# Power of a normalised patch below which a spectrum says nothing: 1e-2 is 36 dB below white noise.
+SILENCE = 1e-2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +22,9 @@ class EncoderConfig:
 
     The paper gives the number only; with 600 values per patch, MLP ratio 4 and a width that is a
     multiple of 32, depth 4 and width 512 is the one shape that has it: 12,918,784 parameters.
+
+    ``tokens``: linear maps a patch's samples (the paper's). *Differs from the paper*:
+    linear+spectrum adds a linear map of the patch's log power spectrum (:func:`log_spectrum`).
     """
 
     width: int = 512
@@ -24,6 +32,7 @@ class EncoderConfig:
     heads: int = 8
     mlp_ratio: float = 4.0
     drop_path: float = 0.1
+    tokens: Literal["linear", "linear+spectrum"] = "linear"
 
     def __post_init__(self) -> None:
         for name in ("width", "depth", "heads"):
@@ -47,6 +56,9 @@ class Encoder(nn.Module):
         super().__init__()
         self.config = config
         self.embed = nn.Linear(channels * prod(patch), config.width)
+        self.spectrum = None
+        if config.tokens == "linear+spectrum":
+            self.spectrum = nn.Linear(channels * prod(_bins(patch)), config.width)
         self.cls = nn.Parameter(torch.empty(config.width))
         self.blocks = Transformer(
             config.depth, config.width, config.heads, config.mlp_ratio, config.drop_path
@@ -55,13 +67,24 @@ class Encoder(nn.Module):
         self.apply(initialise)
         nn.init.trunc_normal_(self.cls, std=0.02)
 
-    def forward(self, patches: Tensor, code: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self,
+        patches: Tensor,
+        level: Tensor | None = None,
+        code: Tensor | None = None,
+        keys: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Return patch tokens (B, N, E) and the [CLS] token (B, E).
 
-        ``code`` is added to the tokens: (N, E) or (B, N, E), or with N + 1 entries, the last of
-        which belongs to [CLS].
+        ``level`` (B, C) is what normalisation took from the window, see
+        :func:`~partsig.core.normalise.instance_normalise`; only spectra use it. ``code`` is added
+        to the tokens: (N, E) or (B, N, E), or with N + 1 entries, the last of which belongs to
+        [CLS]. Where ``keys`` (B, K) is given, only those patches and [CLS] are attended to, in
+        every layer.
         """
         tokens = self.embed(patches.flatten(2))  # (B, N, E)
+        if self.spectrum is not None:
+            tokens = tokens + self.spectrum(log_spectrum(patches, level).flatten(2))
         cls = self.cls.expand(len(tokens), 1, -1)
         n = tokens.shape[1]
         if code is not None and code.shape[-2] == n:
@@ -69,5 +92,36 @@ class Encoder(nn.Module):
         tokens = torch.cat([tokens, cls.to(tokens.dtype)], dim=1)  # (B, N + 1, E)
         if code is not None and code.shape[-2] == n + 1:
             tokens = tokens + code
-        tokens = self.norm(self.blocks(tokens))
+        if keys is not None:
+            keys = torch.cat([keys, torch.full_like(keys[:, :1], n)], dim=1)  # and [CLS]
+        tokens = self.norm(self.blocks(tokens, keys))
         return tokens[:, :-1], tokens[:, -1]
+
+
+def log_spectrum(patches: Tensor, level: Tensor | None = None) -> Tensor:
+    """Return log power spectra (B, N, C, *bins) of patches (B, N, C, *p), at the window's level.
+
+    Natural logarithm of the squared magnitude of the discrete Fourier transform under a periodic
+    Hann window, over all axes; the last axis has p // 2 + 1 bins. A constant keeps silence finite.
+    ``level`` (B, C) puts the amplitude back that normalisation took. Divided by 3, a scale at which
+    its spread over EEG is of order 1.
+
+    >>> wave = torch.sin(2 * torch.pi * torch.arange(100) / 10)
+    >>> log_spectrum(wave.view(1, 1, 1, 100)).argmax().item()
+    10
+    """
+    rank = patches.ndim - 3
+    with torch.autocast(patches.device.type, enabled=False):
+        patches = widened(patches)
+        for axis, p in enumerate(patches.shape[3:]):
+            taper = torch.hann_window(p, device=patches.device, dtype=patches.dtype)
+            patches = patches * taper.view(p, *(1,) * (rank - 1 - axis))
+        found = torch.fft.rfftn(patches, dim=tuple(range(3, 3 + rank)))
+        power = (found.real.square() + found.imag.square() + SILENCE).log()
+        if level is not None:
+            power = power + 2 * level.view(len(level), 1, -1, *(1,) * rank)
+        return power / 3
+
+
+def _bins(patch: Sequence[int]) -> tuple[int, ...]:
+    return (*patch[:-1], patch[-1] // 2 + 1)

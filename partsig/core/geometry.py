@@ -28,7 +28,9 @@ def off_grid(
         torch.randint(length - p + 1, (batch, n), generator=generator, device=generator.device)
         for length, p in zip(extent, patch, strict=True)
     ]
-    sizes = torch.tensor(patch, dtype=torch.float32, device=generator.device)
+    # Filled on the device, not copied to it: a copy would make the host wait.
+    sizes = [torch.full((), float(p), device=generator.device) for p in patch]
+    sizes = torch.stack(sizes)  # (D,)
     positions = torch.stack(starts, dim=-1) + sizes / 2  # (B, N, D)
     return positions, sizes.expand_as(positions)
 

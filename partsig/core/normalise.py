@@ -8,17 +8,25 @@ from torch import Tensor
 FLAT = 1e-2
 
 
-def instance_normalise(x: Tensor) -> Tensor:
-    """Return windows (B, C, *L) with mean 0 and SD 1 per window and channel, in float32 at least.
+def widened(x: Tensor) -> Tensor:
+    """Return ``x`` in float32, or in float64 if that is what it has."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def instance_normalise(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return windows (B, C, *L) with mean 0 and SD 1 per window and channel, and their level.
 
     PART, section 3.4: "thirty-second windows are instance normalized"; per channel is our reading.
-    A flat channel becomes 0.
+    In float32 at least. A flat channel becomes 0. The level (B, C) is what is lost by it: the
+    natural logarithm of the SD in the input's unit, at least log 0.01.
 
-    >>> instance_normalise(torch.tensor([[[1.0, 3.0], [5.0, 5.0]]])).tolist()
-    [[[-1.0, 1.0], [0.0, 0.0]]]
+    >>> normal, level = instance_normalise(torch.tensor([[[1.0, 3.0], [5.0, 5.0]]]))
+    >>> normal.tolist(), [round(v, 2) for v in level[0].tolist()]
+    ([[[-1.0, 1.0], [0.0, 0.0]]], [0.0, -4.61])
     """
-    x = x if x.dtype == torch.float64 else x.float()
+    x = widened(x)
     axes = tuple(range(2, x.ndim))
     centred = x - x.mean(axes, keepdim=True)
     spread = centred.square().mean(axes, keepdim=True).sqrt()
-    return centred * torch.where(spread > FLAT, 1 / spread, 0.0)
+    normal = centred * torch.where(spread > FLAT, 1 / spread, 0.0)
+    return normal, spread.clamp(min=FLAT).log().flatten(1)

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from partsig.core.normalise import widened
 from partsig.core.transformer import initialise
 from partsig.errors import ConfigError, check_option
 
@@ -45,7 +46,7 @@ class CrossAttention(nn.Module):
     def forward(self, tokens: Tensor, pairs: Tensor) -> Tensor:
         """Return (B, P, O). Logits are never computed in less than float32."""
         with torch.autocast(tokens.device.type, enabled=False):
-            tokens = tokens if tokens.dtype == torch.float64 else tokens.float()
+            tokens = widened(tokens)
             if self.impl == "naive":
                 return self._naive(tokens, pairs)
             a, b, u, c = self.terms(tokens)

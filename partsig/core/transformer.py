@@ -14,7 +14,10 @@ def initialise(module: nn.Module) -> None:
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with biases (Vaswani et al. 2017, section 3.2.2)."""
+    """Multi-head attention with biases (Vaswani et al. 2017, section 3.2.2).
+
+    All tokens are queries; where ``keys`` (B, K) is given, only those tokens are attended to.
+    """
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -22,10 +25,13 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, keys: Tensor | None = None) -> Tensor:
         batch, n, width = tokens.shape
         qkv = self.qkv(tokens).view(batch, n, 3, self.heads, width // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, N, E / heads)
+        if keys is not None:
+            chosen = keys[:, None, :, None].expand(-1, self.heads, -1, width // self.heads)
+            key, value = key.gather(2, chosen), value.gather(2, chosen)  # (B, heads, K, E / heads)
         mixed = F.scaled_dot_product_attention(query, key, value)
         return self.out(mixed.transpose(1, 2).reshape(batch, n, width))
 
@@ -42,8 +48,8 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
         self.drop_path = drop_path
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        tokens = tokens + self._dropped(self.attention(self.norm1(tokens)))
+    def forward(self, tokens: Tensor, keys: Tensor | None = None) -> Tensor:
+        tokens = tokens + self._dropped(self.attention(self.norm1(tokens), keys))
         return tokens + self._dropped(self.mlp(self.norm2(tokens)))
 
     def _dropped(self, branch: Tensor) -> Tensor:
@@ -63,3 +69,8 @@ class Transformer(nn.Sequential):
     ) -> None:
         rates = torch.linspace(0.0, drop_path, depth).tolist()
         super().__init__(*(Block(width, heads, mlp_ratio, rate) for rate in rates))
+
+    def forward(self, tokens: Tensor, keys: Tensor | None = None) -> Tensor:
+        for block in self:
+            tokens = block(tokens, keys)
+        return tokens

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import repeat
 
 import numpy as np
 import torch
@@ -102,37 +103,66 @@ class ResidentWindows:
         return every[:, starts].transpose(0, 1)  # (count, C, window)
 
 
-class ScoredEpochs:
-    """The scored 30-s epochs of some subjects, in the order of the nights."""
+class Epochs:
+    """30-s epochs of some recordings, in the order of the nights: the scored ones, or all."""
 
-    def __init__(self, store: Store, subjects: Sequence[str]) -> None:
-        names = [name for subject in subjects for name in store.subjects[subject]]
+    def __init__(self, store: Store, recordings: Sequence[str], scored: bool = True) -> None:
         self.n_times = round(EPOCH_S * store.sfreq)
-        self._signals = {name: store.signal(name) for name in names}
+        self._signals = {name: store.signal(name) for name in recordings}
         places = [
-            (name, int(epoch), int(stage))
-            for name in names
+            (name, epoch, int(stage))
+            for name in recordings
             for epoch, stage in enumerate(store.labels(name))
-            if stage >= 0
+            if stage >= 0 or not scored
         ]
         if not places:
-            raise DataError(f"no scored epoch among subjects {', '.join(subjects[:5])}.")
+            raise DataError(f"no scored epoch among recordings {', '.join(recordings[:5])}.")
         self.places = [(name, epoch) for name, epoch, _ in places]
         self.stages = np.array([stage for *_, stage in places], dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self.places)
 
-    def windows(self, index: Iterable[int]) -> np.ndarray:
-        """Return epochs as windows (n, C, T) in the store's type."""
-        return np.stack([self._cut(*self.places[i]) for i in index])
+    def windows(self, index: Iterable[int], shift: Iterable[int] | None = None) -> np.ndarray:
+        """Return epochs as windows (n, C, T) in the store's type.
 
-    def _cut(self, name: str, epoch: int) -> np.ndarray:
-        return self._signals[name][:, epoch * self.n_times : (epoch + 1) * self.n_times]
+        ``shift``: samples by which each window starts later than its epoch (negative: earlier); it
+        stays within the recording.
+        """
+        shift = repeat(0) if shift is None else shift
+        return np.stack([self._cut(*self.places[i], by) for i, by in zip(index, shift)])  # noqa: B905
+
+    def _cut(self, name: str, epoch: int, by: int) -> np.ndarray:
+        signal = self._signals[name]
+        first = min(max(epoch * self.n_times + int(by), 0), signal.shape[1] - self.n_times)
+        return signal[:, first : first + self.n_times]
 
 
-def shuffled_batch(n: int, size: int, seed: int, step: int) -> np.ndarray:
+def balanced_order(stages: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+    """Return numbers of ``len(stages)`` epochs, each stage that occurs being equally likely.
+
+    Drawn without replacement until a stage is used up, then from all of it again.
+
+    >>> stages = np.array([0, 0, 0, 0, 0, 2])
+    >>> np.bincount(stages[balanced_order(stages, seed=0, epoch=0)]).tolist()
+    [3, 0, 3]
+    """
+    rng = np.random.default_rng([seed, epoch, 32])
+    groups = [np.flatnonzero(stages == stage) for stage in np.unique(stages)]
+    share = -(-len(stages) // len(groups))
+    chosen = []
+    for members in groups:
+        rounds = [rng.permutation(members) for _ in range(-(-share // len(members)))]
+        chosen.append(np.concatenate(rounds)[:share])
+    return rng.permutation(np.concatenate(chosen))[: len(stages)]
+
+
+def shuffled_batch(
+    n: int, size: int, seed: int, step: int, balance: np.ndarray | None = None
+) -> np.ndarray:
     """Return the numbers of step's batch when 0..n-1 is shuffled anew by (seed, epoch).
+
+    ``balance``: the stages (n,), to draw each as often (:func:`balanced_order`).
 
     >>> sorted(np.concatenate([shuffled_batch(5, 2, 0, step) for step in range(3)]).tolist())
     [0, 1, 2, 3, 4]
@@ -140,5 +170,8 @@ def shuffled_batch(n: int, size: int, seed: int, step: int) -> np.ndarray:
     if size < 1:
         raise ConfigError(f"batch size {size}; it must be at least 1.")
     epoch, at = divmod(step, math.ceil(n / size))
-    order = np.random.default_rng([seed, epoch, 31]).permutation(n)
+    if balance is None:
+        order = np.random.default_rng([seed, epoch, 31]).permutation(n)
+    else:
+        order = balanced_order(balance, seed, epoch)
     return order[at * size : (at + 1) * size]

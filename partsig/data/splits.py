@@ -1,7 +1,7 @@
 """Who is trained on, chosen on and tested on: always whole subjects, decided in this one place."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,12 +36,20 @@ def _by_hash(subjects: Sequence[str]) -> list[str]:
     return sorted(set(subjects), key=lambda name: hashlib.sha256(name.encode()).hexdigest())
 
 
-def test_subjects(labelled: Sequence[str], config: SplitConfig) -> list[str]:
+def test_subjects(
+    labelled: Sequence[str],
+    config: SplitConfig,
+    named: Sequence[str] | None = None,  # noqa: PT028
+) -> list[str]:
     """Return the held-out subjects of a store with these labelled subjects, sorted.
+
+    ``named``: the store's own test set, which then holds, whatever the configuration says.
 
     >>> len(test_subjects([f"tr{i}" for i in range(994)], SplitConfig()))
     199
     """
+    if named is not None:
+        return sorted(named)
     count = min(round(config.test_fraction * len(set(labelled))), config.test_max)
     return sorted(_by_hash(labelled)[:count])
 
@@ -50,13 +58,16 @@ test_subjects.__test__ = False  # not a pytest test
 
 
 def split_pretraining(
-    subjects: Sequence[str], labelled: Sequence[str], config: SplitConfig
+    subjects: Sequence[str],
+    labelled: Sequence[str],
+    config: SplitConfig,
+    test: Sequence[str] | None = None,
 ) -> dict[str, list[str]]:
     """Return ``{"train", "monitor", "test"}`` for pretraining: test subjects are never touched.
 
-    The monitor takes at most a tenth of what remains.
+    The monitor takes at most a tenth of what remains. ``test``: the store's own test subjects.
     """
-    test = test_subjects(labelled, config)
+    test = test_subjects(labelled, config, test)
     rest = _by_hash([subject for subject in subjects if subject not in set(test)])
     count = min(config.monitor_subjects, len(rest) // 10)
     split = {"train": sorted(rest[count:]), "monitor": sorted(rest[:count]), "test": test}
@@ -64,36 +75,63 @@ def split_pretraining(
 
 
 def split_finetuning(
-    labelled: Sequence[str], n_subjects: int, seed: int, config: SplitConfig
+    labelled: Sequence[str],
+    n_subjects: int,
+    seed: int,
+    config: SplitConfig,
+    test: Sequence[str] | None = None,
 ) -> dict[str, list[str]]:
-    """Return ``{"train", "val", "test"}``: N training subjects drawn by ``seed``.
+    """Return ``{"train", "val", "test"}``: N training subjects drawn by ``seed``; 0 takes all.
 
-    Draws are nested: the first 5 of a draw of 10 are the draw of 5 with the same seed. Raises
-    ConfigError when there are not enough labelled subjects.
+    Draws are nested: the first 5 of a draw of 10 are the draw of 5 with the same seed. ``test``:
+    the store's own test subjects. Raises ConfigError when there are not enough labelled subjects.
     """
-    check_range("--subjects", n_subjects, 1)
-    test = test_subjects(labelled, config)
+    check_range("--subjects", n_subjects, 0)
+    test = test_subjects(labelled, config, test)
     if not test:
         raise DataError(
             f"{len(set(labelled))} labelled subjects leave none to test on; score more recordings "
             "or raise split.test_fraction."
         )
     rest = sorted(set(labelled) - set(test))
-    if n_subjects + config.val_subjects > len(rest):
+    needed = max(n_subjects, 1) + config.val_subjects
+    if needed > len(rest):
         raise ConfigError(
             f"--subjects {n_subjects} and {config.val_subjects} validation subjects need "
-            f"{n_subjects + config.val_subjects}, but the store has {len(rest)} labelled subjects "
+            f"{needed}, but the store has {len(rest)} labelled subjects "
             f"outside the {len(test)} test subjects; at most "
             f"{max(len(rest) - config.val_subjects, 0)} can be asked for."
         )
     order = np.random.default_rng([seed, 2018]).permutation(len(rest))
     drawn = [rest[i] for i in order]
     split = {
-        "train": sorted(drawn[config.val_subjects :][:n_subjects]),
+        "train": sorted(drawn[config.val_subjects :][: n_subjects or None]),
         "val": sorted(drawn[: config.val_subjects]),
         "test": test,
     }
     return _checked(split)
+
+
+def draw_segments(segments: Mapping[str, Sequence[str]], per_class: int, seed: int) -> list[str]:
+    """Return ``per_class`` recordings of every class, drawn by ``seed``, sorted; 0 takes all.
+
+    ``segments`` are the recordings by class. Draws are nested, as in :func:`split_finetuning`.
+    Raises ConfigError when a class has too few.
+
+    >>> draw_segments({"W": ["a", "b"], "N1": ["c"]}, 1, seed=0)
+    ['a', 'c']
+    """
+    check_range("--segments-per-class", per_class, 0)
+    chosen: list[str] = []
+    for number, (label, members) in enumerate(segments.items()):
+        if len(members) < max(per_class, 1):
+            raise ConfigError(
+                f"--segments-per-class {per_class}: only {len(members)} recordings of training "
+                f"subjects are {label} throughout."
+            )
+        order = np.random.default_rng([seed, number, 2019]).permutation(len(members))
+        chosen += [sorted(members)[i] for i in order[: per_class or None]]
+    return sorted(chosen)
 
 
 def _checked(split: dict[str, list[str]]) -> dict[str, list[str]]:

@@ -6,6 +6,7 @@
            index.csv            one row per recording: who, how long, which stages, its state
            signals/REC.npy      (C, T) float16 or float32, µV, memory-mapped
            labels/REC.npy       (E,) int8, stage per 30-s epoch, -1 unscored
+         test_subjects.txt    where the source has a test set of its own: its subjects, one a line
 
 A row of the index with status ``ok`` is written after both of its files are whole, so whatever
 moment a writer is killed at, what the index names can be read.
@@ -43,6 +44,7 @@ COLUMNS = (
 )
 INTEGERS = ("n_samples", "n_epochs", *STAGES, "unscored")
 OK, FAILED = "ok", "failed"
+TEST_SUBJECTS = "test_subjects.txt"
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
@@ -243,6 +245,16 @@ class Store:
         """Subjects with at least one scored epoch, sorted."""
         scored = {row["subject"] for row in self.rows if row["n_epochs"] > row["unscored"]}
         return sorted(scored)
+
+    @cached_property
+    def test_subjects(self) -> list[str] | None:
+        """The source's own test subjects, sorted; None where it names none."""
+        file = self.path / TEST_SUBJECTS
+        return sorted(file.read_text(encoding="utf-8").split()) if file.is_file() else None
+
+    def stages_of(self, recording: str) -> set[int]:
+        """Return the stages that occur in a recording's scored epochs."""
+        return {k for k, stage in enumerate(STAGES) if self.recordings[recording][stage] > 0}
 
     def signal(self, recording: str) -> np.ndarray:
         """Return the signal (C, T) in µV, memory-mapped."""

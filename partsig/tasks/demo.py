@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from partsig import config
-from partsig.data.datasets import ScoredEpochs
+from partsig.data.datasets import Epochs
 from partsig.data.recordings import STAGES
 from partsig.data.sample import CHANNELS, write_records
 from partsig.data.store import open_store
@@ -155,8 +155,11 @@ def _majority(store: Path, run: Path, seed: int) -> dict:
     """Return the metrics of giving every epoch the commonest stage of the training subjects."""
     split = runs.read(run)["split"]
     opened = open_store(store)
-    common = np.bincount(ScoredEpochs(opened, split["train"]).stages).argmax()
-    test = ScoredEpochs(opened, split["test"])
+    train, test = (
+        Epochs(opened, [name for subject in split[role] for name in opened.subjects[subject]])
+        for role in ("train", "test")
+    )
+    common = np.bincount(train.stages).argmax()
     given = np.eye(len(STAGES))[np.full(len(test), common)]
     return measure(opened, test, given, seed)
 

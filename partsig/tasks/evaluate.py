@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from partsig import metrics
-from partsig.data.datasets import ScoredEpochs
+from partsig.data.datasets import Epochs
 from partsig.data.recordings import STAGES
 from partsig.data.store import Store, open_store
 from partsig.errors import DataError
 from partsig.files import atomic, write_json
 from partsig.tasks import figures, runs
-from partsig.tasks.finetune import load_classifier, predict
+from partsig.tasks.finetune import load_stager
+from partsig.tasks.stagers import predict
 from partsig.train import distributed
 
 BOOTSTRAP_DRAWS = 2000
@@ -51,7 +52,7 @@ def evaluate(
     trained the classifier would be tested.
     """
     path = Path(run) if run else runs.last("finetune")
-    model, record = load_classifier(path)
+    model, record = load_stager(path)
     own = Path(record["store"])
     external = store is not None and Path(store).resolve() != own.resolve()
     opened = open_store(Path(store) if store else own)
@@ -59,8 +60,8 @@ def evaluate(
     subjects = opened.labelled_subjects if external else record["split"]["test"]
     leaked = _check_leaks(record, subjects)
     chosen = distributed.pick_device(device)
-    epochs = ScoredEpochs(opened, subjects)
-    probabilities = predict(model.to(chosen), epochs, chosen)
+    epochs = Epochs(opened, [name for s in subjects for name in opened.subjects[s]])
+    probabilities = predict(model, epochs, chosen)
     output = path / (f"evaluation-{opened.path.name}" if external else "evaluation")
     result = {
         "run": str(path),
@@ -121,7 +122,7 @@ def _check_leaks(record: dict, subjects: Iterable[str]) -> list[str]:
     return leaked
 
 
-def measure(store: Store, epochs: ScoredEpochs, probabilities: np.ndarray, seed: int) -> dict:
+def measure(store: Store, epochs: Epochs, probabilities: np.ndarray, seed: int) -> dict:
     """Return every figure of agreement, pooled and per recording, with intervals over subjects."""
     predicted = probabilities.argmax(1)
     k = len(STAGES)
@@ -181,9 +182,7 @@ def _none_if_nan(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def _write_predictions(
-    path: Path, store: Store, epochs: ScoredEpochs, probabilities: np.ndarray
-) -> None:
+def _write_predictions(path: Path, store: Store, epochs: Epochs, probabilities: np.ndarray) -> None:
     with atomic(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle, lineterminator="\n")
         columns = ["recording", "subject", "epoch", "onset_s", "truth", "prediction"]
@@ -197,7 +196,7 @@ def _write_predictions(
 
 
 def _typical(
-    store: Store, epochs: ScoredEpochs, probabilities: np.ndarray, result: dict
+    store: Store, epochs: Epochs, probabilities: np.ndarray, result: dict
 ) -> tuple[str, np.ndarray, np.ndarray, float | None]:
     """Return the recording of median kappa: name, truth (E,), probabilities (E, K), kappa."""
     scores = {

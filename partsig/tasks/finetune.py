@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -10,46 +11,63 @@ import torch
 from partsig import config as configs
 from partsig import metrics
 from partsig.core.encoder import Encoder, EncoderConfig
-from partsig.core.objectives.supervised import Classifier
-from partsig.data.datasets import ScoredEpochs, shuffled_batch
+from partsig.core.objectives.supervised import (
+    Classifier,
+    ClassifierConfig,
+    LossConfig,
+    SupervisedModule,
+)
+from partsig.data.datasets import Epochs, shuffled_batch
 from partsig.data.recordings import EPOCH_S, STAGES
-from partsig.data.splits import SplitConfig, split_finetuning
+from partsig.data.splits import SplitConfig, draw_segments, split_finetuning
 from partsig.data.store import Store, open_store
-from partsig.errors import CheckpointError, ConfigError, check_range
+from partsig.errors import CheckpointError, ConfigError, DataError, check_range
 from partsig.files import write_json
-from partsig.tasks import runs
+from partsig.tasks import pseudo, runs, stagers
 from partsig.tasks.pretrain import DEFAULT_SOURCE, STORES, load_encoder
+from partsig.tasks.pseudo import PseudoConfig
 from partsig.train import checkpoint, distributed, loop
 from partsig.train.optim import OptimConfig
 from partsig.train.step import seed_of
 
 SCRATCH = "scratch"
-# Windows per forward pass where nothing is learned.
-PREDICT_BATCH = 256
 
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneConfig:
     """Everything that decides a fine-tuning run; the defaults are the paper's recipe (DeiT's).
 
-    ``positions``: learned position codes (False is the paper's "without position embeddings").
-    ``smoothing``: of the labels. ``encoder`` is used by ``--from scratch`` only; a pretrained run
-    brings its own. ``patch_s`` likewise. ``drop_path`` holds for both.
+    ``model``: encoder, partsig's own; or a baseline, which is trained ``--from scratch``: logistic
+    and boosting see band powers, chambon2018, usleep and attnsleep are braindecode's.
+    ``train``: full, or probe (a linear classifier on the frozen encoder's features, by logistic
+    regression). ``positions`` auto: the kind the encoder was pretrained with; where there was none,
+    learned, or none for a probe. ``pool``: see ClassifierConfig. ``balanced``: every stage is drawn
+    equally often. ``shift_s``: windows start up to this much before or after their epoch, in
+    training only. ``encoder`` and ``patch_s`` are used ``--from scratch`` only; a pretrained run
+    brings its own. ``drop_path`` holds for both. ``pseudo`` needs a teacher.
     """
 
-    positions: bool = True
-    smoothing: float = 0.1
+    model: stagers.Model = "encoder"
+    train: Literal["full", "probe"] = "full"
+    positions: Literal["auto", "learned", "sincos", "none"] = "auto"
+    pool: Literal["cls", "mean", "mean+sd"] = "cls"
     drop_path: float = 0.1
+    balanced: bool = False
+    shift_s: float = 0.0
     patch_s: float = 1.0
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    pseudo: PseudoConfig = field(default_factory=PseudoConfig)
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(warmup_epochs=5))
     fit: loop.FitConfig = field(default_factory=lambda: loop.FitConfig(epochs=100, batch_size=64))
     split: SplitConfig = field(default_factory=SplitConfig)
 
     def __post_init__(self) -> None:
-        check_range("smoothing", self.smoothing, 0.0, 0.9)
         check_range("drop_path", self.drop_path, 0.0, 0.99)
+        check_range("shift_s", self.shift_s, 0.0, EPOCH_S)
         check_range("patch_s", self.patch_s, 0.01, EPOCH_S)
+        if self.train == "probe" and self.model != "encoder":
+            raise ConfigError(f"train=probe is for model=encoder, not for {self.model}.")
 
 
 def finetune(
@@ -58,6 +76,8 @@ def finetune(
     run: str | Path | None = None,
     *,
     subjects: int = 10,
+    segments_per_class: int | None = None,
+    teacher: str | Path | None = None,
     config: str | Path | None = None,
     overrides: Mapping[str, object] | Iterable[str] = (),
     seed: int = 0,
@@ -66,45 +86,107 @@ def finetune(
     """Fine-tune on N labelled subjects drawn by ``seed`` and return the run directory.
 
     ``from_`` is a pretraining run (default: the one that finished last) or ``"scratch"``, the
-    supervised baseline. The epoch is chosen by kappa on ``split.val_subjects`` further labelled
-    subjects; test subjects are the store's own and never read here. ``run`` defaults to
+    supervised baseline. ``segments_per_class`` replaces ``subjects`` where recordings are short and
+    of one stage each: so many recordings of every stage, of any training subject. 0 takes all, of
+    either. The epoch is chosen by kappa on ``split.val_subjects`` further labelled subjects; test
+    subjects are the store's own and never read here. ``teacher``: a finished fine-tuning run whose
+    opinion of unlabelled epochs is learned from as well, see ``pseudo``. ``run`` defaults to
     ``runs/finetune-ORIGIN-nN-sSEED``.
 
     Raises ConfigError, DataError or CheckpointError for whatever the user can mend.
     """
-    check_range("--subjects", subjects, 1)
     settings = configs.compose(FinetuneConfig, "finetune", config, overrides)
     store_path = Path(store or STORES / DEFAULT_SOURCE["eeg"])
     chosen = distributed.pick_device(device)
     opened = open_store(store_path)
     origin = None if str(from_) == SCRATCH else Path(from_) if from_ else runs.last("pretrain")
     encoder, settings, seen = _start(origin, opened, settings, config, overrides, seed)
-    label = SCRATCH if origin is None else origin.name
-    path = Path(run or runs.RUNS / f"finetune-{label}-n{subjects}-s{seed}")
-    split = split_finetuning(opened.labelled_subjects, subjects, seed, settings.split)
+    split, recordings = _draw(opened, subjects, segments_per_class, seed, settings)
+    label = settings.model if settings.model != "encoder" else SCRATCH
+    label = label if origin is None else origin.name
+    label += "-probe" if settings.train == "probe" else ""
+    amount = f"n{subjects}" if segments_per_class is None else f"k{segments_per_class}"
+    path = Path(run or runs.RUNS / f"finetune-{label}-{amount}-s{seed}")
     facts = {
         "seed": seed,
-        "subjects": subjects,
+        "subjects": subjects if segments_per_class is None else None,
+        "segments_per_class": segments_per_class,
         "from": SCRATCH if origin is None else str(origin),
+        "teacher": None if teacher is None else str(teacher),
         "store": str(store_path),
         "provenance": opened.meta["provenance"],
         "ch_names": list(opened.ch_names),
         "sfreq": opened.sfreq,
         "stages": list(STAGES),
+        "pretraining": _summary(origin),
         "pretraining_subjects": seen,
         "split": split,
+        "recordings": recordings,
     }
-    if (
-        runs.begin(path, "finetune", settings, facts, (*loop.SPEED_KEYS, "store"))["state"]
-        == "finished"
-    ):
+    begun = runs.begin(path, "finetune", settings, facts, (*loop.SPEED_KEYS, "store"))
+    if begun["state"] == "finished":
         return path
     write_json(path / "split.json", split)
     torch.manual_seed(seed_of(seed, 8))
-    model = _classifier(encoder, settings, opened.sfreq)
-    best = _fit(model, settings, opened, split, seed, path, chosen).best
-    runs.finish(path, chosen_epoch=best["epoch"], val_kappa=best["value"])
+    model = _stager(encoder, settings, len(opened.ch_names), opened.sfreq)
+    train = Epochs(opened, recordings or _recordings(opened, split["train"]))
+    val = Epochs(opened, _recordings(opened, split["val"]))
+    labels = {"n_epochs_train": len(train), "n_epochs_val": len(val)}
+    if settings.train == "probe" or settings.model == "logistic":
+        found = stagers.fit_linear(model, train, val, chosen)
+        _keep(path, model, found)
+        runs.finish(path, **labels, **found)
+    elif settings.model == "boosting":
+        model.fit(train.windows(range(len(train))), train.stages, seed)
+        predicted = stagers.predict(model, val, chosen).argmax(1)
+        found = {"val_kappa": stagers.kappa_or_zero(val.stages, predicted)}
+        _keep(path, model, found)
+        runs.finish(path, **labels, **found)
+    else:
+        guide = None
+        if teacher is not None:
+            guide = _guide(Path(teacher), opened, split, train, settings, chosen)
+            labels["n_epochs_pseudo"] = len(guide.extra)
+        best = _fit(model, settings, train, val, guide, seed, path, chosen).best
+        runs.finish(path, **labels, chosen_epoch=best["epoch"], val_kappa=best["value"])
     return path
+
+
+def _recordings(store: Store, subjects: Iterable[str]) -> list[str]:
+    return [name for subject in subjects for name in store.subjects[subject]]
+
+
+def _draw(
+    store: Store, subjects: int, per_class: int | None, seed: int, settings: FinetuneConfig
+) -> tuple[dict[str, list[str]], list[str] | None]:
+    """Return the split by subject and, for a budget per class, the recordings that were drawn."""
+    if per_class is None:
+        split = split_finetuning(
+            store.labelled_subjects, subjects, seed, settings.split, store.test_subjects
+        )
+        return split, None
+    split = split_finetuning(store.labelled_subjects, 0, seed, settings.split, store.test_subjects)
+    segments: dict[str, list[str]] = {stage: [] for stage in STAGES}
+    for name in _recordings(store, split["train"]):
+        stages = store.stages_of(name)
+        if len(stages) > 1:
+            raise ConfigError(
+                f"--segments-per-class needs recordings of one stage each; {name} has "
+                f"{len(stages)}. Use --subjects."
+            )
+        for stage in stages:
+            segments[STAGES[stage]].append(name)
+    drawn = draw_segments(segments, per_class, seed)
+    used = {store.recordings[name]["subject"] for name in drawn}
+    return split | {"train": sorted(used)}, drawn
+
+
+def _summary(origin: Path | None) -> dict | None:
+    """Return what a comparison has to know of the pretraining: its objective and seed."""
+    if origin is None:
+        return None
+    record = runs.finished(origin, "pretrain")
+    return {"objective": record["config"]["objective"]["name"], "seed": record["seed"]}
 
 
 def _start(
@@ -116,7 +198,10 @@ def _start(
     seed: int,
 ) -> tuple[Encoder, FinetuneConfig, list[str]]:
     """Return the encoder to start from, the settings it implies, and the subjects it has seen."""
+    if settings.model != "encoder" and origin is not None:
+        raise ConfigError(f"model={settings.model} is trained from scratch: add --from scratch.")
     if origin is None:
+        settings = _with_positions(settings, "none")
         shape = replace(settings.encoder, drop_path=settings.drop_path)
         torch.manual_seed(seed_of(seed, 9))
         patch = (round(settings.patch_s * store.sfreq),)
@@ -138,43 +223,96 @@ def _start(
     encoder = Encoder(shape, len(store.ch_names), patch)
     encoder.load_state_dict(pretrained.state_dict())
     settings = replace(settings, encoder=shape, patch_s=pretraining.patch_s)
+    objective = pretraining.objective
+    known = getattr(objective, "positions", "sincos" if objective.name != "mp3" else "none")
+    settings = _with_positions(settings, known)
     return encoder, settings, record["subjects_seen"]
 
 
-def _classifier(encoder: Encoder, settings: FinetuneConfig, sfreq: float) -> Classifier:
+def _with_positions(settings: FinetuneConfig, pretrained_with: str) -> FinetuneConfig:
+    """Settle ``positions`` auto."""
+    if settings.positions != "auto":
+        return settings
+    new = "none" if settings.train == "probe" else "learned"
+    return replace(settings, positions="sincos" if pretrained_with == "sincos" else new)
+
+
+def _stager(
+    encoder: Encoder, settings: FinetuneConfig, channels: int, sfreq: float
+) -> SupervisedModule:
+    """Return the untrained module; the caller seeds torch."""
+    if settings.model == "logistic":
+        return stagers.LogisticStager(channels, sfreq)
+    if settings.model == "boosting":
+        return stagers.BoostingStager(sfreq)
+    if settings.model != "encoder":
+        return stagers.BraindecodeStager(settings.model, channels, sfreq, settings.loss)
     return Classifier(
+        ClassifierConfig(positions=settings.positions, pool=settings.pool),
         encoder,
         window=(round(EPOCH_S * sfreq),),
         patch=(round(settings.patch_s * sfreq),),
         n_classes=len(STAGES),
-        positions=settings.positions,
-        smoothing=settings.smoothing,
+        loss=settings.loss,
     )
 
 
-def _fit(
-    model: Classifier,
-    settings: FinetuneConfig,
+def _keep(path: Path, model: SupervisedModule, found: dict[str, float]) -> None:
+    """Write a classifier that was not trained step by step as the loop writes its best epoch."""
+    content = {"kind": "finetune", "best": {"value": found["val_kappa"], "epoch": 0}}
+    checkpoint.save(path / loop.BEST, content | {"model": model.state_dict()})
+
+
+def _guide(
+    teacher: Path,
     store: Store,
     split: dict[str, list[str]],
+    train: Epochs,
+    settings: FinetuneConfig,
+    device: torch.device,
+) -> pseudo.Guide:
+    """Return what the teacher thinks of the training epochs and of those without a label."""
+    model, record = load_stager(teacher)
+    kept = set(split["val"]) | set(split["test"])
+    taught = set(record["split"]["train"]) | set(record["split"]["val"])
+    if taught & set(split["test"]) or set(record["split"]["train"]) & set(split["val"]):
+        raise DataError(
+            f"{teacher} was trained on subjects that this run validates or tests on; fine-tune the "
+            "teacher with the same --seed and split."
+        )
+    names = [name for name, row in store.recordings.items() if row["subject"] not in kept]
+    return pseudo.ask(model, Epochs(store, names, scored=False), train, settings.pseudo, device)
+
+
+def _fit(
+    model: SupervisedModule,
+    settings: FinetuneConfig,
+    train: Epochs,
+    val: Epochs,
+    guide: pseudo.Guide | None,
     seed: int,
     path: Path,
     device: torch.device,
 ) -> loop.State:
-    train = ScoredEpochs(store, split["train"])
-    val = ScoredEpochs(store, split["val"])
     size = min(settings.fit.batch_size, len(train))
+    balance = train.stages if settings.balanced else None
+    reach = round(settings.shift_s * train.n_times / EPOCH_S)
+    stagers.set_scale(model, train.windows(range(len(train))))
 
     def batch_at(step: int) -> tuple[torch.Tensor, ...]:
-        index = shuffled_batch(len(train), size, seed, step)
-        return torch.from_numpy(train.windows(index)), torch.from_numpy(train.stages[index])
+        index = shuffled_batch(len(train), size, seed, step, balance)
+        rng = np.random.default_rng([seed, step, 33])
+        x = train.windows(index, rng.integers(-reach, reach + 1, len(index)))
+        if guide is None:
+            return torch.from_numpy(x), torch.from_numpy(train.stages[index])
+        more, opinions = guide.draw(rng, index, reach)
+        return torch.from_numpy(np.concatenate([x, more])), torch.from_numpy(opinions)
 
     def choose(_epoch: int) -> dict[str, float]:
-        predicted = predict(model, val, device).argmax(1)
+        predicted = stagers.predict(model, val, device).argmax(1)
         table = metrics.confusion(val.stages, predicted, len(STAGES))
-        # A classifier that gives one class only on one-class nights has no kappa: worth nothing.
         return {
-            "val_kappa": float(np.nan_to_num(metrics.kappa(table))),
+            "val_kappa": stagers.kappa_or_zero(val.stages, predicted),
             "val_macro_f1": float(metrics.macro_f1(table)),
         }
 
@@ -193,29 +331,18 @@ def _fit(
         shown=("loss", "accuracy", "val_kappa"),
         on_epoch=choose,
         best="val_kappa",
+        distance=model.distance_from_head,
     )
     return loop.fit(job)
 
 
-@torch.inference_mode()
-def predict(model: Classifier, epochs: ScoredEpochs, device: torch.device) -> np.ndarray:
-    """Return stage probabilities (n, 5) of scored epochs."""
-    model.eval()
-    found = []
-    for first in range(0, len(epochs), PREDICT_BATCH):
-        index = range(first, min(first + PREDICT_BATCH, len(epochs)))
-        x = torch.from_numpy(epochs.windows(index)).to(device)
-        found.append(model.logits(x).float().softmax(-1).cpu().numpy())
-    return np.concatenate(found)
-
-
-def load_classifier(run: Path) -> tuple[Classifier, dict]:
-    """Return the classifier of a finished run at its chosen epoch, and the run's ``run.json``."""
+def load_stager(run: Path) -> tuple[SupervisedModule, dict]:
+    """Return the stager of a finished run at its chosen epoch, and the run's ``run.json``."""
     record = runs.finished(run, "finetune")
     settings = configs.build(FinetuneConfig, record["config"])
     patch = (round(settings.patch_s * record["sfreq"]),)
     encoder = Encoder(settings.encoder, len(record["ch_names"]), patch)
-    model = _classifier(encoder, settings, record["sfreq"])
+    model = _stager(encoder, settings, len(record["ch_names"]), record["sfreq"])
     content = checkpoint.load(run / loop.BEST, "finetune")
     try:
         model.load_state_dict(content["model"])

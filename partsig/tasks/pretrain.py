@@ -1,14 +1,18 @@
 """``partsig pretrain``: a store in, an encoder out."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import nn
 
 from partsig import config as configs
 from partsig.core.encoder import Encoder, EncoderConfig
+from partsig.core.objectives.droppos import DropPos, DropPosConfig
+from partsig.core.objectives.mae import Mae, MaeConfig
+from partsig.core.objectives.mp3 import Mp3, Mp3Config
 from partsig.core.objectives.part import Part, PartConfig
 from partsig.data.datasets import RandomWindows, ResidentWindows
 from partsig.data.splits import SplitConfig, split_pretraining
@@ -25,12 +29,14 @@ STORES = Path("data/store")
 DEFAULT_SOURCE = {"eeg": "physionet2018"}
 # Windows of the monitor subjects on which the pretext is measured, and their batch.
 MONITOR_WINDOWS, MONITOR_BATCH = 512, 128
+OBJECTIVES = {PartConfig: Part, MaeConfig: Mae, Mp3Config: Mp3, DropPosConfig: DropPos}
 
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig:
     """Everything that decides a pretraining run; the defaults are the paper's EEG experiment.
 
+    ``objective.name``: part, or its rivals mae, mp3 and droppos; each has its own keys.
     ``window_s`` and ``patch_s`` are in seconds. ``windows_per_epoch`` 0 means as many as the
     training signal is long. ``resident``: keep the signals in device memory and cut windows there
     (auto: on a GPU, where they fit); it does not change the result.
@@ -41,7 +47,7 @@ class PretrainConfig:
     windows_per_epoch: int = 0
     resident: Literal["auto", "always", "never"] = "auto"
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    objective: PartConfig = field(default_factory=PartConfig)
+    objective: configs.one_of(*OBJECTIVES) = field(default_factory=PartConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     fit: loop.FitConfig = field(default_factory=loop.FitConfig)
     split: SplitConfig = field(default_factory=SplitConfig)
@@ -109,10 +115,15 @@ def shapes(store: Store, settings: PretrainConfig) -> tuple[int, tuple[int, ...]
     return len(store.ch_names), (window,), (patch,)
 
 
-def build(store_channels: int, window: tuple, patch: tuple, settings: PretrainConfig) -> Part:
+def build(
+    store_channels: int, window: tuple, patch: tuple, settings: PretrainConfig, modality: Modality
+) -> nn.Module:
     """Return the untrained model; the caller seeds torch."""
+    objective = settings.objective
+    if isinstance(objective, PartConfig) and not objective.patches:
+        objective = replace(objective, patches=modality.n_patches)
     encoder = Encoder(settings.encoder, store_channels, patch)
-    return Part(settings.objective, encoder, window, patch, EEG.n_patches)
+    return OBJECTIVES[type(objective)](objective, encoder, window, patch)
 
 
 def _work(
@@ -121,7 +132,9 @@ def _work(
     world = distributed.start(device)
     _check_batch(settings, world.size)
     store = open_store(store_path)
-    split = split_pretraining(list(store.subjects), store.labelled_subjects, settings.split)
+    split = split_pretraining(
+        list(store.subjects), store.labelled_subjects, settings.split, store.test_subjects
+    )
     channels, window, patch = shapes(store, settings)
     facts = {
         "seed": seed,
@@ -140,7 +153,7 @@ def _work(
         if runs.read(path)["state"] == "finished":
             return
     torch.manual_seed(seed_of(seed, 7))
-    model = build(channels, window, patch, settings)
+    model = build(channels, window, patch, settings, EEG)
     windows = RandomWindows(store, split["train"], window[0], seed, settings.windows_per_epoch)
     size = settings.fit.batch_size
     windows.per_epoch = max(windows.per_epoch, size)  # a small store still fills one batch
@@ -177,7 +190,7 @@ def _work(
         label="pretrain",
         prefetch=resident is None,
         suspects=suspects,
-        shown=("loss", "mse/chance", "val_mse/chance", "error_s", "windows_per_s"),
+        shown=("loss", "mse/chance", "val_mse/chance", "error_s", "val_accuracy", "windows_per_s"),
         on_epoch=monitor,
         derive=unit,
     )
@@ -221,8 +234,10 @@ def _unit(modality: Modality, sfreq: float) -> Derive:
 
     def derive(values: dict[str, float]) -> dict[str, float]:
         kept = {name: value for name, value in values.items() if name != "distance"}
-        kept["mse/chance"] = values["mse"] / values["chance"]
-        kept[key] = values["distance"] / sfreq
+        if "mse" in values:
+            kept["mse/chance"] = values["mse"] / values["chance"]
+        if "distance" in values:
+            kept[key] = values["distance"] / sfreq
         return kept
 
     return derive
@@ -232,7 +247,7 @@ def _monitor(
     store: Store,
     subjects: list[str],
     window: int,
-    model: Part,
+    model: nn.Module,
     world: World,
     derive: Derive,
     settings: PretrainConfig,
@@ -270,7 +285,7 @@ def load_encoder(run: Path) -> tuple[Encoder, dict, PretrainConfig]:
     prefix = "encoder."
     state = {
         key.removeprefix(prefix): value
-        for key, value in content["model"].items()
+        for key, value in (content["model"] | content.get("average", {})).items()
         if key.startswith(prefix)
     }
     encoder.load_state_dict(state)

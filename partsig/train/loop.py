@@ -4,7 +4,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -18,7 +18,7 @@ from partsig.train import checkpoint, distributed, speed
 from partsig.train.distributed import World
 from partsig.train.journal import Journal
 from partsig.train.optim import OptimConfig, learning_rate, make_optimizer
-from partsig.train.step import Batch, Stepper, compile_blocks
+from partsig.train.step import Average, Batch, Stepper, compile_blocks
 
 BEST = "best.pt"
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
@@ -28,15 +28,17 @@ STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 class FitConfig:
     """How long and how a model is trained.
 
-    Changes the result: ``epochs``, ``batch_size`` (over all processes), ``precision`` (auto: bf16
-    on a GPU, float32 on the CPU). Changes it by rounding, and by drop path's draws, only:
-    ``accumulate`` (parts a process works its share through, to save memory), ``compile`` (auto: on
-    a GPU). Only speed and disk: ``checkpoint_minutes``, ``keep`` (checkpoints), ``log_every``
-    (steps).
+    Changes the result: ``epochs``, ``batch_size`` (over all processes), ``average`` (decay of an
+    exponential average of the weights, which is then what is measured and kept; 0 is off),
+    ``precision`` (auto: bf16 on a GPU, float32 on the CPU). Changes it by rounding, and by drop
+    path's draws, only: ``accumulate`` (parts a process works its share through, to save memory),
+    ``compile`` (auto: on a GPU). Only speed and disk: ``checkpoint_minutes``, ``keep``
+    (checkpoints), ``log_every`` (steps).
     """
 
     epochs: int = 1000
     batch_size: int = 512
+    average: float = 0.0
     precision: Literal["auto", "float32", "bf16"] = "auto"
     accumulate: int = 1
     compile: Literal["auto", "always", "never"] = "auto"
@@ -48,6 +50,7 @@ class FitConfig:
         for name in ("epochs", "batch_size", "accumulate", "keep", "log_every"):
             check_range(f"fit.{name}", getattr(self, name), 1)
         check_range("fit.checkpoint_minutes", self.checkpoint_minutes, 0.0)
+        check_range("fit.average", self.average, 0.0, 0.99999)
 
 
 # Settings that may change between a run and its continuation.
@@ -62,10 +65,12 @@ class Fit:
 
     ``batch_at(step)`` returns this process's share of the batch of a step; it depends on (seed,
     step) alone. With ``prefetch`` it gives CPU tensors and is called ahead, in a thread; without,
-    tensors on the device. ``model(*batch, generator=…, share=(first, total))`` returns scalars, one
-    of them ``loss``. ``on_epoch(epoch)`` returns values to log and runs in the main process only;
-    where it gives ``best`` that value's highest epoch is kept in ``best.pt``. ``derive`` turns the
-    scalars into what is logged; ``suspects(step)`` names what may be wrong with a step's batch.
+    tensors on the device. ``model(*batch, generator=…, share=(first, total), progress=…)`` returns
+    scalars, one of them ``loss``. ``on_epoch(epoch)`` returns values to log and runs in the main
+    process only; where it gives ``best`` that value's highest epoch is kept in ``best.pt``.
+    ``derive`` turns the scalars into what is logged; ``suspects(step)`` names what may be wrong
+    with a step's batch; ``distance(parameter)`` is how many layers lie above a parameter, for
+    layer-wise rates.
     """
 
     model: nn.Module
@@ -85,6 +90,7 @@ class Fit:
     best: str | None = None
     derive: Callable[[dict[str, float]], dict[str, float]] = field(default=lambda values: values)
     suspects: Callable[[int], str] = field(default=lambda step: "")
+    distance: Callable[[str], int] | None = None
 
     @property
     def total(self) -> int:
@@ -120,7 +126,8 @@ def fit(job: Fit) -> State:
     model = job.model.to(world.device)
     clock = _Clock(job)  # before anything is compiled: it counts on a copy of the model
     stepper = _stepper(job, model)
-    state = _resume(job, model, stepper.optimizer)
+    average = Average(model, config.average) if config.average else None
+    state = _resume(job, model, stepper.optimizer, average)
     journal = Journal(job.run, state.step, job.total, job.label, active=world.main)
     saved = time.monotonic()
     batches = _batches(job, state.step)
@@ -128,6 +135,8 @@ def fit(job: Fit) -> State:
         with _signals() as asked:
             while state.step < job.total:
                 values = _advance(job, stepper, next(batches), state.step)
+                if average:
+                    average.update(model)
                 state.keys, scalars = (
                     tuple(values),
                     torch.stack([v.float() for v in values.values()]),
@@ -142,7 +151,8 @@ def fit(job: Fit) -> State:
                     means |= clock.read(state.step) | {"lr": _rate(job, state.step - 1)}
                     journal.write(state.step, epoch, job.derive(means), job.shown)
                 if within == 0:
-                    _end_of_epoch(job, model, journal, state, epoch)
+                    with average.in_place_of(model) if average else nullcontext():
+                        _end_of_epoch(job, model, journal, state, epoch)
                     clock.skip(state.step)
                 several = world.size > 1
                 stop = 0
@@ -151,7 +161,7 @@ def fit(job: Fit) -> State:
                 late = time.monotonic() - saved > 60 * config.checkpoint_minutes
                 if world.main and (late or stop or state.step == job.total):
                     _refuse_not_finite(job, state)
-                    _save(job, model, stepper.optimizer, state)
+                    _save(job, model, stepper.optimizer, state, average)
                     saved = time.monotonic()
                 if stop and state.step < job.total:
                     raise Stopped(128 + stop)
@@ -189,12 +199,13 @@ def _stepper(job: Fit, model: nn.Module) -> Stepper:
         compile_blocks(model, example, _precision(job), lambda text: print(text, flush=True))
     return Stepper(
         model=distributed.wrap(model, world),
-        optimizer=make_optimizer(model, job.optim),
+        optimizer=make_optimizer(model, job.optim, job.distance),
         world=world,
         seed=job.seed,
         precision=_precision(job),
         accumulate=config.accumulate,
         clip=job.optim.clip,
+        steps=job.total,
     )
 
 
@@ -279,7 +290,13 @@ def _end_of_epoch(job: Fit, model: nn.Module, journal: Journal, state: State, ep
     distributed.wait(job.world)
 
 
-def _save(job: Fit, model: nn.Module, optimizer: torch.optim.Optimizer, state: State) -> None:
+def _save(
+    job: Fit,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    state: State,
+    average: Average | None,
+) -> None:
     content = {
         "kind": job.kind,
         **job.identity,
@@ -290,11 +307,15 @@ def _save(job: Fit, model: nn.Module, optimizer: torch.optim.Optimizer, state: S
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
     }
+    if average:
+        content["average"] = average.weights
     checkpoint.save(checkpoint.path_of(job.run, state.step), content)
     checkpoint.prune(job.run, job.config.keep)
 
 
-def _resume(job: Fit, model: nn.Module, optimizer: torch.optim.Optimizer) -> State:
+def _resume(
+    job: Fit, model: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None
+) -> State:
     """Load the run's newest checkpoint, if there is one; an unreadable one is always an error."""
     path = checkpoint.newest(job.run)
     if path is None:
@@ -303,6 +324,8 @@ def _resume(job: Fit, model: nn.Module, optimizer: torch.optim.Optimizer) -> Sta
     try:
         model.load_state_dict(content["model"])
         optimizer.load_state_dict(content["optimizer"])
+        if average:
+            average.load(content["average"])
         held = [scalars.to(job.world.device) for scalars in content["held"]]
         return State(content["step"], content["best"], tuple(content["keys"]), held)
     except (KeyError, RuntimeError, ValueError) as error:

@@ -1,6 +1,7 @@
 """AdamW, warm-up and cosine; the learning rate follows the global batch."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -18,8 +19,9 @@ class OptimConfig:
 
     ``lr``, ``warmup_lr`` and ``min_lr`` are stated for a global batch of 512 and scaled by
     batch / 512. Weight decay spares vectors (biases, norms, tokens). ``clip`` is the largest norm
-    of the gradient, 0 for none. *Differs from the paper*: the rate changes every step, not every
-    epoch.
+    of the gradient, 0 for none. ``layer_decay``: the rate of a layer is this much lower for every
+    layer above it (fine-tuning only; 1 is off; BEiT, arXiv 2106.08254). *Differs from the paper*:
+    the rate changes every step, not every epoch.
     """
 
     lr: float = 5e-4
@@ -29,10 +31,12 @@ class OptimConfig:
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.999)
     clip: float = 0.0
+    layer_decay: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("lr", "warmup_lr", "min_lr", "warmup_epochs", "weight_decay", "clip"):
             check_range(f"optim.{name}", getattr(self, name), 0.0)
+        check_range("optim.layer_decay", self.layer_decay, 0.01, 1.0)
         if self.min_lr > self.lr:
             raise ConfigError(f"optim.min_lr ({self.min_lr}) is above optim.lr ({self.lr}).")
 
@@ -57,15 +61,30 @@ def learning_rate(
     return rate * batch / REFERENCE_BATCH
 
 
-def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    """Return AdamW over the trainable parameters; those of one axis or fewer are not decayed."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+def make_optimizer(
+    model: nn.Module, config: OptimConfig, distance: Callable[[str], int] | None = None
+) -> torch.optim.AdamW:
+    """Return AdamW over the trainable parameters; those of one axis or fewer are not decayed.
+
+    ``distance`` tells how many layers lie above a parameter; every group has the ``scale`` of its
+    learning rate that follows from it.
+    """
+    groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            above = distance(name) if distance and config.layer_decay < 1 else 0
+            groups.setdefault((above, parameter.ndim > 1), []).append(parameter)
     return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
+        [
+            {
+                "params": members,
+                "weight_decay": config.weight_decay if matrix else 0.0,
+                "scale": config.layer_decay**above,
+            }
+            for (above, matrix), members in sorted(
+                groups.items(), key=lambda item: (item[0][0], not item[0][1])
+            )
+        ],
         lr=config.lr,
         betas=config.betas,
         fused=True,

@@ -1,7 +1,7 @@
 """One optimiser step: precision, accumulation, clipping; compiled where that works."""
 
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +26,10 @@ def seed_of(*parts: int) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Stepper:
-    """Takes optimiser steps; everything random in one is a function of (seed, step)."""
+    """Takes optimiser steps; everything random in one is a function of (seed, step).
+
+    ``steps`` is how many the whole run has: the model is told which share of them is over.
+    """
 
     model: nn.Module  # as wrapped for several processes
     optimizer: torch.optim.Optimizer
@@ -35,6 +38,7 @@ class Stepper:
     precision: str
     accumulate: int
     clip: float
+    steps: int
 
     def __call__(self, batch: Batch, total: int, step: int, rate: float) -> dict[str, Tensor]:
         """Take step number ``step`` at this learning rate; return the model's scalars, detached.
@@ -45,7 +49,7 @@ class Stepper:
         device = self.world.device
         torch.manual_seed(seed_of(self.seed, step, 1 + self.world.rank))  # drop path
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["scale"]
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         mine = len(batch[0])
@@ -62,7 +66,12 @@ class Stepper:
                     record_function("step: forward"),
                     torch.autocast(device.type, torch.bfloat16, self.precision == "bf16"),
                 ):
-                    values = self.model(*part, generator=generator, share=(first, total))
+                    values = self.model(
+                        *part,
+                        generator=generator,
+                        share=(first, total),
+                        progress=step / self.steps,
+                    )
                 with record_function("step: backward"):
                     (values["loss"] * weight).backward()
             first += len(part[0])
@@ -78,6 +87,51 @@ class Stepper:
         """Return a context in which gradients are not yet averaged over the processes."""
         several = isinstance(self.model, DistributedDataParallel)
         return self.model.no_sync() if several else nullcontext()
+
+
+class Average:
+    """An exponential average of a model's parameters, kept beside it on the same device.
+
+    ``w += (1 - d) (new - w)`` after every step, with d rising from 0 to ``decay`` as
+    t / (t + 10) does, so that the start is soon forgotten.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.weights = {name: p.detach().clone() for name, p in model.named_parameters()}
+        self.weights["steps"] = torch.zeros(())
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Take the model's present weights into the average."""
+        steps = self.weights["steps"]
+        weight = 1 - min(self.decay, steps.item() / (steps.item() + 10))
+        steps += 1
+        named = dict(model.named_parameters())
+        kept = [self.weights[name] for name in named]
+        torch._foreach_lerp_(kept, list(named.values()), weight)
+
+    def load(self, weights: dict[str, Tensor]) -> None:
+        """Take over the weights of a checkpoint."""
+        for name, kept in self.weights.items():
+            kept.copy_(weights[name])
+
+    @contextmanager
+    def in_place_of(self, model: nn.Module) -> Iterator[None]:
+        """Give the model the average for the while."""
+        named = dict(model.named_parameters())
+        own = {name: p.detach().clone() for name, p in named.items()}
+        self._put(named, self.weights)
+        try:
+            yield
+        finally:
+            self._put(named, own)
+
+    @staticmethod
+    @torch.no_grad()
+    def _put(named: dict[str, nn.Parameter], weights: dict[str, Tensor]) -> None:
+        for name, parameter in named.items():
+            parameter.copy_(weights[name])
 
 
 def compile_blocks(

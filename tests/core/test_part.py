@@ -6,7 +6,7 @@ import torch
 from partsig.core import target
 from partsig.core.encoder import Encoder, EncoderConfig
 from partsig.core.objectives.part import Part, PartConfig
-from partsig.core.objectives.supervised import Classifier
+from partsig.core.objectives.supervised import Classifier, ClassifierConfig
 from partsig.core.position import MaskedPositions, sincos
 from partsig.core.transformer import Attention, Block
 from partsig.errors import ConfigError
@@ -20,7 +20,7 @@ def part(rank, **options):
     torch.manual_seed(0)
     window, patch = WINDOWS[rank]
     encoder = Encoder(SMALL, 3, patch)
-    return Part(PartConfig(**options), encoder, window, patch, 8)
+    return Part(PartConfig(**{"patches": 8} | options), encoder, window, patch)
 
 
 def batch(rank, n=4):
@@ -34,9 +34,9 @@ def draw(seed=0):
 def test_the_eeg_encoder_has_the_papers_number_of_parameters():
     encoder = Encoder(EncoderConfig(), 6, (100,))
     assert sum(p.numel() for p in encoder.parameters()) == 12_918_784
-    whole = Part(PartConfig(), encoder, (3000,), (100,), 40)
+    whole = Part(PartConfig(patches=40), encoder, (3000,), (100,))
     assert sum(p.numel() for p in whole.parameters()) == 14_494_721
-    classifier = Classifier(encoder, (3000,), (100,), 5)
+    classifier = Classifier(ClassifierConfig(), encoder, (3000,), (100,), 5)
     assert sum(p.numel() for p in classifier.parameters()) == 12_937_221
 
 
@@ -189,15 +189,17 @@ def test_drop_path_drops_whole_samples_and_keeps_the_mean():
 def test_classifier_sees_the_grid_in_order(rank):
     torch.manual_seed(0)
     window, patch = WINDOWS[rank]
-    model = Classifier(Encoder(SMALL, 3, patch), window, patch, 5).eval()
+    model = Classifier(ClassifierConfig(), Encoder(SMALL, 3, patch), window, patch, 5).eval()
     x = batch(rank)
     assert model.logits(x).shape == (4, 5)
     labels = torch.tensor([0, 1, 2, 3])
-    expected = torch.nn.functional.cross_entropy(model.logits(x), labels)
+    expected = torch.nn.functional.cross_entropy(model.logits(x), labels, label_smoothing=0.1)
     torch.testing.assert_close(model(x, labels)["loss"], expected)
     # The same patches elsewhere give another answer: the position codes are really used.
     assert not torch.allclose(model.logits(x.flip(2)), model.logits(x))
-    blind = Classifier(Encoder(SMALL, 3, patch), window, patch, 5, positions=False).eval()
+    blind = Classifier(
+        ClassifierConfig(positions="none"), Encoder(SMALL, 3, patch), window, patch, 5
+    ).eval()
     rolled = torch.roll(x, [p for p in patch], dims=tuple(range(2, 2 + rank)))
     torch.testing.assert_close(blind.logits(rolled), blind.logits(x), rtol=1e-4, atol=1e-5)
 

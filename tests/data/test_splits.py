@@ -6,7 +6,13 @@ from itertools import chain, combinations, pairwise
 import numpy as np
 import pytest
 
-from partsig.data.splits import SplitConfig, split_finetuning, split_pretraining, test_subjects
+from partsig.data.splits import (
+    SplitConfig,
+    draw_segments,
+    split_finetuning,
+    split_pretraining,
+    test_subjects,
+)
 from partsig.errors import ConfigError, DataError
 
 CONFIG = SplitConfig()
@@ -122,10 +128,32 @@ def test_too_few_subjects_says_how_many_can_be_asked_for():
     assert len(split_finetuning(NIGHTS[:20], 11, 0, CONFIG)["train"]) == 11
 
 
-@pytest.mark.parametrize("n_subjects", [0, -1])
-def test_at_least_one_subject_must_train(n_subjects):
-    with pytest.raises(ConfigError, match=rf"--subjects is {n_subjects}; it must be at least 1"):
-        split_finetuning(NIGHTS, n_subjects, 0, CONFIG)
+def test_none_is_all_and_less_is_refused():
+    everyone = split_finetuning(NIGHTS, 0, 0, CONFIG)
+    assert_disjoint(everyone)
+    assert len(everyone["train"]) == 994 - 199 - 5
+    assert set(split_finetuning(NIGHTS, 10, 0, CONFIG)["train"]) < set(everyone["train"])
+    with pytest.raises(ConfigError, match="--subjects is -1; it must be at least 0"):
+        split_finetuning(NIGHTS, -1, 0, CONFIG)
+
+
+def test_a_test_set_of_the_stores_own_holds():
+    own = NIGHTS[10:30]
+    split = split_finetuning(NIGHTS, 10, 3, CONFIG, own)
+    assert split["test"] == sorted(own)
+    assert_disjoint(split)
+    assert split_pretraining(NIGHTS, NIGHTS, CONFIG, own)["test"] == sorted(own)
+
+
+def test_segments_are_drawn_per_class_nested_and_never_twice():
+    segments = {"W": [f"w{i}" for i in range(30)], "N1": [f"n{i}" for i in range(12)]}
+    few, more, every = (draw_segments(segments, n, 5) for n in (4, 10, 0))
+    assert [sum(name[0] == c for name in few) for c in "wn"] == [4, 4]
+    assert set(few) < set(more) < set(every)
+    assert len(every) == len(set(every)) == 42
+    assert draw_segments(segments, 4, 6) != few
+    with pytest.raises(ConfigError, match="only 12 recordings of training subjects are N1"):
+        draw_segments(segments, 13, 0)
 
 
 @pytest.mark.parametrize("labelled", [[], ["a"], ["a", "b"]])

@@ -167,7 +167,7 @@ def test_another_rate_or_montage_is_refused(tuned, sample_store, tmp_path):
     ("options", "error", "message"),
     [
         ({"subjects": 60}, ConfigError, "--subjects 60 and 5 validation .* at most 52"),
-        ({"subjects": 0}, ConfigError, "--subjects is 0; it must be at least 1"),
+        ({"subjects": -1}, ConfigError, "--subjects is -1; it must be at least 0"),
         ({"overrides": {"encoder.width": 32}}, ConfigError, "leave out encoder.width: 512, now 32"),
         ({"from_": "nowhere"}, CheckpointError, "no run at nowhere"),
         ({"config": "part"}, ConfigError, "is for `partsig pretrain`, not for finetune"),

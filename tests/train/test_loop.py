@@ -24,7 +24,7 @@ class Model(nn.Module):
         torch.manual_seed(0)
         self.net = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.3), nn.Linear(8, 1))
 
-    def forward(self, x, generator=None, share=None):
+    def forward(self, x, generator=None, share=None, progress=0.0):
         noise = torch.randn(x.shape, generator=generator)
         error = self.net(x + 0.1 * noise).squeeze(1) - x.sum(1)
         return {"loss": error.square().mean(), "size": torch.tensor(float(len(x)))}
@@ -213,7 +213,7 @@ def test_accumulated_parts_give_the_whole_batchs_gradient(tmp_path, parts):
             super().__init__()
             self.net[1] = nn.Identity()
 
-        def forward(self, x, generator=None, share=None):
+        def forward(self, x, generator=None, share=None, progress=0.0):
             first, total = share or (0, len(x))
             noise = torch.randn(total, 3, generator=generator)[first : first + len(x)]
             return {"loss": (self.net(x + noise).squeeze(1) - x.sum(1)).square().mean()}

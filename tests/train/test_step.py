@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from partsig.core.encoder import Encoder, EncoderConfig
-from partsig.core.objectives.supervised import Classifier
+from partsig.core.objectives.supervised import Classifier, ClassifierConfig
 from partsig.train import speed
 from partsig.train.step import compile_blocks
 
@@ -11,7 +11,7 @@ from partsig.train.step import compile_blocks
 def model():
     torch.manual_seed(0)
     config = EncoderConfig(width=16, depth=1, heads=2, drop_path=0.0)
-    return Classifier(Encoder(config, 2, (10,)), (40,), (10,), 3)
+    return Classifier(ClassifierConfig(), Encoder(config, 2, (10,)), (40,), (10,), 3)
 
 
 @pytest.fixture

@@ -8,19 +8,20 @@ import torch
 from torch import Tensor, nn
 
 from partsig.core import geometry, target
+from partsig.core.contrast import Projection, info_nce
 from partsig.core.crop import crop, crop_exact
 from partsig.core.encoder import Encoder
-from partsig.core.normalise import instance_normalise
+from partsig.core.normalise import instance_normalise, widened
 from partsig.core.position import MaskedPositions
 from partsig.core.relative import CrossAttention, PairwiseMLP
-from partsig.errors import check_range
+from partsig.errors import ConfigError, check_range
 
 
 @dataclass(frozen=True, kw_only=True)
 class PartConfig:
     """The objective. Defaults are the paper's (section 3), the number of heads excepted.
 
-    patches: N; 0 takes the modality's (EEG: 40, paper section 3.4).
+    patches: N; 0 takes the modality's (EEG: 40, paper section 3.4), in the core the grid's number.
     sampling: off-grid (the paper's), grid (PART-grid), or sizes (eq. 5: boxes from half to twice
         the patch, resized; size ratios are predicted too).
     pairs: share of the N² ordered pairs in the loss of a step; for EEG the paper gives none. The
@@ -33,9 +34,15 @@ class PartConfig:
     positions: none, or sincos: reading B of the paper's "we randomly mask out 20 % of the position
         embeddings": continuous positions are given to the encoder, ``position_mask`` of them
         replaced by a learned token. Reading A, none, is what its section 3.1 says of PART.
-    loss_on: all pairs, or only those that touch a hidden position (B).
+    loss_on: all pairs; masked, only those that touch a hidden position (B); or apart, only those
+        whose patches do not overlap, which hides the shortcut of matching a waveform (ours).
+    context: weight of a contrastive loss between the two halves of a window (ours; see
+        :func:`~partsig.core.contrast.info_nce`). Above 0 a window is twice as long as what is
+        related: PART looks at each half by itself. The batch a process holds are the negatives.
+    relate: weight of PART's own loss; 0 leaves the context alone, as its ablation.
     """
 
+    name: Literal["part"] = "part"
     patches: int = 0
     sampling: Literal["off-grid", "grid", "sizes"] = "off-grid"
     pairs: float = 1.0
@@ -47,7 +54,9 @@ class PartConfig:
     head_impl: Literal["auto", "factorised", "gather", "naive"] = "auto"
     positions: Literal["none", "sincos"] = "none"
     position_mask: float = 0.2
-    loss_on: Literal["all", "masked"] = "all"
+    loss_on: Literal["all", "masked", "apart"] = "all"
+    context: float = 0.0
+    relate: float = 1.0
 
     def __post_init__(self) -> None:
         check_range("objective.patches", self.patches, 0)
@@ -55,6 +64,12 @@ class PartConfig:
         check_range("objective.heads", self.heads, 1)
         check_range("objective.hidden", self.hidden, 0)
         check_range("objective.position_mask", self.position_mask, 0.0, 1.0)
+        check_range("objective.context", self.context, 0.0)
+        check_range("objective.relate", self.relate, 0.0)
+        if not self.context and not self.relate:
+            raise ConfigError(
+                "objective.relate and objective.context are both 0: nothing to learn."
+            )
 
 
 class Part(nn.Module):
@@ -66,16 +81,16 @@ class Part(nn.Module):
         encoder: Encoder,
         window: Sequence[int],
         patch: Sequence[int],
-        n_patches: int,
     ) -> None:
         super().__init__()
         self.config = config
         self.encoder = encoder
-        self.window, self.patch = tuple(window), tuple(patch)
-        self.n_patches = config.patches or n_patches
+        self.patch = tuple(patch)
+        self.window = (*window[:-1], window[-1] // 2) if config.context else tuple(window)
+        window = self.window
+        on_grid = len(geometry.grid(window, patch)[0])
+        self.n_patches = on_grid if config.sampling == "grid" else config.patches or on_grid
         self.ratios = config.sampling == "sizes"
-        if config.sampling == "grid":
-            self.n_patches = len(geometry.grid(window, patch)[0])
         width = encoder.config.width
         outputs = target.n_outputs(len(self.patch), self.ratios, config.loss)
         if config.relative == "cross-attention":
@@ -85,6 +100,7 @@ class Part(nn.Module):
         self.positions = (
             MaskedPositions(width, config.position_mask) if config.positions == "sincos" else None
         )
+        self.project = Projection(width) if config.context else None
         # What one unit of the network's output is worth in patches.
         reach = max((length - p) / p for length, p in zip(window, patch, strict=True))
         self.unit = reach if config.target_scale == "unit" else 1.0
@@ -105,22 +121,37 @@ class Part(nn.Module):
             return crop(x, positions, sizes, self.patch)
         return crop_exact(x, (positions - sizes / 2).round().long(), self.patch)
 
-    def predict(self, patches: Tensor, pairs: Tensor, code: Tensor | None = None) -> Tensor:
+    def predict(
+        self,
+        patches: Tensor,
+        pairs: Tensor,
+        level: Tensor | None = None,
+        code: Tensor | None = None,
+    ) -> Tensor:
         """Return the numbers the relative encoder gives for pairs, (B, P, O)."""
-        tokens, _ = self.encoder(patches, code)
+        tokens, _ = self.encoder(patches, level, code)
         return self.relative(tokens, pairs)
 
     def forward(
-        self, x: Tensor, generator: torch.Generator, share: tuple[int, int] | None = None
+        self,
+        x: Tensor,
+        generator: torch.Generator,
+        share: tuple[int, int] | None = None,
+        progress: float = 1.0,
     ) -> dict[str, Tensor]:
         """Return the loss and its companions as scalars; see :func:`target.pair_metrics`.
 
         Draws come from ``generator`` alone. ``share`` (first, total) says that ``x`` holds rows
         first, first + 1, … of a batch of ``total``: draws are made for the whole batch, so a batch
-        gives the same loss however it is divided among processes.
+        gives the same loss however it is divided among processes. ``progress``, the share of the
+        training that is over, is not used.
         """
-        x = instance_normalise(x)
         first, total = share or (0, len(x))
+        if self.project is not None:
+            # Both halves, one after the other; rows are drawn as if the batch were twice as long.
+            x = torch.cat([x[..., : self.window[-1]], x[..., -self.window[-1] :]])
+            first, total = 2 * first, 2 * total
+        x, level = instance_normalise(x)
         mine = slice(first, first + len(x))
         positions, sizes = (t[mine].to(x.device) for t in self.sample(total, generator))
         n = positions.shape[1]
@@ -130,7 +161,8 @@ class Part(nn.Module):
         if self.positions is not None:
             hidden = self.positions.draw(total, n, generator)[mine].to(x.device)
             code = self.positions(positions, sizes, hidden)
-        prediction = self.predict(self.crop(x, positions, sizes), pairs, code).float()
+        tokens, _ = self.encoder(self.crop(x, positions, sizes), level, code)
+        prediction = widened(self.relative(tokens, pairs))
         truth = target.translation(positions, sizes, pairs, self.ratios)
         losses = target.pair_loss(prediction, truth / self.unit, self.config.loss)  # (B, P)
         reference = sizes[:, pairs[:, 0]]
@@ -141,6 +173,9 @@ class Part(nn.Module):
             metrics[key] * self.unit**2 for key in ("mse", "chance")
         )
         loss = losses.mean()
+        if self.config.loss_on == "apart":
+            apart = (truth[..., : len(self.patch)].abs() >= 1).any(-1)  # (B, P)
+            loss = (losses * apart).sum() / apart.sum().clamp(min=1)
         if hidden is not None:
             ends = hidden[:, pairs].sum(-1)  # (B, P): how many ends of the pair are hidden
             if self.config.loss_on == "masked":
@@ -150,4 +185,10 @@ class Part(nn.Module):
                 metrics[f"loss_hidden{k}"] = (losses.detach() * there).sum() / there.sum().clamp(
                     min=1
                 )
-        return {"loss": loss, **metrics}
+        if self.project is None:
+            return {"loss": loss, **metrics}
+        summary = self.project(tokens.mean(1))
+        context, found = info_nce(*widened(summary).chunk(2))
+        metrics |= {"loss_pairs": loss.detach(), "loss_context": context.detach()}
+        metrics["context_accuracy"] = found
+        return {"loss": self.config.relate * loss + self.config.context * context, **metrics}

@@ -1,53 +1,72 @@
 """Supervised classification of windows on the grid: fine-tuning, and training from scratch."""
 
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from partsig.core.crop import crop_exact
+from partsig.core.crop import crop_grid
 from partsig.core.encoder import Encoder
 from partsig.core.geometry import grid
-from partsig.core.normalise import instance_normalise
+from partsig.core.normalise import instance_normalise, widened
+from partsig.core.position import sincos
 from partsig.core.transformer import initialise
+from partsig.errors import check_range
 
 
-class Classifier(nn.Module):
-    """An encoder on grid patches, fresh learned positions, a linear head on [CLS] (section 3.3).
+@dataclass(frozen=True, kw_only=True)
+class ClassifierConfig:
+    """The classifier on top of an encoder.
 
-    ``positions`` False leaves the codes out: the paper's "supervised without position embeddings".
+    positions: learned codes, starting anew (the paper's); sincos, learned codes that start as the
+        fixed code that MAE and DropPos pretrain with; none (the paper's "supervised without
+        position embeddings").
+    pool: what the head sees: cls, the [CLS] token (the paper's); mean, of the patch tokens; or
+        mean+sd, their mean and standard deviation over the patches.
     """
 
-    def __init__(
-        self,
-        encoder: Encoder,
-        window: Sequence[int],
-        patch: Sequence[int],
-        n_classes: int,
-        positions: bool = True,
-        smoothing: float = 0.0,
-    ) -> None:
+    positions: Literal["learned", "sincos", "none"] = "learned"
+    pool: Literal["cls", "mean", "mean+sd"] = "cls"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """How labels are used in training; everything is off by default but the paper's smoothing.
+
+    smoothing: share of a label that is spread over all classes (Szegedy et al. 2016).
+    mixup: alpha of the Beta distribution by which windows and labels of a batch are mixed in pairs
+        (Zhang et al. 2018); 0 is off.
+    channel_dropout: chance that a channel of a window is silenced.
+    """
+
+    smoothing: float = 0.1
+    mixup: float = 0.0
+    channel_dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_range("loss.smoothing", self.smoothing, 0.0, 0.9)
+        check_range("loss.mixup", self.mixup, 0.0)
+        check_range("loss.channel_dropout", self.channel_dropout, 0.0, 0.9)
+
+
+class SupervisedModule(nn.Module):
+    """A network with ``logits(x)`` under the supervised loss, whatever the network is."""
+
+    def __init__(self, loss: LossConfig) -> None:
         super().__init__()
-        self.encoder = encoder
-        self.patch = tuple(patch)
-        self.smoothing = smoothing
-        centres, sizes = grid(window, patch)
-        self.register_buffer("starts", (centres - sizes / 2).long(), persistent=False)  # (N, D)
-        width = encoder.config.width
-        shape = (len(centres) + 1, width)
-        self.positions = nn.Parameter(torch.empty(shape)) if positions else None
-        if self.positions is not None:
-            nn.init.trunc_normal_(self.positions, std=0.02)
-        self.head = nn.Linear(width, n_classes)
-        initialise(self.head)
+        self.loss = loss
 
     def logits(self, x: Tensor) -> Tensor:
         """Return logits (B, classes) of windows (B, C, *L), as recorded."""
-        x = instance_normalise(x)
-        starts = self.starts.expand(len(x), -1, -1)
-        _, cls = self.encoder(crop_exact(x, starts, self.patch), self.positions)
-        return self.head(cls)
+        raise NotImplementedError
+
+    def distance_from_head(self, parameter: str) -> int:
+        """Return how many layers lie above a parameter, for layer-wise learning rates."""
+        return 0
 
     def forward(
         self,
@@ -55,10 +74,81 @@ class Classifier(nn.Module):
         labels: Tensor,
         generator: torch.Generator | None = None,
         share: tuple[int, int] | None = None,
+        progress: float = 1.0,
     ) -> dict[str, Tensor]:
-        """Return the cross-entropy of labels (B,) and the accuracy. Nothing is drawn here."""
-        logits = self.logits(x).float()
-        return {
-            "loss": F.cross_entropy(logits, labels, label_smoothing=self.smoothing),
-            "accuracy": (logits.detach().argmax(-1) == labels).float().mean(),
-        }
+        """Return the cross-entropy of labels, classes (B,) or probabilities (B, K), and accuracy.
+
+        What is drawn in training comes from torch's own generator, as drop path does.
+        """
+        x = widened(x)
+        truth = labels if labels.ndim == 1 else labels.argmax(-1)
+        if self.training and self.loss.channel_dropout:
+            kept = torch.rand(x.shape[:2], device=x.device) >= self.loss.channel_dropout
+            x = x * kept.view(*x.shape[:2], *(1,) * (x.ndim - 2))
+        if not (self.training and self.loss.mixup):
+            logits = self.logits(x).float()
+            nats = F.cross_entropy(logits, labels, label_smoothing=self.loss.smoothing)
+        else:
+            alpha = torch.tensor(self.loss.mixup)
+            share_of_first = torch.distributions.Beta(alpha, alpha).sample().item()
+            other = torch.randperm(len(x), device=x.device)
+            logits = self.logits(torch.lerp(x[other], x, share_of_first)).float()
+            nats = share_of_first * F.cross_entropy(
+                logits, labels, label_smoothing=self.loss.smoothing
+            ) + (1 - share_of_first) * F.cross_entropy(
+                logits, labels[other], label_smoothing=self.loss.smoothing
+            )
+        right = (logits.detach().argmax(-1) == truth).float().mean()
+        return {"loss": nats, "accuracy": right}
+
+
+class Classifier(SupervisedModule):
+    """An encoder on grid patches, position codes, a linear head (PART, section 3.3)."""
+
+    def __init__(
+        self,
+        config: ClassifierConfig,
+        encoder: Encoder,
+        window: Sequence[int],
+        patch: Sequence[int],
+        n_classes: int,
+        loss: LossConfig | None = None,
+    ) -> None:
+        super().__init__(loss or LossConfig())
+        self.config = config
+        self.encoder = encoder
+        self.patch = tuple(patch)
+        centres, sizes = grid(window, patch)
+        width = encoder.config.width
+        code = torch.zeros(len(centres) + 1, width)  # the last is [CLS]'s
+        if config.positions == "learned":
+            nn.init.trunc_normal_(code, std=0.02)
+        elif config.positions == "sincos":
+            code[:-1] = sincos(centres / sizes - 0.5, width)
+        self.positions = None if config.positions == "none" else nn.Parameter(code)
+        self.head = nn.Linear(width * (2 if config.pool == "mean+sd" else 1), n_classes)
+        initialise(self.head)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return what the head sees, (B, F), of windows (B, C, *L), as recorded."""
+        x, level = instance_normalise(x)
+        tokens, cls = self.encoder(crop_grid(x, self.patch), level, self.positions)
+        if self.config.pool == "cls":
+            return cls
+        mean = tokens.mean(1)
+        if self.config.pool == "mean":
+            return mean
+        spread = (tokens - mean.unsqueeze(1)).square().mean(1).add(1e-6).sqrt()
+        return torch.cat([mean, spread], dim=-1)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Return logits (B, classes) of windows (B, C, *L), as recorded."""
+        return self.head(self.features(x))
+
+    def distance_from_head(self, parameter: str) -> int:
+        """Return how many layers lie above a parameter: 0 for the head, most for the tokens."""
+        depth = self.encoder.config.depth
+        block = re.match(r"encoder\.blocks\.(\d+)\.", parameter)
+        if block:
+            return depth - int(block[1])
+        return 0 if parameter.startswith(("head.", "encoder.norm.")) else depth + 1

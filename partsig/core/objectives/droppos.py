@@ -1,0 +1,152 @@
+"""DropPos: reconstruct dropped positions (Wang et al. 2023, arXiv 2309.03576)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from partsig.core.crop import crop_grid
+from partsig.core.encoder import Encoder
+from partsig.core.geometry import grid
+from partsig.core.masking import kept, shuffled, take
+from partsig.core.normalise import instance_normalise, widened
+from partsig.core.position import sincos
+from partsig.core.transformer import Transformer, initialise
+from partsig.errors import ConfigError, check_range
+
+
+@dataclass(frozen=True, kw_only=True)
+class DropPosConfig:
+    """The objective. The defaults are published for images; nothing is for signals.
+
+    mask_ratio: share of the patches that are not seen at all.
+    position_ratio: share of the visible patches whose position is dropped.
+    sigma: width, in patches, of the smoothed target at the start; falls linearly to 0.
+    temperature: of the attention weights; 0 weights all patches alike.
+    decoder_width, decoder_depth, decoder_heads: of the decoder (published: 512, 2, 16).
+    """
+
+    name: Literal["droppos"] = "droppos"
+    mask_ratio: float = 0.75
+    position_ratio: float = 0.75
+    sigma: float = 1.0
+    temperature: float = 0.1
+    decoder_width: int = 256
+    decoder_depth: int = 2
+    decoder_heads: int = 8
+
+    def __post_init__(self) -> None:
+        check_range("objective.mask_ratio", self.mask_ratio, 0.0, 0.99)
+        check_range("objective.position_ratio", self.position_ratio, 0.01, 1.0)
+        check_range("objective.sigma", self.sigma, 0.0)
+        check_range("objective.temperature", self.temperature, 0.0)
+        for name in ("decoder_width", "decoder_depth", "decoder_heads"):
+            check_range(f"objective.{name}", getattr(self, name), 1)
+        if self.decoder_width % self.decoder_heads:
+            raise ConfigError(
+                f"objective.decoder_width ({self.decoder_width}) must be a multiple of "
+                f"objective.decoder_heads ({self.decoder_heads})."
+            )
+
+
+class DropPos(nn.Module):
+    """Visible grid patches, most without their position, for windows (B, C, *L) of any rank, raw.
+
+    The order is: patches are masked; of the visible ones, positions are dropped and replaced by a
+    learned token; the encoder and a decoder without positions say for each where it lay among
+    *all* patches of the grid. *Differs from the paper*: [CLS] is last and has no code.
+    """
+
+    def __init__(
+        self, config: DropPosConfig, encoder: Encoder, window: Sequence[int], patch: Sequence[int]
+    ) -> None:
+        super().__init__()
+        self.config, self.encoder, self.patch = config, encoder, tuple(patch)
+        centres, sizes = grid(window, patch)
+        n, width, inner = len(centres), encoder.config.width, config.decoder_width
+        self.n_seen = kept(n, config.mask_ratio, "objective.mask_ratio")
+        # int() of what keeps its position, as in the published code: 7 seen, 1 kept, 6 dropped.
+        self.n_told = int(self.n_seen * (1 - config.position_ratio) + 1e-9)
+        if self.n_told == self.n_seen:
+            raise ConfigError(
+                f"objective.position_ratio {config.position_ratio} drops none of {self.n_seen}."
+            )
+        index = centres / sizes - 0.5  # (N, D)
+        self.register_buffer("code", sincos(index, width), persistent=False)
+        squared = (index.unsqueeze(1) - index).square().sum(-1)  # (N, N)
+        self.register_buffer("squared", squared, persistent=False)
+        self.position_token = nn.Parameter(torch.empty(width))
+        self.enter = nn.Linear(width, inner)
+        self.decoder = Transformer(config.decoder_depth, inner, config.decoder_heads)
+        self.norm = nn.LayerNorm(inner, eps=1e-6)
+        self.output = nn.Linear(inner, n)
+        for part in (self.enter, self.decoder, self.output):
+            part.apply(initialise)
+        nn.init.normal_(self.position_token, std=0.02)
+
+    def smoothed(self, sigma: float) -> Tensor:
+        """Return target distributions (N, N) over all positions: exp(-distance² / sigma²)."""
+        if sigma <= 0:
+            return torch.eye(len(self.squared), device=self.squared.device)
+        weight = torch.exp(-self.squared / sigma**2)
+        return weight / weight.sum(-1, keepdim=True)
+
+    @torch.no_grad()
+    def weights(self, patches: Tensor, level: Tensor) -> Tensor:
+        """Return how much each patch (B, N, C, *p) matters, (B, N): its likeness to [CLS].
+
+        From a pass of the present encoder over all patches with all positions, as at evaluation.
+        """
+        if self.config.temperature == 0:
+            return torch.full(patches.shape[:2], 1 / patches.shape[1], device=patches.device)
+        training = self.encoder.training
+        self.encoder.eval()
+        tokens, cls = self.encoder(patches, level, self.code)
+        self.encoder.train(training)
+        likeness = F.cosine_similarity(widened(tokens), widened(cls).unsqueeze(1), dim=-1)
+        return (likeness / self.config.temperature).softmax(-1)
+
+    def predict(self, patches: Tensor, level: Tensor, seen: Tensor) -> Tensor:
+        """Return logits (B, K, positions) of the patches ``seen`` (B, K).
+
+        The first ``n_told`` of them come with their positions.
+        """
+        code = take(self.code.expand(len(seen), -1, -1), seen)  # (B, K, E)
+        told = torch.arange(seen.shape[1], device=seen.device) < self.n_told
+        code = torch.where(told[:, None], code, self.position_token)
+        tokens, cls = self.encoder(take(patches, seen), level, code)
+        tokens = self.enter(torch.cat([tokens, cls.unsqueeze(1)], dim=1))
+        return self.output(self.norm(self.decoder(tokens))[:, :-1])
+
+    def forward(
+        self,
+        x: Tensor,
+        generator: torch.Generator,
+        share: tuple[int, int] | None = None,
+        progress: float = 1.0,
+    ) -> dict[str, Tensor]:
+        """Return the weighted cross-entropy (chance at sigma 0: ln N) and the accuracy, as scalars.
+
+        ``generator`` and ``share`` as in :class:`~partsig.core.objectives.part.Part`; ``progress``
+        is the share of the training that is over, for the smoothing. The weights sum to 1 over the
+        visible patches of a window, and the loss is their mean over patches without position.
+        """
+        x, level = instance_normalise(x)
+        first, total = share or (0, len(x))
+        order = shuffled(total, len(self.code), generator)[first : first + len(x)].to(x.device)
+        seen = order[:, : self.n_seen]
+        patches = crop_grid(x, self.patch)
+        logits = widened(self.predict(patches, level, seen))[:, self.n_told :]
+        truth = seen[:, self.n_told :]
+        soft = self.smoothed(self.config.sigma * (1 - progress))[truth]  # (B, K', N)
+        nats = -(soft * logits.log_softmax(-1)).sum(-1)
+        weight = take(self.weights(patches, level), seen)
+        weight = (weight / weight.sum(-1, keepdim=True))[:, self.n_told :]
+        return {
+            "loss": (weight * nats).sum() / weight.sum(),
+            "accuracy": (logits.detach().argmax(-1) == truth).float().mean(),
+            "chance_accuracy": torch.full((), 1 / len(self.code), device=x.device),
+        }

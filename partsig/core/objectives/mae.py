@@ -1,0 +1,130 @@
+"""MAE: reconstruct masked patches from the visible ones (He et al. 2022, arXiv 2111.06377)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from partsig.core.crop import crop_grid
+from partsig.core.encoder import Encoder
+from partsig.core.geometry import grid
+from partsig.core.masking import kept, shuffled, take
+from partsig.core.normalise import instance_normalise, widened
+from partsig.core.position import sincos
+from partsig.core.transformer import Transformer, initialise
+from partsig.errors import ConfigError, check_range
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaeConfig:
+    """The objective. The mask is the published one; MAE gives no decoder for signals.
+
+    mask_ratio: share of the grid's patches that the encoder does not see.
+    target: what is reconstructed: patch, each patch at mean 0 and variance 1 (MAE's norm_pix_loss,
+        which its published models use); channel, the same per channel of a patch; raw, as given.
+    decoder_width, decoder_depth, decoder_heads: of the light decoder (published for images: 512,
+        8, 16).
+    """
+
+    name: Literal["mae"] = "mae"
+    mask_ratio: float = 0.75
+    target: Literal["patch", "channel", "raw"] = "patch"
+    decoder_width: int = 256
+    decoder_depth: int = 2
+    decoder_heads: int = 8
+
+    def __post_init__(self) -> None:
+        check_range("objective.mask_ratio", self.mask_ratio, 0.01, 0.99)
+        for name in ("decoder_width", "decoder_depth", "decoder_heads"):
+            check_range(f"objective.{name}", getattr(self, name), 1)
+        if self.decoder_width % self.decoder_heads:
+            raise ConfigError(
+                f"objective.decoder_width ({self.decoder_width}) must be a multiple of "
+                f"objective.decoder_heads ({self.decoder_heads})."
+            )
+
+
+class Mae(nn.Module):
+    """Encoder of the visible patches and decoder of all, for windows (B, C, *L) of any rank, raw.
+
+    *Differs from the paper*: [CLS] is last, as everywhere here; weights start as the encoder's do
+    (truncated normal), not Xavier.
+    """
+
+    def __init__(
+        self, config: MaeConfig, encoder: Encoder, window: Sequence[int], patch: Sequence[int]
+    ) -> None:
+        super().__init__()
+        self.config, self.encoder, self.patch = config, encoder, tuple(patch)
+        centres, sizes = grid(window, patch)
+        n, width, inner = len(centres), encoder.config.width, config.decoder_width
+        self.n_kept = kept(n, config.mask_ratio, "objective.mask_ratio")
+        if self.n_kept == n:
+            raise ConfigError(
+                f"objective.mask_ratio {config.mask_ratio} hides none of {n} patches."
+            )
+        index = centres / sizes - 0.5  # (N, D): numbers along each axis of the grid
+        self.register_buffer("code", sincos(index, width), persistent=False)
+        # [CLS] has a place in the decoder, with no code.
+        code = torch.cat([sincos(index, inner), torch.zeros(1, inner)])
+        self.register_buffer("decoder_code", code, persistent=False)
+        self.enter = nn.Linear(width, inner)
+        self.mask_token = nn.Parameter(torch.empty(inner))
+        self.decoder = Transformer(config.decoder_depth, inner, config.decoder_heads)
+        self.norm = nn.LayerNorm(inner, eps=1e-6)
+        self.output = nn.Linear(inner, encoder.embed.in_features)
+        for part in (self.enter, self.decoder, self.output):
+            part.apply(initialise)
+        nn.init.normal_(self.mask_token, std=0.02)
+
+    def reconstruct(self, patches: Tensor, level: Tensor, order: Tensor) -> Tensor:
+        """Return reconstructions (B, N, C * prod(p)) of the grid's patches (B, N, C, *p).
+
+        The first ``n_kept`` of each row of ``order`` (B, N) are seen by the encoder, with their
+        positions; the others are mask tokens to the decoder.
+        """
+        seen = order[:, : self.n_kept]
+        code = self.code.expand(len(order), -1, -1)
+        tokens, cls = self.encoder(take(patches, seen), level, take(code, seen))
+        tokens = self.enter(torch.cat([tokens, cls.unsqueeze(1)], dim=1))
+        hidden = self.mask_token.expand(*order[:, self.n_kept :].shape, -1).to(tokens.dtype)
+        drawn = torch.cat([tokens[:, :-1], hidden], dim=1)  # in the order of ``order``
+        back = order.argsort(dim=1)
+        full = torch.cat([take(drawn, back), tokens[:, -1:]], dim=1) + self.decoder_code
+        return self.output(self.norm(self.decoder(full))[:, :-1])
+
+    def target(self, patches: Tensor) -> Tensor:
+        """Return what patches (B, N, C, *p) are reconstructed as, (B, N, C * prod(p))."""
+        values = patches.flatten(3)  # (B, N, C, prod(p))
+        if self.config.target == "patch":
+            values = values.flatten(2)
+        if self.config.target != "raw":
+            spread = (values.var(-1, keepdim=True) + 1e-6).sqrt()
+            values = (values - values.mean(-1, keepdim=True)) / spread
+        return values.reshape(*patches.shape[:2], prod(patches.shape[2:]))
+
+    def forward(
+        self,
+        x: Tensor,
+        generator: torch.Generator,
+        share: tuple[int, int] | None = None,
+        progress: float = 1.0,
+    ) -> dict[str, Tensor]:
+        """Return the squared error over masked patches, and its chance level, as scalars.
+
+        ``generator`` and ``share`` as in :class:`~partsig.core.objectives.part.Part`; ``progress``
+        is not used. ``chance`` is the error of predicting the mean value everywhere.
+        """
+        x, level = instance_normalise(x)
+        first, total = share or (0, len(x))
+        order = shuffled(total, len(self.code), generator)[first : first + len(x)].to(x.device)
+        patches = crop_grid(x, self.patch)
+        hidden = order[:, self.n_kept :]
+        truth = take(self.target(patches), hidden)
+        error = take(widened(self.reconstruct(patches, level, order)), hidden) - truth
+        loss = error.square().mean()
+        chance = (truth - truth.mean()).square().mean()
+        return {"loss": loss, "mse": loss.detach(), "chance": chance}

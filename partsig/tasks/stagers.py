@@ -1,0 +1,185 @@
+"""What can be fine-tuned: partsig's classifier, and the baselines that stand beside it.
+
+All are modules with ``logits(x)`` of windows (B, C, T) in µV, saved and loaded in the same way.
+"""
+
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+import skops.io
+import torch
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor, nn
+
+from partsig import metrics
+from partsig.core.objectives.supervised import Classifier, LossConfig, SupervisedModule
+from partsig.data.bands import band_powers
+from partsig.data.datasets import Epochs
+from partsig.data.recordings import EPOCH_S, STAGES
+from partsig.errors import ConfigError
+
+Model = Literal["encoder", "logistic", "boosting", "chambon2018", "usleep", "attnsleep"]
+BRAINDECODE = {
+    "chambon2018": "SleepStagerChambon2018",
+    "usleep": "USleep",
+    "attnsleep": "AttnSleep",
+}
+# Windows per forward pass where nothing is learned.
+PREDICT_BATCH = 256
+# Inverse strengths of the penalty a linear classifier is tried with; validation chooses.
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+
+
+class LogisticStager(SupervisedModule):
+    """Logistic regression on log band powers (scikit-learn), as a module."""
+
+    def __init__(self, channels: int, sfreq: float) -> None:
+        super().__init__(LossConfig())
+        self.sfreq = sfreq
+        n = band_powers(np.zeros((1, channels, round(EPOCH_S * sfreq))), sfreq).shape[1]
+        self.head = nn.Linear(n, len(STAGES))
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return log band powers (B, F)."""
+        powers = band_powers(x.cpu().numpy(), self.sfreq)
+        return torch.from_numpy(powers).to(x.device, torch.float32)
+
+    def logits(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x))
+
+
+class BoostingStager(SupervisedModule):
+    """Gradient-boosted trees on log band powers (scikit-learn's histogram form, its defaults)."""
+
+    def __init__(self, sfreq: float) -> None:
+        super().__init__(LossConfig())
+        self.sfreq = sfreq
+        self.trees: HistGradientBoostingClassifier | None = None
+
+    def fit(self, x: np.ndarray, stages: np.ndarray, seed: int) -> None:
+        """Grow the trees on windows (n, C, T)."""
+        self.trees = HistGradientBoostingClassifier(random_state=seed)
+        self.trees.fit(band_powers(x, self.sfreq), stages)
+
+    def logits(self, x: Tensor) -> Tensor:
+        found = self.trees.predict_proba(band_powers(x.cpu().numpy(), self.sfreq))
+        every = np.zeros((len(x), len(STAGES)))
+        every[:, self.trees.classes_] = found
+        return torch.from_numpy(np.log(every + 1e-9)).to(x.device, torch.float32)
+
+    def get_extra_state(self) -> Tensor:
+        """Return the trees as bytes in skops' format, which can be read without executing it."""
+        return torch.frombuffer(bytearray(skops.io.dumps(self.trees)), dtype=torch.uint8)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take over trees from :meth:`get_extra_state`."""
+        trusted = ["sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"]
+        self.trees = skops.io.loads(state.numpy().tobytes(), trusted=trusted)
+
+
+class BraindecodeStager(SupervisedModule):
+    """A sleep stager of braindecode, trained as ours is.
+
+    Channels are divided by ``scale``, their SD over the training epochs, so that amplitudes stay
+    comparable between windows.
+    """
+
+    def __init__(self, name: str, channels: int, sfreq: float, loss: LossConfig) -> None:
+        super().__init__(loss)
+        try:
+            from braindecode import models
+        except ImportError:
+            raise ConfigError(
+                f"model={name} needs braindecode: pip install 'partsig[baselines]'."
+            ) from None
+        self.register_buffer("scale", torch.ones(channels, 1))
+        kind = getattr(models, BRAINDECODE[name])
+        try:
+            self.net = kind(
+                n_chans=channels,
+                sfreq=sfreq,
+                n_times=round(EPOCH_S * sfreq),
+                n_outputs=len(STAGES),
+            )
+        except (ValueError, TypeError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise ConfigError(f"model={name} does not fit this store ({reason}).") from None
+
+    def logits(self, x: Tensor) -> Tensor:
+        return self.net(x.float() / self.scale)
+
+
+def set_scale(model: SupervisedModule, windows: np.ndarray) -> None:
+    """Give a braindecode stager the SD of each channel over training windows (n, C, T)."""
+    if isinstance(model, BraindecodeStager):
+        spread = np.sqrt(windows.astype(np.float64).var(-1).mean(0))
+        model.scale.copy_(torch.from_numpy(np.maximum(spread, 1e-2)).unsqueeze(1))
+
+
+def fit_linear(
+    model: Classifier | LogisticStager, train: Epochs, val: Epochs, device: torch.device
+) -> dict[str, float]:
+    """Fit the model's head on its features of the epochs, everything else as it is.
+
+    Multinomial logistic regression on standardised features (scikit-learn); the strength of the
+    penalty is chosen by kappa on ``val``. The scaling is folded into the head. Returns the chosen
+    strength and its kappa.
+    """
+    x, y = _features(model, train, device), train.stages
+    x_val = _features(model, val, device)
+    scaler = StandardScaler().fit(x)
+    best: tuple[float, float, LogisticRegression] | None = None
+    for strength in STRENGTHS:
+        found = LogisticRegression(C=strength, max_iter=2000).fit(scaler.transform(x), y)
+        predicted = found.predict(scaler.transform(x_val))
+        value = kappa_or_zero(val.stages, predicted)
+        if best is None or value > best[0]:
+            best = value, strength, found
+    value, strength, found = best
+    if len(found.classes_) < 2:  # pragma: no cover - scikit-learn refuses one class before this
+        raise ConfigError("one stage only among the training labels; nothing can be told apart.")
+    coefficients, intercept = found.coef_, found.intercept_
+    if len(found.classes_) == 2:  # scikit-learn keeps one row for two classes
+        coefficients = np.concatenate([-coefficients, coefficients]) / 2
+        intercept = np.concatenate([-intercept, intercept]) / 2
+    weight = np.zeros((len(STAGES), x.shape[1]))
+    bias = np.full(len(STAGES), -1e4)  # a stage without a label is never predicted
+    weight[found.classes_] = coefficients / scaler.scale_
+    bias[found.classes_] = intercept - (coefficients * scaler.mean_ / scaler.scale_).sum(1)
+    with torch.no_grad():
+        model.head.weight.copy_(torch.from_numpy(weight))
+        model.head.bias.copy_(torch.from_numpy(bias))
+    return {"strength": strength, "val_kappa": value}
+
+
+def kappa_or_zero(truth: np.ndarray, predicted: np.ndarray) -> float:
+    """Return kappa; 0 where it is undefined (one class only is worth nothing)."""
+    table = metrics.confusion(truth, predicted, len(STAGES))
+    return float(np.nan_to_num(metrics.kappa(table)))
+
+
+def in_batches(epochs: Epochs, device: torch.device) -> Iterator[Tensor]:
+    """Yield the windows of epochs, in order."""
+    for first in range(0, len(epochs), PREDICT_BATCH):
+        index = range(first, min(first + PREDICT_BATCH, len(epochs)))
+        yield torch.from_numpy(epochs.windows(index)).to(device)
+
+
+@torch.inference_mode()
+def _features(
+    model: Classifier | LogisticStager, epochs: Epochs, device: torch.device
+) -> np.ndarray:
+    model.eval().to(device)
+    found = [model.features(x).float().cpu().numpy() for x in in_batches(epochs, device)]
+    return np.concatenate(found).astype(np.float64)
+
+
+@torch.inference_mode()
+def predict(model: SupervisedModule, epochs: Epochs, device: torch.device) -> np.ndarray:
+    """Return stage probabilities (n, 5) of epochs."""
+    model.eval().to(device)
+    found = [model.logits(x).float().softmax(-1).cpu().numpy() for x in in_batches(epochs, device)]
+    return np.concatenate(found)

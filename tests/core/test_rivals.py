@@ -1,0 +1,191 @@
+"""MAE, MP3 and DropPos against their equations, for one, two and three axes."""
+
+import importlib.util
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from partsig.core.crop import crop_grid
+from partsig.core.encoder import Encoder, EncoderConfig
+from partsig.core.masking import kept, shuffled, take
+from partsig.core.normalise import instance_normalise
+from partsig.core.objectives.droppos import DropPos, DropPosConfig
+from partsig.core.objectives.mae import Mae, MaeConfig
+from partsig.core.objectives.mp3 import Mp3, Mp3Config
+from partsig.errors import ConfigError
+
+ORACLE = Path(__file__).parents[1] / "oracles" / "rivals_oracle.py"
+spec = importlib.util.spec_from_file_location("rivals_oracle", ORACLE)
+oracle = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(oracle)
+
+WINDOWS = {1: ((60,), (5,)), 2: ((12, 16), (4, 4)), 3: ((8, 8, 8), (4, 4, 2))}
+COUNTS = {1: (12,), 2: (3, 4), 3: (2, 2, 4)}
+ranks = pytest.mark.parametrize("rank", WINDOWS)
+SMALL = EncoderConfig(width=24, depth=2, heads=4, drop_path=0.0)
+DECODER = {"decoder_width": 12, "decoder_depth": 1, "decoder_heads": 2}
+
+
+def build(cls, config, rank):
+    torch.manual_seed(0)
+    window, patch = WINDOWS[rank]
+    model = cls(config, Encoder(SMALL, 3, patch), window, patch).double()
+    for parameter in model.parameters():  # far from the small start, so that everything matters
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+def batch(rank, n=3):
+    x = torch.randn(n, 3, *WINDOWS[rank][0], generator=draw(5), dtype=torch.float64)
+    return instance_normalise(x)[0]
+
+
+def draw(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def same(model, loss, expected):
+    torch.testing.assert_close(loss, expected, rtol=1e-10, atol=1e-12)
+    wanted = torch.autograd.grad(expected, model.parameters(), allow_unused=True)
+    found = torch.autograd.grad(loss, model.parameters(), allow_unused=True)
+    names = [name for name, _ in model.named_parameters()]
+    for name, a, b in zip(names, found, wanted, strict=True):
+        assert (a is None) == (b is None), name
+        if a is not None:
+            torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-10, msg=name)
+
+
+def grid_index(rank):
+    return [tuple(map(float, at)) for at in torch.ones(COUNTS[rank]).nonzero().tolist()]
+
+
+@ranks
+@pytest.mark.parametrize("mode", ["patch", "channel", "raw"])
+def test_mae_is_its_equation_forward_and_gradient(rank, mode):
+    model = build(Mae, MaeConfig(mask_ratio=0.75, target=mode, **DECODER), rank)
+    x = batch(rank)
+    order = shuffled(len(x), len(model.code), draw(3))
+    found = model(x, draw(3))
+    same(model, found["loss"], oracle.mae_loss(model, x, order, mode))
+    assert model.n_kept == int(len(model.code) * 0.25)
+    if mode == "patch":  # each target has variance 1: chance is 1 but for the unbiased divisor
+        values = 3 * math.prod(WINDOWS[rank][1])
+        assert found["chance"].item() == pytest.approx((values - 1) / values, abs=1e-4)
+
+
+@ranks
+def test_maes_masked_patches_are_not_seen(rank):
+    model = build(Mae, MaeConfig(**DECODER), rank).eval()
+    patches = crop_grid(batch(rank), model.patch)
+    level = torch.zeros(3, 3)
+    order = shuffled(3, len(model.code), draw(1))
+    other = patches.clone()
+    window = torch.arange(3)[:, None]
+    other[window, order[:, model.n_kept :]] = 7.0
+    torch.testing.assert_close(
+        model.reconstruct(patches, level, order), model.reconstruct(other, level, order)
+    )
+
+
+@ranks
+@pytest.mark.parametrize("ratio", [0.0, 0.5, 0.75])
+def test_mp3_is_its_equation_forward_and_gradient(rank, ratio):
+    model = build(Mp3, Mp3Config(mask_ratio=ratio), rank)
+    x = batch(rank)
+    order = shuffled(len(x), model.n_patches, draw(3))
+    same(model, model(x, draw(3))["loss"], oracle.mp3_loss(model, x, order))
+
+
+@ranks
+def test_mp3_knows_nothing_of_the_order_of_the_grid(rank):
+    model = build(Mp3, Mp3Config(), rank).eval()
+    patches = crop_grid(batch(rank), model.patch)
+    keys = shuffled(3, model.n_patches, draw(1))[:, : model.n_keys]
+    order = torch.randperm(model.n_patches, generator=draw(2))
+    straight = model.predict(patches, None, keys)
+    moved = model.predict(patches[:, order], None, order.argsort()[keys])
+    torch.testing.assert_close(moved, straight[:, order])
+
+
+@ranks
+@pytest.mark.parametrize("progress", [0.0, 0.6, 1.0])
+def test_droppos_is_its_equation_forward_and_gradient(rank, progress):
+    config = DropPosConfig(mask_ratio=0.3, position_ratio=0.6, sigma=1.5, **DECODER)
+    model = build(DropPos, config, rank)
+    x = batch(rank)
+    order = shuffled(len(x), len(model.code), draw(3))
+    expected = oracle.droppos_loss(model, x, order, 1.5 * (1 - progress), grid_index(rank))
+    same(model, model(x, draw(3), progress=progress)["loss"], expected)
+
+
+def test_droppos_counts_as_published_for_thirty_patches():
+    encoder = Encoder(SMALL, 3, (5,))
+    usual = DropPos(DropPosConfig(**DECODER), encoder, (150,), (5,))
+    assert (usual.n_seen, usual.n_told) == (7, 1)
+    fifth = DropPos(DropPosConfig(position_ratio=0.2, **DECODER), encoder, (150,), (5,))
+    assert (fifth.n_seen, fifth.n_told) == (7, 5)
+
+
+def test_droppos_smoothing_spreads_over_all_positions_and_vanishes():
+    model = build(DropPos, DropPosConfig(**DECODER), 1)
+    wide = model.smoothed(1.0)
+    torch.testing.assert_close(wide.sum(-1), torch.ones(12, dtype=wide.dtype))
+    torch.testing.assert_close(wide[5, 6] / wide[5, 5], torch.tensor(math.exp(-1)).to(wide.dtype))
+    assert torch.equal(model.smoothed(0.0), torch.eye(12))
+
+
+@pytest.mark.parametrize(
+    ("cls", "config"),
+    [
+        (Mae, MaeConfig(**DECODER)),
+        (Mp3, Mp3Config()),
+        (DropPos, DropPosConfig(mask_ratio=0.3, temperature=0.0, **DECODER)),
+    ],
+)
+def test_a_batch_gives_the_same_loss_however_it_is_divided(cls, config):
+    model = build(cls, config, 1).eval()
+    x = batch(1, n=4)
+    whole = model(x, draw(9))["loss"]
+    parts = [model(x[i : i + 2], draw(9), share=(i, 4))["loss"] for i in (0, 2)]
+    torch.testing.assert_close(torch.stack(parts).mean(), whole)
+
+
+@pytest.mark.parametrize(
+    ("cls", "config", "message"),
+    [
+        (Mae, MaeConfig(mask_ratio=0.95, **DECODER), "mask_ratio 0.95 leaves none of 12 patches"),
+        (Mae, MaeConfig(mask_ratio=0.01, **DECODER), None),
+        (DropPos, DropPosConfig(position_ratio=0.01, **DECODER), None),
+    ],
+)
+def test_impossible_shares_are_refused(cls, config, message):
+    if message is None and cls is Mae:  # 1 % of 12 still hides one: int() rounds what is kept down
+        assert build(cls, config, 1).n_kept == 11
+        return
+    if message is None:
+        assert build(cls, config, 1).n_told == 2
+        return
+    with pytest.raises(ConfigError, match=message):
+        build(cls, config, 1)
+
+
+def test_decoder_heads_must_divide_its_width():
+    for config in (MaeConfig, DropPosConfig):
+        with pytest.raises(ConfigError, match=r"decoder_width \(10\) must be a multiple"):
+            config(decoder_width=10, decoder_heads=4)
+
+
+def test_taking_and_restoring_an_order():
+    x = torch.arange(24.0).view(2, 4, 3)
+    order = shuffled(2, 4, draw())
+    assert torch.equal(take(take(x, order), order.argsort(1)), x)
+    assert kept(30, 0.8, "ratio") == 6
+    assert sorted(order[0].tolist()) == [0, 1, 2, 3]
+
+
+@ranks
+def test_grid_patches_are_cut_in_the_order_of_the_grid(rank):
+    x = batch(rank)
+    assert torch.equal(crop_grid(x, WINDOWS[rank][1]), oracle.grid_patches(x, WINDOWS[rank][1]))
