@@ -38,7 +38,9 @@ def main(
 @app.command()
 @options.plain_errors
 def preprocess(
-    source: Annotated[str, typer.Argument(help="What the raw data is: physionet2018.")],
+    source: Annotated[
+        str, typer.Argument(help="What the raw data is: physionet2018 or pc18-segments.")
+    ],
     raw: Annotated[Path | None, typer.Option("--raw", help="The folder of raw recordings.")] = None,
     store: options.Store = None,
     config: options.Config = None,
@@ -110,7 +112,17 @@ def finetune(
     ] = None,
     store: options.Store = None,
     run: options.Run = None,
-    subjects: Annotated[int, typer.Option("--subjects", help="Labelled training subjects.")] = 10,
+    subjects: Annotated[
+        int, typer.Option("--subjects", help="Labelled training subjects; 0 is all.")
+    ] = 10,
+    segments_per_class: Annotated[
+        int | None,
+        typer.Option("--segments-per-class", help="Short recordings per stage; 0 is all."),
+    ] = None,
+    teacher: Annotated[
+        Path | None,
+        typer.Option("--teacher", help="A fine-tuned run whose opinion is learned from as well."),
+    ] = None,
     config: options.Config = None,
     set_: options.Set = None,
     seed: options.Seed = 0,
@@ -128,6 +140,8 @@ def finetune(
         store,
         run,
         subjects=subjects,
+        segments_per_class=segments_per_class,
+        teacher=teacher,
         config=config,
         overrides=set_ or (),
         seed=seed,
@@ -139,7 +153,11 @@ def finetune(
         f"labels used: {n['train']} training and {n['val']} validation subjects; "
         f"{n['test']} test subjects untouched"
     )
-    typer.echo(f"chosen: epoch {record['chosen_epoch']}, val kappa {record['val_kappa']:.3f}")
+    if record["recordings"] is not None:
+        typer.echo(f"training segments: {len(record['recordings'])}")
+    if "chosen_epoch" in record:
+        typer.echo(f"chosen: epoch {record['chosen_epoch']}")
+    typer.echo(f"val kappa: {record['val_kappa']:.3f}")
     typer.echo(f"run: {path}")
 
 
@@ -174,6 +192,29 @@ def evaluate(
     for figure in found.figures:
         typer.echo(f"figure: {figure}")
     typer.echo(f"evaluation: {found.path}")
+
+
+@app.command()
+@options.plain_errors
+def compare(
+    run: Annotated[
+        list[str], typer.Argument(metavar="RUN…", help="Fine-tuned runs, or LABEL=RUN.")
+    ],
+    against: Annotated[
+        str | None, typer.Option("--against", help="The method gains are counted from.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", help="Default: runs/compare.")] = None,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+) -> None:
+    """Fine-tuned runs to one table: method by budget, intervals, paired differences, a figure."""
+    from partsig.tasks.compare import compare as task
+
+    with options.plain_warnings():
+        found = task(run, against=against, output=output, device=device, seed=seed)
+    typer.echo(found.markdown)
+    typer.echo(f"figure: {found.figure}")
+    typer.echo(f"comparison: {found.path}")
 
 
 @app.command()

@@ -47,7 +47,7 @@ def write_night() -> Callable[..., Path]:
         stages: tuple[int, ...] | None = (-1, 0, 1, 2, 4),
         seconds: float = 155.0,
         sfreq: float = 200.0,
-        ch_names: tuple[str, ...] = (*physionet2018.EEG_CHANNELS, "E1-M2"),
+        ch_names: tuple[str, ...] = (*physionet2018.CHANNELS, "E1-M2"),
         units: tuple[str, ...] | None = None,
     ) -> Path:
         seed = sum(name.encode())

@@ -25,7 +25,7 @@ from partsig.data.recordings import (
 from partsig.errors import DataError
 
 # The challenge's scalp channels in the header's order. E1-M2 is EOG and not among them.
-EEG_CHANNELS = ("F3-M2", "F4-M1", "C3-M2", "C4-M1", "O1-M2", "O2-M1")
+CHANNELS = ("F3-M2", "F4-M1", "C3-M2", "C4-M1", "O1-M2", "O2-M1")
 STAGE_CODES = {"W": 0, "N1": 1, "N2": 2, "N3": 3, "R": 4}
 N_TRAINING = 994
 # Epochs per stage over the 994 training records, counted from the per-sample vectors of the
@@ -90,7 +90,7 @@ def read_demographics(raw: Path) -> dict[str, tuple[str, str]]:
 
 
 def read_recording(
-    header: Path, channels: tuple[str, ...] = EEG_CHANNELS, *, verify: bool = True
+    header: Path, channels: tuple[str, ...] = CHANNELS, *, verify: bool = True
 ) -> Recording:
     """Return the record of this header: samples memory-mapped, stages read, nothing filtered.
 

@@ -1,5 +1,6 @@
 """Figures of an evaluation, as PNG files."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,50 @@ def hypnogram(
     rows[2].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8, frameon=False)
     rows[2].set_xlim(0, edges[-1])
     return _save(figure, path)
+
+
+def label_curve(rows: Sequence, methods: Sequence[str], unit: str, path: Path) -> Path:
+    """Draw kappa against the number of labels, one line a method, intervals over subjects.
+
+    ``rows`` are those of a comparison; a budget of 0 (all) is drawn to the right of the others.
+    """
+    budgets = sorted({row.budget for row in rows if row.budget})
+    places = {budget: number for number, budget in enumerate([*budgets, 0])}
+    figure = Figure(figsize=(8.2, 5.0), layout="constrained")
+    axes = figure.add_subplot()
+    for number, method in enumerate(methods):
+        own = [row for row in rows if row.method == method]
+        own.sort(key=lambda row: places[row.budget])
+        # Side by side, so that intervals do not hide each other.
+        shift = 0.5 * ((number + 0.5) / len(methods) - 0.5)
+        at = [places[row.budget] + shift for row in own]
+        kappa = np.array([row.kappa for row in own])
+        ends = np.array([row.interval for row in own]).T
+        axes.errorbar(
+            at,
+            kappa,
+            yerr=np.abs(ends - kappa),
+            color=f"C{number % 10}",
+            marker="osD^vPX*<>"[number // 10 % 10],
+            linestyle="-" if number < 10 else "--",
+            markersize=4,
+            linewidth=1.2,
+            capsize=2,
+            elinewidth=0.7,
+            label=method,
+        )
+    shown = {budget: place for budget, place in places.items() if budget or _has_all(rows)}
+    axes.set_xticks(list(shown.values()), [str(budget or "all") for budget in shown])
+    axes.set_xlabel(f"labelled {unit}")
+    axes.set_ylabel("Cohen's kappa on held-out subjects")
+    axes.grid(axis="y", color="0.9")
+    axes.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    axes.set_title("95 % intervals over test subjects", fontsize=9, loc="left")
+    return _save(figure, path)
+
+
+def _has_all(rows: Sequence) -> bool:
+    return any(row.budget == 0 for row in rows)
 
 
 def _steps(axes, edges: np.ndarray, stages: np.ndarray) -> None:

@@ -6,31 +6,36 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Literal
 
 import joblib
 from tqdm import tqdm
 
 from partsig import config as configs
-from partsig.data import physionet2018, store
+from partsig.data import pc18_segments, physionet2018, store
 from partsig.data.filters import bandpass_resample
 from partsig.data.recordings import STAGES
 from partsig.errors import ConfigError, DataError, DiskFullError, check_option, check_range
+from partsig.files import write_text
 
-SOURCES = ("physionet2018",)
+# Each has CHANNELS, find_records, fingerprint and read_recording.
+SOURCES = {"physionet2018": physionet2018, "pc18-segments": pc18_segments}
+Header = Path | pc18_segments.Segment
 # The index is rewritten at most this often, and at the end.
 INDEX_EVERY_S = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreprocessConfig:
-    """What a store holds. Defaults are the paper's (section 3.4): 0.1 to 30 Hz, 100 Hz, six EEG.
+    """What a store holds. Defaults are the paper's (section 3.4): 0.1 to 30 Hz, 100 Hz.
 
+    ``channels``: names; none given takes the source's usual ones (physionet2018: the six EEG).
     ``l_freq``, ``h_freq`` and ``sfreq`` are in Hz. ``dtype`` float16 halves the store at a
     resolution of 11 bits; ``verify`` holds samples against the headers' checksums.
     """
 
-    channels: tuple[str, ...] = physionet2018.EEG_CHANNELS
+    channels: tuple[str, ...] | None = None
     l_freq: float | None = 0.1
     h_freq: float | None = 30.0
     sfreq: float = 100.0
@@ -39,7 +44,8 @@ class PreprocessConfig:
 
     def __post_init__(self) -> None:
         check_range("sfreq", self.sfreq, 1.0, 10_000.0)
-        if not self.channels or len(set(self.channels)) != len(self.channels):
+        given = self.channels
+        if given is not None and (not given or len(set(given)) != len(given)):
             raise ValueError("channels must name at least one channel, none twice.")
         for name, value in (("l_freq", self.l_freq), ("h_freq", self.h_freq)):
             if value is not None and not 0 < value < float("inf"):
@@ -90,7 +96,9 @@ def preprocess(
 def _run(
     source: str, raw: Path, path: Path, settings: PreprocessConfig, jobs: int
 ) -> PreprocessResult:
-    headers = physionet2018.find_records(raw)
+    reader = SOURCES[source]
+    settings = replace(settings, channels=settings.channels or reader.CHANNELS)
+    headers = reader.find_records(raw)
     demographics = physionet2018.read_demographics(raw)
     meta = store.make_meta(
         source=source,
@@ -102,8 +110,13 @@ def _run(
     )
     known = store.create(path, meta)
     rows = {name: row for name, row in known.items() if _written(path, row)}
-    todo = [header for header in headers if not _same_source(rows.get(header.stem), header)]
-    work = partial(_process, path=path, meta=meta, settings=settings, demographics=demographics)
+    todo = [header for header in headers if not _same_source(reader, rows.get(header.stem), header)]
+    if source == "pc18-segments":
+        names = pc18_segments.test_subjects(headers)
+        write_text(path / store.TEST_SUBJECTS, "".join(f"{name}\n" for name in names))
+    work = partial(
+        _process, reader=reader, path=path, meta=meta, settings=settings, demographics=demographics
+    )
     # Threads: the transforms, the hashing and the writing leave the interpreter alone, and nothing
     # has to be started or imported anew.
     parallel = joblib.Parallel(n_jobs=jobs, prefer="threads", return_as="generator_unordered")
@@ -133,13 +146,14 @@ def _written(path: Path, row: dict) -> bool:
     )
 
 
-def _same_source(row: dict | None, header: Path) -> bool:
+def _same_source(reader: ModuleType, row: dict | None, header: Header) -> bool:
     """Tell whether a finished recording still has the header and the stages it was made from."""
-    return row is not None and row["source"] == physionet2018.fingerprint(header)
+    return row is not None and row["source"] == reader.fingerprint(header)
 
 
 def _process(
-    header: Path,
+    header: Header,
+    reader: ModuleType,
     path: Path,
     meta: dict,
     settings: PreprocessConfig,
@@ -147,7 +161,7 @@ def _process(
 ) -> dict[str, object]:
     """Read, filter and write one recording; return its index row, also when it is damaged."""
     try:
-        recording = physionet2018.read_recording(header, settings.channels, verify=settings.verify)
+        recording = reader.read_recording(header, settings.channels, verify=settings.verify)
         age, sex = demographics.get(recording.name, ("", ""))
         recording = replace(recording, age=age, sex=sex)
         signal = bandpass_resample(

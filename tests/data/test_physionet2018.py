@@ -164,7 +164,7 @@ def test_written_record_is_read_by_wfdb_and_scipy(write_night, tmp_path):
     differences = np.subtract(digital.checksum, digital.calc_checksum())
     assert (differences % 2**16).tolist() == [0] * 7  # headers of the challenge hold them signed
     assert digital.init_value == val[:, 0].tolist()
-    assert digital.sig_name == [*challenge.EEG_CHANNELS, "E1-M2"]
+    assert digital.sig_name == [*challenge.CHANNELS, "E1-M2"]
     marks = wfdb.rdann(str(header.with_suffix("")), "arousal")
     assert marks.sample.tolist() == [6000, 12_000, 18_000, 24_000]
     assert marks.aux_note == ["W", "N1", "N2", "R"]

@@ -68,7 +68,7 @@ def test_signals_equal_mne_and_labels_the_headers(raw, tmp_path):
     result = preprocess(raw, tmp_path / "store")
     store = open_store(result.path)
     assert tuple(store.recordings) == NAMES
-    assert store.ch_names == physionet2018.EEG_CHANNELS
+    assert store.ch_names == physionet2018.CHANNELS
     for name in NAMES:
         (header,) = raw.rglob(f"{name}.hea")
         record = physionet2018.read_recording(header)

@@ -1,0 +1,128 @@
+"""60-s segments of PhysioNet-2018 in ``.npz`` files: many short recordings of one stage each.
+
+A file holds ``x (N, C, T)`` int16 in µV, ``y (N,)`` (0 arousal or awake, 1 N1, 2 N2, 3 N3, 4 REM,
+-1 unlabelled), ``group (N,)`` (segments that look like one sleeper), ``segment (N,)`` (number),
+``ch_names`` and ``sfreq``. Every segment becomes a recording, every group a subject.
+
+Who is tested on: all groups of ``test.npz`` where there is such a file. Else a block of numbers:
+numbers run through one stage after another and neighbours are often one sleeper, so the last fifth
+of every stage's numbers is the test block, and all segments of its groups are test segments.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from partsig.data.recordings import STAGES, UNSCORED, Recording, n_epochs, pick_channels
+from partsig.errors import DataError
+
+CHANNELS = ("O2-M1", "E1-M2", "Chin1-Chin2")
+KEYS = ("x", "y", "group", "segment", "ch_names", "sfreq")
+TEST_FILE = "test.npz"
+TEST_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Where a segment lies; read by :func:`read_recording`."""
+
+    path: Path
+    row: int
+    stem: str
+    subject: str
+    number: int
+    stage: int
+
+
+def find_records(raw: Path) -> list[Segment]:
+    """Return the segments of all ``.npz`` files in ``raw``, by name.
+
+    Raises DataError when there is none, a file is not as described above, or a number comes twice.
+    """
+    files = sorted(raw.glob("*.npz"))
+    if not files:
+        raise DataError(f"no .npz file of segments in {raw}; pass --raw.")
+    found: dict[str, Segment] = {}
+    for path in files:
+        arrays = _load(path)
+        for row, (number, group, stage) in enumerate(
+            zip(arrays["segment"], arrays["group"], arrays["y"], strict=True)
+        ):
+            name = f"segment-{int(number):05d}"
+            if name in found:
+                raise DataError(f"{name} is in {found[name].path} and in {path}; keep one.")
+            subject = f"group-{int(group):05d}"
+            found[name] = Segment(path, row, name, subject, int(number), int(stage))
+    return [found[name] for name in sorted(found)]
+
+
+def test_subjects(segments: list[Segment]) -> list[str]:
+    """Return the groups that are tested on, sorted; the rule is in the module's text.
+
+    >>> def at(number, group, stage):
+    ...     return Segment(Path("a.npz"), 0, "", group, number, stage)
+    >>> test_subjects([at(i, f"g{i % 9}", 0) for i in range(10)])
+    ['g0', 'g8']
+    """
+    block = [s for s in segments if s.path.name == TEST_FILE]
+    for stage in range(len(STAGES)) if not block else ():
+        numbers = sorted(s.number for s in segments if s.stage == stage)
+        first = len(numbers) - round(TEST_SHARE * len(numbers))
+        kept = set(numbers[first:])
+        block += [s for s in segments if s.stage == stage and s.number in kept]
+    return sorted({segment.subject for segment in block})
+
+
+test_subjects.__test__ = False  # not a pytest test
+
+
+def fingerprint(segment: Segment) -> str:
+    """Return 16 hex digits of the segment's samples and stage."""
+    digest = hashlib.sha256(_load(segment.path)["x"][segment.row].tobytes())
+    digest.update(f"{segment.stage} {segment.subject}".encode())
+    return digest.hexdigest()[:16]
+
+
+def read_recording(
+    segment: Segment, channels: tuple[str, ...] = CHANNELS, *, verify: bool = True
+) -> Recording:
+    """Return a segment as a recording, all of its epochs of its stage.
+
+    There is nothing to ``verify``. Raises DataError for a channel that is not there.
+    """
+    arrays = _load(segment.path)
+    available = tuple(map(str, arrays["ch_names"]))
+    picks = pick_channels(segment.stem, available, channels)
+    sfreq = float(arrays["sfreq"])
+    signal = arrays["x"][segment.row]
+    stage = segment.stage if 0 <= segment.stage < len(STAGES) else UNSCORED
+    return Recording(
+        name=segment.stem,
+        subject=segment.subject,
+        sfreq=sfreq,
+        ch_names=tuple(channels),
+        signal=signal,
+        picks=picks,
+        scale=(1.0,) * len(picks),
+        offset=(0.0,) * len(picks),
+        stages=np.full(n_epochs(signal.shape[1], sfreq), stage, dtype=np.int8),
+        source=fingerprint(segment),
+    )
+
+
+@lru_cache(maxsize=4)
+def _load(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            arrays = {key: content[key] for key in KEYS}
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise DataError(f"{path} is not a file of segments ({error}).") from error
+    n = len(arrays["x"])
+    if arrays["x"].ndim != 3 or any(arrays[key].shape != (n,) for key in KEYS[1:4]):
+        raise DataError(f"{path}: x must be (N, C, T), and y, group and segment (N,).")
+    if arrays["x"].shape[1] != len(arrays["ch_names"]):
+        raise DataError(f"{path}: {arrays['x'].shape[1]} channels, but other names for them.")
+    return arrays
