@@ -4,9 +4,12 @@ A file holds ``x (N, C, T)`` int16 in µV, ``y (N,)`` (0 arousal or awake, 1 N1,
 -1 unlabelled), ``group (N,)`` (segments that look like one sleeper), ``segment (N,)`` (number),
 ``ch_names`` and ``sfreq``. Every segment becomes a recording, every group a subject.
 
-Who is tested on: all groups of ``test.npz`` where there is such a file. Else a block of numbers:
-numbers run through one stage after another and neighbours are often one sleeper, so the last fifth
-of every stage's numbers is the test block, and all segments of its groups are test segments.
+Numbers run through one stage after another, and neighbours are often one sleeper whom the groups
+miss. So the split goes by blocks of numbers as well: the last fifth of every stage's numbers is the
+test block, the twentieth before it the validation block; a group that has a segment in the test
+block is a test subject, one that has a segment in the validation block a validation subject. Where
+there is a file ``test.npz`` its groups are the test subjects, and the validation block is the last
+twentieth of the others.
 """
 
 import hashlib
@@ -22,7 +25,7 @@ from partsig.errors import DataError
 CHANNELS = ("O2-M1", "E1-M2", "Chin1-Chin2")
 KEYS = ("x", "y", "group", "segment", "ch_names", "sfreq")
 TEST_FILE = "test.npz"
-TEST_SHARE = 0.2
+TEST_SHARE, VAL_SHARE = 0.2, 0.05
 
 
 @dataclass(frozen=True)
@@ -59,24 +62,25 @@ def find_records(raw: Path) -> list[Segment]:
     return [found[name] for name in sorted(found)]
 
 
-def test_subjects(segments: list[Segment]) -> list[str]:
-    """Return the groups that are tested on, sorted; the rule is in the module's text.
+def roles(segments: list[Segment]) -> dict[str, str]:
+    """Return {subject: "test" or "val"}; the rule is in the module's text.
 
-    >>> def at(number, group, stage):
-    ...     return Segment(Path("a.npz"), 0, "", group, number, stage)
-    >>> test_subjects([at(i, f"g{i % 9}", 0) for i in range(10)])
-    ['g0', 'g8']
+    >>> def at(number, group):
+    ...     return Segment(Path("a.npz"), 0, "", group, number, stage=0)
+    >>> roles([at(i, f"g{i % 18}") for i in range(20)])
+    {'g15': 'val', 'g16': 'test', 'g17': 'test', 'g0': 'test', 'g1': 'test'}
     """
-    block = [s for s in segments if s.path.name == TEST_FILE]
-    for stage in range(len(STAGES)) if not block else ():
-        numbers = sorted(s.number for s in segments if s.stage == stage)
-        first = len(numbers) - round(TEST_SHARE * len(numbers))
-        kept = set(numbers[first:])
-        block += [s for s in segments if s.stage == stage and s.number in kept]
-    return sorted({segment.subject for segment in block})
-
-
-test_subjects.__test__ = False  # not a pytest test
+    given = {s.subject for s in segments if s.path.name == TEST_FILE}
+    test: list[str] = []
+    val: list[str] = []
+    for stage in range(len(STAGES)):
+        own = [s for s in segments if s.stage == stage and s.path.name != TEST_FILE]
+        own.sort(key=lambda s: s.number)
+        end = len(own) if given else len(own) - round(TEST_SHARE * len(own))
+        test += [s.subject for s in own[end:]]
+        val += [s.subject for s in own[end - round(VAL_SHARE * len(own)) : end]]
+    found = dict.fromkeys(val, "val")
+    return found | dict.fromkeys([*test, *sorted(given)], "test")
 
 
 def fingerprint(segment: Segment) -> str:
@@ -110,6 +114,7 @@ def read_recording(
         offset=(0.0,) * len(picks),
         stages=np.full(n_epochs(signal.shape[1], sfreq), stage, dtype=np.int8),
         source=fingerprint(segment),
+        excerpt=True,
     )
 
 

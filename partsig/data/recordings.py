@@ -21,7 +21,8 @@ class Recording:
 
     Row ``picks[c]`` of ``signal`` (any dtype, usually a memory map, (rows, T)) is channel
     ``ch_names[c]``; its value in µV is ``(sample - offset[c]) * scale[c]``. ``stages`` holds one
-    code per whole 30-s epoch from sample 0 (index into STAGES, -1 unscored).
+    code per whole 30-s epoch from sample 0 (index into STAGES, -1 unscored). An ``excerpt`` was cut
+    out of something longer: its ends must not show after filtering.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Recording:
     offset: tuple[float, ...]
     stages: np.ndarray
     source: str  # fingerprint of what it was read from
+    excerpt: bool = False
     age: str = ""
     sex: str = ""
 

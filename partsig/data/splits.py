@@ -36,20 +36,25 @@ def _by_hash(subjects: Sequence[str]) -> list[str]:
     return sorted(set(subjects), key=lambda name: hashlib.sha256(name.encode()).hexdigest())
 
 
+# A store's own split: subjects by role, test and val.
+Roles = Mapping[str, Sequence[str]]
+NO_ROLES: Roles = {}
+
+
 def test_subjects(
     labelled: Sequence[str],
     config: SplitConfig,
-    named: Sequence[str] | None = None,  # noqa: PT028
+    roles: Roles = NO_ROLES,  # noqa: PT028
 ) -> list[str]:
     """Return the held-out subjects of a store with these labelled subjects, sorted.
 
-    ``named``: the store's own test set, which then holds, whatever the configuration says.
+    ``roles``: the store's own split, which then holds, whatever the configuration says.
 
     >>> len(test_subjects([f"tr{i}" for i in range(994)], SplitConfig()))
     199
     """
-    if named is not None:
-        return sorted(named)
+    if "test" in roles:
+        return sorted(roles["test"])
     count = min(round(config.test_fraction * len(set(labelled))), config.test_max)
     return sorted(_by_hash(labelled)[:count])
 
@@ -61,13 +66,14 @@ def split_pretraining(
     subjects: Sequence[str],
     labelled: Sequence[str],
     config: SplitConfig,
-    test: Sequence[str] | None = None,
+    roles: Roles = NO_ROLES,
 ) -> dict[str, list[str]]:
     """Return ``{"train", "monitor", "test"}`` for pretraining: test subjects are never touched.
 
-    The monitor takes at most a tenth of what remains. ``test``: the store's own test subjects.
+    The monitor takes at most a tenth of what remains. ``roles``: the store's own split; its
+    validation subjects count as others do, since no label is used here.
     """
-    test = test_subjects(labelled, config, test)
+    test = test_subjects(labelled, config, roles)
     rest = _by_hash([subject for subject in subjects if subject not in set(test)])
     count = min(config.monitor_subjects, len(rest) // 10)
     split = {"train": sorted(rest[count:]), "monitor": sorted(rest[:count]), "test": test}
@@ -79,34 +85,37 @@ def split_finetuning(
     n_subjects: int,
     seed: int,
     config: SplitConfig,
-    test: Sequence[str] | None = None,
+    roles: Roles = NO_ROLES,
 ) -> dict[str, list[str]]:
     """Return ``{"train", "val", "test"}``: N training subjects drawn by ``seed``; 0 takes all.
 
-    Draws are nested: the first 5 of a draw of 10 are the draw of 5 with the same seed. ``test``:
-    the store's own test subjects. Raises ConfigError when there are not enough labelled subjects.
+    Draws are nested: the first 5 of a draw of 10 are the draw of 5 with the same seed. ``roles``:
+    the store's own split; validation subjects it names are taken instead of ``val_subjects`` drawn
+    ones. Raises ConfigError when there are not enough labelled subjects.
     """
     check_range("--subjects", n_subjects, 0)
-    test = test_subjects(labelled, config, test)
+    test = test_subjects(labelled, config, roles)
+    val = sorted(set(roles.get("val", ())) & set(labelled))
     if not test:
         raise DataError(
             f"{len(set(labelled))} labelled subjects leave none to test on; score more recordings "
             "or raise split.test_fraction."
         )
-    rest = sorted(set(labelled) - set(test))
-    needed = max(n_subjects, 1) + config.val_subjects
+    rest = sorted(set(labelled) - set(test) - set(val))
+    n_val = 0 if val else config.val_subjects
+    needed = max(n_subjects, 1) + n_val
     if needed > len(rest):
         raise ConfigError(
-            f"--subjects {n_subjects} and {config.val_subjects} validation subjects need "
+            f"--subjects {n_subjects} and {n_val} validation subjects need "
             f"{needed}, but the store has {len(rest)} labelled subjects "
             f"outside the {len(test)} test subjects; at most "
-            f"{max(len(rest) - config.val_subjects, 0)} can be asked for."
+            f"{max(len(rest) - n_val, 0)} can be asked for."
         )
     order = np.random.default_rng([seed, 2018]).permutation(len(rest))
     drawn = [rest[i] for i in order]
     split = {
-        "train": sorted(drawn[config.val_subjects :][: n_subjects or None]),
-        "val": sorted(drawn[: config.val_subjects]),
+        "train": sorted(drawn[n_val:][: n_subjects or None]),
+        "val": val or sorted(drawn[:n_val]),
         "test": test,
     }
     return _checked(split)

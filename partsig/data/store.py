@@ -6,7 +6,7 @@
            index.csv            one row per recording: who, how long, which stages, its state
            signals/REC.npy      (C, T) float16 or float32, µV, memory-mapped
            labels/REC.npy       (E,) int8, stage per 30-s epoch, -1 unscored
-         test_subjects.txt    where the source has a test set of its own: its subjects, one a line
+         split.csv            where the source has a split of its own: subject, role (test or val)
 
 A row of the index with status ``ok`` is written after both of its files are whole, so whatever
 moment a writer is killed at, what the index names can be read.
@@ -16,7 +16,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -44,7 +44,7 @@ COLUMNS = (
 )
 INTEGERS = ("n_samples", "n_epochs", *STAGES, "unscored")
 OK, FAILED = "ok", "failed"
-TEST_SUBJECTS = "test_subjects.txt"
+SPLIT = "split.csv"
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
@@ -141,6 +141,12 @@ def write_index(path: Path, rows: Iterable[dict[str, object]]) -> None:
     writer.writeheader()
     writer.writerows(sorted(rows, key=lambda row: str(row["recording"])))
     write_text(path / "index.csv", text.getvalue())
+
+
+def write_split(path: Path, roles: Mapping[str, str]) -> None:
+    """Write the source's own split, {subject: "test" or "val"}, into a store."""
+    lines = [f"{subject},{roles[subject]}\n" for subject in sorted(roles)]
+    write_text(path / SPLIT, "".join(["subject,role\n", *lines]))
 
 
 def create(path: Path, meta: dict) -> dict[str, dict]:
@@ -247,10 +253,15 @@ class Store:
         return sorted(scored)
 
     @cached_property
-    def test_subjects(self) -> list[str] | None:
-        """The source's own test subjects, sorted; None where it names none."""
-        file = self.path / TEST_SUBJECTS
-        return sorted(file.read_text(encoding="utf-8").split()) if file.is_file() else None
+    def roles(self) -> dict[str, list[str]]:
+        """The source's own split: subjects by role (test, val), sorted; empty where it has none."""
+        file = self.path / SPLIT
+        found: dict[str, list[str]] = {}
+        if file.is_file():
+            with open(file, newline="", encoding="utf-8") as handle:
+                for row in csv.DictReader(handle):
+                    found.setdefault(row["role"], []).append(row["subject"])
+        return {role: sorted(set(members) & set(self.subjects)) for role, members in found.items()}
 
     def stages_of(self, recording: str) -> set[int]:
         """Return the stages that occur in a recording's scored epochs."""

@@ -182,13 +182,13 @@ def _method(record: dict) -> str:
     settings = record["config"]
     if record["from"] == SCRATCH:
         name = SCRATCH if settings["model"] == "encoder" else settings["model"]
-        name = "random" if settings["train"] == "probe" else name
+        name = name if settings["train"] == "full" else "random"
         if name == SCRATCH and settings["positions"] == "none":
             name += ", no positions"
     else:
         name = SEEDED.sub("", Path(record["from"]).name).removeprefix("pretrain-")
     name += ", taught" if record["teacher"] else ""
-    return f"{name}, probe" if settings["train"] == "probe" else name
+    return name if settings["train"] == "full" else f"{name}, {settings['train']}"
 
 
 def _tables(file: Path) -> tuple[list[str], np.ndarray]:

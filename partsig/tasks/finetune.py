@@ -38,17 +38,18 @@ class FinetuneConfig:
     """Everything that decides a fine-tuning run; the defaults are the paper's recipe (DeiT's).
 
     ``model``: encoder, partsig's own; or a baseline, which is trained ``--from scratch``: logistic
-    and boosting see band powers, chambon2018, usleep and attnsleep are braindecode's.
-    ``train``: full, or probe (a linear classifier on the frozen encoder's features, by logistic
-    regression). ``positions`` auto: the kind the encoder was pretrained with; where there was none,
-    learned, or none for a probe. ``pool``: see ClassifierConfig. ``balanced``: every stage is drawn
-    equally often. ``shift_s``: windows start up to this much before or after their epoch, in
-    training only. ``encoder`` and ``patch_s`` are used ``--from scratch`` only; a pretrained run
-    brings its own. ``drop_path`` holds for both. ``pseudo`` needs a teacher.
+    and boosting see band powers, chambon2018 and usleep are braindecode's.
+    ``train``: full; probe (a linear classifier on the frozen encoder's features, by logistic
+    regression); or probe+full, everything, from the probe's head on (Kumar et al. 2022, arXiv
+    2202.10054). ``positions`` auto: the kind the encoder was pretrained with; where there was none,
+    learned, or none where there is a probe. ``pool``: see ClassifierConfig. ``balanced``: every
+    stage is drawn equally often. ``shift_s``: windows start up to this much before or after their
+    epoch, in training only. ``encoder`` and ``patch_s`` are used ``--from scratch`` only; a
+    pretrained run brings its own. ``drop_path`` holds for both. ``pseudo`` needs a teacher.
     """
 
     model: stagers.Model = "encoder"
-    train: Literal["full", "probe"] = "full"
+    train: Literal["full", "probe", "probe+full"] = "full"
     positions: Literal["auto", "learned", "sincos", "none"] = "auto"
     pool: Literal["cls", "mean", "mean+sd"] = "cls"
     drop_path: float = 0.1
@@ -66,8 +67,8 @@ class FinetuneConfig:
         check_range("drop_path", self.drop_path, 0.0, 0.99)
         check_range("shift_s", self.shift_s, 0.0, EPOCH_S)
         check_range("patch_s", self.patch_s, 0.01, EPOCH_S)
-        if self.train == "probe" and self.model != "encoder":
-            raise ConfigError(f"train=probe is for model=encoder, not for {self.model}.")
+        if self.train != "full" and self.model != "encoder":
+            raise ConfigError(f"train={self.train} is for model=encoder, not for {self.model}.")
 
 
 def finetune(
@@ -104,7 +105,7 @@ def finetune(
     split, recordings = _draw(opened, subjects, segments_per_class, seed, settings)
     label = settings.model if settings.model != "encoder" else SCRATCH
     label = label if origin is None else origin.name
-    label += "-probe" if settings.train == "probe" else ""
+    label += "" if settings.train == "full" else f"-{settings.train}"
     amount = f"n{subjects}" if segments_per_class is None else f"k{segments_per_class}"
     path = Path(run or runs.RUNS / f"finetune-{label}-{amount}-s{seed}")
     facts = {
@@ -143,6 +144,8 @@ def finetune(
         _keep(path, model, found)
         runs.finish(path, **labels, **found)
     else:
+        if settings.train == "probe+full":
+            stagers.fit_linear(model, train, val, chosen)
         guide = None
         if teacher is not None:
             guide = _guide(Path(teacher), opened, split, train, settings, chosen)
@@ -162,10 +165,10 @@ def _draw(
     """Return the split by subject and, for a budget per class, the recordings that were drawn."""
     if per_class is None:
         split = split_finetuning(
-            store.labelled_subjects, subjects, seed, settings.split, store.test_subjects
+            store.labelled_subjects, subjects, seed, settings.split, store.roles
         )
         return split, None
-    split = split_finetuning(store.labelled_subjects, 0, seed, settings.split, store.test_subjects)
+    split = split_finetuning(store.labelled_subjects, 0, seed, settings.split, store.roles)
     segments: dict[str, list[str]] = {stage: [] for stage in STAGES}
     for name in _recordings(store, split["train"]):
         stages = store.stages_of(name)
@@ -233,7 +236,7 @@ def _with_positions(settings: FinetuneConfig, pretrained_with: str) -> FinetuneC
     """Settle ``positions`` auto."""
     if settings.positions != "auto":
         return settings
-    new = "none" if settings.train == "probe" else "learned"
+    new = "learned" if settings.train == "full" else "none"
     return replace(settings, positions="sincos" if pretrained_with == "sincos" else new)
 
 

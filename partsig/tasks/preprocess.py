@@ -17,7 +17,6 @@ from partsig.data import pc18_segments, physionet2018, store
 from partsig.data.filters import bandpass_resample
 from partsig.data.recordings import STAGES
 from partsig.errors import ConfigError, DataError, DiskFullError, check_option, check_range
-from partsig.files import write_text
 
 # Each has CHANNELS, find_records, fingerprint and read_recording.
 SOURCES = {"physionet2018": physionet2018, "pc18-segments": pc18_segments}
@@ -112,8 +111,7 @@ def _run(
     rows = {name: row for name, row in known.items() if _written(path, row)}
     todo = [header for header in headers if not _same_source(reader, rows.get(header.stem), header)]
     if source == "pc18-segments":
-        names = pc18_segments.test_subjects(headers)
-        write_text(path / store.TEST_SUBJECTS, "".join(f"{name}\n" for name in names))
+        store.write_split(path, pc18_segments.roles(headers))
     work = partial(
         _process, reader=reader, path=path, meta=meta, settings=settings, demographics=demographics
     )
@@ -173,6 +171,7 @@ def _process(
             picks=recording.picks,
             scale=recording.scale,
             offset=recording.offset,
+            reflect="even" if recording.excerpt else "odd",
         )
         return store.write_recording(path, meta, recording, signal)
     except DiskFullError:

@@ -133,7 +133,7 @@ def _work(
     _check_batch(settings, world.size)
     store = open_store(store_path)
     split = split_pretraining(
-        list(store.subjects), store.labelled_subjects, settings.split, store.test_subjects
+        list(store.subjects), store.labelled_subjects, settings.split, store.roles
     )
     channels, window, patch = shapes(store, settings)
     facts = {

@@ -21,12 +21,8 @@ from partsig.data.datasets import Epochs
 from partsig.data.recordings import EPOCH_S, STAGES
 from partsig.errors import ConfigError
 
-Model = Literal["encoder", "logistic", "boosting", "chambon2018", "usleep", "attnsleep"]
-BRAINDECODE = {
-    "chambon2018": "SleepStagerChambon2018",
-    "usleep": "USleep",
-    "attnsleep": "AttnSleep",
-}
+Model = Literal["encoder", "logistic", "boosting", "chambon2018", "usleep"]
+BRAINDECODE = {"chambon2018": "SleepStagerChambon2018", "usleep": "USleep"}
 # Windows per forward pass where nothing is learned.
 PREDICT_BATCH = 256
 # Inverse strengths of the penalty a linear classifier is tried with; validation chooses.

@@ -139,10 +139,13 @@ def test_none_is_all_and_less_is_refused():
 
 def test_a_test_set_of_the_stores_own_holds():
     own = NIGHTS[10:30]
-    split = split_finetuning(NIGHTS, 10, 3, CONFIG, own)
+    roles = {"test": own, "val": NIGHTS[40:44]}
+    split = split_finetuning(NIGHTS, 10, 3, CONFIG, roles)
     assert split["test"] == sorted(own)
+    assert split["val"] == NIGHTS[40:44]
     assert_disjoint(split)
-    assert split_pretraining(NIGHTS, NIGHTS, CONFIG, own)["test"] == sorted(own)
+    assert len(split_finetuning(NIGHTS, 0, 3, CONFIG, roles)["train"]) == 994 - 20 - 4
+    assert split_pretraining(NIGHTS, NIGHTS, CONFIG, roles)["test"] == sorted(own)
 
 
 def test_segments_are_drawn_per_class_nested_and_never_twice():

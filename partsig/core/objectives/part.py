@@ -24,6 +24,8 @@ class PartConfig:
     patches: N; 0 takes the modality's (EEG: 40, paper section 3.4), in the core the grid's number.
     sampling: off-grid (the paper's), grid (PART-grid), or sizes (eq. 5: boxes from half to twice
         the patch, resized; size ratios are predicted too).
+    span: the patches of a window lie within a stretch of so many patches, anywhere in it (ours:
+        near pairs are learned first); 0 is the whole window, as published.
     pairs: share of the N² ordered pairs in the loss of a step; for EEG the paper gives none. The
         separable head computes all of them anyway, so a share below 1 only regularises.
     loss: mse (the paper's) or laplace (ours, see core/target.py).
@@ -36,6 +38,8 @@ class PartConfig:
         replaced by a learned token. Reading A, none, is what its section 3.1 says of PART.
     loss_on: all pairs; masked, only those that touch a hidden position (B); or apart, only those
         whose patches do not overlap, which hides the shortcut of matching a waveform (ours).
+    jitter: SD of the logarithm of a gain drawn for every patch and channel, and half of it the SD
+        of white noise added, so that overlapping patches are not copies of each other (ours).
     context: weight of a contrastive loss between the two halves of a window (ours; see
         :func:`~partsig.core.contrast.info_nce`). Above 0 a window is twice as long as what is
         related: PART looks at each half by itself. The batch a process holds are the negatives.
@@ -45,6 +49,7 @@ class PartConfig:
     name: Literal["part"] = "part"
     patches: int = 0
     sampling: Literal["off-grid", "grid", "sizes"] = "off-grid"
+    span: float = 0.0
     pairs: float = 1.0
     loss: Literal["mse", "laplace"] = "mse"
     target_scale: Literal["patch", "unit"] = "patch"
@@ -55,15 +60,23 @@ class PartConfig:
     positions: Literal["none", "sincos"] = "none"
     position_mask: float = 0.2
     loss_on: Literal["all", "masked", "apart"] = "all"
+    jitter: float = 0.0
     context: float = 0.0
     relate: float = 1.0
 
     def __post_init__(self) -> None:
         check_range("objective.patches", self.patches, 0)
+        if self.span:
+            check_range("objective.span", self.span, 1.0)
+            if self.sampling != "off-grid":
+                raise ConfigError(
+                    f"objective.span is for off-grid patches, not for {self.sampling}."
+                )
         check_range("objective.pairs", self.pairs, 1e-6, 1.0)
         check_range("objective.heads", self.heads, 1)
         check_range("objective.hidden", self.hidden, 0)
         check_range("objective.position_mask", self.position_mask, 0.0, 1.0)
+        check_range("objective.jitter", self.jitter, 0.0)
         check_range("objective.context", self.context, 0.0)
         check_range("objective.relate", self.relate, 0.0)
         if not self.context and not self.relate:
@@ -113,13 +126,29 @@ class Part(nn.Module):
             low = [max(p // 2, 1) for p in self.patch]
             high = [2 * p for p in self.patch]
             return geometry.boxes(batch, self.n_patches, self.window, low, high, generator)
-        return geometry.off_grid(batch, self.n_patches, self.window, self.patch, generator)
+        within = self.window
+        if self.config.span:
+            wide = [round(self.config.span * p) for p in self.patch]
+            within = tuple(min(pair) for pair in zip(wide, self.window, strict=True))
+        positions, sizes = geometry.off_grid(batch, self.n_patches, within, self.patch, generator)
+        if within != self.window:
+            origin, _ = geometry.off_grid(batch, 1, self.window, within, generator)
+            origin -= torch.stack([torch.full_like(origin[0, 0, 0], e / 2) for e in within])
+            positions = positions + origin  # (B, N, D)
+        return positions, sizes
 
     def crop(self, x: Tensor, positions: Tensor, sizes: Tensor) -> Tensor:
         """Return the patches (B, N, C, *p)."""
         if self.ratios:
             return crop(x, positions, sizes, self.patch)
         return crop_exact(x, (positions - sizes / 2).round().long(), self.patch)
+
+    def _jittered(self, patches: Tensor) -> Tensor:
+        """Return patches of other gains, with noise; drawn from torch's own generator."""
+        rank = len(self.patch)
+        gain = torch.randn(*patches.shape[:3], *(1,) * rank, device=patches.device)
+        noise = torch.randn_like(patches)
+        return patches * (self.config.jitter * gain).exp() + 0.5 * self.config.jitter * noise
 
     def predict(
         self,
@@ -161,7 +190,10 @@ class Part(nn.Module):
         if self.positions is not None:
             hidden = self.positions.draw(total, n, generator)[mine].to(x.device)
             code = self.positions(positions, sizes, hidden)
-        tokens, _ = self.encoder(self.crop(x, positions, sizes), level, code)
+        patches = self.crop(x, positions, sizes)
+        if self.config.jitter and self.training:
+            patches = self._jittered(patches)
+        tokens, _ = self.encoder(patches, level, code)
         prediction = widened(self.relative(tokens, pairs))
         truth = target.translation(positions, sizes, pairs, self.ratios)
         losses = target.pair_loss(prediction, truth / self.unit, self.config.loss)  # (B, P)
