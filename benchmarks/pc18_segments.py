@@ -35,13 +35,13 @@ SEEDS = (0, 1)
 
 ENCODER = {"encoder.width": 128, "encoder.depth": 4, "encoder.heads": 4}
 SPECTRAL = ENCODER | {"encoder.tokens": "linear+spectrum"}
-STEPS, BATCH = 1200, 64
+STEPS, BATCH, EPOCHS_PRETRAIN = 800, 64, 4
 PRETRAIN = {
     "fit.batch_size": BATCH,
-    "fit.epochs": 6,
-    "windows_per_epoch": STEPS * BATCH // 6,
+    "fit.epochs": EPOCHS_PRETRAIN,
+    "windows_per_epoch": STEPS * BATCH // EPOCHS_PRETRAIN,
     "fit.log_every": 50,
-    "optim.lr": 8e-3,  # for a batch of 512: 1e-3 here
+    "optim.lr": 8e-3,  # for a batch of 512: 1e-3 for one of 64
     "optim.min_lr": 1e-4,
     "optim.warmup_epochs": 0.5,
     "optim.clip": 1.0,
@@ -49,26 +49,43 @@ PRETRAIN = {
 }
 PART = {"objective.name": "part"}
 MLP = {"objective.relative": "pairwise-mlp", "objective.hidden": 256, "objective.pairs": 0.125}
-NEAR = {"objective.span": 10, "objective.patches": 20, "objective.pairs": 0.5}
 LAPLACE = PART | {"objective.loss": "laplace"}
-CONTEXT = {"window_s": 60, "objective.context": 1.0}
-# Windows of 60 s count as two of 30 s: half the batch, the same number of encoded windows.
-HALF = {"fit.batch_size": BATCH // 2, "windows_per_epoch": STEPS * BATCH // 12, "optim.lr": 1.6e-2}
-HALF |= {"optim.min_lr": 2e-4}
+# The first minutes of a curriculum: ten patches within 5 s, four times the windows.
+NEAR = {"window_s": 5, "objective.patches": 10, "objective.pairs": 1.0, "fit.batch_size": 4 * BATCH}
+NEAR |= {"windows_per_epoch": 4 * STEPS * BATCH // EPOCHS_PRETRAIN, "optim.lr": 4e-3}
+# A window of 60 s is two of 30 s, thirty patches within 20 s of each: 48 windows cost about as much
+# as 64 of 30 s with forty.
+PAIRS = 48
+CONTEXT = {
+    "window_s": 60,
+    "objective.context": 1.0,
+    "objective.span": 20,
+    "objective.patches": 30,
+    "objective.pairs": 0.2,
+    "fit.batch_size": PAIRS,
+    "windows_per_epoch": STEPS * PAIRS // EPOCHS_PRETRAIN,
+    "optim.lr": 1.07e-2,
+}
 METHODS = {
+    "part-context": SPECTRAL | LAPLACE | MLP | CONTEXT,
     "part": SPECTRAL | PART,
-    "part-linear-tokens": ENCODER | PART,
-    "part-laplace": SPECTRAL | LAPLACE | MLP,
-    "part-near": SPECTRAL | LAPLACE | MLP | NEAR,
-    "part-context": SPECTRAL | LAPLACE | MLP | NEAR | CONTEXT | HALF,
-    "context": SPECTRAL | LAPLACE | MLP | NEAR | CONTEXT | HALF | {"objective.relate": 0.0},
     "mae": SPECTRAL | {"objective.name": "mae"},
+    "context": SPECTRAL | LAPLACE | MLP | CONTEXT | {"objective.relate": 0.0},
+    "part-laplace": SPECTRAL | LAPLACE | MLP,
     "mp3": SPECTRAL | {"objective.name": "mp3"},
     "droppos": SPECTRAL | {"objective.name": "droppos"},
+    "part-near": SPECTRAL | LAPLACE | MLP | NEAR,
+    "part-linear-tokens": ENCODER | PART,
+    "part-laplace-apart": SPECTRAL | LAPLACE | MLP | {"objective.loss_on": "apart"},
+    "part-laplace-jitter": SPECTRAL | LAPLACE | MLP | {"objective.jitter": 0.5},
 }
+# Methods that are fine-tuned as a whole; the others are probed.
+FULL = ("part-context", "part", "mae")
 FINETUNE = {
-    "pool": "mean+sd",
+    "pool": "mean+sd+spectrum",
     "shift_s": 15,
+    "loss.mixup": 0.4,
+    "optim.lr": 1.6e-2,  # for a batch of 512: 1e-3 here
     "fit.batch_size": 32,
     "fit.epochs": 30,
     "fit.average": 0.99,
@@ -77,7 +94,9 @@ FINETUNE = {
     "optim.min_lr": 1e-5,
     "optim.clip": 1.0,
 }
-PROBE = {"pool": "mean+sd", "train": "probe"}
+PROBE = {"pool": "mean+sd+spectrum", "train": "probe"}
+# What starts from a probe is moved less than what starts from nothing.
+GENTLE = {"train": "probe+full", "optim.lr": 5e-3, "optim.layer_decay": 0.8}
 # Epochs of full fine-tuning by budget: 300 to 750 steps of 32 windows.
 EPOCHS = {10: 80, 20: 40, 50: 24, 100: 16, 0: 8}
 
@@ -90,12 +109,14 @@ def runs_of(method: str, budget: int) -> dict[str, tuple[str, dict]]:
             "scratch": ("scratch", full | SPECTRAL),
             "scratch-linear-tokens": ("scratch", full | ENCODER),
             "scratch-no-positions": ("scratch", full | SPECTRAL | {"positions": "none"}),
+            "scratch-probe-first": ("scratch", full | SPECTRAL | GENTLE),
             "random-probe": ("scratch", PROBE | SPECTRAL),
             "bands-logistic": ("scratch", {"model": "logistic"}),
             "bands-boosting": ("scratch", {"model": "boosting"}),
             "chambon2018": ("scratch", full | {"model": "chambon2018"}),
         }
-    return {f"{method}-probe": (method, PROBE), method: (method, full | {"train": "probe+full"})}
+    found = {f"{method}-probe": (method, PROBE)}
+    return found | ({method: (method, full | GENTLE)} if method in FULL else {})
 
 
 def quietly(work: Path, name: str) -> None:
@@ -183,6 +204,7 @@ def main() -> None:
         (name, origin, settings, budget, draw, seed)
         for draw in options.draws
         for budget in options.budgets
+        if budget or not draw  # all the labels are the same labels in every draw
         for method in chosen
         for seed in (options.seeds if method != "baselines" else [None])
         for name, (origin, settings) in runs_of(method, budget).items()

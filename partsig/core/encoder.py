@@ -58,7 +58,7 @@ class Encoder(nn.Module):
         self.embed = nn.Linear(channels * prod(patch), config.width)
         self.spectrum = None
         if config.tokens == "linear+spectrum":
-            self.spectrum = nn.Linear(channels * prod(_bins(patch)), config.width)
+            self.spectrum = nn.Linear(channels * prod(bins(patch)), config.width)
         self.cls = nn.Parameter(torch.empty(config.width))
         self.blocks = Transformer(
             config.depth, config.width, config.heads, config.mlp_ratio, config.drop_path
@@ -123,5 +123,6 @@ def log_spectrum(patches: Tensor, level: Tensor | None = None) -> Tensor:
         return power / 3
 
 
-def _bins(patch: Sequence[int]) -> tuple[int, ...]:
+def bins(patch: Sequence[int]) -> tuple[int, ...]:
+    """Return how many frequencies the spectrum of a patch has along each axis."""
     return (*patch[:-1], patch[-1] // 2 + 1)

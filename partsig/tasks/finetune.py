@@ -51,7 +51,7 @@ class FinetuneConfig:
     model: stagers.Model = "encoder"
     train: Literal["full", "probe", "probe+full"] = "full"
     positions: Literal["auto", "learned", "sincos", "none"] = "auto"
-    pool: Literal["cls", "mean", "mean+sd"] = "cls"
+    pool: Literal["cls", "mean", "mean+sd", "mean+sd+spectrum"] = "cls"
     drop_path: float = 0.1
     balanced: bool = False
     shift_s: float = 0.0

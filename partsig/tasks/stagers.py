@@ -3,6 +3,7 @@
 All are modules with ``logits(x)`` of windows (B, C, T) in µV, saved and loaded in the same way.
 """
 
+import warnings
 from collections.abc import Iterator
 from typing import Literal
 
@@ -86,7 +87,10 @@ class BraindecodeStager(SupervisedModule):
     def __init__(self, name: str, channels: int, sfreq: float, loss: LossConfig) -> None:
         super().__init__(loss)
         try:
-            from braindecode import models
+            with warnings.catch_warnings():
+                # braindecode 1.8 uses a name that MNE 1.13 deprecates, when it is imported.
+                warnings.simplefilter("ignore", FutureWarning)
+                from braindecode import models
         except ImportError:
             raise ConfigError(
                 f"model={name} needs braindecode: pip install 'partsig[baselines]'."

@@ -153,7 +153,7 @@ def test_mixup_and_channel_dropout_act_in_training_only():
 
 
 def test_pooling_shapes_and_layers_above():
-    for pool, width in (("cls", 24), ("mean", 24), ("mean+sd", 48)):
+    for pool, width in (("cls", 24), ("mean", 24), ("mean+sd", 48), ("mean+sd+spectrum", 57)):
         model = Classifier(ClassifierConfig(pool=pool), encoder((5,)), (40,), (5,), 4)
         assert model.features(torch.randn(2, 3, 40)).shape == (2, width)
     above = {name: model.distance_from_head(name) for name, _ in model.named_parameters()}

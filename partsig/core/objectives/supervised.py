@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Literal
 
 import torch
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from partsig.core.crop import crop_grid
-from partsig.core.encoder import Encoder
+from partsig.core.encoder import Encoder, bins, log_spectrum
 from partsig.core.geometry import grid
 from partsig.core.normalise import instance_normalise, widened
 from partsig.core.position import sincos
@@ -25,12 +26,13 @@ class ClassifierConfig:
     positions: learned codes, starting anew (the paper's); sincos, learned codes that start as the
         fixed code that MAE and DropPos pretrain with; none (the paper's "supervised without
         position embeddings").
-    pool: what the head sees: cls, the [CLS] token (the paper's); mean, of the patch tokens; or
-        mean+sd, their mean and standard deviation over the patches.
+    pool: what the head sees: cls, the [CLS] token (the paper's); mean, of the patch tokens;
+        mean+sd, their mean and standard deviation over the patches; or mean+sd+spectrum, and the
+        mean log spectrum of the patches as it comes in (ours).
     """
 
     positions: Literal["learned", "sincos", "none"] = "learned"
-    pool: Literal["cls", "mean", "mean+sd"] = "cls"
+    pool: Literal["cls", "mean", "mean+sd", "mean+sd+spectrum"] = "cls"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,20 +128,28 @@ class Classifier(SupervisedModule):
         elif config.positions == "sincos":
             code[:-1] = sincos(centres / sizes - 0.5, width)
         self.positions = None if config.positions == "none" else nn.Parameter(code)
-        self.head = nn.Linear(width * (2 if config.pool == "mean+sd" else 1), n_classes)
+        inputs = width * (2 if config.pool.startswith("mean+sd") else 1)
+        if config.pool == "mean+sd+spectrum":
+            channels = encoder.embed.in_features // prod(patch)
+            inputs += channels * prod(bins(patch))
+        self.head = nn.Linear(inputs, n_classes)
         initialise(self.head)
 
     def features(self, x: Tensor) -> Tensor:
         """Return what the head sees, (B, F), of windows (B, C, *L), as recorded."""
         x, level = instance_normalise(x)
-        tokens, cls = self.encoder(crop_grid(x, self.patch), level, self.positions)
+        patches = crop_grid(x, self.patch)
+        tokens, cls = self.encoder(patches, level, self.positions)
         if self.config.pool == "cls":
             return cls
         mean = tokens.mean(1)
         if self.config.pool == "mean":
             return mean
         spread = (tokens - mean.unsqueeze(1)).square().mean(1).add(1e-6).sqrt()
-        return torch.cat([mean, spread], dim=-1)
+        if self.config.pool == "mean+sd":
+            return torch.cat([mean, spread], dim=-1)
+        spectrum = log_spectrum(patches, level).mean(1).flatten(1)
+        return torch.cat([mean, spread, spectrum.to(mean.dtype)], dim=-1)
 
     def logits(self, x: Tensor) -> Tensor:
         """Return logits (B, classes) of windows (B, C, *L), as recorded."""

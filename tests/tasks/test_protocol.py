@@ -1,0 +1,344 @@
+"""Budgets per class, probes, baselines, teachers, averaging, and the table of all of them."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from partsig import metrics
+from partsig.data.bands import band_powers
+from partsig.data.datasets import Epochs, balanced_order
+from partsig.data.recordings import STAGES
+from partsig.data.store import open_store
+from partsig.errors import CheckpointError, ConfigError, DataError
+from partsig.tasks import runs
+from partsig.tasks.compare import compare
+from partsig.tasks.evaluate import evaluate
+from partsig.tasks.finetune import finetune, load_stager
+from partsig.tasks.preprocess import preprocess
+from partsig.tasks.pretrain import pretrain
+from partsig.tasks.pseudo import PseudoConfig, ask
+from partsig.tasks.stagers import predict
+
+TINY = {"encoder.width": 16, "encoder.depth": 1, "encoder.heads": 2}
+SHORT = {"fit.epochs": 2, "fit.batch_size": 16, "optim.lr": 1e-2, "optim.warmup_epochs": 1}
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def segments(tmp_path_factory):
+    """A store of 150 segments whose stage shows in the frequency of a wave, mostly."""
+    raw = tmp_path_factory.mktemp("segments")
+    rng = np.random.default_rng(0)
+    stages = np.repeat(np.arange(5), 30)
+    hz = np.array([10.0, 6.0, 13.0, 1.5, 4.0])[stages] * rng.uniform(0.7, 1.4, 150)
+    t = np.arange(12_000) / 200
+    wave = np.sin(2 * np.pi * hz[:, None] * t)[:, None] * [[[30.0], [15.0], [4.0]]]
+    x = wave + 25 * rng.standard_normal((150, 3, 12_000))
+    np.savez(
+        raw / "labelled.npz",
+        x=x.astype(np.int16),
+        y=stages.astype(np.int8),
+        group=np.arange(150, dtype=np.int32),
+        segment=np.arange(150, dtype=np.int32),
+        ch_names=np.array(["O2-M1", "E1-M2", "Chin1-Chin2"]),
+        sfreq=np.float64(200),
+    )
+    return preprocess("pc18-segments", raw, raw / "store", jobs=1).path
+
+
+@pytest.fixture(scope="module")
+def pretrained(segments, tmp_path_factory):
+    """One run of each rival, by name."""
+    folder = tmp_path_factory.mktemp("runs")
+    short = {"fit.epochs": 1, "fit.batch_size": 8, "windows_per_epoch": 16, "window_s": 30}
+    short |= {"optim.warmup_epochs": 0, "split.monitor_subjects": 4}
+    found = {}
+    for name in ("part", "mae", "mp3", "droppos"):
+        settings = TINY | short | {"objective.name": name}
+        run = folder / f"pretrain-{name}-s0"
+        found[name] = pretrain(segments, run, overrides=settings, gpus="0")
+    return found
+
+
+def tune(origin, store, run, settings=(), **options):
+    options = {"segments_per_class": 5, "device": "cpu"} | options
+    return finetune(origin, store, run, overrides=dict(settings), **options)
+
+
+@pytest.fixture(scope="module")
+def bands(segments, tmp_path_factory):
+    """Logistic regression on band powers: two budgets, three draws."""
+    folder = tmp_path_factory.mktemp("bands")
+    return {
+        (budget, seed): tune(
+            "scratch",
+            segments,
+            folder / f"b-{budget}-{seed}",
+            {"model": "logistic"},
+            segments_per_class=budget,
+            seed=seed,
+        )
+        for budget in (3, 10)
+        for seed in (0, 1, 2)
+    }
+
+
+def test_a_budget_per_class_is_so_many_segments_of_each(bands, segments):
+    store = open_store(segments)
+    record = runs.read(bands[3, 0])
+    drawn = [next(iter(store.stages_of(name))) for name in record["recordings"]]
+    assert np.bincount(drawn).tolist() == [3] * 5
+    assert record["n_epochs_train"] == 30
+    subjects = {store.recordings[name]["subject"] for name in record["recordings"]}
+    assert subjects == set(record["split"]["train"])
+    assert not subjects & set(record["split"]["val"] + record["split"]["test"])
+    assert record["split"]["test"] == store.roles["test"]
+    assert record["split"]["val"] == store.roles["val"]
+    assert set(record["recordings"]) < set(runs.read(bands[10, 0])["recordings"])
+    assert record["recordings"] != runs.read(bands[3, 1])["recordings"]
+
+
+def test_the_band_power_stager_is_scikit_learns(bands, segments):
+    """Scaling folded into the head, the penalty of the best validation kappa."""
+    record = runs.read(bands[10, 1])
+    store = open_store(segments)
+    train = Epochs(store, record["recordings"])
+    test = Epochs(store, [n for s in record["split"]["test"] for n in store.subjects[s]])
+    x, x_test = (band_powers(e.windows(range(len(e))), 100.0) for e in (train, test))
+    scaler = StandardScaler().fit(x)
+    judge = LogisticRegression(C=record["strength"], max_iter=2000)
+    judge.fit(scaler.transform(x), train.stages)
+    model, _ = load_stager(bands[10, 1])
+    found = predict(model, test, CPU)
+    np.testing.assert_allclose(found, judge.predict_proba(scaler.transform(x_test)), atol=1e-3)
+    assert evaluate(bands[10, 1], device="cpu").metrics["kappa"] > 0.5
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")  # in U-Sleep
+@pytest.mark.parametrize("model", ["boosting", "chambon2018", "usleep"])
+def test_baselines_are_trained_kept_and_loaded(model, segments, tmp_path):
+    settings = SHORT | {"model": model}
+    run = tune("scratch", segments, tmp_path / "run", settings)
+    first, record = load_stager(run)
+    again, _ = load_stager(run)
+    store = open_store(segments)
+    test = Epochs(store, [n for s in record["split"]["test"] for n in store.subjects[s]])
+    found = predict(first, test, CPU)
+    np.testing.assert_array_equal(found, predict(again, test, CPU))
+    np.testing.assert_allclose(found.sum(1), 1, atol=1e-5)
+    if model == "boosting":
+        assert evaluate(run, device="cpu").metrics["kappa"] > 0.2  # the trees of a leaf of 20
+    else:
+        train = Epochs(store, record["recordings"])
+        spread = train.windows(range(len(train))).astype(float).std(-1)
+        expected = np.sqrt((spread**2).mean(0))
+        np.testing.assert_allclose(first.scale.squeeze(1).numpy(), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["part", "mae", "mp3", "droppos"])
+def test_a_probe_leaves_the_encoder_alone(name, pretrained, segments, tmp_path):
+    settings = {"train": "probe", "pool": "mean+sd"}
+    run = tune(pretrained[name], segments, tmp_path / "run", settings)
+    model, record = load_stager(run)
+    from partsig.tasks.pretrain import load_encoder
+
+    encoder, _, _ = load_encoder(pretrained[name])
+    for key, value in encoder.state_dict().items():
+        assert torch.equal(model.encoder.state_dict()[key], value), key
+    wanted = "sincos" if name in ("mae", "droppos") else "none"
+    assert record["config"]["positions"] == wanted
+    assert record["pretraining"] == {"objective": name, "seed": 0}
+    assert -0.2 < record["val_kappa"] <= 1
+
+
+def test_full_training_may_start_from_the_probe(pretrained, segments, tmp_path):
+    still = {"optim.lr": 0.0, "optim.min_lr": 0.0, "optim.warmup_lr": 0.0, "fit.epochs": 1}
+    probe = tune(pretrained["part"], segments, tmp_path / "a", {"train": "probe"})
+    both = tune(
+        pretrained["part"], segments, tmp_path / "b", SHORT | still | {"train": "probe+full"}
+    )
+    a, b = (load_stager(run)[0] for run in (probe, both))
+    assert torch.equal(a.head.weight, b.head.weight)
+    assert runs.read(probe)["val_kappa"] == pytest.approx(runs.read(both)["val_kappa"])
+    moved = tune(pretrained["part"], segments, tmp_path / "c", SHORT | {"train": "probe+full"})
+    assert not torch.equal(load_stager(moved)[0].head.weight, b.head.weight)
+
+
+def test_everything_at_once_runs_and_is_the_same_again(pretrained, segments, tmp_path):
+    options = {
+        "balanced": True,
+        "shift_s": 15,
+        "loss.mixup": 0.3,
+        "loss.channel_dropout": 0.1,
+        "optim.layer_decay": 0.7,
+        "fit.average": 0.9,
+        "pool": "mean",
+    }
+    first, second = (
+        tune(pretrained["part"], segments, tmp_path / name, SHORT | options) for name in "ab"
+    )
+    a, b = (load_stager(run)[0].state_dict() for run in (first, second))
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_a_teacher_adds_sure_epochs_and_hides_their_labels(bands, segments, tmp_path):
+    teacher, record = load_stager(bands[10, 0])
+    store = open_store(segments)
+    kept = set(record["split"]["val"] + record["split"]["test"])
+    names = [name for name, row in store.recordings.items() if row["subject"] not in kept]
+    train = Epochs(store, record["recordings"])
+    every = Epochs(store, names, scored=False)
+    config = PseudoConfig(confidence=0.6, share=2.0, distil=0.25)
+    guide = ask(teacher, every, train, config, CPU)
+    found = predict(teacher, every, CPU)
+    labelled = set(train.places)
+    assert len(guide.extra) > 20
+    for number, opinion in zip(guide.extra, guide.opinions, strict=True):
+        assert every.places[number] not in labelled
+        assert opinion.max() >= 0.6
+        np.testing.assert_array_equal(opinion, found[number])
+    hard = np.eye(5)[train.stages]
+    expected = 0.75 * hard + 0.25 * predict(teacher, train, CPU)
+    np.testing.assert_allclose(guide.targets, expected, atol=1e-6)
+    more, targets = guide.draw(np.random.default_rng(0), np.arange(6), 100)
+    assert more.shape == (12, 3, 3000)
+    assert targets.shape == (18, 5)
+    np.testing.assert_allclose(targets.sum(1), 1, atol=1e-5)
+    run = tune(
+        "scratch",
+        segments,
+        tmp_path / "student",
+        SHORT | TINY | {"pseudo.confidence": 0.6},
+        segments_per_class=10,
+        teacher=bands[10, 0],
+    )
+    assert runs.read(run)["n_epochs_pseudo"] == len(guide.extra)
+    other = json.loads((bands[3, 0] / "run.json").read_text())
+    other["split"]["train"] = other["split"]["test"]
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "run.json").write_text(json.dumps(other))
+    (tmp_path / "bad" / "best.pt").write_bytes((bands[3, 0] / "best.pt").read_bytes())
+    with pytest.raises(DataError, match="validates or tests on"):
+        tune("scratch", segments, tmp_path / "x", SHORT | TINY, teacher=tmp_path / "bad")
+
+
+def test_balanced_draws_use_every_stage_alike_and_every_epoch():
+    stages = np.array([0] * 50 + [1] * 10 + [4] * 4)
+    order = balanced_order(stages, seed=1, epoch=2)
+    assert len(order) == 64
+    counts = np.bincount(stages[order], minlength=5)
+    assert counts[[0, 1, 4]].min() >= 20  # 22 each, two of the 66 left out
+    assert set(order[stages[order] == 4]) == set(range(60, 64))
+
+
+def test_shifted_windows_stay_in_the_recording(segments):
+    store = open_store(segments)
+    epochs = Epochs(store, ["segment-00000"])
+    signal = np.asarray(store.signal("segment-00000"))
+    found = epochs.windows([0, 0, 1, 1], [-700, 400, -250, 5000])
+    for window, first in zip(found, (0, 400, 2750, 3000), strict=True):
+        np.testing.assert_array_equal(window, signal[:, first : first + 3000])
+
+
+def test_the_table_has_means_intervals_and_paired_gains(bands, segments, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    other = {
+        seed: tune(
+            "scratch", segments, tmp_path / f"t-{seed}", {"model": "boosting"}, seed=seed,
+            segments_per_class=10,
+        )
+        for seed in (0, 1)
+    }  # fmt: skip
+    found = compare([*bands.values(), *other.values()], against="logistic")
+    rows = {(row.method, row.budget): row for row in found.rows}
+    assert list(rows) == [("logistic", 3), ("logistic", 10), ("boosting", 10)]
+    kappas = {
+        run: evaluate(run, device="cpu").metrics["kappa"]
+        for run in [*bands.values(), *other.values()]
+    }
+    own = [kappas[bands[10, seed]] for seed in (0, 1, 2)]
+    assert rows["logistic", 10].kappa == pytest.approx(np.mean(own))
+    assert rows["logistic", 10].sd == pytest.approx(np.std(own, ddof=1))
+    assert rows["logistic", 10].gain is None
+    gains = [kappas[other[seed]] - kappas[bands[10, seed]] for seed in (0, 1)]
+    assert rows["boosting", 10].gain == pytest.approx(np.mean(gains))
+    assert rows["boosting", 10].gain_sd == pytest.approx(np.std(gains, ddof=1))
+    low, high = rows["boosting", 10].gain_interval
+    assert low <= rows["boosting", 10].gain <= high
+    assert found.n_subjects == 30
+    assert found.n_epochs == 60
+    text = (tmp_path / "runs" / "compare" / "compare.csv").read_text()
+    lines = list(csv.DictReader(text.splitlines()))
+    assert [line["method"] for line in lines] == ["logistic", "logistic", "boosting"]
+    assert float(lines[2]["gain"]) == pytest.approx(np.mean(gains), abs=1e-5)
+    text = (tmp_path / "runs" / "compare" / "compare.md").read_text()
+    assert "| 10 (100 epochs) | boosting | 2 |" in text
+    assert "60 epochs of 30 subjects" in text
+    assert found.figure.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_interval_of_the_mean_is_the_bootstrap_of_one_run(bands, tmp_path):
+    """With one run, the table's interval is evaluate's own (same unit, other draws)."""
+    found = compare([bands[3, 0]], output=tmp_path)
+    own = evaluate(bands[3, 0], device="cpu").metrics["kappa_interval_95"]
+    np.testing.assert_allclose(found.rows[0].interval, own, atol=0.03)
+    assert found.rows[0].sd is None
+    assert np.isfinite(metrics.kappa(np.eye(len(STAGES))))
+
+
+@pytest.mark.parametrize(
+    ("pick", "options", "error", "message"),
+    [
+        ([], {}, ConfigError, "no run to compare"),
+        ([(3, 0), (3, 0)], {}, ConfigError, "are both logistic with 3 segments per class, seed 0"),
+        ([(3, 0)], {"against": "scratch"}, ConfigError, "no such method; there are logistic"),
+    ],
+)
+def test_what_cannot_be_compared_is_told(pick, options, error, message, bands, tmp_path):
+    with pytest.raises(error, match=message):
+        compare([bands[key] for key in pick], output=tmp_path, **options)
+
+
+def test_another_split_or_kind_of_budget_is_refused(bands, pretrained, segments, tmp_path):
+    with pytest.raises(CheckpointError, match="is a pretrain run"):
+        compare([bands[3, 0], pretrained["mae"]], output=tmp_path)
+    by_subject = tune(
+        "scratch", segments, tmp_path / "n", {"model": "logistic"}, segments_per_class=None,
+        subjects=40,
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match="some runs have a budget of subjects"):
+        compare([bands[3, 0], by_subject], output=tmp_path)
+    record = json.loads((by_subject / "run.json").read_text())
+    record["split"]["test"] = record["split"]["test"][1:]
+    (by_subject / "run.json").write_text(json.dumps(record))
+    with pytest.raises(DataError, match="their test subjects are not the same"):
+        compare([bands[3, 0], by_subject], output=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"segments_per_class": 40}, ConfigError, "only 2[0-9] recordings of training subjects"),
+        ({"segments_per_class": -1}, ConfigError, "--segments-per-class is -1"),
+        ({"settings": {"model": "logistic", "train": "probe"}}, ConfigError, "is for model=enc"),
+        ({"settings": {"model": "tree"}}, ConfigError, "model"),
+    ],
+)
+def test_mistakes_are_told(options, error, message, segments, tmp_path):
+    with pytest.raises(error, match=message):
+        tune("scratch", segments, tmp_path / "run", **options)
+
+
+def test_baselines_have_no_pretraining(pretrained, segments, tmp_path):
+    with pytest.raises(ConfigError, match="model=usleep is trained from scratch: add --from scr"):
+        tune(pretrained["part"], segments, tmp_path / "run", {"model": "usleep"})
+
+
+def test_nights_of_several_stages_have_no_segments(sample_store, tmp_path):
+    with pytest.raises(ConfigError, match=r"recordings of one stage each; .* Use --subjects"):
+        tune("scratch", sample_store, tmp_path / "run", TINY)
