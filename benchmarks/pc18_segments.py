@@ -95,6 +95,7 @@ FINETUNE = {
     "optim.clip": 1.0,
 }
 PROBE = {"pool": "mean+sd+spectrum", "train": "probe"}
+LINEAR = {"pool": "mean+sd"}  # rows that see no spectrum anywhere
 # What starts from a probe is moved less than what starts from nothing.
 GENTLE = {"train": "probe+full", "optim.lr": 5e-3, "optim.layer_decay": 0.8}
 # Epochs of full fine-tuning by budget: 300 to 750 steps of 32 windows.
@@ -107,7 +108,7 @@ def runs_of(method: str, budget: int) -> dict[str, tuple[str, dict]]:
     if method == "baselines":
         return {
             "scratch": ("scratch", full | SPECTRAL),
-            "scratch-linear-tokens": ("scratch", full | ENCODER),
+            "scratch-linear-tokens": ("scratch", full | ENCODER | LINEAR),
             "scratch-no-positions": ("scratch", full | SPECTRAL | {"positions": "none"}),
             "scratch-probe-first": ("scratch", full | SPECTRAL | GENTLE),
             "random-probe": ("scratch", PROBE | SPECTRAL),
@@ -115,7 +116,7 @@ def runs_of(method: str, budget: int) -> dict[str, tuple[str, dict]]:
             "bands-boosting": ("scratch", {"model": "boosting"}),
             "chambon2018": ("scratch", full | {"model": "chambon2018"}),
         }
-    found = {f"{method}-probe": (method, PROBE)}
+    found = {f"{method}-probe": (method, PROBE | (LINEAR if "linear" in method else {}))}
     return found | ({method: (method, full | GENTLE)} if method in FULL else {})
 
 
