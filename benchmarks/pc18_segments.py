@@ -149,9 +149,17 @@ def pretrain_one(work: Path, method: str, seed: int) -> dict:
 
 
 def finetune_one(
-    work: Path, name: str, origin: str, settings: dict, budget: int, draw: int, seed: int | None
+    work: Path,
+    name: str,
+    origin: str,
+    settings: dict,
+    budget: int,
+    draw: int,
+    seed: int | None,
+    teacher: Path | None = None,
+    test: bool = True,
 ) -> str:
-    """Fine-tune and evaluate one run; return ``LABEL=DIRECTORY``."""
+    """Fine-tune and, with ``test``, evaluate one run; return ``LABEL=DIRECTORY``."""
     import torch
 
     import partsig
@@ -166,11 +174,12 @@ def finetune_one(
         work / "store",
         run,
         segments_per_class=budget,
+        teacher=teacher,
         overrides=settings,
         seed=draw,
         device="cpu",
     )
-    if not (run / "evaluation" / "metrics.json").is_file():
+    if test and not (run / "evaluation" / "metrics.json").is_file():
         partsig.evaluate(run, device="cpu")
     return f"{name}={run}"
 

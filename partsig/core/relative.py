@@ -117,6 +117,27 @@ class PairwiseMLP(nn.Module):
         return both if self.output is None else self.output(F.gelu(both))
 
 
+class Mlp(nn.Module):
+    """All tokens at once, side by side, give all pairs: the paper's ablation (section 4.3, "MLP").
+
+    One linear layer from N * E to N * N * O, as published; so N is fixed.
+    """
+
+    def __init__(self, width: int, n_outputs: int, n_patches: int) -> None:
+        super().__init__()
+        self.n_patches = n_patches
+        self.output = nn.Linear(n_patches * width, n_patches**2 * n_outputs)
+        initialise(self.output)
+
+    def forward(self, tokens: Tensor, pairs: Tensor) -> Tensor:
+        """Return (B, P, O); raise ConfigError for another number of patches."""
+        batch, n, _ = tokens.shape
+        if n != self.n_patches:
+            raise ConfigError(f"this relative encoder is for {self.n_patches} patches, got {n}.")
+        every = self.output(tokens.flatten(1)).view(batch, n, n, -1)
+        return every[:, pairs[:, 0], pairs[:, 1]]
+
+
 def _factor_dtype(a: Tensor, b: Tensor) -> torch.dtype | None:
     """Return the least precise type in which no denominator can vanish, or None.
 

@@ -123,6 +123,15 @@ class Epochs:
     def __len__(self) -> int:
         return len(self.places)
 
+    @property
+    def recordings(self) -> list[str]:
+        """Names of the recordings that have an epoch here, in order."""
+        return list(dict.fromkeys(name for name, _ in self.places))
+
+    def signal(self, recording: str) -> np.ndarray:
+        """Return the whole signal (C, T) of a recording."""
+        return self._signals[recording]
+
     def windows(self, index: Iterable[int], shift: Iterable[int] | None = None) -> np.ndarray:
         """Return epochs as windows (n, C, T) in the store's type.
 

@@ -1,6 +1,6 @@
 """``partsig finetune``: a store and a pretrained run in, a classifier of sleep stages out."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -38,7 +38,8 @@ class FinetuneConfig:
     """Everything that decides a fine-tuning run; the defaults are the paper's recipe (DeiT's).
 
     ``model``: encoder, partsig's own; or a baseline, which is trained ``--from scratch``: logistic
-    and boosting see band powers, chambon2018 and usleep are braindecode's.
+    and boosting see band powers, chambon2018 and usleep are braindecode's, yasa is YASA as it comes
+    off the shelf, which no label changes.
     ``train``: full; probe (a linear classifier on the frozen encoder's features, by logistic
     regression); or probe+full, everything, from the probe's head on (Kumar et al. 2022, arXiv
     2202.10054). ``positions`` auto: the kind the encoder was pretrained with; where there was none,
@@ -129,7 +130,7 @@ def finetune(
         return path
     write_json(path / "split.json", split)
     torch.manual_seed(seed_of(seed, 8))
-    model = _stager(encoder, settings, len(opened.ch_names), opened.sfreq)
+    model = _stager(encoder, settings, opened.ch_names, opened.sfreq)
     train = Epochs(opened, recordings or _recordings(opened, split["train"]))
     val = Epochs(opened, _recordings(opened, split["val"]))
     labels = {"n_epochs_train": len(train), "n_epochs_val": len(val)}
@@ -137,8 +138,9 @@ def finetune(
         found = stagers.fit_linear(model, train, val, chosen)
         _keep(path, model, found)
         runs.finish(path, **labels, **found)
-    elif settings.model == "boosting":
-        model.fit(train.windows(range(len(train))), train.stages, seed)
+    elif settings.model in ("boosting", "yasa"):
+        if settings.model == "boosting":
+            model.fit(train.windows(range(len(train))), train.stages, seed)
         predicted = stagers.predict(model, val, chosen).argmax(1)
         found = {"val_kappa": stagers.kappa_or_zero(val.stages, predicted)}
         _keep(path, model, found)
@@ -241,9 +243,12 @@ def _with_positions(settings: FinetuneConfig, pretrained_with: str) -> FinetuneC
 
 
 def _stager(
-    encoder: Encoder, settings: FinetuneConfig, channels: int, sfreq: float
+    encoder: Encoder, settings: FinetuneConfig, ch_names: Sequence[str], sfreq: float
 ) -> SupervisedModule:
     """Return the untrained module; the caller seeds torch."""
+    channels = len(ch_names)
+    if settings.model == "yasa":
+        return stagers.YasaStager(ch_names, sfreq)
     if settings.model == "logistic":
         return stagers.LogisticStager(channels, sfreq)
     if settings.model == "boosting":
@@ -345,7 +350,7 @@ def load_stager(run: Path) -> tuple[SupervisedModule, dict]:
     settings = configs.build(FinetuneConfig, record["config"])
     patch = (round(settings.patch_s * record["sfreq"]),)
     encoder = Encoder(settings.encoder, len(record["ch_names"]), patch)
-    model = _stager(encoder, settings, len(record["ch_names"]), record["sfreq"])
+    model = _stager(encoder, settings, record["ch_names"], record["sfreq"])
     content = checkpoint.load(run / loop.BEST, "finetune")
     try:
         model.load_state_dict(content["model"])

@@ -4,7 +4,7 @@ All are modules with ``logits(x)`` of windows (B, C, T) in µV, saved and loaded
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -20,9 +20,9 @@ from partsig.core.objectives.supervised import Classifier, LossConfig, Supervise
 from partsig.data.bands import band_powers
 from partsig.data.datasets import Epochs
 from partsig.data.recordings import EPOCH_S, STAGES
-from partsig.errors import ConfigError
+from partsig.errors import ConfigError, DataError
 
-Model = Literal["encoder", "logistic", "boosting", "chambon2018", "usleep"]
+Model = Literal["encoder", "logistic", "boosting", "chambon2018", "usleep", "yasa"]
 BRAINDECODE = {"chambon2018": "SleepStagerChambon2018", "usleep": "USleep"}
 # Windows per forward pass where nothing is learned.
 PREDICT_BATCH = 256
@@ -112,6 +112,53 @@ class BraindecodeStager(SupervisedModule):
         return self.net(x.float() / self.scale)
 
 
+class YasaStager(SupervisedModule):
+    """YASA's stager (Vallat and Walker 2021), as it comes off the shelf; it learns nothing here.
+
+    It stages whole recordings of five minutes and more, from one EEG channel and, where there are
+    any, one EOG and one EMG: a central EEG channel if there is one, else the first.
+    """
+
+    def __init__(self, ch_names: Sequence[str], sfreq: float) -> None:
+        super().__init__(LossConfig())
+        try:
+            import yasa  # noqa: F401
+        except ImportError:
+            raise ConfigError("model=yasa needs YASA: pip install 'partsig[yasa]'.") from None
+        self.ch_names, self.sfreq = tuple(ch_names), sfreq
+        eog = [name for name in ch_names if name.upper().startswith(("E1", "E2", "EOG", "LOC"))]
+        emg = [name for name in ch_names if name.upper().startswith(("CHIN", "EMG"))]
+        eeg = [name for name in ch_names if name not in eog + emg]
+        if not eeg:
+            raise ConfigError(f"model=yasa needs an EEG channel; there are {', '.join(ch_names)}.")
+        central = [name for name in eeg if name.upper().startswith(("C3", "C4"))]
+        self.eeg = (central or eeg)[0]
+        self.eog, self.emg = (next(iter(found), None) for found in (eog, emg))
+
+    def stage(self, signal: np.ndarray) -> np.ndarray:
+        """Return stage probabilities (E, 5) of the whole epochs of a recording (C, T) in µV."""
+        import mne
+        import yasa
+        from sklearn.exceptions import InconsistentVersionWarning
+
+        if signal.shape[1] < 300 * self.sfreq:
+            raise DataError("YASA stages recordings of five minutes and more; these are shorter.")
+        info = mne.create_info(list(self.ch_names), self.sfreq, "eeg", verbose="error")
+        raw = mne.io.RawArray(1e-6 * np.asarray(signal, np.float64), info, verbose="error")
+        with warnings.catch_warnings():
+            # Its classifiers were written by an older scikit-learn.
+            warnings.simplefilter("ignore", InconsistentVersionWarning)
+            names = {"eeg_name": self.eeg, "eog_name": self.eog, "emg_name": self.emg}
+            found = yasa.SleepStaging(raw, **names).predict().proba
+        theirs = {"W": ("W", "WAKE"), "REM": ("R", "REM")}
+        columns = {str(name).upper(): name for name in found.columns}
+        order = [
+            next(columns[key] for key in theirs.get(stage, (stage,)) if key in columns)
+            for stage in STAGES
+        ]
+        return found[order].to_numpy()
+
+
 def set_scale(model: SupervisedModule, windows: np.ndarray) -> None:
     """Give a braindecode stager the SD of each channel over training windows (n, C, T)."""
     if isinstance(model, BraindecodeStager):
@@ -180,6 +227,9 @@ def _features(
 @torch.inference_mode()
 def predict(model: SupervisedModule, epochs: Epochs, device: torch.device) -> np.ndarray:
     """Return stage probabilities (n, 5) of epochs."""
+    if isinstance(model, YasaStager):
+        nights = {name: model.stage(epochs.signal(name)) for name in epochs.recordings}
+        return np.stack([nights[name][epoch] for name, epoch in epochs.places])
     model.eval().to(device)
     found = [model.logits(x).float().softmax(-1).cpu().numpy() for x in in_batches(epochs, device)]
     return np.concatenate(found)

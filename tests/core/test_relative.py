@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from partsig.core.geometry import pairs as draw_pairs
-from partsig.core.relative import CrossAttention, PairwiseMLP, _factorised
+from partsig.core.relative import CrossAttention, Mlp, PairwiseMLP, _factorised
 from partsig.errors import ConfigError
 
 ORACLE = Path(__file__).parents[1] / "oracles" / "part_oracle.py"
@@ -127,3 +127,19 @@ def test_what_an_accelerator_computes_is_right_and_finite_without_asking(scale):
         torch.testing.assert_close(everything.flatten(1, 2), made(tokens, pairs))
     else:
         assert scale == 30.0
+
+
+def test_the_mlp_is_one_matrix_on_all_tokens():
+    torch.manual_seed(0)
+    head = Mlp(6, 2, 5).double()
+    tokens = torch.randn(3, 5, 6, dtype=torch.float64)
+    pairs = torch.tensor([[0, 1], [4, 2], [3, 3]])
+    found = head(tokens, pairs)
+    weight = head.output.weight.view(5, 5, 2, 5, 6)
+    bias = head.output.bias.view(5, 5, 2)
+    for b in range(3):
+        for p, (i, j) in enumerate(pairs.tolist()):
+            expected = sum(weight[i, j, :, n] @ tokens[b, n] for n in range(5)) + bias[i, j]
+            torch.testing.assert_close(found[b, p], expected)
+    with pytest.raises(ConfigError, match="is for 5 patches, got 4"):
+        head(tokens[:, :4], pairs)

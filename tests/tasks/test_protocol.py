@@ -22,7 +22,7 @@ from partsig.tasks.finetune import finetune, load_stager
 from partsig.tasks.preprocess import preprocess
 from partsig.tasks.pretrain import pretrain
 from partsig.tasks.pseudo import PseudoConfig, ask
-from partsig.tasks.stagers import predict
+from partsig.tasks.stagers import YasaStager, predict
 
 TINY = {"encoder.width": 16, "encoder.depth": 1, "encoder.heads": 2}
 SHORT = {"fit.epochs": 2, "fit.batch_size": 16, "optim.lr": 1e-2, "optim.warmup_epochs": 1}
@@ -342,3 +342,32 @@ def test_baselines_have_no_pretraining(pretrained, segments, tmp_path):
 def test_nights_of_several_stages_have_no_segments(sample_store, tmp_path):
     with pytest.raises(ConfigError, match=r"recordings of one stage each; .* Use --subjects"):
         tune("scratch", sample_store, tmp_path / "run", TINY)
+
+
+def test_yasa_stages_whole_recordings_off_the_shelf(write_night, tmp_path):
+    """It learns nothing here: its probabilities are those of YASA itself, per recording."""
+    stages = (0, 1, 2, 2, 3, 4, 2, 2, 2, 0, 0, 1)
+    for number in range(6):
+        write_night(tmp_path / "raw", f"tr03-000{number}", stages=stages, seconds=365.0)
+    settings = {"channels": ["C4-M1", "O1-M2", "E1-M2"]}
+    store = preprocess(raw=tmp_path / "raw", store=tmp_path / "s", overrides=settings, jobs=1).path
+    choice = {"model": "yasa", "split.val_subjects": 1, "split.test_fraction": 0.4}
+    run = tune(
+        "scratch", store, tmp_path / "run", choice, segments_per_class=None, subjects=1
+    )  # fmt: skip
+    model, record = load_stager(run)
+    assert (model.eeg, model.eog, model.emg) == ("C4-M1", "E1-M2", None)
+    found = evaluate(run, device="cpu").metrics
+    assert found["n_epochs"] == 12 * len(record["split"]["test"])
+    opened = open_store(store)
+    name = record["split"]["test"][0]
+    given = predict(model, Epochs(opened, [name]), CPU)
+    np.testing.assert_allclose(given, model.stage(opened.signal(name)))
+    np.testing.assert_allclose(given.sum(1), 1)
+
+
+def test_yasa_says_what_it_cannot_stage(segments, tmp_path):
+    with pytest.raises(DataError, match="YASA stages recordings of five minutes and more"):
+        tune("scratch", segments, tmp_path / "run", {"model": "yasa"})
+    with pytest.raises(ConfigError, match="model=yasa needs an EEG channel; there are E1-M2"):
+        YasaStager(("E1-M2",), 100.0)

@@ -13,7 +13,7 @@ from partsig.core.crop import crop, crop_exact
 from partsig.core.encoder import Encoder
 from partsig.core.normalise import instance_normalise, widened
 from partsig.core.position import MaskedPositions
-from partsig.core.relative import CrossAttention, PairwiseMLP
+from partsig.core.relative import CrossAttention, Mlp, PairwiseMLP
 from partsig.errors import ConfigError, check_range
 
 
@@ -30,7 +30,7 @@ class PartConfig:
         separable head computes all of them anyway, so a share below 1 only regularises.
     loss: mse (the paper's) or laplace (ours, see core/target.py).
     target_scale: patch (the paper's) or unit (the largest possible translation is 1).
-    relative: cross-attention (the paper's), or its ablation pairwise-mlp.
+    relative: cross-attention (the paper's), or its ablations pairwise-mlp and mlp.
     heads: of the cross-attention; 1 as published.
     hidden: width of a GELU layer in the pairwise MLP; 0 as published.
     positions: none, or sincos: reading B of the paper's "we randomly mask out 20 % of the position
@@ -53,7 +53,7 @@ class PartConfig:
     pairs: float = 1.0
     loss: Literal["mse", "laplace"] = "mse"
     target_scale: Literal["patch", "unit"] = "patch"
-    relative: Literal["cross-attention", "pairwise-mlp"] = "cross-attention"
+    relative: Literal["cross-attention", "pairwise-mlp", "mlp"] = "cross-attention"
     heads: int = 4
     hidden: int = 0
     head_impl: Literal["auto", "factorised", "gather", "naive"] = "auto"
@@ -108,8 +108,10 @@ class Part(nn.Module):
         outputs = target.n_outputs(len(self.patch), self.ratios, config.loss)
         if config.relative == "cross-attention":
             self.relative = CrossAttention(width, outputs, config.heads, config.head_impl)
-        else:
+        elif config.relative == "pairwise-mlp":
             self.relative = PairwiseMLP(width, outputs, config.hidden)
+        else:
+            self.relative = Mlp(width, outputs, self.n_patches)
         self.positions = (
             MaskedPositions(width, config.position_mask) if config.positions == "sincos" else None
         )
