@@ -1,10 +1,10 @@
 """Which fine-tuning options are worth having: each taken away from, or added to, one recipe.
 
-Run after ``benchmarks/pc18_segments.py RAW --work DIR``: ``python benchmarks/finetune_options.py DIR``.
+Run: ``python benchmarks/finetune_options.py DIR`` after ``pc18_segments.py RAW --work DIR``.
 
-Measured on validation segments only (160 and the rest of their groups; a block of segment numbers
-that no training segment comes from), at the best epoch, from the ``part-context`` encoder of seed 0,
-with 50 segments per class, three draws. Writes benchmarks/results/finetune_options.json.
+Measured on validation segments only (a block of segment numbers and the rest of their groups, from
+which no training segment comes), at the best epoch, from the ``part-context`` encoder of seed 0, with
+50 segments per class, three draws. Writes benchmarks/results/finetune_options.json.
 """
 
 import argparse
