@@ -3,8 +3,8 @@
 Run: ``python benchmarks/finetune_options.py DIR`` after ``pc18_segments.py RAW --work DIR``.
 
 Measured on validation segments only (a block of segment numbers and the rest of their groups, from
-which no training segment comes), at the best epoch, from the ``part-context`` encoder of seed 0, with
-50 segments per class, three draws. Writes benchmarks/results/finetune_options.json.
+which no training segment comes), at the best epoch, from the ``part-context`` encoder of seed 0,
+with 50 segments per class, three draws. Writes benchmarks/results/finetune_options.json.
 """
 
 import argparse

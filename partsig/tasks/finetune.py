@@ -97,6 +97,7 @@ def finetune(
 
     Raises ConfigError, DataError or CheckpointError for whatever the user can mend.
     """
+    check_range("--subjects", subjects, 0)
     settings = configs.compose(FinetuneConfig, "finetune", config, overrides)
     store_path = Path(store or STORES / DEFAULT_SOURCE["eeg"])
     chosen = distributed.pick_device(device)

@@ -336,7 +336,7 @@ def test_unknown_source_in_a_process_of_its_own():
     )
     assert ended.returncode == 2
     assert ended.stderr.splitlines() == [
-        "partsig: error: source is 'physionet2019'; it can be 'physionet2018'."
+        "partsig: error: source is 'physionet2019'; it can be 'physionet2018', 'pc18-segments'."
     ]
 
 

@@ -1,6 +1,5 @@
 """Supervised classification of windows on the grid: fine-tuning, and training from scratch."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
@@ -158,7 +157,7 @@ class Classifier(SupervisedModule):
     def distance_from_head(self, parameter: str) -> int:
         """Return how many layers lie above a parameter: 0 for the head, most for the tokens."""
         depth = self.encoder.config.depth
-        block = re.match(r"encoder\.blocks\.(\d+)\.", parameter)
-        if block:
-            return depth - int(block[1])
+        module, _, rest = parameter.partition(".blocks.")
+        if module == "encoder" and rest:
+            return depth - int(rest.partition(".")[0])
         return 0 if parameter.startswith(("head.", "encoder.norm.")) else depth + 1
