@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-LOSSES = ("mse", "laplace")
+LOSSES = ("mse", "laplace", "histogram")
 # Bounds of the Laplace scale in units of the target: e^-7 of a patch is a tenth of a sample in a
 # 1-s patch at 100 Hz, below what one could know; e^5 is beyond any window.
 LOG_SCALE = (-7.0, 5.0)
@@ -30,15 +30,39 @@ def translation(positions: Tensor, sizes: Tensor, pairs: Tensor, ratios: bool = 
     return torch.cat([shift, sizes[:, target] / width], dim=-1) if ratios else shift
 
 
-def n_outputs(rank: int, ratios: bool, loss: str) -> int:
-    """Return how many numbers a relative encoder gives per pair: means, then log scales."""
-    return rank * (2 if ratios else 1) * (2 if loss == "laplace" else 1)
+def n_outputs(rank: int, ratios: bool, loss: str, reach: float) -> int:
+    """Return how many numbers a relative encoder gives per pair.
+
+    mse: one per component. laplace: means, then log scales. histogram: per axis the logits of bins
+    one patch wide, from the largest translation (``reach``, in patches) backwards to forwards.
+
+    >>> n_outputs(1, False, "histogram", reach=29.0)
+    59
+    """
+    per_component = {"mse": 1, "laplace": 2, "histogram": 2 * math.ceil(reach) + 1}[loss]
+    return rank * (2 if ratios else 1) * per_component
 
 
-def split_prediction(prediction: Tensor, loss: str) -> tuple[Tensor, Tensor | None]:
-    """Return the predicted translations (B, P, C) and, for a likelihood, their log scales."""
+def _bins(prediction: Tensor, components: int) -> tuple[Tensor, Tensor]:
+    """Return log probabilities (B, P, C, K) of a histogram's bins and their centres (K,)."""
+    logits = prediction.unflatten(-1, (components, -1))
+    k = logits.shape[-1]
+    centres = torch.arange(k, device=prediction.device, dtype=prediction.dtype) - k // 2
+    return logits.log_softmax(-1), centres
+
+
+def split_prediction(
+    prediction: Tensor, loss: str, components: int
+) -> tuple[Tensor, Tensor | None]:
+    """Return the predicted translations (B, P, C) and, for laplace, their log scales.
+
+    A histogram's prediction is its mean.
+    """
     if loss == "mse":
         return prediction, None
+    if loss == "histogram":
+        shares, centres = _bins(prediction, components)
+        return shares.exp() @ centres, None
     mean, log_scale = prediction.chunk(2, dim=-1)
     low, high = LOG_SCALE
     # A smooth clamp: the gradient never quite vanishes, as it would at a hard bound.
@@ -51,10 +75,16 @@ def pair_loss(prediction: Tensor, target: Tensor, loss: str) -> Tensor:
 
     ``mse`` is the paper's squared error (eq. 4). ``laplace`` is the negative log likelihood (nats)
     of a Laplace distribution whose location and scale are both predicted, ``|Δ - µ| / b + log 2b``.
-    *Differs from the paper*, which has no likelihood: with squared error, far pairs that nobody can
-    place yet drown the near ones that can be learned; a scale lets each pair say how sure it is.
+    ``histogram`` is the cross-entropy (nats) of bins one patch wide, a target between two centres
+    being shared between them. *Differs from the paper*, which has no likelihood: with squared
+    error, far pairs that nobody can place yet drown the near ones that can be learned; a scale, or
+    a histogram, lets each pair say how sure it is.
     """
-    mean, log_scale = split_prediction(prediction, loss)
+    if loss == "histogram":
+        shares, centres = _bins(prediction, target.shape[-1])
+        weight = (1 - (target.unsqueeze(-1) - centres).abs()).clamp(min=0)  # (B, P, C, K)
+        return -(weight * shares).sum(-1).mean(-1)
+    mean, log_scale = split_prediction(prediction, loss, target.shape[-1])
     if log_scale is None:
         return (mean - target).square().mean(-1)
     nats = (mean - target).abs() * torch.exp(-log_scale) + log_scale + math.log(2)
@@ -86,20 +116,33 @@ def pair_metrics(prediction: Tensor, target: Tensor, sizes: Tensor, loss: str) -
     one patch apart.
     """
     rank = sizes.shape[-1]
-    mean = split_prediction(prediction, loss)[0][..., :rank].float()
+    mean = split_prediction(prediction, loss, target.shape[-1])[0][..., :rank].float()
     shift = target[..., :rank]
     error = mean - shift  # (B, P, D)
     ordered = shift != 0
     right = ((mean > 0) == (shift > 0)) & ordered
     near = ordered & (shift.abs() < 1)
     chance = shift.square().mean()
-    # The best constant is no translation, with the mean distance as a Laplace scale.
-    laplace = 1 + math.log(2) + shift.abs().mean(dim=(0, 1)).log().mean()
+    if loss == "histogram":
+        constant = _entropy(shift, prediction.shape[-1] // rank)
+    elif loss == "laplace":
+        # The best constant is no translation, with the mean distance as a Laplace scale.
+        constant = 1 + math.log(2) + shift.abs().mean(dim=(0, 1)).log().mean()
+    else:
+        constant = chance
     return {
         "mse": error.square().mean(),
         "chance": chance,
-        "chance_loss": chance if loss == "mse" else laplace,
+        "chance_loss": constant,
         "distance": (error * sizes).square().sum(-1).sqrt().mean(),
         "sign": right.sum() / ordered.sum().clamp(min=1),
         "near_sign": (right & near).sum() / near.sum().clamp(min=1),
     }
+
+
+def _entropy(shift: Tensor, k: int) -> Tensor:
+    """Return the loss (nats) of the best constant histogram: the entropy of these translations."""
+    centres = torch.arange(k, device=shift.device, dtype=shift.dtype) - k // 2
+    weight = (1 - (shift.unsqueeze(-1) - centres).abs()).clamp(min=0)  # (B, P, D, K)
+    share = weight.mean(dim=(0, 1))
+    return torch.special.entr(share).sum(-1).mean()

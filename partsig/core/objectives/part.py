@@ -28,7 +28,7 @@ class PartConfig:
         near pairs are learned first); 0 is the whole window, as published.
     pairs: share of the N² ordered pairs in the loss of a step; for EEG the paper gives none. The
         separable head computes all of them anyway, so a share below 1 only regularises.
-    loss: mse (the paper's) or laplace (ours, see core/target.py).
+    loss: mse (the paper's), or laplace or histogram (ours, see core/target.py).
     target_scale: patch (the paper's) or unit (the largest possible translation is 1).
     relative: cross-attention (the paper's), or its ablations pairwise-mlp and mlp.
     heads: of the cross-attention; 1 as published.
@@ -51,7 +51,7 @@ class PartConfig:
     sampling: Literal["off-grid", "grid", "sizes"] = "off-grid"
     span: float = 0.0
     pairs: float = 1.0
-    loss: Literal["mse", "laplace"] = "mse"
+    loss: Literal["mse", "laplace", "histogram"] = "mse"
     target_scale: Literal["patch", "unit"] = "patch"
     relative: Literal["cross-attention", "pairwise-mlp", "mlp"] = "cross-attention"
     heads: int = 4
@@ -66,6 +66,11 @@ class PartConfig:
 
     def __post_init__(self) -> None:
         check_range("objective.patches", self.patches, 0)
+        if self.loss == "histogram" and (self.sampling == "sizes" or self.target_scale == "unit"):
+            raise ConfigError(
+                "objective.loss=histogram counts translations in patches: it goes neither with "
+                "sampling=sizes nor with target_scale=unit."
+            )
         if self.span:
             check_range("objective.span", self.span, 1.0)
             if self.sampling != "off-grid":
@@ -105,7 +110,8 @@ class Part(nn.Module):
         self.n_patches = on_grid if config.sampling == "grid" else config.patches or on_grid
         self.ratios = config.sampling == "sizes"
         width = encoder.config.width
-        outputs = target.n_outputs(len(self.patch), self.ratios, config.loss)
+        reach = max((length - p) / p for length, p in zip(window, patch, strict=True))
+        outputs = target.n_outputs(len(self.patch), self.ratios, config.loss, reach)
         if config.relative == "cross-attention":
             self.relative = CrossAttention(width, outputs, config.heads, config.head_impl)
         elif config.relative == "pairwise-mlp":
@@ -117,7 +123,6 @@ class Part(nn.Module):
         )
         self.project = Projection(width) if config.context else None
         # What one unit of the network's output is worth in patches.
-        reach = max((length - p) / p for length, p in zip(window, patch, strict=True))
         self.unit = reach if config.target_scale == "unit" else 1.0
 
     def sample(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
