@@ -2,9 +2,9 @@
 
 Run: ``python benchmarks/pretext.py WORK`` after ``benchmarks/pc18_segments.py RAW --work WORK``,
 whose store it uses. Linear tokens, encoder width 128, depth 4; 5-s windows of ten 1-s patches.
-Measured on subjects kept out of pretraining (never test subjects): squared error ÷ chance, how often
-the order of two patches is right (all pairs; pairs less than one patch apart), nats per pair under
-chance. A short run of each with one seed, then the best for longer with three. Writes
+Measured on subjects kept out of pretraining (never test subjects): squared error ÷ chance, how
+often the order of two patches is right (all pairs; pairs less than one patch apart), nats per pair
+under chance. A short run of each with one seed, then the best for longer with three. Writes
 benchmarks/results/pretext.json.
 """
 
