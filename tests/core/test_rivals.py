@@ -11,6 +11,7 @@ from partsig.core.crop import crop_grid
 from partsig.core.encoder import Encoder, EncoderConfig
 from partsig.core.masking import kept, shuffled, take
 from partsig.core.normalise import instance_normalise
+from partsig.core.objectives.decoder import DecoderConfig
 from partsig.core.objectives.droppos import DropPos, DropPosConfig
 from partsig.core.objectives.mae import Mae, MaeConfig
 from partsig.core.objectives.mp3 import Mp3, Mp3Config
@@ -25,7 +26,7 @@ WINDOWS = {1: ((60,), (5,)), 2: ((12, 16), (4, 4)), 3: ((8, 8, 8), (4, 4, 2))}
 COUNTS = {1: (12,), 2: (3, 4), 3: (2, 2, 4)}
 ranks = pytest.mark.parametrize("rank", WINDOWS)
 SMALL = EncoderConfig(width=24, depth=2, heads=4, drop_path=0.0)
-DECODER = {"decoder_width": 12, "decoder_depth": 1, "decoder_heads": 2}
+DECODER = {"decoder": DecoderConfig(width=12, depth=1, heads=2)}
 
 
 def build(cls, config, rank):
@@ -172,9 +173,8 @@ def test_impossible_shares_are_refused(cls, config, message):
 
 
 def test_decoder_heads_must_divide_its_width():
-    for config in (MaeConfig, DropPosConfig):
-        with pytest.raises(ConfigError, match=r"decoder_width \(10\) must be a multiple"):
-            config(decoder_width=10, decoder_heads=4)
+    with pytest.raises(ConfigError, match=r"decoder\.width \(10\) must be a multiple"):
+        DecoderConfig(width=10, heads=4)
 
 
 def test_taking_and_restoring_an_order():

@@ -33,13 +33,13 @@ def mae_loss(model, x, order, mode):
         tokens, cls = model.encoder(
             patches[b : b + 1, seen], torch.zeros(1, x.shape[1]), model.code[seen]
         )
-        entered = model.enter(tokens)[0]
+        entered = model.decoder.enter(tokens)[0]
         full = [model.mask_token] * n
         for place, token in zip(seen, entered, strict=True):
             full[place] = token
         full = [token + code for token, code in zip(full, model.decoder_code, strict=False)]
-        full.append(model.enter(cls)[0])
-        decoded = model.output(model.norm(model.decoder(torch.stack(full)[None])))[0]
+        full.append(model.decoder.enter(cls)[0])
+        decoded = model.decoder(torch.stack(full)[None])[0]
         for place in range(n):
             if place in seen:
                 continue
@@ -110,8 +110,7 @@ def droppos_loss(model, x, order, sigma, index):
         ]
         level = torch.zeros(1, x.shape[1])
         tokens, cls = model.encoder(patches[b : b + 1, seen], level, torch.stack(code))
-        decoded = model.decoder(model.enter(torch.cat([tokens[0], cls]))[None])
-        logits = model.output(model.norm(decoded))[0]
+        logits = model.decoder(model.decoder.enter(torch.cat([tokens[0], cls]))[None])[0]
         with torch.no_grad():
             every, whole = model.encoder(patches[b : b + 1], level, model.code)
         likeness = [

@@ -1,7 +1,7 @@
 """DropPos: reconstruct dropped positions (Wang et al. 2023, arXiv 2309.03576)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -13,8 +13,8 @@ from partsig.core.encoder import Encoder
 from partsig.core.geometry import grid
 from partsig.core.masking import kept, shuffled, take
 from partsig.core.normalise import instance_normalise, widened
+from partsig.core.objectives.decoder import Decoder, DecoderConfig
 from partsig.core.position import sincos
-from partsig.core.transformer import Transformer, initialise
 from partsig.errors import ConfigError, check_range
 
 
@@ -26,7 +26,7 @@ class DropPosConfig:
     position_ratio: share of the visible patches whose position is dropped.
     sigma: width, in patches, of the smoothed target at the start; falls linearly to 0.
     temperature: of the attention weights; 0 weights all patches alike.
-    decoder_width, decoder_depth, decoder_heads: of the decoder (published: 512, 2, 16).
+    decoder: the light decoder; it has no positions.
     """
 
     name: Literal["droppos"] = "droppos"
@@ -34,22 +34,13 @@ class DropPosConfig:
     position_ratio: float = 0.75
     sigma: float = 1.0
     temperature: float = 0.1
-    decoder_width: int = 256
-    decoder_depth: int = 2
-    decoder_heads: int = 8
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
 
     def __post_init__(self) -> None:
         check_range("objective.mask_ratio", self.mask_ratio, 0.0, 0.99)
         check_range("objective.position_ratio", self.position_ratio, 0.01, 1.0)
         check_range("objective.sigma", self.sigma, 0.0)
         check_range("objective.temperature", self.temperature, 0.0)
-        for name in ("decoder_width", "decoder_depth", "decoder_heads"):
-            check_range(f"objective.{name}", getattr(self, name), 1)
-        if self.decoder_width % self.decoder_heads:
-            raise ConfigError(
-                f"objective.decoder_width ({self.decoder_width}) must be a multiple of "
-                f"objective.decoder_heads ({self.decoder_heads})."
-            )
 
 
 class DropPos(nn.Module):
@@ -66,7 +57,7 @@ class DropPos(nn.Module):
         super().__init__()
         self.config, self.encoder, self.patch = config, encoder, tuple(patch)
         centres, sizes = grid(window, patch)
-        n, width, inner = len(centres), encoder.config.width, config.decoder_width
+        n, width = len(centres), encoder.config.width
         self.n_seen = kept(n, config.mask_ratio, "objective.mask_ratio")
         # int() of what keeps its position, as in the published code: 7 seen, 1 kept, 6 dropped.
         self.n_told = int(self.n_seen * (1 - config.position_ratio) + 1e-9)
@@ -79,12 +70,7 @@ class DropPos(nn.Module):
         squared = (index.unsqueeze(1) - index).square().sum(-1)  # (N, N)
         self.register_buffer("squared", squared, persistent=False)
         self.position_token = nn.Parameter(torch.empty(width))
-        self.enter = nn.Linear(width, inner)
-        self.decoder = Transformer(config.decoder_depth, inner, config.decoder_heads)
-        self.norm = nn.LayerNorm(inner, eps=1e-6)
-        self.output = nn.Linear(inner, n)
-        for part in (self.enter, self.decoder, self.output):
-            part.apply(initialise)
+        self.decoder = Decoder(config.decoder, width, n)
         nn.init.normal_(self.position_token, std=0.02)
 
     def smoothed(self, sigma: float) -> Tensor:
@@ -118,8 +104,8 @@ class DropPos(nn.Module):
         told = torch.arange(seen.shape[1], device=seen.device) < self.n_told
         code = torch.where(told[:, None], code, self.position_token)
         tokens, cls = self.encoder(take(patches, seen), level, code)
-        tokens = self.enter(torch.cat([tokens, cls.unsqueeze(1)], dim=1))
-        return self.output(self.norm(self.decoder(tokens))[:, :-1])
+        tokens = self.decoder.enter(torch.cat([tokens, cls.unsqueeze(1)], dim=1))
+        return self.decoder(tokens)[:, :-1]
 
     def forward(
         self,

@@ -1,7 +1,7 @@
 """MAE: reconstruct masked patches from the visible ones (He et al. 2022, arXiv 2111.06377)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Literal
 
@@ -13,8 +13,8 @@ from partsig.core.encoder import Encoder
 from partsig.core.geometry import grid
 from partsig.core.masking import kept, shuffled, take
 from partsig.core.normalise import instance_normalise, widened
+from partsig.core.objectives.decoder import Decoder, DecoderConfig
 from partsig.core.position import sincos
-from partsig.core.transformer import Transformer, initialise
 from partsig.errors import ConfigError, check_range
 
 
@@ -25,26 +25,16 @@ class MaeConfig:
     mask_ratio: share of the grid's patches that the encoder does not see.
     target: what is reconstructed: patch, each patch at mean 0 and variance 1 (MAE's norm_pix_loss,
         which its published models use); channel, the same per channel of a patch; raw, as given.
-    decoder_width, decoder_depth, decoder_heads: of the light decoder (published for images: 512,
-        8, 16).
+    decoder: the light decoder.
     """
 
     name: Literal["mae"] = "mae"
     mask_ratio: float = 0.75
     target: Literal["patch", "channel", "raw"] = "patch"
-    decoder_width: int = 256
-    decoder_depth: int = 2
-    decoder_heads: int = 8
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
 
     def __post_init__(self) -> None:
         check_range("objective.mask_ratio", self.mask_ratio, 0.01, 0.99)
-        for name in ("decoder_width", "decoder_depth", "decoder_heads"):
-            check_range(f"objective.{name}", getattr(self, name), 1)
-        if self.decoder_width % self.decoder_heads:
-            raise ConfigError(
-                f"objective.decoder_width ({self.decoder_width}) must be a multiple of "
-                f"objective.decoder_heads ({self.decoder_heads})."
-            )
 
 
 class Mae(nn.Module):
@@ -60,7 +50,7 @@ class Mae(nn.Module):
         super().__init__()
         self.config, self.encoder, self.patch = config, encoder, tuple(patch)
         centres, sizes = grid(window, patch)
-        n, width, inner = len(centres), encoder.config.width, config.decoder_width
+        n, width, inner = len(centres), encoder.config.width, config.decoder.width
         self.n_kept = kept(n, config.mask_ratio, "objective.mask_ratio")
         if self.n_kept == n:
             raise ConfigError(
@@ -71,13 +61,8 @@ class Mae(nn.Module):
         # [CLS] has a place in the decoder, with no code.
         code = torch.cat([sincos(index, inner), torch.zeros(1, inner)])
         self.register_buffer("decoder_code", code, persistent=False)
-        self.enter = nn.Linear(width, inner)
         self.mask_token = nn.Parameter(torch.empty(inner))
-        self.decoder = Transformer(config.decoder_depth, inner, config.decoder_heads)
-        self.norm = nn.LayerNorm(inner, eps=1e-6)
-        self.output = nn.Linear(inner, encoder.embed.in_features)
-        for part in (self.enter, self.decoder, self.output):
-            part.apply(initialise)
+        self.decoder = Decoder(config.decoder, width, encoder.embed.in_features)
         nn.init.normal_(self.mask_token, std=0.02)
 
     def reconstruct(self, patches: Tensor, level: Tensor, order: Tensor) -> Tensor:
@@ -89,12 +74,12 @@ class Mae(nn.Module):
         seen = order[:, : self.n_kept]
         code = self.code.expand(len(order), -1, -1)
         tokens, cls = self.encoder(take(patches, seen), level, take(code, seen))
-        tokens = self.enter(torch.cat([tokens, cls.unsqueeze(1)], dim=1))
+        tokens = self.decoder.enter(torch.cat([tokens, cls.unsqueeze(1)], dim=1))
         hidden = self.mask_token.expand(*order[:, self.n_kept :].shape, -1).to(tokens.dtype)
         drawn = torch.cat([tokens[:, :-1], hidden], dim=1)  # in the order of ``order``
         back = order.argsort(dim=1)
         full = torch.cat([take(drawn, back), tokens[:, -1:]], dim=1) + self.decoder_code
-        return self.output(self.norm(self.decoder(full))[:, :-1])
+        return self.decoder(full)[:, :-1]
 
     def target(self, patches: Tensor) -> Tensor:
         """Return what patches (B, N, C, *p) are reconstructed as, (B, N, C * prod(p))."""
