@@ -15,11 +15,11 @@ import sys
 from pathlib import Path
 
 import joblib
-from pc18_segments import EPOCHS, FINETUNE, GENTLE, finetune_one
+from pc18_segments import GENTLE, finetune_one, full
 
 RESULTS = Path(__file__).parent / "results" / "finetune_options.json"
 BUDGET, DRAWS = 50, (0, 1, 2)
-RECIPE = FINETUNE | GENTLE | {"fit.epochs": EPOCHS[BUDGET]}
+RECIPE = full(BUDGET) | GENTLE
 VARIANTS = {
     "recipe": {},
     "no mixup": {"loss.mixup": 0.0},

@@ -100,27 +100,33 @@ PROBE = {"pool": "mean+sd+spectrum", "train": "probe"}
 LINEAR = {"pool": "mean+sd"}  # rows that see no spectrum anywhere
 # What starts from a probe is moved less than what starts from nothing.
 GENTLE = {"train": "probe+full", "optim.lr": 5e-3, "optim.layer_decay": 0.8}
-# Epochs of full fine-tuning by budget: 300 to 750 steps of 32 windows.
-EPOCHS = {10: 80, 20: 40, 50: 24, 100: 16, 0: 8}
+# Epochs of full fine-tuning by budget: 220 to 380 steps of 32 windows, validated about eight times.
+EPOCHS = {10: 60, 20: 32, 50: 14, 100: 8, 0: 4}
+
+
+def full(budget: int) -> dict:
+    """Return the settings of fine-tuning as a whole at a budget."""
+    epochs = EPOCHS[budget]
+    return FINETUNE | {"fit.epochs": epochs, "fit.validate_every": max(epochs // 8, 1)}
 
 
 def runs_of(method: str, budget: int) -> dict[str, tuple[str, dict]]:
     """Return {run name: (origin, settings)} of what is fine-tuned for a method at a budget."""
-    full = FINETUNE | {"fit.epochs": EPOCHS[budget]}
+    whole = full(budget)
     if method == "baselines":
         found = {
-            "scratch": ("scratch", full | SPECTRAL),
-            "scratch-linear-tokens": ("scratch", full | ENCODER | LINEAR),
-            "scratch-no-positions": ("scratch", full | SPECTRAL | {"positions": "none"}),
-            "scratch-probe-first": ("scratch", full | SPECTRAL | GENTLE),
+            "scratch": ("scratch", whole | SPECTRAL),
+            "scratch-linear-tokens": ("scratch", whole | ENCODER | LINEAR),
+            "scratch-no-positions": ("scratch", whole | SPECTRAL | {"positions": "none"}),
+            "scratch-probe-first": ("scratch", whole | SPECTRAL | GENTLE),
             "random-probe": ("scratch", PROBE | SPECTRAL),
             "bands-logistic": ("scratch", {"model": "logistic"}),
             "bands-boosting": ("scratch", {"model": "boosting"}),
-            "chambon2018": ("scratch", full | {"model": "chambon2018"}),
+            "chambon2018": ("scratch", whole | {"model": "chambon2018"}),
         }
         return {name: job for name, job in found.items() if name not in SOME or budget in (20, 100)}
     found = {f"{method}-probe": (method, PROBE | (LINEAR if "linear" in method else {}))}
-    return found | ({method: (method, full | GENTLE)} if method in FULL else {})
+    return found | ({method: (method, whole | GENTLE)} if method in FULL else {})
 
 
 def quietly(work: Path, name: str) -> None:

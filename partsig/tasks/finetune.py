@@ -141,7 +141,7 @@ def finetune(
         runs.finish(path, **labels, **found)
     elif settings.model in ("boosting", "yasa"):
         if settings.model == "boosting":
-            model.fit(train.windows(range(len(train))), train.stages, seed)
+            model.fit(train, seed)
         predicted = stagers.predict(model, val, chosen).argmax(1)
         found = {"val_kappa": stagers.kappa_or_zero(val.stages, predicted)}
         _keep(path, model, found)
@@ -306,7 +306,7 @@ def _fit(
     size = min(settings.fit.batch_size, len(train))
     balance = train.stages if settings.balanced else None
     reach = round(settings.shift_s * train.n_times / EPOCH_S)
-    stagers.set_scale(model, train.windows(range(len(train))))
+    stagers.set_scale(model, train)
 
     def batch_at(step: int) -> tuple[torch.Tensor, ...]:
         index = shuffled_batch(len(train), size, seed, step, balance)

@@ -11,12 +11,13 @@
 import json
 import platform
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from partsig import __version__, config
-from partsig.errors import CheckpointError, DataError
+from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.files import write_json, write_text
 
 RUNS = Path("runs")
@@ -57,6 +58,9 @@ def begin(
                 f"{path} holds a {found['kind']} run, not a {kind} run; choose another --run."
             )
         known = {key: found.get(key) for key in wanted}
+        # A setting that an older partsig did not have counts as its default.
+        with suppress(ConfigError, TypeError):
+            known["config"] = config.to_dict(config.build(type(settings), found["config"]))
         changed = [
             line
             for line in config.differences(known, json.loads(json.dumps(wanted)))

@@ -26,6 +26,7 @@ Model = Literal["encoder", "logistic", "boosting", "chambon2018", "usleep", "yas
 BRAINDECODE = {"chambon2018": "SleepStagerChambon2018", "usleep": "USleep"}
 # Windows per forward pass where nothing is learned.
 PREDICT_BATCH = 256
+CPU = torch.device("cpu")
 # Inverse strengths of the penalty a linear classifier is tried with; validation chooses.
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
@@ -56,10 +57,11 @@ class BoostingStager(SupervisedModule):
         self.sfreq = sfreq
         self.trees: HistGradientBoostingClassifier | None = None
 
-    def fit(self, x: np.ndarray, stages: np.ndarray, seed: int) -> None:
-        """Grow the trees on windows (n, C, T)."""
+    def fit(self, train: Epochs, seed: int) -> None:
+        """Grow the trees on scored epochs."""
+        powers = [band_powers(x.numpy(), self.sfreq) for x in in_batches(train, CPU)]
         self.trees = HistGradientBoostingClassifier(random_state=seed)
-        self.trees.fit(band_powers(x, self.sfreq), stages)
+        self.trees.fit(np.concatenate(powers), train.stages)
 
     def logits(self, x: Tensor) -> Tensor:
         found = self.trees.predict_proba(band_powers(x.cpu().numpy(), self.sfreq))
@@ -159,11 +161,12 @@ class YasaStager(SupervisedModule):
         return found[order].to_numpy()
 
 
-def set_scale(model: SupervisedModule, windows: np.ndarray) -> None:
-    """Give a braindecode stager the SD of each channel over training windows (n, C, T)."""
+def set_scale(model: SupervisedModule, train: Epochs) -> None:
+    """Give a braindecode stager the SD of each channel over the training epochs."""
     if isinstance(model, BraindecodeStager):
-        spread = np.sqrt(windows.astype(np.float64).var(-1).mean(0))
-        model.scale.copy_(torch.from_numpy(np.maximum(spread, 1e-2)).unsqueeze(1))
+        power = [x.double().var(-1, correction=0).sum(0) for x in in_batches(train, CPU)]
+        spread = (torch.stack(power).sum(0) / len(train)).sqrt()
+        model.scale.copy_(spread.clamp(min=1e-2).unsqueeze(1))
 
 
 def fit_linear(

@@ -30,6 +30,7 @@ class FitConfig:
 
     Changes the result: ``epochs``, ``batch_size`` (over all processes), ``average`` (decay of an
     exponential average of the weights, which is then what is measured and kept; 0 is off),
+    ``validate_every`` (epochs between two measures on the monitor or validation subjects),
     ``precision`` (auto: bf16 on a GPU, float32 on the CPU). Changes it by rounding, and by drop
     path's draws, only: ``accumulate`` (parts a process works its share through, to save memory),
     ``compile`` (auto: on a GPU). Only speed and disk: ``checkpoint_minutes``, ``keep``
@@ -39,6 +40,7 @@ class FitConfig:
     epochs: int = 1000
     batch_size: int = 512
     average: float = 0.0
+    validate_every: int = 1
     precision: Literal["auto", "float32", "bf16"] = "auto"
     accumulate: int = 1
     compile: Literal["auto", "always", "never"] = "auto"
@@ -47,7 +49,7 @@ class FitConfig:
     log_every: int = 20
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulate", "keep", "log_every"):
+        for name in ("epochs", "batch_size", "validate_every", "accumulate", "keep", "log_every"):
             check_range(f"fit.{name}", getattr(self, name), 1)
         check_range("fit.checkpoint_minutes", self.checkpoint_minutes, 0.0)
         check_range("fit.average", self.average, 0.0, 0.99999)
@@ -277,7 +279,8 @@ def _refuse_not_finite(job: Fit, state: State) -> None:
 
 
 def _end_of_epoch(job: Fit, model: nn.Module, journal: Journal, state: State, epoch: int) -> None:
-    if job.on_epoch is not None and job.world.main:
+    due = epoch % job.config.validate_every == 0 or epoch == job.config.epochs
+    if job.on_epoch is not None and due and job.world.main:
         model.eval()
         values = job.on_epoch(epoch)
         journal.write(state.step, epoch, values, job.shown)

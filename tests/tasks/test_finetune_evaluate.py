@@ -224,3 +224,25 @@ def test_one_subject_is_evaluated_without_an_interval(tuned, sample_store, tmp_p
     written = json.loads((found.path / "metrics.json").read_text(), parse_constant=pytest.fail)
     assert written == found.metrics
     assert "[no interval]" in with_interval(found.metrics, "kappa")
+
+
+def test_a_run_of_an_older_version_goes_on_with_the_defaults_of_what_is_new(
+    tuned, pretrained, sample_store
+):
+    """A setting that run.json does not know counts as its default; another value is refused."""
+    record = runs.read(tuned)
+    older = json.loads(json.dumps(record))
+    del older["config"]["fit"]["validate_every"]
+    (tuned / "run.json").write_text(json.dumps(older))
+    options = {"subjects": 12, "device": "cpu"}
+    again = finetune(pretrained, sample_store, tuned, overrides=SHORT, **options)
+    assert again == tuned
+    with pytest.raises(CheckpointError, match=r"config\.fit\.validate_every: 1, now 2"):
+        finetune(
+            pretrained,
+            sample_store,
+            tuned,
+            overrides=SHORT | {"fit.validate_every": 2},
+            **options,
+        )
+    (tuned / "run.json").write_text(json.dumps(record))

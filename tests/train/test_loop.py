@@ -224,3 +224,52 @@ def test_accumulated_parts_give_the_whole_batchs_gradient(tmp_path, parts):
     ours, whole = weights(tmp_path / "parts"), weights(tmp_path / "whole")
     for name, value in whole.items():
         torch.testing.assert_close(ours[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_validation_comes_every_so_many_epochs_and_at_the_end(tmp_path):
+    seen = []
+
+    def measure(epoch):
+        seen.append(epoch)
+        return {"score": float(-epoch)}
+
+    fit = loop.FitConfig(epochs=5, batch_size=8, log_every=2, validate_every=2)
+    state = loop.fit(job(tmp_path, config=fit, on_epoch=measure, best="score"))
+    assert seen == [2, 4, 5]
+    assert state.best == {"value": -2.0, "epoch": 2}
+
+
+def test_the_average_of_the_weights_is_what_is_measured_and_kept(tmp_path):
+    """Against a plain loop over the same weights; and a broken-off run keeps its average."""
+    decay, seen, wanted = 0.8, [], []
+    fit = loop.FitConfig(epochs=2, batch_size=8, log_every=2, average=decay, checkpoint_minutes=0)
+    model = Model()
+    kept = {name: p.detach().clone() for name, p in model.named_parameters()}
+    taken = 0
+
+    def batches(step):
+        nonlocal taken
+        if step > 0:  # the weights as step number ``step`` finds them, after ``step`` updates
+            share = min(decay, taken / (taken + 10))
+            taken += 1
+            for name, p in model.named_parameters():
+                kept[name] = share * kept[name] + (1 - share) * p.detach()
+        return batch_at(step)
+
+    def measure(epoch):
+        seen.append({name: p.detach().clone() for name, p in model.named_parameters()})
+        return {"score": float(epoch)}
+
+    task = job(
+        tmp_path / "a", model, batches, config=fit, on_epoch=measure, best="score", prefetch=False
+    )
+    loop.fit(task)
+    batches(2 * STEPS)  # the last update
+    wanted = kept
+    for name, value in wanted.items():
+        torch.testing.assert_close(seen[-1][name], value, rtol=1e-5, atol=1e-6)
+    best = checkpoint.load(tmp_path / "a" / "best.pt")["model"]
+    assert all(torch.equal(best[name], seen[-1][name]) for name in wanted)
+    assert any(not torch.equal(p, best[name]) for name, p in model.named_parameters())
+    content = checkpoint.load(checkpoint.newest(tmp_path / "a"))
+    assert all(torch.equal(content["average"][name], best[name]) for name in wanted)
