@@ -11,7 +11,6 @@ import argparse
 import json
 import platform
 import statistics
-import sys
 from pathlib import Path
 
 import joblib
@@ -53,6 +52,7 @@ def main() -> None:
     """Run every variant and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("work", type=Path)
+    parser.add_argument("--only", nargs="*", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
     from partsig.tasks import runs
@@ -60,12 +60,13 @@ def main() -> None:
     work = options.work.resolve()
     parallel = joblib.Parallel(n_jobs=options.jobs, batch_size=1)
     found: dict[str, list[float]] = {name: [] for name in VARIANTS}
+    found = {name: values for name, values in found.items() if name in {"recipe", *options.only}}
     for wave in (lambda name: "teacher" not in name, lambda name: "teacher" in name):
         jobs = [
             joblib.delayed(one)(work, number, name, draw)
             for number, name in enumerate(VARIANTS)
             for draw in DRAWS
-            if wave(name)
+            if name in found and wave(name)
         ]
         for name, value in parallel(jobs):
             found[name].append(value)
@@ -89,7 +90,7 @@ def main() -> None:
         )
     result = {
         "what": __doc__.partition("\n")[0],
-        "command": "python " + " ".join(sys.argv),
+        "command": "python benchmarks/finetune_options.py WORK",
         "date": runs.now(),
         "machine": platform.machine(),
         "environment": runs.environment(),

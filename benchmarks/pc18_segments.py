@@ -19,8 +19,7 @@ import dataclasses
 import json
 import os
 import platform
-import sys
-import time
+from datetime import datetime
 from pathlib import Path
 
 import joblib
@@ -142,19 +141,22 @@ def pretrain_one(work: Path, method: str, seed: int) -> dict:
     import torch
 
     import partsig
+    from partsig.tasks import runs
     from partsig.train.journal import read_metrics
 
     torch.set_num_threads(1)
     run = work / "runs" / f"pretrain-{method}-s{seed}"
     quietly(work, run.name)
-    started = time.monotonic()
     settings = PRETRAIN | METHODS[method]
     partsig.pretrain(work / "store", run, overrides=settings, seed=seed, gpus="0")
     lines = [line for line in read_metrics(run) if "val_loss" in line]
+    record = runs.read(run)
+    ends = [datetime.fromisoformat(record[key]) for key in ("started", "finished")]
     curve = [
         {k: v for k, v in line.items() if k.startswith("val_") or k == "step"} for line in lines
     ]
-    return {"method": method, "seed": seed, "seconds": time.monotonic() - started, "curve": curve}
+    seconds = (ends[1] - ends[0]).total_seconds()
+    return {"method": method, "seed": seed, "seconds": seconds, "curve": curve}
 
 
 def finetune_one(
@@ -233,7 +235,7 @@ def main() -> None:
     print(found.markdown)
     result = {
         "what": __doc__.partition("\n")[0],
-        "command": "python " + " ".join(sys.argv),
+        "command": f"python benchmarks/pc18_segments.py RAW --only {' '.join(chosen)}",
         "date": runs.now(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "environment": runs.environment(),

@@ -13,7 +13,6 @@ import json
 import os
 import platform
 import statistics
-import sys
 from pathlib import Path
 
 import joblib
@@ -76,6 +75,7 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--long", type=int, default=1500)
+    parser.add_argument("--heads", nargs="*", choices=HEADS, default=list(HEADS))
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
     from partsig.tasks import runs
@@ -85,9 +85,10 @@ def main() -> None:
     jobs = [
         (f"{head}, {loss}", settings | steps(options.steps) | {"objective.loss": loss}, 0)
         for head, settings in HEADS.items()
+        if head in options.heads
         for loss in TARGETS
     ]
-    jobs += [("long", best | steps(options.long), seed) for seed in (0, 1, 2)]
+    jobs = [("long", best | steps(options.long), seed) for seed in (0, 1, 2)] + jobs
     parallel = joblib.Parallel(n_jobs=options.jobs, batch_size=1)
     found = parallel(joblib.delayed(one)(work, *job) for job in jobs)
     by_name: dict[str, list[dict]] = {}
@@ -109,7 +110,7 @@ def main() -> None:
         print(f"{name:40} " + "   ".join(texts))
     result = {
         "what": __doc__.partition("\n")[0],
-        "command": "python " + " ".join(sys.argv),
+        "command": "python benchmarks/pretext.py WORK",
         "date": runs.now(),
         "machine": platform.machine(),
         "environment": runs.environment(),
