@@ -21,18 +21,22 @@ OPTIONS = {
         "--seed",
         "--gpus",
         "--cpu-processes",
+        "--profile",
     },
     "finetune": {
         "--from",
         "--store",
         "--run",
         "--subjects",
+        "--segments-per-class",
+        "--teacher",
         "--config",
         "--set",
         "--seed",
         "--device",
     },
     "evaluate": {"--run", "--store", "--seed", "--device"},
+    "compare": {"--against", "--output", "--seed", "--device"},
     "demo": {"--output", "--set", "--seed"},
 }
 
@@ -59,6 +63,7 @@ def test_each_command_has_its_options(verb):
         ("pretrain --set optim.learning_rate=1", "unknown key 'optim.learning_rate'; nearest is"),
         ("pretrain --modality image", "no store of that kind can be made yet"),
         ("finetune", "no finished pretrain run in runs/: run `partsig pretrain` first"),
+        ("compare nowhere", "no run at nowhere (it has no run.json)"),
         ("finetune --from scratch --subjects -1", "--subjects is -1; it must be at least 0"),
         ("evaluate", "no finished finetune run in runs/: run `partsig finetune` first"),
         ("evaluate --run nowhere", "no run at nowhere"),
@@ -125,3 +130,7 @@ def test_the_four_verbs_from_the_shell(sample_store, tmp_path, monkeypatch):
     assert done.exit_code == 0, done.output
     assert re.search(r"kappa -?\d\.\d{3} \[-?\d\.\d{3}, -?\d\.\d{3}\] pooled", done.stdout)
     assert "evaluation: runs/finetune-pretrain-part-s0-n4-s0/evaluation\n" in done.stdout
+    done = run("compare", "runs/finetune-pretrain-part-s0-n4-s0", "--device", "cpu")
+    assert done.exit_code == 0, done.output
+    assert "| part | 1 |" in done.stdout
+    assert done.stdout.endswith("comparison: runs/compare\n")
