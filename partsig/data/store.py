@@ -263,6 +263,10 @@ class Store:
                     found.setdefault(row["role"], []).append(row["subject"])
         return {role: sorted(set(members) & set(self.subjects)) for role, members in found.items()}
 
+    def recordings_of(self, subjects: Iterable[str]) -> list[str]:
+        """Return the recordings of these subjects, in their order."""
+        return [name for subject in subjects for name in self.subjects[subject]]
+
     def stages_of(self, recording: str) -> set[int]:
         """Return the stages that occur in a recording's scored epochs."""
         return {k for k, stage in enumerate(STAGES) if self.recordings[recording][stage] > 0}

@@ -155,10 +155,7 @@ def _majority(store: Path, run: Path, seed: int) -> dict:
     """Return the metrics of giving every epoch the commonest stage of the training subjects."""
     split = runs.read(run)["split"]
     opened = open_store(store)
-    train, test = (
-        Epochs(opened, [name for subject in split[role] for name in opened.subjects[subject]])
-        for role in ("train", "test")
-    )
+    train, test = (Epochs(opened, opened.recordings_of(split[role])) for role in ("train", "test"))
     common = np.bincount(train.stages).argmax()
     given = np.eye(len(STAGES))[np.full(len(test), common)]
     return measure(opened, test, given, seed)

@@ -60,7 +60,7 @@ def evaluate(
     subjects = opened.labelled_subjects if external else record["split"]["test"]
     leaked = _check_leaks(record, subjects)
     chosen = distributed.pick_device(device)
-    epochs = Epochs(opened, [name for s in subjects for name in opened.subjects[s]])
+    epochs = Epochs(opened, opened.recordings_of(subjects))
     probabilities = predict(model, epochs, chosen)
     output = path / (f"evaluation-{opened.path.name}" if external else "evaluation")
     result = {

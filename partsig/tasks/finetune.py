@@ -19,11 +19,12 @@ from partsig.core.objectives.supervised import (
 )
 from partsig.data.datasets import Epochs, shuffled_batch
 from partsig.data.recordings import EPOCH_S, STAGES
-from partsig.data.splits import SplitConfig, draw_segments, split_finetuning
+from partsig.data.splits import SplitConfig
 from partsig.data.store import Store, open_store
 from partsig.errors import CheckpointError, ConfigError, DataError, check_range
 from partsig.files import write_json
 from partsig.tasks import pseudo, runs, stagers
+from partsig.tasks.draw import draw_labels
 from partsig.tasks.pretrain import DEFAULT_SOURCE, STORES, load_encoder
 from partsig.tasks.pseudo import PseudoConfig
 from partsig.train import checkpoint, distributed, loop
@@ -104,7 +105,7 @@ def finetune(
     opened = open_store(store_path)
     origin = None if str(from_) == SCRATCH else Path(from_) if from_ else runs.last("pretrain")
     encoder, settings, seen = _start(origin, opened, settings, config, overrides, seed)
-    split, recordings = _draw(opened, subjects, segments_per_class, seed, settings)
+    split, recordings = draw_labels(opened, subjects, segments_per_class, seed, settings.split)
     label = settings.model if settings.model != "encoder" else SCRATCH
     label = label if origin is None else origin.name
     label += "" if settings.train == "full" else f"-{settings.train}"
@@ -132,8 +133,8 @@ def finetune(
     write_json(path / "split.json", split)
     torch.manual_seed(seed_of(seed, 8))
     model = _stager(encoder, settings, opened.ch_names, opened.sfreq)
-    train = Epochs(opened, recordings or _recordings(opened, split["train"]))
-    val = Epochs(opened, _recordings(opened, split["val"]))
+    train = Epochs(opened, recordings or opened.recordings_of(split["train"]))
+    val = Epochs(opened, opened.recordings_of(split["val"]))
     labels = {"n_epochs_train": len(train), "n_epochs_val": len(val)}
     if settings.train == "probe" or settings.model == "logistic":
         found = stagers.fit_linear(model, train, val, chosen)
@@ -156,35 +157,6 @@ def finetune(
         best = _fit(model, settings, train, val, guide, seed, path, chosen).best
         runs.finish(path, **labels, chosen_epoch=best["epoch"], val_kappa=best["value"])
     return path
-
-
-def _recordings(store: Store, subjects: Iterable[str]) -> list[str]:
-    return [name for subject in subjects for name in store.subjects[subject]]
-
-
-def _draw(
-    store: Store, subjects: int, per_class: int | None, seed: int, settings: FinetuneConfig
-) -> tuple[dict[str, list[str]], list[str] | None]:
-    """Return the split by subject and, for a budget per class, the recordings that were drawn."""
-    if per_class is None:
-        split = split_finetuning(
-            store.labelled_subjects, subjects, seed, settings.split, store.roles
-        )
-        return split, None
-    split = split_finetuning(store.labelled_subjects, 0, seed, settings.split, store.roles)
-    segments: dict[str, list[str]] = {stage: [] for stage in STAGES}
-    for name in _recordings(store, split["train"]):
-        stages = store.stages_of(name)
-        if len(stages) > 1:
-            raise ConfigError(
-                f"--segments-per-class needs recordings of one stage each; {name} has "
-                f"{len(stages)}. Use --subjects."
-            )
-        for stage in stages:
-            segments[STAGES[stage]].append(name)
-    drawn = draw_segments(segments, per_class, seed)
-    used = {store.recordings[name]["subject"] for name in drawn}
-    return split | {"train": sorted(used)}, drawn
 
 
 def _summary(origin: Path | None) -> dict | None:

@@ -126,7 +126,7 @@ def fit(job: Fit) -> State:
     """
     world, config = job.world, job.config
     model = job.model.to(world.device)
-    clock = _Clock(job)  # before anything is compiled: it counts on a copy of the model
+    clock = _clock(job)  # before anything is compiled: it counts on a copy of the model
     stepper = _stepper(job, model)
     average = Average(model, config.average) if config.average else None
     state = _resume(job, model, stepper.optimizer, average)
@@ -227,33 +227,14 @@ def _advance(job: Fit, stepper: Stepper, batch: Batch, step: int) -> dict[str, T
     return stepper(batch, total, step, _rate(job, step))
 
 
-class _Clock:
-    """Windows per second, share of the device's measured matrix rate, and GPU memory."""
-
-    def __init__(self, job: Fit) -> None:
-        self.job, self.started, self.step = job, 0.0, 0
-        self.flops = self.peak = 0.0
-        if job.world.main:
-            dtype = torch.bfloat16 if _precision(job) == "bf16" else torch.float32
-            self.flops = speed.count_flops(job.model, job.batch_at(0))
-            self.peak = speed.measure_peak(job.world.device, dtype) * job.world.size
-
-    def skip(self, step: int) -> None:
-        """Start a new measure at this step."""
-        self.started, self.step = time.perf_counter(), step
-
-    def read(self, step: int) -> dict[str, float]:
-        """Return the rates since the last reading; the first one starts the clock only."""
-        done, seconds = step - self.step, time.perf_counter() - self.started
-        began = self.started > 0
-        self.skip(step)
-        if not began or not self.job.world.main:
-            return {}
-        rate = done * self.job.config.batch_size / seconds
-        found = {"windows_per_s": rate, "utilisation": rate * self.flops / self.peak}
-        if self.job.world.device.type == "cuda":
-            found["gpu_gib"] = torch.cuda.max_memory_allocated(self.job.world.device) / 2**30
-        return found
+def _clock(job: Fit) -> speed.Clock:
+    """Return the clock of the main process; the others' tells nothing."""
+    if not job.world.main:
+        return speed.Clock(0, 0.0, 0.0, job.world.device)
+    dtype = torch.bfloat16 if _precision(job) == "bf16" else torch.float32
+    flops = speed.count_flops(job.model, job.batch_at(0))
+    peak = speed.measure_peak(job.world.device, dtype) * job.world.size
+    return speed.Clock(job.config.batch_size, flops, peak, job.world.device)
 
 
 def _read(job: Fit, state: State) -> dict[str, float]:

@@ -50,6 +50,34 @@ def measure_peak(device: torch.device, dtype: torch.dtype) -> float:
     return best
 
 
+class Clock:
+    """Windows per second, share of the device's measured matrix rate, and GPU memory.
+
+    ``flops`` per window; ``peak`` in FLOP/s. With a batch of 0 nothing is told.
+    """
+
+    def __init__(self, batch: int, flops: float, peak: float, device: torch.device) -> None:
+        self.batch, self.flops, self.peak, self.device = batch, flops, peak, device
+        self.started, self.step = 0.0, 0
+
+    def skip(self, step: int) -> None:
+        """Start a new measure at this step."""
+        self.started, self.step = time.perf_counter(), step
+
+    def read(self, step: int) -> dict[str, float]:
+        """Return the rates since the last reading; the first one starts the clock only."""
+        done, seconds = step - self.step, time.perf_counter() - self.started
+        began = self.started > 0
+        self.skip(step)
+        if not began or not self.batch:
+            return {}
+        rate = done * self.batch / seconds
+        found = {"windows_per_s": rate, "utilisation": rate * self.flops / self.peak}
+        if self.device.type == "cuda":
+            found["gpu_gib"] = torch.cuda.max_memory_allocated(self.device) / 2**30
+        return found
+
+
 def _synchronise(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
