@@ -73,22 +73,26 @@ def main() -> None:
     """Run what is not there yet; print and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("work", type=Path)
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--long", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--long", type=int, default=1200)
     parser.add_argument("--heads", nargs="*", choices=HEADS, default=list(HEADS))
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
     from partsig.tasks import runs
 
     work = options.work.resolve()
-    best = HEADS["pairwise MLP, 256 hidden"] | {"objective.loss": "laplace"}
+    best = HEADS["pairwise MLP, 256 hidden"]
     jobs = [
         (f"{head}, {loss}", settings | steps(options.steps) | {"objective.loss": loss}, 0)
         for head, settings in HEADS.items()
         if head in options.heads
         for loss in TARGETS
     ]
-    jobs = [("long", best | steps(options.long), seed) for seed in (0, 1, 2)] + jobs
+    jobs = [
+        (f"long {loss}", best | steps(options.long) | {"objective.loss": loss}, seed)
+        for loss in ("laplace", "histogram")
+        for seed in (0, 1, 2)
+    ] + jobs
     parallel = joblib.Parallel(n_jobs=options.jobs, batch_size=1)
     found = parallel(joblib.delayed(one)(work, *job) for job in jobs)
     by_name: dict[str, list[dict]] = {}

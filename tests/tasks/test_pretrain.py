@@ -156,7 +156,10 @@ def test_two_processes_take_the_course_of_one(finished, sample_store, tmp_path):
         torch.testing.assert_close(a[name], b[name], rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["part", "part-pe20", "part-laplace", "demo"])
+FINETUNING = ("demo-finetune", "few-labels")
+
+
+@pytest.mark.parametrize("name", [n for n in config.names() if n not in FINETUNING])
 def test_shipped_configurations_train(name, sample_store, tmp_path):
     short = {"fit.epochs": 1, "fit.batch_size": 2, "windows_per_epoch": 2, "optim.warmup_epochs": 0}
     short |= {"split.monitor_subjects": 0}
