@@ -72,6 +72,10 @@ def pretrain(
     modality: Annotated[str, typer.Option("--modality", help="What the store holds: eeg.")] = "eeg",
     store: options.Store = None,
     run: options.Run = None,
+    from_: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="RUN", help="Pretraining run to start from; default: none."),
+    ] = None,
     config: options.Config = None,
     set_: options.Set = None,
     seed: options.Seed = 0,
@@ -94,6 +98,7 @@ def pretrain(
         modality=modality,
         config=config,
         overrides=set_ or (),
+        from_=from_,
         seed=seed,
         gpus=gpus,
         cpu_processes=cpu_processes,

@@ -65,6 +65,7 @@ def pretrain(
     modality: str = "eeg",
     config: str | Path | None = None,
     overrides: Mapping[str, object] | Iterable[str] = (),
+    from_: str | Path | None = None,
     seed: int = 0,
     gpus: str = "auto",
     cpu_processes: int = 1,
@@ -73,7 +74,9 @@ def pretrain(
     """Pretrain an encoder on a store and return the run directory.
 
     ``store`` defaults to ``data/store/physionet2018`` for EEG, ``run`` to
-    ``runs/pretrain-CONFIG-sSEED``.
+    ``runs/pretrain-CONFIG-sSEED``. ``from_`` is a finished pretraining run to start from: a
+    curriculum (short windows first, say), or more nights. Its encoder must be of the same shape;
+    what else has the same name and shape is taken over, the rest starts anew.
     Test subjects of the store are never read; a few monitor subjects measure the pretext. The same
     call again continues an interrupted run, and does nothing to a finished one. With ``profile``
     nothing is trained: a few steps are timed, a table is printed and ``RUN/profile`` written.
@@ -91,14 +94,17 @@ def pretrain(
     store = Path(store or STORES / DEFAULT_SOURCE[kind.name])
     name = Path(config).stem if config else "part"
     path = Path(run or runs.RUNS / f"pretrain-{name}-s{seed}")
+    origin = None if from_ is None else Path(from_)
+    if origin is not None:
+        runs.finished(origin, "pretrain")
     opened = open_store(store)
     if opened.meta["modality"] != kind.name:
         raise DataError(f"{store} holds {opened.meta['modality']}, not {kind.name}.")
     _check_batch(settings, processes)
     if processes > 1 and not distributed.inside():
-        distributed.launch(_work, (settings, store, path, seed, device, profile), processes)
+        distributed.launch(_work, (settings, store, path, origin, seed, device, profile), processes)
     else:
-        _work(settings, store, path, seed, device, profile)
+        _work(settings, store, path, origin, seed, device, profile)
     return path
 
 
@@ -127,7 +133,13 @@ def build(
 
 
 def _work(
-    settings: PretrainConfig, store_path: Path, path: Path, seed: int, device: str, profile: bool
+    settings: PretrainConfig,
+    store_path: Path,
+    path: Path,
+    origin: Path | None,
+    seed: int,
+    device: str,
+    profile: bool,
 ) -> None:
     world = distributed.start(device)
     _check_batch(settings, world.size)
@@ -136,13 +148,15 @@ def _work(
         list(store.subjects), store.labelled_subjects, settings.split, store.roles
     )
     channels, window, patch = shapes(store, settings)
+    before = [] if origin is None else runs.read(origin)["subjects_seen"]
     facts = {
         "seed": seed,
         "store": str(store_path),
         "provenance": store.meta["provenance"],
         "ch_names": list(store.ch_names),
         "sfreq": store.sfreq,
-        "subjects_seen": split["train"] + split["monitor"],
+        "from": None if origin is None else str(origin),
+        "subjects_seen": sorted({*split["train"], *split["monitor"], *before}),
         "subjects_trained": split["train"],
         "subjects_held_out": split["test"],
     }
@@ -154,6 +168,10 @@ def _work(
             return
     torch.manual_seed(seed_of(seed, 7))
     model = build(channels, window, patch, settings, EEG)
+    if origin is not None:
+        fresh = _take_over(model, origin, store)
+        if world.main:
+            print(f"from {origin}" + (f"; anew: {', '.join(fresh)}" if fresh else ""), flush=True)
     windows = RandomWindows(store, split["train"], window[0], seed, settings.windows_per_epoch)
     size = settings.fit.batch_size
     windows.per_epoch = max(windows.per_epoch, size)  # a small store still fills one batch
@@ -202,6 +220,30 @@ def _work(
     loop.fit(job)
     if world.main:
         runs.finish(path, parameters=sum(p.numel() for p in model.encoder.parameters()))
+
+
+def _take_over(model: nn.Module, origin: Path, store: Store) -> list[str]:
+    """Copy what has the same name and shape from a finished run; return what has not.
+
+    Raises CheckpointError when the encoder is of another shape or for other signals.
+    """
+    encoder, record, _ = load_encoder(origin)
+    for key, mine in (("ch_names", list(store.ch_names)), ("sfreq", store.sfreq)):
+        if record[key] != mine:
+            raise CheckpointError(f"{origin} has {key} {record[key]}, this store has {mine}.")
+    theirs, ours = (
+        {key: value.shape for key, value in module.state_dict().items()}
+        for module in (encoder, model.encoder)
+    )
+    if theirs != ours or encoder.config.heads != model.encoder.config.heads:
+        raise CheckpointError(
+            f"{origin} has another encoder ({encoder.config}, this run {model.encoder.config}): "
+            "give both the same encoder.… and patch_s."
+        )
+    state, mine = _state(origin), model.state_dict()
+    same = {key for key in mine if key in state and state[key].shape == mine[key].shape}
+    model.load_state_dict(mine | {key: state[key] for key in same})
+    return sorted(mine.keys() - same)
 
 
 Derive = Callable[[dict[str, float]], dict[str, float]]
@@ -276,17 +318,22 @@ def load_encoder(run: Path) -> tuple[Encoder, dict, PretrainConfig]:
     """Return the encoder of a finished pretraining run, its ``run.json`` and its configuration."""
     record = runs.finished(run, "pretrain")
     settings = configs.build(PretrainConfig, record["config"])
-    path = checkpoint.newest(run)
-    if path is None:
-        raise CheckpointError(f"{run} has lost its checkpoints; pretrain again.")
-    content = checkpoint.load(path, "pretrain")
     patch = (round(settings.patch_s * record["sfreq"]),)
     encoder = Encoder(settings.encoder, len(record["ch_names"]), patch)
     prefix = "encoder."
     state = {
         key.removeprefix(prefix): value
-        for key, value in (content["model"] | content.get("average", {})).items()
+        for key, value in _state(run).items()
         if key.startswith(prefix)
     }
     encoder.load_state_dict(state)
     return encoder, record, settings
+
+
+def _state(run: Path) -> dict[str, torch.Tensor]:
+    """Return the weights a pretraining run ended with, averaged ones where it averaged."""
+    path = checkpoint.newest(run)
+    if path is None:
+        raise CheckpointError(f"{run} has lost its checkpoints; pretrain again.")
+    content = checkpoint.load(path, "pretrain")
+    return content["model"] | content.get("average", {})

@@ -81,6 +81,29 @@ def test_patches_of_a_span_lie_together_anywhere(rank):
 
 
 @ranks
+def test_stretches_lie_anywhere_and_pairs_stay_within_one(rank):
+    window, patch = WINDOWS[rank]
+    config = PartConfig(patches=12, span=1.5, stretches=3, loss="histogram")
+    model = Part(config, encoder(patch), window, patch)
+    positions, sizes = model.sample(400, draw())
+    assert positions.shape == (400, 12, rank)
+    wide = torch.tensor([round(1.5 * p) for p in patch])
+    low, high = positions - sizes / 2, positions + sizes / 2
+    for k in range(3):
+        mine = slice(4 * k, 4 * k + 4)
+        assert (high[:, mine].amax(1) - low[:, mine].amin(1) <= wide).all()
+    assert (high.amax(1) - low.amin(1) > wide).any()
+    pairs = model.draw_pairs(draw())
+    assert len(set(map(tuple, pairs.tolist()))) == 3 * 16
+    assert (pairs[:, 0] // 4 == pairs[:, 1] // 4).all()
+    # Half a patch is the furthest: the histogram has three bins an axis.
+    assert model.predict(model.crop(torch.randn(2, 3, *window), positions[:2], sizes[:2]), pairs)[
+        0
+    ].shape == (48, 3 * rank)
+    assert model(torch.randn(2, 3, *window), draw())["loss"].isfinite()
+
+
+@ranks
 def test_loss_on_pairs_that_do_not_overlap(rank):
     window, patch = WINDOWS[rank]
     model = Part(PartConfig(patches=6, loss_on="apart"), encoder(patch), window, patch).eval()
@@ -106,6 +129,8 @@ def test_contradictory_objectives_are_refused():
         PartConfig(span=5, sampling="grid")
     with pytest.raises(ConfigError, match=r"objective\.span is 0\.5; it must be at least 1"):
         PartConfig(span=0.5)
+    with pytest.raises(ConfigError, match=r"stretches=3 needs .* \(here 10\) to be a multiple"):
+        PartConfig(span=5, stretches=3, patches=10)
 
 
 @ranks

@@ -115,6 +115,24 @@ def test_the_encoder_comes_back(finished):
     assert all(torch.equal(value, stored[name]) for name, value in state.items())
 
 
+def test_a_run_starts_from_another(finished, sample_store, tmp_path):
+    settings = TINY | {"window_s": 10, "fit.epochs": 1, "optim.lr": 0.0, "optim.min_lr": 0.0}
+    settings |= {"optim.warmup_lr": 0.0, "objective.loss": "laplace"}
+    run = pretrain(sample_store, tmp_path / "run", overrides=settings, from_=finished, gpus="0")
+    before, after = weights(finished), weights(run)
+    kept = {name for name in after if torch.equal(before.get(name, torch.empty(0)), after[name])}
+    # A Laplace pair has two outputs instead of one: the last layer alone starts anew.
+    assert all(name.startswith("relative.") for name in after.keys() - kept)
+    assert {name for name in after if name.startswith("encoder.")} <= kept
+    record = json.loads((run / "run.json").read_text())
+    assert record["from"] == str(finished)
+    other = settings | {"encoder.depth": 1}
+    with pytest.raises(CheckpointError, match="has another encoder .* give both the same encoder"):
+        pretrain(sample_store, tmp_path / "b", overrides=other, from_=finished, gpus="0")
+    with pytest.raises(CheckpointError, match=r"another configuration: from: None \(now "):
+        pretrain(sample_store, finished, overrides=TINY, from_=run, gpus="0")
+
+
 def test_sigkill_in_the_middle_then_the_same_command_gives_the_same_weights(
     finished, sample_store, tmp_path
 ):
@@ -180,6 +198,7 @@ def test_shipped_configurations_train(name, sample_store, tmp_path):
         ({"overrides": {"window_s": 3000}}, DataError, "no recording .* as long as a window"),
         ({"overrides": {"optim.rl": 1}}, ConfigError, "'optim.rl'; nearest is 'optim.lr'"),
         ({"config": "prat"}, ConfigError, "no configuration 'prat'; there are"),
+        ({"from_": "nowhere"}, CheckpointError, "no run at nowhere"),
     ],
 )
 def test_mistakes_are_told(options, error, message, sample_store, tmp_path):

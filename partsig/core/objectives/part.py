@@ -26,6 +26,8 @@ class PartConfig:
         the patch, resized; size ratios are predicted too).
     span: the patches of a window lie within a stretch of so many patches, anywhere in it (ours:
         near pairs are learned first); 0 is the whole window, as published.
+    stretches: how many such stretches a window has, each with its share of the patches; pairs are
+        of one stretch (ours: near pairs only, and yet the encoder sees most of a window).
     pairs: share of the N² ordered pairs in the loss of a step; for EEG the paper gives none. The
         separable head computes all of them anyway, so a share below 1 only regularises.
     loss: mse (the paper's), or laplace or histogram (ours, see core/target.py).
@@ -50,6 +52,7 @@ class PartConfig:
     patches: int = 0
     sampling: Literal["off-grid", "grid", "sizes"] = "off-grid"
     span: float = 0.0
+    stretches: int = 1
     pairs: float = 1.0
     loss: Literal["mse", "laplace", "histogram"] = "mse"
     target_scale: Literal["patch", "unit"] = "patch"
@@ -77,6 +80,12 @@ class PartConfig:
                 raise ConfigError(
                     f"objective.span is for off-grid patches, not for {self.sampling}."
                 )
+        check_range("objective.stretches", self.stretches, 1)
+        if self.stretches > 1 and (not self.span or self.patches % self.stretches):
+            raise ConfigError(
+                f"objective.stretches={self.stretches} needs objective.span, and objective.patches "
+                f"(here {self.patches}) to be a multiple of it."
+            )
         check_range("objective.pairs", self.pairs, 1e-6, 1.0)
         check_range("objective.heads", self.heads, 1)
         check_range("objective.hidden", self.hidden, 0)
@@ -110,7 +119,11 @@ class Part(nn.Module):
         self.n_patches = on_grid if config.sampling == "grid" else config.patches or on_grid
         self.ratios = config.sampling == "sizes"
         width = encoder.config.width
-        reach = max((length - p) / p for length, p in zip(window, patch, strict=True))
+        self.within = tuple(
+            min(round(config.span * p), length) if config.span else length
+            for length, p in zip(window, patch, strict=True)
+        )
+        reach = max((length - p) / p for length, p in zip(self.within, patch, strict=True))
         outputs = target.n_outputs(len(self.patch), self.ratios, config.loss, reach)
         if config.relative == "cross-attention":
             self.relative = CrossAttention(width, outputs, config.heads, config.head_impl)
@@ -133,16 +146,22 @@ class Part(nn.Module):
             low = [max(p // 2, 1) for p in self.patch]
             high = [2 * p for p in self.patch]
             return geometry.boxes(batch, self.n_patches, self.window, low, high, generator)
-        within = self.window
-        if self.config.span:
-            wide = [round(self.config.span * p) for p in self.patch]
-            within = tuple(min(pair) for pair in zip(wide, self.window, strict=True))
-        positions, sizes = geometry.off_grid(batch, self.n_patches, within, self.patch, generator)
-        if within != self.window:
-            origin, _ = geometry.off_grid(batch, 1, self.window, within, generator)
-            origin -= torch.stack([torch.full_like(origin[0, 0, 0], e / 2) for e in within])
-            positions = positions + origin  # (B, N, D)
-        return positions, sizes
+        rows, each = batch * self.config.stretches, self.n_patches // self.config.stretches
+        positions, sizes = geometry.off_grid(rows, each, self.within, self.patch, generator)
+        if self.within != self.window:
+            origin, _ = geometry.off_grid(rows, 1, self.window, self.within, generator)
+            origin -= torch.stack([torch.full_like(origin[0, 0, 0], e / 2) for e in self.within])
+            positions = positions + origin
+        shape = (batch, self.n_patches, len(self.patch))
+        return positions.view(shape), sizes.reshape(shape)
+
+    def draw_pairs(self, generator: torch.Generator) -> Tensor:
+        """Return the (P, 2) pairs of a step, each within one stretch."""
+        each = self.n_patches // self.config.stretches
+        count = max(round(self.config.pairs * each * each), 1)
+        pairs = geometry.pairs(each, count, generator)
+        first = torch.arange(self.config.stretches, device=pairs.device) * each
+        return (pairs + first.view(-1, 1, 1)).flatten(0, 1)
 
     def crop(self, x: Tensor, positions: Tensor, sizes: Tensor) -> Tensor:
         """Return the patches (B, N, C, *p)."""
@@ -191,8 +210,7 @@ class Part(nn.Module):
         mine = slice(first, first + len(x))
         positions, sizes = (t[mine].to(x.device) for t in self.sample(total, generator))
         n = positions.shape[1]
-        count = max(round(self.config.pairs * n * n), 1)
-        pairs = geometry.pairs(n, count, generator).to(x.device)
+        pairs = self.draw_pairs(generator).to(x.device)
         code = hidden = None
         if self.positions is not None:
             hidden = self.positions.draw(total, n, generator)[mine].to(x.device)
