@@ -127,9 +127,9 @@ def test_a_run_starts_from_another(finished, sample_store, tmp_path):
     record = json.loads((run / "run.json").read_text())
     assert record["from"] == str(finished)
     other = settings | {"encoder.depth": 1}
-    with pytest.raises(CheckpointError, match="has another encoder .* give both the same encoder"):
+    with pytest.raises(CheckpointError, match="has another encoder"):
         pretrain(sample_store, tmp_path / "b", overrides=other, from_=finished, gpus="0")
-    with pytest.raises(CheckpointError, match=r"another configuration: from: None \(now "):
+    with pytest.raises(CheckpointError, match=r"another configuration: from: None, now"):
         pretrain(sample_store, finished, overrides=TINY, from_=run, gpus="0")
 
 
