@@ -45,12 +45,8 @@ def write_store(path: Path, n: int, dtype: str) -> None:
         recording = Recording(
             name=f"rec{i:04d}",
             subject=f"rec{i:04d}",
-            sfreq=SFREQ,
             ch_names=names,
-            signal=signal,
-            picks=tuple(range(CHANNELS)),
-            scale=(1.0,) * CHANNELS,
-            offset=(0.0,) * CHANNELS,
+            parts=(),
             stages=np.full(int(n_times // 3000), -1, np.int8),
             source="",
         )

@@ -4,8 +4,8 @@ Run: ``python benchmarks/pretext.py WORK`` after ``benchmarks/pc18_segments.py R
 whose store it uses. Linear tokens, encoder width 128, depth 4; 5-s windows of ten 1-s patches.
 Measured on subjects kept out of pretraining (never test subjects): squared error ÷ chance, how
 often the order of two patches is right (all pairs; pairs less than one patch apart), nats per pair
-under chance. A short run of each with one seed, then the best for longer with three. Writes
-benchmarks/results/pretext.json.
+under chance. A short run of each with one seed, then two for longer, and the best for longest, with
+three. Writes benchmarks/results/pretext.json.
 """
 
 import argparse
@@ -75,6 +75,7 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--long", type=int, default=1200)
+    parser.add_argument("--longest", type=int, default=5000)
     parser.add_argument("--heads", nargs="*", choices=HEADS, default=list(HEADS))
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
@@ -88,11 +89,11 @@ def main() -> None:
         if head in options.heads
         for loss in TARGETS
     ]
-    jobs = [
-        (f"long {loss}", best | steps(options.long) | {"objective.loss": loss}, seed)
-        for loss in ("laplace", "histogram")
-        for seed in (0, 1, 2)
-    ] + jobs
+    for loss in ("laplace", "histogram"):
+        settings = best | steps(options.long) | {"objective.loss": loss}
+        jobs += [(f"long {loss}", settings, seed) for seed in (0, 1, 2)]
+    settings = best | steps(options.longest, 10) | {"objective.loss": "histogram"}
+    jobs += [("longest histogram", settings, seed) for seed in (0, 1, 2)]
     parallel = joblib.Parallel(n_jobs=options.jobs, batch_size=1)
     found = parallel(joblib.delayed(one)(work, *job) for job in jobs)
     by_name: dict[str, list[dict]] = {}

@@ -37,6 +37,45 @@ def main(
 
 @app.command()
 @options.plain_errors
+def download(
+    source: Annotated[str, typer.Argument(help="What to fetch: physionet2018.")],
+    raw: Annotated[Path | None, typer.Option("--raw", help="The folder to fetch to.")] = None,
+    records: Annotated[
+        str | None,
+        typer.Option("--records", metavar="NAMES|FILE", help="Names or patterns; default: all."),
+    ] = None,
+    mirror: Annotated[
+        str | None,
+        typer.Option("--mirror", metavar="URL", help="Another address of training/ and test/."),
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", help="Records fetched at once, 1 to 8.")] = 4,
+) -> None:
+    """Published records to a raw folder, held against their checksums; resumes.
+
+    EEG alone cannot be fetched: a record's 13 channels are interleaved in one file, 134 MB on
+    average, 266 GB for all 1,983 records of physionet2018.
+    """
+    from partsig.tasks.download import download as run
+    from partsig.tasks.download import readable
+
+    found = run(source, raw, records=records, mirror=mirror, jobs=jobs)
+    typer.echo(f"records: {found.n_records:,} whole, {readable(found.n_bytes)} fetched")
+    typer.echo(f"raw: {found.path}")
+    if found.failed:
+        for name, reason in list(found.failed.items())[:5]:
+            typer.echo(f"failed {name}: {reason}", err=True)
+        more = len(found.failed) - 20
+        names = ", ".join(list(found.failed)[:20]) + (f" and {more:,} more" if more > 0 else "")
+        typer.echo(
+            f"partsig: error: {len(found.failed):,} could not be fetched: {names}; run the same "
+            "command again.",
+            err=True,
+        )
+        sys.exit(2)
+
+
+@app.command()
+@options.plain_errors
 def preprocess(
     source: Annotated[
         str, typer.Argument(help="What the raw data is: physionet2018 or pc18-segments.")

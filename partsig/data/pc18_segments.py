@@ -19,7 +19,16 @@ from pathlib import Path
 
 import numpy as np
 
-from partsig.data.recordings import STAGES, UNSCORED, Recording, n_epochs, pick_channels
+from partsig.data.channels import resolve
+from partsig.data.recordings import (
+    STAGES,
+    UNSCORED,
+    USUAL,
+    ReadConfig,
+    Recording,
+    Rows,
+    n_epochs,
+)
 from partsig.errors import DataError
 
 CHANNELS = ("O2-M1", "E1-M2", "Chin1-Chin2")
@@ -90,28 +99,33 @@ def fingerprint(segment: Segment) -> str:
     return digest.hexdigest()[:16]
 
 
-def read_recording(
-    segment: Segment, channels: tuple[str, ...] = CHANNELS, *, verify: bool = True
-) -> Recording:
+def read_recording(segment: Segment, settings: ReadConfig = USUAL) -> Recording:
     """Return a segment as a recording, all of its epochs of its stage.
 
-    There is nothing to ``verify``. Raises DataError for a channel that is not there.
+    Raises DataError for a channel that is not there.
     """
+    channels = settings.channels or CHANNELS
     arrays = _load(segment.path)
     available = tuple(map(str, arrays["ch_names"]))
-    picks = pick_channels(segment.stem, available, channels)
+    found = resolve(segment.stem, available, channels, settings)
+    picks = found.rows
     sfreq = float(arrays["sfreq"])
     signal = arrays["x"][segment.row]
+    rows = Rows(
+        signal=signal,
+        sfreq=sfreq,
+        picks=picks,
+        scale=(1.0,) * len(picks),
+        offset=(0.0,) * len(picks),
+    )
     stage = segment.stage if 0 <= segment.stage < len(STAGES) else UNSCORED
     return Recording(
         name=segment.stem,
         subject=segment.subject,
-        sfreq=sfreq,
         ch_names=tuple(channels),
-        signal=signal,
-        picks=picks,
-        scale=(1.0,) * len(picks),
-        offset=(0.0,) * len(picks),
+        parts=(rows,),
+        mix=found.mix,
+        filled=found.filled,
         stages=np.full(n_epochs(signal.shape[1], sfreq), stage, dtype=np.int8),
         source=fingerprint(segment),
         excerpt=True,

@@ -14,13 +14,16 @@ import numpy as np
 import wfdb
 
 from partsig.data.annotations import read_annotations, stages_from_marks, write_annotations
+from partsig.data.channels import resolve
 from partsig.data.recordings import (
     MICROVOLTS,
     STAGES,
     UNSCORED,
+    USUAL,
+    ReadConfig,
     Recording,
+    Rows,
     n_epochs,
-    pick_channels,
 )
 from partsig.errors import DataError
 
@@ -89,27 +92,26 @@ def read_demographics(raw: Path) -> dict[str, tuple[str, str]]:
     return {}
 
 
-def read_recording(
-    header: Path, channels: tuple[str, ...] = CHANNELS, *, verify: bool = True
-) -> Recording:
+def read_recording(header: Path, settings: ReadConfig = USUAL) -> Recording:
     """Return the record of this header: samples memory-mapped, stages read, nothing filtered.
 
-    With ``verify`` the first value and the checksum of each chosen channel are held against the
-    header. The subject is the record's name: the challenge has one night per patient. A record
-    without ``.arousal`` is unscored throughout.
+    With ``settings.verify`` the first value and the checksum of each chosen channel are held
+    against the header. The subject is the record's name: the challenge has one night per
+    patient. A record without ``.arousal`` is unscored throughout.
 
     Raises DataError for anything damaged, naming the record and what is wrong.
     """
-    name = header.stem
+    name, channels = header.stem, settings.channels or CHANNELS
     head = _read_header(header)
-    picks = pick_channels(name, head.sig_name, channels)
+    found = resolve(name, head.sig_name, channels, settings)
+    picks = found.rows
     for pick in picks:
         if head.units[pick] not in MICROVOLTS:
             raise DataError(
                 f"{name}: channel {head.sig_name[pick]!r} is in {head.units[pick]}, not a voltage."
             )
     samples = _map_samples(header.with_name(head.file_name[0]), head)
-    if verify:
+    if settings.verify:
         _verify(name, samples, head, picks)
     stages = np.full(n_epochs(head.sig_len, head.fs), UNSCORED, dtype=np.int8)
     marks = header.with_suffix(".arousal")
@@ -123,12 +125,18 @@ def read_recording(
     return Recording(
         name=name,
         subject=name,
-        sfreq=float(head.fs),
         ch_names=tuple(channels),
-        signal=samples.T,
-        picks=picks,
-        scale=tuple(MICROVOLTS[head.units[pick]] / head.adc_gain[pick] for pick in picks),
-        offset=tuple(float(head.baseline[pick]) for pick in picks),
+        parts=(
+            Rows(
+                signal=samples.T,
+                sfreq=float(head.fs),
+                picks=picks,
+                scale=tuple(MICROVOLTS[head.units[pick]] / head.adc_gain[pick] for pick in picks),
+                offset=tuple(float(head.baseline[pick]) for pick in picks),
+            ),
+        ),
+        mix=found.mix,
+        filled=found.filled,
         stages=stages,
         source=fingerprint(header),
     )

@@ -1,11 +1,13 @@
 """What every reader returns, whatever the file format was."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
-from partsig.errors import DataError
+from partsig.errors import ConfigError, DataError, check_range
 
 # AASM stages in the order of their codes; REM is the manual's stage R.
 STAGES = ("W", "N1", "N2", "N3", "REM")
@@ -16,43 +18,139 @@ MICROVOLTS = {"nV": 1e-3, "uV": 1.0, "µV": 1.0, "mV": 1e3, "V": 1e6}
 
 
 @dataclass(frozen=True, kw_only=True)
+class HypnogramConfig:
+    """Where the stages of a recording are, and how they are written.
+
+    pattern: file beside the recording, ``{name}`` being the recording's name without its extension
+        (``{name}.csv``, ``../scores/{name}-nsrr.xml``; ``*`` matches); none given: the usual names,
+        else annotations in the recording itself.
+    format: annotations (EDF+), table (onsets and stages in columns), list (one stage a row) or xml
+        (NSRR, Profusion); auto tells by the file.
+    codes: what numbers mean: rk (Rechtschaffen and Kales, also Profusion's: 4 is N3, 5 REM, 9
+        unscored) or yasa (4 is REM, -1 artefact, -2 unscored); auto asks where it matters.
+    stages: labels of one's own, ``{"5": W, "4": REM, "1": N3}``; W, N1, N2, N3, REM or unscored.
+    epoch_s: length (s) of the scorer's epochs where the file does not say it.
+    offset_s: time (s) of the hypnogram's first epoch, or of its onset 0, in the recording; stated
+        where headers do not tell it.
+    """
+
+    pattern: str = ""
+    format: Literal["auto", "annotations", "table", "list", "xml"] = "auto"
+    codes: Literal["auto", "rk", "yasa"] = "auto"
+    stages: Mapping[str, str] = field(default_factory=dict)
+    epoch_s: float = EPOCH_S
+    offset_s: float | None = None
+
+    def __post_init__(self) -> None:
+        check_range("hypnogram.epoch_s", self.epoch_s, 0.1, 3600.0)
+        for label, stage in self.stages.items():
+            if stage not in (*STAGES, "unscored"):
+                raise ConfigError(
+                    f"hypnogram.stages maps {label!r} to {stage!r}; it can be "
+                    f"{', '.join(STAGES)} or unscored."
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Channels of one sampling rate as they lie on disk, not yet read.
+
+    Row ``picks[c]`` of ``signal`` (any dtype, usually a memory map, (rows, T)) at ``sfreq`` Hz; its
+    value in µV is ``(sample - offset[c]) * scale[c]``.
+    """
+
+    signal: np.ndarray
+    sfreq: float
+    picks: tuple[int, ...]
+    scale: tuple[float, ...]
+    offset: tuple[float, ...]
+
+    def microvolts(self, c: int) -> np.ndarray:
+        """Return channel ``c`` (T,) in µV, float32."""
+        samples = np.asarray(self.signal[self.picks[c]], np.float32)
+        return (samples - np.float32(self.offset[c])) * np.float32(self.scale[c])
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recording:
     """One night as it lies on disk, the chosen channels named but not yet read.
 
-    Row ``picks[c]`` of ``signal`` (any dtype, usually a memory map, (rows, T)) is channel
-    ``ch_names[c]``; its value in µV is ``(sample - offset[c]) * scale[c]``. ``stages`` holds one
-    code per whole 30-s epoch from sample 0 (index into STAGES, -1 unscored). An ``excerpt`` was cut
-    out of something longer: its ends must not show after filtering.
+    The rows of ``parts``, one after the other, are the channels ``ch_names``; with ``mix``
+    (C, rows), channel c is ``mix[c] @ rows`` (a derivation, or zeros for a channel that is not
+    there, then named in ``filled``). Of the filtered signal, what lies between ``start_s`` and
+    ``stop_s`` is kept; ``stages`` holds one code per whole 30-s epoch from ``start_s`` (index into
+    STAGES, -1 unscored). An ``excerpt`` was cut out of something longer: its ends must not show
+    after filtering. ``notes`` are sentences on what had to be decided in reading it.
     """
 
     name: str
     subject: str
-    sfreq: float
     ch_names: tuple[str, ...]
-    signal: np.ndarray
-    picks: tuple[int, ...]
-    scale: tuple[float, ...]
-    offset: tuple[float, ...]
+    parts: tuple[Rows, ...]
     stages: np.ndarray
     source: str  # fingerprint of what it was read from
+    mix: np.ndarray | None = None
+    start_s: float = 0.0
+    stop_s: float | None = None
     excerpt: bool = False
+    filled: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     age: str = ""
     sex: str = ""
 
 
-def pick_channels(name: str, available: Sequence[str], wanted: Sequence[str]) -> tuple[int, ...]:
-    """Return the index of each wanted channel; raise DataError that names what there is.
+@dataclass(frozen=True, kw_only=True)
+class ReadConfig:
+    """What is read of a recording, and what is made of what it does not say plainly.
 
-    >>> pick_channels("night", ["C3-M2", "O1-M2"], ["O1-M2"])
-    (1,)
+    channels: names, in this order; none given takes the source's usual ones (physionet2018: the six
+        EEG). ``C4-M1`` is also made from ``C4`` and ``M1``, or found as ``EEG C4-A1``.
+    aliases: other names of channels, ``{C4-M1: [EEG4, "C4:M1"]}``, tried before the rules.
+    missing: refuse a recording that lacks a channel, or fill that channel with zeros and name it in
+        the index.
+    unit: of every chosen channel, where the file does not tell it or is known to be wrong.
+    subject: regular expression whose first group, found in a recording's name, is its subject;
+        none given: every recording is a subject. Nights of one sleeper must share a subject, or
+        they leak from training into the test.
+    verify: hold samples against the headers' checksums where there are any.
     """
-    missing = [channel for channel in wanted if channel not in available]
-    if missing:
-        raise DataError(
-            f"{name}: channel {missing[0]!r} not found; it has {', '.join(available)}. "
-            "Pass --set channels=[…] with names from this list."
-        )
-    return tuple(list(available).index(channel) for channel in wanted)
+
+    channels: tuple[str, ...] | None = None
+    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    missing: Literal["refuse", "fill"] = "refuse"
+    unit: Literal["", "nV", "uV", "mV", "V"] = ""
+    subject: str = ""
+    verify: bool = True
+    hypnogram: HypnogramConfig = field(default_factory=HypnogramConfig)
+
+    def __post_init__(self) -> None:
+        given = self.channels
+        if given is not None and (not given or len(set(given)) != len(given)):
+            raise ConfigError("channels must name at least one channel, none twice.")
+        try:
+            groups = re.compile(self.subject).groups
+        except re.error as error:
+            raise ConfigError(
+                f"subject is {self.subject!r}, no regular expression ({error})."
+            ) from None
+        if self.subject and not groups:
+            raise ConfigError(f"subject is {self.subject!r}; it needs a group, such as '^(SC4..)'.")
+
+    def subject_of(self, name: str) -> str:
+        """Return the subject of a recording of this name.
+
+        >>> ReadConfig(subject="^(SC4..)").subject_of("SC4012E0-PSG")
+        'SC401'
+        """
+        if not self.subject:
+            return name
+        found = re.search(self.subject, name)
+        if found is None or not found[1]:
+            raise DataError(f"{name}: no subject is found in this name by {self.subject!r}.")
+        return found[1]
+
+
+USUAL = ReadConfig()
 
 
 def n_epochs(n_times: int, sfreq: float) -> int:

@@ -10,12 +10,13 @@ from types import ModuleType
 from typing import Literal
 
 import joblib
+import numpy as np
 from tqdm import tqdm
 
 from partsig import config as configs
 from partsig.data import pc18_segments, physionet2018, store
 from partsig.data.filters import bandpass_resample
-from partsig.data.recordings import STAGES
+from partsig.data.recordings import STAGES, ReadConfig, Recording
 from partsig.errors import ConfigError, DataError, DiskFullError, check_option, check_range
 
 # Each has CHANNELS, find_records, fingerprint and read_recording.
@@ -26,26 +27,21 @@ INDEX_EVERY_S = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreprocessConfig:
+class PreprocessConfig(ReadConfig):
     """What a store holds. Defaults are the paper's (section 3.4): 0.1 to 30 Hz, 100 Hz.
 
-    ``channels``: names; none given takes the source's usual ones (physionet2018: the six EEG).
     ``l_freq``, ``h_freq`` and ``sfreq`` are in Hz. ``dtype`` float16 halves the store at a
-    resolution of 11 bits; ``verify`` holds samples against the headers' checksums.
+    resolution of 11 bits. The other fields are :class:`~partsig.data.recordings.ReadConfig`'s.
     """
 
-    channels: tuple[str, ...] | None = None
     l_freq: float | None = 0.1
     h_freq: float | None = 30.0
     sfreq: float = 100.0
     dtype: Literal["float32", "float16"] = "float32"
-    verify: bool = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_range("sfreq", self.sfreq, 1.0, 10_000.0)
-        given = self.channels
-        if given is not None and (not given or len(set(given)) != len(given)):
-            raise ValueError("channels must name at least one channel, none twice.")
         for name, value in (("l_freq", self.l_freq), ("h_freq", self.h_freq)):
             if value is not None and not 0 < value < float("inf"):
                 raise ConfigError(f"{name} is {value!r} Hz; it must be above 0, or null for none.")
@@ -159,25 +155,43 @@ def _process(
 ) -> dict[str, object]:
     """Read, filter and write one recording; return its index row, also when it is damaged."""
     try:
-        recording = reader.read_recording(header, settings.channels, verify=settings.verify)
-        age, sex = demographics.get(recording.name, ("", ""))
+        recording = reader.read_recording(header, settings)
+        age, sex = demographics.get(recording.name, (recording.age, recording.sex))
         recording = replace(recording, age=age, sex=sex)
-        signal = bandpass_resample(
-            recording.signal,
-            recording.sfreq,
-            settings.sfreq,
-            l_freq=settings.l_freq,
-            h_freq=settings.h_freq,
-            picks=recording.picks,
-            scale=recording.scale,
-            offset=recording.offset,
-            reflect="even" if recording.excerpt else "odd",
-        )
+        signal = filtered(recording, settings)
         return store.write_recording(path, meta, recording, signal)
     except DiskFullError:
         raise
     except (DataError, ConfigError, OSError) as error:
         return store.failed_row(header.stem, header.stem, str(error))
+
+
+def filtered(recording: Recording, settings: PreprocessConfig) -> np.ndarray:
+    """Return the channels (C, T) of a recording in µV, band-passed and at the new rate.
+
+    Everything is filtered before it is cut: derivations are taken and the ends left out after.
+    """
+    rows = [
+        bandpass_resample(
+            part.signal,
+            part.sfreq,
+            settings.sfreq,
+            l_freq=settings.l_freq,
+            h_freq=settings.h_freq,
+            picks=part.picks,
+            scale=part.scale,
+            offset=part.offset,
+            reflect="even" if recording.excerpt else "odd",
+        )
+        for part in recording.parts
+    ]
+    shortest = min(part.shape[1] for part in rows)
+    signal = rows[0] if len(rows) == 1 else np.concatenate([part[:, :shortest] for part in rows])
+    if recording.mix is not None:
+        signal = recording.mix.astype(signal.dtype) @ signal
+    start = round(recording.start_s * settings.sfreq)
+    stop = None if recording.stop_s is None else round(recording.stop_s * settings.sfreq)
+    return signal[:, start:stop]
 
 
 def _summary(path: Path, rows: list[dict], meta: dict) -> PreprocessResult:

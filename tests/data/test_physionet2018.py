@@ -12,7 +12,7 @@ import wfdb
 
 from partsig.data import physionet2018 as challenge
 from partsig.data.annotations import read_annotations, stages_from_marks, write_annotations
-from partsig.data.recordings import count_stages
+from partsig.data.recordings import ReadConfig, count_stages
 from partsig.errors import DataError
 
 VECTORS = ("wake", "nonrem1", "nonrem2", "nonrem3", "rem", "undefined")
@@ -20,12 +20,11 @@ UNDEFINED = 5
 
 
 def microvolts(recording) -> np.ndarray:
-    """(C, T) µV by the definition in Recording."""
+    """(C, T) µV by the definition in Rows."""
+    (part,) = recording.parts
     rows = [
-        (recording.signal[pick].astype(float) - offset) * scale
-        for pick, scale, offset in zip(
-            recording.picks, recording.scale, recording.offset, strict=True
-        )
+        (part.signal[pick].astype(float) - offset) * scale
+        for pick, scale, offset in zip(part.picks, part.scale, part.offset, strict=True)
     ]
     return np.array(rows)
 
@@ -54,12 +53,14 @@ def real_record(challenge_files, tmp_path) -> Path:
 def test_real_header(real_record):
     assert real_record.read_bytes().count(b"\r\n") == 14
     assert challenge.find_records(real_record.parent) == [real_record]
-    found = challenge.read_recording(real_record, verify=False)
-    assert (found.name, found.subject, found.sfreq) == ("tr03-0005", "tr03-0005", 200.0)
-    assert found.signal.shape == (13, 5_147_000)
-    assert found.picks == (0, 1, 2, 3, 4, 5)
-    assert found.scale == (1.0,) * 6
-    assert found.offset == (0.0,) * 6
+    found = challenge.read_recording(real_record, ReadConfig(verify=False))
+    (part,) = found.parts
+    assert (found.name, found.subject, part.sfreq) == ("tr03-0005", "tr03-0005", 200.0)
+    assert part.signal.shape == (13, 5_147_000)
+    assert part.picks == (0, 1, 2, 3, 4, 5)
+    assert part.scale == (1.0,) * 6
+    assert part.offset == (0.0,) * 6
+    assert found.mix is None
     assert count_stages(found.stages)["unscored"] == 12  # scoring starts at 360 s
     assert len(found.stages) == 857  # 5,147,000 samples are 857.83 epochs
 
@@ -70,12 +71,13 @@ def test_real_checksums_tell_zeros_from_the_night(real_record):
 
 
 def test_a_millivolt_channel_is_scaled(real_record):
-    assert challenge.read_recording(real_record, ("ECG",), verify=False).scale == (1.0,)
+    settings = ReadConfig(channels=("ECG",), verify=False)
+    assert challenge.read_recording(real_record, settings).parts[0].scale == (1.0,)
 
 
 def test_a_percentage_is_no_voltage(real_record):
     with pytest.raises(DataError, match=r"tr03-0005: channel 'SaO2' is in %, not a voltage\."):
-        challenge.read_recording(real_record, ("SaO2",))
+        challenge.read_recording(real_record, ReadConfig(channels=("SaO2",)))
 
 
 @pytest.mark.parametrize(
@@ -109,7 +111,7 @@ def test_the_hypnograms_of_all_nights_survive_writing_and_reading(challenge_file
             stages[stages == UNDEFINED] = -1
             signal = np.zeros((1, len(stages) * 30 + 17), np.int16)  # 1 Hz, and a tail
             header = challenge.write_recording(tmp_path, name, signal, ("C3-M2",), 1, stages=stages)
-            found = challenge.read_recording(header, ("C3-M2",)).stages
+            found = challenge.read_recording(header, ReadConfig(channels=("C3-M2",))).stages
             np.testing.assert_array_equal(found, stages, err_msg=name)
             counts = count_stages(found)
             undefined += counts.pop("unscored")
@@ -147,13 +149,13 @@ def test_samples_equal_wfdb(write_night, tmp_path, gain, per_unit):
     edit(header, b"1/uV", gain)
     expected = wfdb.rdrecord(str(header.with_suffix("")))
     channels = ("O2-M1", "F3-M2", "C4-M1")
-    found = challenge.read_recording(header, channels)
+    found = challenge.read_recording(header, ReadConfig(channels=channels))
     order = [expected.sig_name.index(channel) for channel in channels]
     np.testing.assert_allclose(
         microvolts(found), expected.p_signal.T[order] * per_unit, rtol=1e-12, atol=1e-9
     )
-    assert found.signal.shape == (7, 31_000)
-    assert isinstance(found.signal, np.memmap)
+    assert found.parts[0].signal.shape == (7, 31_000)
+    assert isinstance(found.parts[0].signal, np.memmap)
 
 
 def test_written_record_is_read_by_wfdb_and_scipy(write_night, tmp_path):
@@ -189,7 +191,7 @@ def test_arousal_mat_is_never_read(write_night, tmp_path):
     header = write_night(tmp_path)
     header.with_name("tr03-0001-arousal.mat").write_bytes(b"not a signal")
     assert challenge.find_records(tmp_path) == [header]
-    assert challenge.read_recording(header).signal.shape == (7, 31_000)
+    assert challenge.read_recording(header).parts[0].signal.shape == (7, 31_000)
 
 
 @pytest.mark.parametrize("below", ["", "training", "training/night"])
@@ -283,8 +285,8 @@ DAMAGE = {
         r"not in the challenge's layout",
     ),
     "missing channel": (
-        lambda h: edit(h, b"C4-M1", b"C4-A1"),
-        r"tr03-0001: channel 'C4-M1' not found; it has F3-M2, F4-M1, C3-M2, C4-A1, O1-M2, O2-M1, "
+        lambda h: edit(h, b"C4-M1", b"C4-X1"),
+        r"tr03-0001: channel 'C4-M1' not found; it has F3-M2, F4-M1, C3-M2, C4-X1, O1-M2, O2-M1, "
         r"E1-M2\. Pass --set channels=\[…\]",
     ),
     "channel in per cent": (
@@ -327,13 +329,14 @@ def test_damage_is_named(write_night, tmp_path, case):
 def test_verification_can_be_left_out(write_night, tmp_path, case):
     header = write_night(tmp_path)
     DAMAGE[case][0](header)
-    assert challenge.read_recording(header, verify=False).signal.shape == (7, 31_000)
+    found = challenge.read_recording(header, ReadConfig(verify=False))
+    assert found.parts[0].signal.shape == (7, 31_000)
 
 
 def test_an_unused_channel_may_be_damaged(write_night, tmp_path):
     header = write_night(tmp_path)
     swap_sample(header.with_suffix(".mat"), 12_345)
-    assert challenge.read_recording(header, ("F4-M1",)).picks == (1,)
+    assert challenge.read_recording(header, ReadConfig(channels=("F4-M1",))).parts[0].picks == (1,)
 
 
 def test_record_twice(write_night, tmp_path):

@@ -33,12 +33,8 @@ def recording(name: str = "a", subject: str | None = None, stages=(-1, 0, 2)) ->
     return Recording(
         name=name,
         subject=subject or name,
-        sfreq=200.0,
         ch_names=CHANNELS,
-        signal=np.zeros((2, 0)),
-        picks=(0, 1),
-        scale=(1.0, 1.0),
-        offset=(0.0, 0.0),
+        parts=(),
         stages=np.array(stages, np.int8),
         source="0123456789abcdef",
         age="55",

@@ -73,7 +73,7 @@ def test_signals_equal_mne_and_labels_the_headers(raw, tmp_path):
         (header,) = raw.rglob(f"{name}.hea")
         record = physionet2018.read_recording(header)
         info = mne.create_info(6, 200, "eeg")
-        expected = mne.io.RawArray(record.signal[:6] * 1e-6, info, verbose="error")
+        expected = mne.io.RawArray(record.parts[0].signal[:6] * 1e-6, info, verbose="error")
         expected.filter(0.1, 30, verbose="error")
         expected.resample(100, npad=expected.n_times, verbose="error")
         difference = abs(store.signal(name) - expected.get_data() * 1e6).max(axis=1)
