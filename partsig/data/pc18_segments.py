@@ -112,6 +112,7 @@ def read_recording(segment: Segment, settings: ReadConfig = USUAL) -> Recording:
     sfreq = float(arrays["sfreq"])
     signal = arrays["x"][segment.row]
     rows = Rows(
+        labels=tuple(available[pick] for pick in picks),
         signal=signal,
         sfreq=sfreq,
         picks=picks,

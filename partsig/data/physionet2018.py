@@ -128,6 +128,7 @@ def read_recording(header: Path, settings: ReadConfig = USUAL) -> Recording:
         ch_names=tuple(channels),
         parts=(
             Rows(
+                labels=tuple(head.sig_name[pick] for pick in picks),
                 signal=samples.T,
                 sfreq=float(head.fs),
                 picks=picks,

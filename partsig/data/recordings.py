@@ -55,15 +55,18 @@ class HypnogramConfig:
 class Rows:
     """Channels of one sampling rate as they lie on disk, not yet read.
 
-    Row ``picks[c]`` of ``signal`` (any dtype, usually a memory map, (rows, T)) at ``sfreq`` Hz; its
-    value in µV is ``(sample - offset[c]) * scale[c]``.
+    Row ``picks[c]`` of ``signal`` (any dtype, usually a memory map, (rows, T)) at ``sfreq`` Hz is
+    called ``labels[c]`` there; its value in µV is ``(sample - offset[c]) * scale[c]``, and samples
+    lie within ``limits[c]`` (None: of the dtype).
     """
 
+    labels: tuple[str, ...]
     signal: np.ndarray
     sfreq: float
     picks: tuple[int, ...]
     scale: tuple[float, ...]
     offset: tuple[float, ...]
+    limits: tuple[tuple[int, int], ...] | None = None
 
     def microvolts(self, c: int) -> np.ndarray:
         """Return channel ``c`` (T,) in µV, float32."""

@@ -1,6 +1,7 @@
 """``partsig download``: published recordings in, a folder for ``partsig preprocess`` out."""
 
 import json
+import re
 import shutil
 import sys
 import threading
@@ -16,7 +17,7 @@ from tqdm import tqdm
 
 from partsig.data import fetch, published
 from partsig.errors import ConfigError, DataError, DiskFullError, check_option, check_range
-from partsig.files import write_json
+from partsig.files import remove_leftovers, write_json
 
 # {record: {file: hash}}, a file as "training/REC/REC.hea", a hash as "sha1:…".
 Files = dict[str, dict[str, str]]
@@ -71,8 +72,10 @@ def download(
     """
     check_option("source", source, SOURCES)
     check_range("--jobs", jobs, 1, MAX_JOBS)
-    if mirror is not None and not mirror.startswith(("https://", "http://")):
-        raise ConfigError(f"--mirror is {mirror!r}; it must begin with https:// or http://.")
+    if mirror is not None and not re.match(r"https?://[^/\s]", mirror):
+        raise ConfigError(
+            f"--mirror is {mirror!r}; it must be an address that begins with https:// or http://."
+        )
     raw = Path(raw or Path("data/raw") / source)
     base = (mirror or published.BASE).rstrip("/") + "/"
     said = pooch.get_logger().level
@@ -95,6 +98,7 @@ def _run(
     pool: ThreadPoolExecutor,
     stop: threading.Event,
 ) -> DownloadResult:
+    remove_leftovers(raw)
     failed: dict[str, str] = {}
     with fetch.session() as session:
         # At first contact the user waits and sees nothing: fewer tries.
@@ -119,12 +123,14 @@ def _run(
     need = _bytes_needed(raw, base, todo, pool)
     _check_space(raw, len(todo), need)
     with _bar("download", "B", need, unit_scale=True, disable=not todo) as bar:
-        lock = threading.Lock()
+        lock, received = threading.Lock(), 0
 
         def progress(n_bytes: int) -> None:
+            nonlocal received
             if stop.is_set():
                 raise _StoppedError
             with lock:
+                received += n_bytes
                 bar.update(n_bytes)
 
         def sleep(seconds: float) -> None:
@@ -135,9 +141,8 @@ def _run(
         for record, reason in _each(todo, work, pool, raw, seen):
             if reason:
                 failed[record] = reason
-        n_bytes = int(bar.n)
     n_records = sum(record not in failed for record in chosen)
-    return DownloadResult(path=raw, n_records=n_records, n_bytes=n_bytes, failed=failed)
+    return DownloadResult(path=raw, n_records=n_records, n_bytes=received, failed=failed)
 
 
 def _bar(what: str, unit: str, total: int, **more: object) -> tqdm:
