@@ -78,7 +78,7 @@ def download(
 @options.plain_errors
 def preprocess(
     source: Annotated[
-        str, typer.Argument(help="What the raw data is: physionet2018 or pc18-segments.")
+        str, typer.Argument(help="What the raw data is: physionet2018, edf, sleep-edf or pc18-segments.")
     ],
     raw: Annotated[Path | None, typer.Option("--raw", help="The folder of raw recordings.")] = None,
     store: options.Store = None,

@@ -9,7 +9,8 @@ import pytest
 from partsig.data import physionet2018, sample
 from partsig.tasks.preprocess import preprocess
 
-REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "pc18_files"
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+REAL = SHARED / "data" / "pc18_files"
 
 
 @pytest.fixture(scope="session")
@@ -18,6 +19,23 @@ def challenge_files() -> Path:
     if not (REAL / "tr03-0005.arousal").is_file():
         pytest.skip("the real challenge-2018 files are not at hand (../shared/data/pc18_files)")
     return REAL
+
+
+@pytest.fixture(scope="session")
+def real_psg() -> Path:
+    """25 min of a real polysomnography in EDF+, 256 Hz, no stages."""
+    path = SHARED / "data" / "psg_six_channel" / "psg_25min.edf"
+    if not path.is_file():
+        pytest.skip("the real EDF file is not at hand (../shared/data/psg_six_channel)")
+    return path
+
+
+@pytest.fixture(scope="session")
+def real_sleeper() -> Path:
+    """The folder of 84 min of one EEG channel and its stages (pyDYNAM-O's segment, BSD-3)."""
+    if not (SHARED / "data" / "pydynamo" / "segment_stages.csv").is_file():
+        pytest.skip("the real labelled segment is not at hand (../shared/data/pydynamo)")
+    return SHARED / "data" / "pydynamo"
 
 
 def noise(n_chans: int, n_times: int, sfreq: float, seed: int = 0) -> np.ndarray:

@@ -92,7 +92,7 @@ def roles(segments: list[Segment]) -> dict[str, str]:
     return found | dict.fromkeys([*test, *sorted(given)], "test")
 
 
-def fingerprint(segment: Segment) -> str:
+def fingerprint(segment: Segment, settings: ReadConfig = USUAL) -> str:
     """Return 16 hex digits of the segment's samples and stage."""
     digest = hashlib.sha256(_load(segment.path)["x"][segment.row].tobytes())
     digest.update(f"{segment.stage} {segment.subject}".encode())

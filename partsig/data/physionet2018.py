@@ -68,7 +68,7 @@ def find_records(raw: Path) -> list[Path]:
     return [by_name[name] for name in sorted(by_name)]
 
 
-def fingerprint(header: Path) -> str:
+def fingerprint(header: Path, settings: ReadConfig = USUAL) -> str:
     """Return 16 hex digits of the header (with the samples' checksums) and the annotations."""
     digest = hashlib.sha256(header.read_bytes())
     marks = header.with_suffix(".arousal")

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -116,6 +116,8 @@ class ReadConfig:
         none given: every recording is a subject. Nights of one sleeper must share a subject, or
         they leak from training into the test.
     verify: hold samples against the headers' checksums where there are any.
+    trim_wake_min: minutes of wake kept before the first and after the last epoch of sleep; none
+        given keeps everything (Sleep-EDF's cassettes hold a day for a night).
     """
 
     channels: tuple[str, ...] | None = None
@@ -124,12 +126,15 @@ class ReadConfig:
     unit: Literal["", "nV", "uV", "mV", "V"] = ""
     subject: str = ""
     verify: bool = True
+    trim_wake_min: float | None = None
     hypnogram: HypnogramConfig = field(default_factory=HypnogramConfig)
 
     def __post_init__(self) -> None:
         given = self.channels
         if given is not None and (not given or len(set(given)) != len(given)):
             raise ConfigError("channels must name at least one channel, none twice.")
+        if self.trim_wake_min is not None:
+            check_range("trim_wake_min", self.trim_wake_min, 0.0)
         try:
             groups = re.compile(self.subject).groups
         except re.error as error:
@@ -154,6 +159,26 @@ class ReadConfig:
 
 
 USUAL = ReadConfig()
+
+
+def trimmed(recording: Recording, minutes: float) -> Recording:
+    """Return a recording with so many minutes of what is no sleep left at either end.
+
+    A recording without sleep is left as it is.
+    """
+    asleep = np.flatnonzero(recording.stages > 0)
+    if not len(asleep):
+        return recording
+    around = int(minutes * 60 // EPOCH_S)
+    first = max(int(asleep[0]) - around, 0)
+    last = min(int(asleep[-1]) + 1 + around, len(recording.stages))
+    begin = recording.start_s
+    return replace(
+        recording,
+        stages=recording.stages[first:last],
+        start_s=begin + first * EPOCH_S,
+        stop_s=begin + last * EPOCH_S,
+    )
 
 
 def n_epochs(n_times: int, sfreq: float) -> int:

@@ -3,7 +3,8 @@
 ::
 
     STORE/ meta.json            format version, modality, sfreq, ch_names, unit, filter, provenance
-           index.csv            one row per recording: who, how long, which stages, its state
+           index.csv            one row per recording: who, how long, which stages, its state;
+                                start_s: where the store's first sample lies in the recording
            signals/REC.npy      (C, T) float16 or float32, µV, memory-mapped
            labels/REC.npy       (E,) int8, stage per 30-s epoch, -1 unscored
          split.csv            where the source has a split of its own: subject, role (test or val)
@@ -41,7 +42,12 @@ COLUMNS = (
     "source",
     "status",
     "reason",
+    "start_s",
+    "filled",
+    "notes",
 )
+# Columns that stores of partsig 0.1 may lack.
+LATER = ("start_s", "filled", "notes")
 INTEGERS = ("n_samples", "n_epochs", *STAGES, "unscored")
 OK, FAILED = "ok", "failed"
 SPLIT = "split.csv"
@@ -62,8 +68,12 @@ def make_meta(
     l_freq: float | None,
     h_freq: float | None,
     dtype: str,
+    reading: Mapping[str, object] | None = None,
 ) -> dict:
-    """Return the content of ``meta.json`` for a store of EEG."""
+    """Return the content of ``meta.json`` for a store of EEG.
+
+    ``reading`` is how recordings were read where that was not the usual way.
+    """
     meta = {
         "format": FORMAT,
         "modality": "eeg",
@@ -80,6 +90,8 @@ def make_meta(
             "method": "zero-phase FIR, Hamming, on the whole recording; FFT resampling",
         },
     }
+    if reading:
+        meta["reading"] = dict(reading)
     return meta | {"provenance": provenance(meta)}
 
 
@@ -112,6 +124,9 @@ def write_recording(
         "source": recording.source,
         "status": OK,
         "reason": "",
+        "start_s": round(recording.start_s, 6),
+        "filled": "; ".join(recording.filled),
+        "notes": "; ".join(recording.notes),
     }
 
 
@@ -208,9 +223,13 @@ def read_index(path: Path) -> list[dict]:
     try:
         with open(_index(path), newline="", encoding="utf-8") as handle:
             reader = csv.DictReader(handle)
-            if tuple(reader.fieldnames or ()) != COLUMNS:
+            found = tuple(reader.fieldnames or ())
+            if found not in (COLUMNS, COLUMNS[: -len(LATER)]):
                 raise DataError(f"{_index(path)}: expected the columns {', '.join(COLUMNS)}.")
-            return [row | {key: int(row[key]) for key in INTEGERS} for row in reader]
+            return [
+                dict.fromkeys(LATER, "") | row | {key: int(row[key]) for key in INTEGERS}
+                for row in reader
+            ]
     except (TypeError, ValueError, csv.Error) as error:
         raise DataError(f"{_index(path)} is damaged ({error}).") from error
 

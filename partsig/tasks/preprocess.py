@@ -14,13 +14,18 @@ import numpy as np
 from tqdm import tqdm
 
 from partsig import config as configs
-from partsig.data import pc18_segments, physionet2018, store
+from partsig.data import edf_nights, pc18_segments, physionet2018, sleep_edf, store
 from partsig.data.filters import bandpass_resample
-from partsig.data.recordings import STAGES, ReadConfig, Recording
+from partsig.data.recordings import STAGES, ReadConfig, Recording, trimmed
 from partsig.errors import ConfigError, DataError, DiskFullError, check_option, check_range
 
 # Each has CHANNELS, find_records, fingerprint and read_recording.
-SOURCES = {"physionet2018": physionet2018, "pc18-segments": pc18_segments}
+SOURCES = {
+    "physionet2018": physionet2018,
+    "edf": edf_nights,
+    "sleep-edf": sleep_edf,
+    "pc18-segments": pc18_segments,
+}
 Header = Path | pc18_segments.Segment
 # The index is rewritten at most this often, and at the end.
 INDEX_EVERY_S = 2.0
@@ -102,10 +107,11 @@ def _run(
         l_freq=settings.l_freq,
         h_freq=settings.h_freq,
         dtype=settings.dtype,
+        reading=_unusual(settings),
     )
     known = store.create(path, meta)
     rows = {name: row for name, row in known.items() if _written(path, row)}
-    todo = [header for header in headers if not _same_source(reader, rows.get(header.stem), header)]
+    todo = [h for h in headers if not _same_source(reader, rows.get(h.stem), h, settings)]
     if source == "pc18-segments":
         store.write_split(path, pc18_segments.roles(headers))
     work = partial(
@@ -140,9 +146,23 @@ def _written(path: Path, row: dict) -> bool:
     )
 
 
-def _same_source(reader: ModuleType, row: dict | None, header: Header) -> bool:
+def _same_source(
+    reader: ModuleType, row: dict | None, header: Header, settings: PreprocessConfig
+) -> bool:
     """Tell whether a finished recording still has the header and the stages it was made from."""
-    return row is not None and row["source"] == reader.fingerprint(header)
+    if row is None:
+        return False
+    try:
+        return row["source"] == reader.fingerprint(header, settings)
+    except DataError:  # its hypnogram is gone, say: reading it again tells
+        return False
+
+
+def _unusual(settings: PreprocessConfig) -> dict[str, object]:
+    """Return the settings that decide what is read of a file, where they are not the usual ones."""
+    now, usual = (configs.to_dict(s) for s in (settings, PreprocessConfig()))
+    keys = ("aliases", "missing", "unit", "subject", "trim_wake_min", "hypnogram")
+    return {key: now[key] for key in keys if now[key] != usual[key]}
 
 
 def _process(
@@ -158,6 +178,8 @@ def _process(
         recording = reader.read_recording(header, settings)
         age, sex = demographics.get(recording.name, (recording.age, recording.sex))
         recording = replace(recording, age=age, sex=sex)
+        if settings.trim_wake_min is not None:
+            recording = trimmed(recording, settings.trim_wake_min)
         signal = filtered(recording, settings)
         return store.write_recording(path, meta, recording, signal)
     except DiskFullError:

@@ -1,0 +1,246 @@
+"""Transfer of published files: resumed downloads, held against checksums.
+
+A file grows as ``NAME.part`` beside its place and gets its name once its checksum is the published
+one; so it is whole or absent, and a process killed at any moment goes on where it was.
+"""
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import pooch
+import requests
+
+from partsig import __version__
+from partsig.errors import DataError, DiskFullError
+from partsig.files import FULL
+
+CHUNK = 1 << 17  # bytes
+TIMEOUT_S = (10.0, 60.0)  # to connect; between two bytes
+# Pauses after tries that brought nothing; after one more of them the file is given up.
+PAUSES_S = (1.0, 5.0, 20.0, 60.0)
+BUSY = {408, 429}  # statuses below 500 that are worth another try
+
+Parsed = TypeVar("Parsed")
+
+
+class NotServedError(DataError):
+    """The server answers, but has no such file or does not give it (4xx)."""
+
+
+class _CutShortError(Exception):
+    """The answer is not as long as promised, or not the asked part."""
+
+
+def session() -> requests.Session:
+    """Return a session (for one thread) that says who asks, and asks for the bytes as they are."""
+    new = requests.Session()
+    new.headers.update({"User-Agent": f"partsig/{__version__}", "Accept-Encoding": "identity"})
+    return new
+
+
+def resume(
+    url: str,
+    output_file: str | Path,
+    pooch: object = None,
+    *,
+    session: requests.Session,
+    progress: Callable[[int], object] = lambda n_bytes: None,
+    sleep: Callable[[float], object] = time.sleep,
+    pauses: Sequence[float] | None = None,
+) -> None:
+    """Fetch what ``output_file`` lacks of ``url``; a downloader for pooch, whose own never resumes.
+
+    What is in the file is continued with a Range request; a server that ignores it sends all again.
+    Lost connections, answers cut short, 408, 429 and 5xx are tried again after ``pauses``
+    (s; default PAUSES_S), counted anew after new bytes. ``progress`` gets the bytes of each chunk.
+
+    Raises NotServedError for any other 4xx, DataError when the tries are used up, when trying again
+    cannot help or the file cannot be written, and DiskFullError when there is no room.
+    """
+    path = Path(output_file)
+    pauses = PAUSES_S if pauses is None else pauses
+    furthest, failures = size_of(path), 0
+    while True:
+        try:
+            with on_disk(path):
+                return _try(session, url, path, progress)
+        except (_CutShortError, requests.RequestException) as error:
+            reason, again = _reason(error)
+            kind = NotServedError if isinstance(error, requests.HTTPError) else DataError
+        if not again:
+            raise kind(f"cannot fetch {url} ({reason}); is --mirror right?")
+        failures = 1 if size_of(path) > furthest else failures + 1
+        furthest = max(furthest, size_of(path))
+        if failures > len(pauses):
+            raise DataError(
+                f"cannot fetch {url} ({reason}, {failures} times in a row); run the same command "
+                "again later, or try another --mirror."
+            )
+        sleep(pauses[failures - 1])
+
+
+def _try(
+    session: requests.Session, url: str, path: Path, progress: Callable[[int], object]
+) -> None:
+    have = size_of(path)
+    headers = {"Range": f"bytes={have}-"} if have else {}
+    with session.get(url, headers=headers, stream=True, timeout=TIMEOUT_S) as answer:
+        continues = answer.status_code == 206
+        begins = answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+        if answer.status_code == 416 or (continues and not begins):
+            path.unlink(missing_ok=True)  # what is there is no beginning of the file: all anew
+            raise _CutShortError
+        answer.raise_for_status()
+        with open(path, "ab" if continues else "wb") as handle:
+            for chunk in answer.iter_content(CHUNK):
+                handle.write(chunk)
+                progress(len(chunk))
+            handle.flush()
+            os.fsync(handle.fileno())
+    promised = answer.headers.get("Content-Length")
+    if promised and size_of(path) != int(promised) + (have if continues else 0):
+        raise _CutShortError
+
+
+def _reason(error: Exception) -> tuple[str, bool]:
+    """Return what happened in a few words, and whether another try may help."""
+    if isinstance(error, requests.HTTPError):
+        status = error.response.status_code
+        said = f"the server answers {status} {error.response.reason}"
+        return said, status >= 500 or status in BUSY
+    if isinstance(error, requests.exceptions.SSLError):
+        return "the server's certificate is not accepted", False
+    if isinstance(error, requests.Timeout):
+        return "no answer in time", True
+    if isinstance(error, _CutShortError | requests.exceptions.ChunkedEncodingError):
+        return "the connection breaks off", True
+    if isinstance(error, requests.ConnectionError):
+        return "the server cannot be reached", True
+    return f"{type(error).__name__}: {error}", False
+
+
+def size_of(path: Path) -> int:
+    """Return the bytes of a file, 0 when it is absent."""
+    return path.stat().st_size if path.is_file() else 0
+
+
+@contextmanager
+def on_disk(path: Path) -> Iterator[None]:
+    """Turn what the operating system has against ``path`` into a DataError or DiskFullError."""
+    try:
+        yield
+    except requests.RequestException:  # an OSError too, but the server's fault
+        raise
+    except OSError as error:
+        if error.errno in FULL:
+            raise DiskFullError(
+                f"no space left while writing {path} ({error.strerror}): what was fetched is kept; "
+                "free some space and run the same command again."
+            ) from error
+        raise DataError(
+            f"cannot read or write {path} ({error.strerror}); choose another --raw."
+        ) from error
+
+
+def fetch_file(url: str, path: Path, known_hash: str, downloader: Callable) -> None:
+    """Fetch ``path``, which gets its name when its ``known_hash`` ("sha1:…") is right.
+
+    A copy with another hash is deleted and fetched once more from its first byte. Raises DataError
+    when that one is wrong too, and whatever ``downloader`` (``resume``, with its session) raises.
+    """
+    part = part_of(path)
+    with on_disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not matches(part, known_hash):
+            downloader(url, part, None)
+        try:
+            # Finds the file there and looks at its hash; downloads it again when that is wrong.
+            pooch.retrieve(url, known_hash, part.name, part.parent, downloader=downloader)
+        except ValueError as error:
+            part.unlink(missing_ok=True)
+            raise DataError(
+                f"{url} came twice with another checksum than the published one; nothing of it was "
+                "kept; try another --mirror."
+            ) from error
+        os.replace(part, path)
+
+
+def part_of(path: Path) -> Path:
+    """Return where a file is while it is not whole."""
+    return path.with_name(f"{path.name}.part")
+
+
+def matches(path: Path, known_hash: str) -> bool:
+    """Tell whether the file is there with this hash ("sha1:…")."""
+    algorithm, _, digits = known_hash.partition(":")
+    return path.is_file() and pooch.file_hash(str(path), algorithm) == digits
+
+
+def stamp(path: Path, known_hash: str) -> list[object] | None:
+    """Return what to remember of a verified file: hash, bytes, time of change in ns; None: absent.
+
+    The same stamp later means the same file, without reading it.
+    """
+    if not path.is_file():
+        return None
+    about = path.stat()
+    return [known_hash, about.st_size, about.st_mtime_ns]
+
+
+def fetch_text(
+    raw: Path, base: str, name: str, parse: Callable[[str], Parsed], downloader: Callable
+) -> Parsed:
+    """Return ``parse`` of the text file ``name``; fetched below ``raw`` unless it is there.
+
+    Published once and for all, it is fetched once. Raises what ``parse`` (a DataError: not what it
+    should be; then nothing gets the name) and ``downloader`` raise.
+    """
+    path = raw / name
+    part = part_of(path)
+    with on_disk(path):
+        if path.is_file():
+            return parse(path.read_text(encoding="utf-8", errors="replace"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        downloader(base + name, part, None)
+        try:
+            parsed = parse(part.read_text(encoding="utf-8", errors="replace"))
+        except DataError:
+            part.unlink()
+            raise
+        os.replace(part, path)
+    return parsed
+
+
+def head(url: str, session: requests.Session) -> int | None:
+    """Return how many bytes the server says the file has, or None if it does not say."""
+    try:
+        answer = session.head(url, timeout=TIMEOUT_S, allow_redirects=True)
+    except requests.RequestException:
+        return None
+    size = answer.headers.get("Content-Length", "")
+    return int(size) if answer.ok and size.isdigit() else None
+
+
+@contextmanager
+def alone(raw: Path) -> Iterator[None]:
+    """Hold the folder, making it; raises DataError while another process holds it."""
+    with on_disk(raw):
+        raw.mkdir(parents=True, exist_ok=True)
+        folder = os.open(raw, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DataError(
+                f"another `partsig download` is writing to {raw}; wait for it, or stop it."
+            ) from error
+        except OSError:  # some network file systems have no locks
+            pass
+        yield
+    finally:
+        os.close(folder)

@@ -1,0 +1,224 @@
+"""Any polysomnography file, opened but not read: EDF and BDF by partsig, the rest through MNE."""
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+from partsig.data import edf as edf_files
+from partsig.data.channels import Resolved
+from partsig.data.edf import Mark
+from partsig.data.recordings import MICROVOLTS, Rows
+from partsig.errors import DataError
+
+EDF = (".edf", ".rec", ".bdf")
+# BrainVision's header is the .vhdr; the .eeg and .vmrk beside it belong to it.
+MNE = (".fif", ".vhdr", ".set")
+UNITS = {name.lower(): factor for name, factor in MICROVOLTS.items()}
+UNITS |= {"μv": 1.0, "microvolt": 1.0, "microv": 1.0, "uvolt": 1.0, "volt": 1e6, "v": 1e6}
+# The usual change of a biopotential within 0.1 s, in µV, lies far within these bounds: scalp EEG
+# has 5 to 50, ECG and EMG up to some hundreds. Volts taken for µV are a million times off.
+LEAST_UV, MOST_UV, STEP_S = 1e-3, 5e3, 0.1
+# More than so much missing signal is no gap but two recordings.
+MOST_GAPS_S = 24 * 3600.0
+FINGERPRINT = 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Psg:
+    """An open recording: what its header says, and how to read one channel's samples."""
+
+    name: str
+    start: datetime | None
+    labels: tuple[str, ...]
+    units: tuple[str, ...]
+    sfreqs: tuple[float, ...]
+    scale: tuple[float, ...]  # value = (sample - offset) * scale, in the unit
+    offset: tuple[float, ...]
+    limits: tuple[tuple[int, int], ...] | None
+    duration_s: float  # gaps included
+    marks: tuple[Mark, ...]
+    gaps: tuple[tuple[float, float], ...]
+    notes: tuple[str, ...]
+    samples: Callable[[int], np.ndarray]
+
+
+def open_psg(path: Path) -> Psg:
+    """Open a recording by its extension.
+
+    Raises DataError when it is damaged, of another format, or needs MNE and that is not installed.
+    """
+    suffix = path.suffix.lower()
+    if suffix in EDF:
+        return _open_edf(path)
+    if suffix in MNE:
+        return _open_mne(path)
+    raise DataError(f"{path.name}: expected {', '.join((*EDF, *MNE))}.")
+
+
+def _open_edf(path: Path) -> Psg:
+    file = edf_files.open_edf(path)
+    marks, onsets = edf_files.read_marks(file)
+    gaps = edf_files.find_gaps(file, onsets) if file.discontinuous else []
+    missing = sum(stop - start for start, stop in gaps)
+    if missing > MOST_GAPS_S:
+        raise DataError(
+            f"{path.name}: {missing / 3600:.1f} h are missing between its records; cut it into the "
+            "recordings it holds."
+        )
+    notes = list(file.notes)
+    if gaps:
+        notes.append(f"{len(gaps)} gaps of {missing:.6g} s in all are bridged and unscored")
+
+    def samples(index: int) -> np.ndarray:
+        found = file.samples(index)
+        return _bridged(found, file.n_samples[index], file.record_s, onsets) if gaps else found
+
+    return Psg(
+        name=path.stem,
+        start=file.start,
+        labels=file.labels,
+        units=file.units,
+        sfreqs=file.sfreqs,
+        scale=file.scale,
+        offset=file.offset,
+        limits=file.digital,
+        duration_s=file.duration_s + missing,
+        marks=tuple(marks),
+        gaps=tuple(gaps),
+        notes=tuple(notes),
+        samples=samples,
+    )
+
+
+def _bridged(
+    samples: np.ndarray, per_record: int, record_s: float, onsets: Sequence[float]
+) -> np.ndarray:
+    """Return samples at their times, straight lines over what is missing between records."""
+    sfreq = per_record / record_s
+    at = np.round(np.asarray(onsets) * sfreq).astype(np.int64)
+    result = np.zeros(int(at[-1]) + per_record, samples.dtype)
+    records = samples.reshape(-1, per_record)
+    for k, (first, record) in enumerate(zip(at, records, strict=True)):
+        result[first : first + per_record] = record
+        end = int(at[k - 1]) + per_record if k else int(first)
+        if first > end:
+            result[end:first] = np.linspace(records[k - 1, -1], record[0], first - end + 2)[1:-1]
+    return result
+
+
+def _open_mne(path: Path) -> Psg:
+    try:
+        import mne
+    except ImportError:
+        raise DataError(
+            f"{path.name}: reading {path.suffix} files needs MNE: pip install 'partsig[mne]'."
+        ) from None
+    try:
+        raw = mne.io.read_raw(path, preload=False, verbose="error")
+    except (OSError, ValueError, RuntimeError, KeyError, IndexError, NotImplementedError) as error:
+        reason = str(error).split("\n")[0][:200]
+        raise DataError(f"{path.name} cannot be read by MNE ({reason}).") from error
+    start = raw.info["meas_date"]
+    zero = raw.first_time if raw.annotations.orig_time is not None else 0.0
+    marks = [
+        Mark(onset=float(a["onset"]) - zero, duration=float(a["duration"]), text=a["description"])
+        for a in raw.annotations
+    ]
+    n = len(raw.ch_names)
+
+    def samples(index: int) -> np.ndarray:
+        return raw.get_data(picks=[index], verbose="error")[0]
+
+    return Psg(
+        name=path.stem,
+        start=None if start is None else start.replace(tzinfo=None),
+        labels=tuple(raw.ch_names),
+        units=("V",) * n,
+        sfreqs=(float(raw.info["sfreq"]),) * n,
+        scale=(1.0,) * n,
+        offset=(0.0,) * n,
+        limits=None,
+        duration_s=raw.n_times / raw.info["sfreq"],
+        marks=tuple(marks),
+        gaps=(),
+        notes=(),
+        samples=samples,
+    )
+
+
+def read_rows(psg: Psg, found: Resolved, unit: str = "") -> tuple[tuple[Rows, ...], Resolved]:
+    """Read the chosen channels; return them by sampling rate, and the choice in that order.
+
+    ``unit`` overrides the header's. Raises DataError for a channel that is no voltage, or whose
+    amplitude shows that its unit is wrong.
+    """
+    factors = {}
+    for row in found.rows:
+        stated = unit or psg.units[row]
+        if stated.strip().lower() not in UNITS:
+            raise DataError(
+                f"{psg.name}: channel {psg.labels[row]!r} is in {stated!r}, not a voltage; if it "
+                "is one, pass --set unit=uV (or mV, V)."
+            )
+        factors[row] = UNITS[stated.strip().lower()]
+    by_rate: dict[float, list[int]] = {}
+    for row in found.rows:
+        by_rate.setdefault(psg.sfreqs[row], []).append(row)
+    parts = []
+    for sfreq, members in by_rate.items():
+        held = [psg.samples(row) for row in members]
+        part = Rows(
+            labels=tuple(psg.labels[row] for row in members),
+            signal=held[0][None] if len(held) == 1 else np.stack(held),
+            sfreq=sfreq,
+            picks=tuple(range(len(members))),
+            scale=tuple(psg.scale[row] * factors[row] for row in members),
+            offset=tuple(psg.offset[row] for row in members),
+            limits=None if psg.limits is None else tuple(psg.limits[row] for row in members),
+        )
+        if not unit:
+            _check_amplitude(psg.name, part)
+        parts.append(part)
+    order = [row for members in by_rate.values() for row in members]
+    mix = found.mix
+    if len(parts) > 1:
+        mix = np.eye(len(found.rows)) if mix is None else mix
+        mix = mix[:, [found.rows.index(row) for row in order]]
+    return tuple(parts), Resolved(rows=tuple(order), mix=mix, filled=found.filled)
+
+
+def _check_amplitude(name: str, part: Rows) -> None:
+    lag = max(round(STEP_S * part.sfreq), 1)
+    for c, label in enumerate(part.labels):
+        samples = part.signal[part.picks[c]]
+        at = np.arange(0, max(len(samples) - lag, 0), max(len(samples) // 50_000, 1))
+        if not len(at):
+            continue
+        step = abs(samples[at + lag].astype(np.float64) - samples[at]) * abs(part.scale[c])
+        usual = float(np.median(step[step > 0])) if (step > 0).any() else 0.0
+        if usual and not LEAST_UV <= usual <= MOST_UV:
+            raise DataError(
+                f"{name}: channel {label!r} usually changes by {usual:.2g} µV within {STEP_S:g} s, "
+                "so its unit is not what the header says; pass --set unit=uV (or mV, V)."
+            )
+
+
+def fingerprint(*paths: Path) -> str:
+    """Return 16 hex digits of files: their size, and the first and the last MiB of each."""
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            with open(path, "rb") as handle:
+                digest.update(handle.read(FINGERPRINT))
+                size = handle.seek(0, os.SEEK_END)
+                handle.seek(max(size - FINGERPRINT, 0))
+                digest.update(handle.read())
+        except OSError as error:
+            raise DataError(f"{path.name} cannot be read ({error.strerror}).") from error
+        digest.update(f"{path.name} {size}".encode())
+    return digest.hexdigest()[:16]
