@@ -99,8 +99,20 @@ def differences(old: Mapping, new: Mapping, prefix: str = "") -> list[str]:
         if isinstance(left, Mapping) and isinstance(right, Mapping):
             found += differences(left, right, f"{prefix}{key}.")
         elif left != right:
-            found.append(f"{prefix}{key}: {left}, now {right}")
+            found.append(f"{prefix}{key}: {_short(left)}, now {_short(right)}")
     return found
+
+
+def _short(value: object) -> str:
+    """Return a value as a message can hold it.
+
+    >>> _short(["a", "b"]), _short([f"tr03-{i:04d}" for i in range(99)])
+    ("['a', 'b']", "99 values, 'tr03-0000' to 'tr03-0098'")
+    """
+    text = str(value)
+    if len(text) <= 80 or not isinstance(value, list):
+        return text if len(text) <= 80 else f"{text[:77]}…"
+    return f"{len(value)} values, {value[0]!r} to {value[-1]!r}"
 
 
 def _adapter(cls: type[T]) -> TypeAdapter[T]:

@@ -156,7 +156,7 @@ def _work(
         "ch_names": list(store.ch_names),
         "sfreq": store.sfreq,
         "from": None if origin is None else str(origin),
-        "subjects_seen": sorted({*split["train"], *split["monitor"], *before}),
+        "subjects_seen": list(dict.fromkeys(split["train"] + split["monitor"] + before)),
         "subjects_trained": split["train"],
         "subjects_held_out": split["test"],
     }

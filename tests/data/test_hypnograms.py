@@ -96,7 +96,7 @@ def test_past_midnight(tmp_path):
         (
             "a.txt",
             "0\n1\n4\n2\n",
-            r"4 may be REM \(YASA\) or stage 4 .* codes=yasa or rk",
+            r"4 may be REM \(YASA\) or stage 4 .*codes=yasa or rk",
         ),
         ("a.txt", "W\nN2\nbanana\n", r"a\.txt: 'banana' is no stage that is known; say what it"),
         ("a.txt", "", r"a\.txt: the hypnogram is empty"),

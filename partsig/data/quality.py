@@ -1,0 +1,265 @@
+"""What can be measured of a recording before anyone trains on it: faults of signals, fit of labels.
+
+Functions on arrays. E are whole 30-s epochs, T samples; an epoch is looked at in 30 windows of one
+second. Nothing is judged here but the seconds themselves; see :mod:`partsig.tasks.findings`.
+"""
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.signal import welch
+from scipy.stats import rankdata
+
+from partsig.data.bands import FLOOR, SEGMENT_S
+from partsig.data.recordings import EPOCH_S, UNSCORED, n_epochs
+from partsig.errors import DataError
+
+# What an epoch of a channel is, by its code.
+QUALITY = ("good", "flat", "clipped", "out of range")
+GOOD, FLAT, CLIPPED, RANGE = range(4)
+WINDOWS = 30  # of 1 s in an epoch
+# An epoch is named after its commonest fault when that many of its seconds have one.
+BAD_SHARE = 1 / 3
+# µV, peak to peak in a second. ACNS guideline 3 calls an EEG without activity over 2 µV silent;
+# half of that also spares a quiet chin (in 71 real sleepers never below 1.2 µV, 0.1 to 30 Hz).
+FLAT_UV = 1.0
+# µV, SD of a second: sines of 2 µV (ACNS guideline 3, as above) and of 350 µV peak to peak, the
+# largest slow wave that YASA's detector takes for one (Vallat and Walker 2021, amp_ptp).
+EEG_UV = (2 / 8**0.5, 350 / 8**0.5)
+# µV, SD of a second, for muscle and heart: from a chin at rest (lowest median of 3,118 real
+# minutes that were not flat: 0.3) to an R wave of some millivolts every second.
+OTHER_UV = (0.2, 1000.0)
+OTHER = re.compile(r"EMG|CHIN|LEG|TIB|ARM|ECG|EKG|RESP|FLOW|CHEST|ABD|THOR|SNORE", re.IGNORECASE)
+# Factors that a wrong unit leaves behind: nV, mV and V for µV, and µV for mV and V.
+FACTORS = (1e-6, 1e-3, 1e3, 1e6)
+# Samples that repeat a channel's own greatest or least value: a run has RUN of them, and there are
+# RUNS such runs. Of 12,472 extremes of real EEG and EOG minutes (1-µV steps, 200 Hz) none has more
+# than 3 such runs.
+RUN, RUNS = 3, 5
+LINE_HZ = (50.0, 60.0)
+PEAK_HZ, NEAR_HZ, FAR_HZ = 1.0, 2.0, 6.0  # the peak, and its neighbours, on both sides
+DELTA_HZ = (0.5, 4.0)
+LOWEST_HZ = 16.0  # the least rate at which delta, and a second's SD, can be told
+BLOCK = 64  # epochs worked on at a time
+MAX_SHIFT = 20  # epochs
+ENOUGH = 20  # epochs of a stage before it is compared with another
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality:
+    """What was measured of one channel.
+
+    epochs (E,) int8: index into QUALITY; fault_share (E,): share of an epoch's seconds with a
+    fault; delta (E,): log10 µV²/Hz from 0.5 to 4 Hz, nan where the epoch is bad; amplitude_uv:
+    median over epochs of the median 1-s SD; factor: what to multiply by to come into physiology
+    (1 where nothing suggests a wrong unit); flat and clipped: shares of seconds and of samples;
+    line: {50 or 60: (peak over its neighbours in dB, µV RMS)} where the rate allows; not_finite:
+    samples that are no numbers.
+    """
+
+    epochs: np.ndarray
+    fault_share: np.ndarray
+    delta: np.ndarray
+    amplitude_uv: float
+    factor: float
+    flat: float
+    clipped: float
+    line: dict[float, tuple[float, float]]
+    not_finite: int
+
+
+def is_eeg(channel: str) -> bool:
+    """Tell whether a channel is held to the bounds of EEG and EOG, not of muscle or heart.
+
+    >>> is_eeg("C4-M1"), is_eeg("E1-M2"), is_eeg("Chin1-Chin2")
+    (True, True, False)
+    """
+    return OTHER.search(channel) is None
+
+
+def find_clipped(signal: np.ndarray, limits: tuple[float, float] | None) -> np.ndarray:
+    """Return (T,) bool: samples at the limits, or in runs at the signal's own extremes.
+
+    ``limits`` are the least and greatest value the file can hold, in the signal's unit. A constant
+    signal is flat, not clipped, unless it lies at a limit.
+
+    >>> find_clipped(np.array([0.0, 2047, 2047, 5, -1]), (-2048, 2047)).sum()
+    np.int64(2)
+    """
+    found = np.zeros(len(signal), bool)
+    if not len(signal):
+        return found
+    if limits is not None:
+        found |= (signal <= limits[0]) | (signal >= limits[1])
+    least, most = signal.min(), signal.max()
+    for extreme in (least, most) if least < most else ():
+        at = np.flatnonzero(signal == extreme)
+        runs = np.split(at, np.flatnonzero(np.diff(at) > 1) + 1)
+        runs = [run for run in runs if len(run) >= RUN]
+        if len(runs) >= RUNS:
+            found[np.concatenate(runs)] = True
+    return found
+
+
+def unit_factor(amplitude: float, bounds: tuple[float, float]) -> float:
+    """Return the power of a thousand that brings an amplitude into its bounds, 1 without need.
+
+    >>> unit_factor(2e-5, EEG_UV), unit_factor(20.0, EEG_UV), unit_factor(0.5, EEG_UV)
+    (1000000.0, 1.0, 1.0)
+    """
+    low, high = bounds
+    if low <= amplitude <= high or amplitude == 0:
+        return 1.0
+    fitting = [factor for factor in FACTORS if low <= amplitude * factor <= high]
+    middle = (low * high) ** 0.5
+    return min(fitting, key=lambda f: abs(np.log(amplitude * f / middle)), default=1.0)
+
+
+def measure(
+    signal: np.ndarray, sfreq: float, clipped: np.ndarray | None = None, eeg: bool = True
+) -> Quality:
+    """Measure one channel (T,) in µV; ``clipped`` (T,) bool says which samples are.
+
+    Only blocks of epochs are copied. Raises DataError below 16 Hz, or when there is no whole epoch.
+    """
+    n = n_epochs(len(signal), sfreq)
+    if sfreq < LOWEST_HZ or n == 0:
+        raise DataError(
+            f"{len(signal) / sfreq:g} s at {sfreq:g} Hz are not measured; it takes "
+            f"{EPOCH_S:g} s at {LOWEST_HZ:g} Hz or more"
+        )
+    epochs = signal[: n * round(EPOCH_S * sfreq)].reshape(n, -1)  # (E, 30 s)
+    second = epochs.shape[1] // WINDOWS
+    deviation, span, hit = (np.zeros((n, WINDOWS), np.float32) for _ in range(3))
+    not_finite = 0
+    for block in _blocks(n):
+        whole = epochs[block]
+        numbers = np.isfinite(whole)
+        not_finite += int(numbers.size - numbers.sum())
+        seconds = np.where(numbers, whole, 0)[:, : second * WINDOWS]
+        seconds = seconds.astype(np.float32).reshape(-1, WINDOWS, second)
+        deviation[block], span[block] = seconds.std(-1), np.ptp(seconds, axis=-1)
+        if clipped is not None:
+            marks = clipped[: epochs.size].reshape(n, -1)[block, : second * WINDOWS]
+            hit[block] = marks.reshape(-1, WINDOWS, second).any(-1)
+    bounds = EEG_UV if eeg else OTHER_UV
+    alive = deviation[deviation.any(1)]
+    amplitude = float(np.median(np.median(alive, axis=1))) if len(alive) else 0.0
+    factor = unit_factor(amplitude, bounds)
+    faults = np.zeros((n, WINDOWS), np.int8)
+    faults[(deviation * factor < bounds[0]) | (deviation * factor > bounds[1])] = RANGE
+    faults[span * factor < FLAT_UV] = FLAT
+    faults[hit > 0] = CLIPPED
+    codes = _commonest(faults)
+    density, frequency = _densities(epochs, sfreq, factor)  # (E, F)
+    inside = (frequency >= DELTA_HZ[0]) & (frequency < DELTA_HZ[1])
+    delta = np.log10(density[:, inside].mean(1) + FLOOR)
+    delta[codes != GOOD] = np.nan
+    if factor != 1:
+        codes[codes == GOOD] = RANGE
+        faults[faults == GOOD] = RANGE
+    return Quality(
+        epochs=codes,
+        fault_share=(faults != GOOD).mean(1),
+        delta=delta,
+        amplitude_uv=amplitude,
+        factor=factor,
+        flat=float((faults == FLAT).mean()),
+        clipped=0.0 if clipped is None else float(clipped.mean()),
+        line=_line_noise(density, frequency, sfreq, factor) if amplitude else {},
+        not_finite=not_finite,
+    )
+
+
+def _blocks(n: int) -> list[slice]:
+    return [slice(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK)]
+
+
+def _commonest(faults: np.ndarray) -> np.ndarray:
+    """Return the code (E,) of each epoch from those of its seconds (E, 30)."""
+    counts = np.stack([(faults == code).sum(1) for code in range(len(QUALITY))], axis=1)
+    bad = counts[:, 1:].sum(1) >= BAD_SHARE * WINDOWS
+    return np.where(bad, 1 + counts[:, 1:].argmax(1), GOOD).astype(np.int8)
+
+
+def _densities(epochs: np.ndarray, sfreq: float, factor: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return power densities (E, F) in µV²/Hz, by Welch's method as for the band powers, and Hz."""
+    found = []
+    for block in _blocks(len(epochs)):
+        part = np.nan_to_num(epochs[block].astype(np.float32) * np.float32(factor))
+        frequency, density = welch(part, sfreq, nperseg=round(SEGMENT_S * sfreq), axis=-1)
+        found.append(density)
+    return np.concatenate(found), frequency
+
+
+def _line_noise(
+    density: np.ndarray, frequency: np.ndarray, sfreq: float, factor: float
+) -> dict[float, tuple[float, float]]:
+    """Return {Hz: (dB over its neighbours, µV RMS in the signal's own scale)}, median of epochs."""
+    usual = np.median(density, axis=0)
+    found = {}
+    for line in LINE_HZ:
+        if line + FAR_HZ > sfreq / 2:
+            continue
+        away = np.abs(frequency - line)
+        around = np.median(usual[(away >= NEAR_HZ) & (away <= FAR_HZ)])
+        peak = usual[away <= PEAK_HZ]
+        if around > 0 and peak.max() > 0:
+            power = np.clip(peak - around, 0, None).sum() * (frequency[1] - frequency[0])
+            decibels = 10 * np.log10(peak.max() / around)
+            found[line] = (float(decibels), float(power**0.5 / factor))
+    return found
+
+
+def mean_delta(deltas: list[np.ndarray]) -> np.ndarray:
+    """Return the median over channels (E,) of log delta power, nan where no channel is good."""
+    stacked = np.stack(deltas)  # (C, E)
+    some = np.isfinite(stacked).any(0)
+    found = np.full(stacked.shape[1], np.nan)
+    if some.any():
+        found[some] = np.nanmedian(stacked[:, some], axis=0)
+    return found
+
+
+def separation(values: np.ndarray, first: np.ndarray, second: np.ndarray) -> float | None:
+    """Return how often a value of the ``first`` epochs exceeds one of the ``second``: 0 to 1.
+
+    This is the area under the ROC curve, from the Mann-Whitney ranks. ``values`` (E,) with nan left
+    out, ``first`` and ``second`` (E,) bool; None with fewer than 20 epochs on either side.
+
+    >>> separation(np.arange(40.0), np.arange(40) >= 20, np.arange(40) < 20)
+    1.0
+    """
+    known = np.isfinite(values)
+    first, second = first & known, second & known
+    n, m = int(first.sum()), int(second.sum())
+    if min(n, m) < ENOUGH:
+        return None
+    ranks = rankdata(values[first | second])
+    above = ranks[first[first | second]].sum() - n * (n + 1) / 2
+    return float(above / (n * m))
+
+
+def best_shift(delta: np.ndarray, stages: np.ndarray, deep: int) -> tuple[int, float, float] | None:
+    """Return how many epochs the stages must move to fit delta power best, within ±20.
+
+    The shift k puts stage e on epoch e + k of the signal, and is best where :func:`separation` of
+    stage ``deep`` from the other scored ones is greatest. Returns k and the separation at k and at
+    0; None where there are too few epochs. Among equals the smallest shift is taken.
+
+    >>> stages = np.repeat([2, 3, 2], 40)
+    >>> best_shift(np.roll(stages, 7).astype(float), stages, 3)[0]
+    7
+    """
+    found = {}
+    for k in sorted(range(-MAX_SHIFT, MAX_SHIFT + 1), key=abs):
+        moved = stages[max(0, -k) : len(stages) - max(0, k)]
+        values = delta[max(0, k) : len(delta) + min(0, k)]
+        share = separation(values, moved == deep, (moved != deep) & (moved != UNSCORED))
+        if share is not None:
+            found[k] = share
+    if 0 not in found:
+        return None
+    best = max(found, key=found.__getitem__)
+    return best, found[best], found[0]
