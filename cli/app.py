@@ -78,7 +78,7 @@ def download(
 @options.plain_errors
 def preprocess(
     source: Annotated[
-        str, typer.Argument(help="What the raw data is: physionet2018, edf, sleep-edf or pc18-segments.")
+        str, typer.Argument(help="What the raw data is: physionet2018, edf, sleep-edf, wfdb, bids or pc18-segments.")
     ],
     raw: Annotated[Path | None, typer.Option("--raw", help="The folder of raw recordings.")] = None,
     store: options.Store = None,
@@ -100,6 +100,35 @@ def preprocess(
         typer.echo(
             f"partsig: error: {len(result.failed)} recordings were skipped; every reason is in "
             f"{result.path / 'index.csv'}.",
+            err=True,
+        )
+        sys.exit(2)
+
+
+@app.command()
+@options.plain_errors
+def audit(
+    path: Annotated[
+        Path | None,
+        typer.Argument(metavar="RAW|STORE", help="Default: data/raw/SOURCE, unfiltered."),
+    ] = None,
+    source: Annotated[
+        str, typer.Option("--source", help="What RAW is, as for preprocess.")
+    ] = "physionet2018",
+    output: Annotated[Path | None, typer.Option("--output", help="Default: audit/NAME.")] = None,
+    set_: options.Set = None,
+    jobs: options.Jobs = -1,
+) -> None:
+    """Raw recordings or a store to a page of what is wrong with them: signals, labels, their fit."""
+    from partsig.tasks.audit import audit as task
+
+    found = task(path, source=source, output=output, overrides=set_ or (), jobs=jobs)
+    typer.echo(found.table)
+    typer.echo(f"page: {found.page}")
+    if found.n_faulty:
+        typer.echo(
+            f"partsig: error: {found.n_faulty:,} of {len(found.recordings):,} recordings have "
+            f"faults; all findings are in {found.path / 'audit.csv'}.",
             err=True,
         )
         sys.exit(2)

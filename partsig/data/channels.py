@@ -34,7 +34,8 @@ def plain_name(label: str) -> tuple[str, str]:
     >>> plain_name("EEG C4-A1"), plain_name("c4a1"), plain_name("EEG C4-REF"), plain_name("O2:M1")
     (('C4-M1', ''), ('C4-M1', ''), ('C4', 'REF'), ('O2-M1', ''))
     """
-    text = KIND.sub("", re.sub(r"\s+", " ", label.strip().upper()))
+    text = re.sub(r"\s+", " ", label.strip().upper())
+    text = KIND.sub("", text.replace("(", " ").replace(")", " ").strip()).strip()
     found = REFERENCE.search(text)
     reference = found[1] if found else ""
     text = REFERENCE.sub("", text)

@@ -117,9 +117,17 @@ def read_recording(path: Path, settings: ReadConfig = USUAL) -> Recording:
 
 
 def read_night(
-    path: Path, beside: Path | None, settings: ReadConfig, usual: tuple[str, ...]
+    path: Path,
+    beside: Path | None,
+    settings: ReadConfig,
+    usual: tuple[str, ...],
+    *,
+    needed: bool = True,
 ) -> Recording:
-    """Return the night of a recording and of the hypnogram beside it (None: its annotations)."""
+    """Return the night of a recording and of the hypnogram beside it (None: its annotations).
+
+    A file beside it that holds no stage is refused, unless none are ``needed``.
+    """
     file = psg.open_psg(path)
     name, channels = path.stem, settings.channels or usual
     found = resolve(name, file.labels, channels, settings)
@@ -130,7 +138,8 @@ def read_night(
         hypnogram = from_marks(path.name, file.marks, settings.hypnogram)
     else:
         hypnogram = read_hypnogram(beside, settings.hypnogram)
-    stages, start_s, notes = stages_of(name, file, hypnogram, beside is not None, settings)
+    needed = needed and beside is not None
+    stages, start_s, notes = stages_of(name, file, hypnogram, needed, settings)
     return Recording(
         name=name,
         subject=settings.subject_of(name),

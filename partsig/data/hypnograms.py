@@ -186,7 +186,7 @@ def _codes(place: str, labels: Sequence[str], settings: HypnogramConfig, events:
     numbers = number_codes(place, labels, settings)
     codes = [stage_code(label, numbers, settings.stages) for label in labels]
     unknown = [label for label, code in zip(labels, codes, strict=True) if code is None]
-    if unknown and (not events or len(unknown) == len(codes)):
+    if unknown and not events:
         raise DataError(
             f"{place}: {unknown[0]!r} is no stage that is known; say what it means, with "
             f"--set 'hypnogram.stages={{{unknown[0]}: N2}}' (or unscored)."

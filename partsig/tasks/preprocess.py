@@ -14,7 +14,15 @@ import numpy as np
 from tqdm import tqdm
 
 from partsig import config as configs
-from partsig.data import edf_nights, pc18_segments, physionet2018, sleep_edf, store
+from partsig.data import (
+    bids,
+    edf_nights,
+    pc18_segments,
+    physionet2018,
+    sleep_edf,
+    store,
+    wfdb_records,
+)
 from partsig.data.filters import bandpass_resample
 from partsig.data.recordings import STAGES, ReadConfig, Recording, trimmed
 from partsig.errors import ConfigError, DataError, DiskFullError, check_option, check_range
@@ -24,6 +32,8 @@ SOURCES = {
     "physionet2018": physionet2018,
     "edf": edf_nights,
     "sleep-edf": sleep_edf,
+    "wfdb": wfdb_records,
+    "bids": bids,
     "pc18-segments": pc18_segments,
 }
 Header = Path | pc18_segments.Segment

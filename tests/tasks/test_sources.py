@@ -1,6 +1,7 @@
 """``partsig preprocess edf`` and ``sleep-edf``, from files as people have them to a store."""
 
 import csv
+import warnings
 from datetime import datetime
 
 import edfio
@@ -8,6 +9,7 @@ import mne
 import numpy as np
 import pytest
 import scipy.signal
+import wfdb
 from partsig.cli import app
 from typer.testing import CliRunner
 
@@ -267,3 +269,89 @@ def test_the_command_tells_what_was_skipped(tmp_path):
     )
     assert found.exit_code == 2
     assert "skipped bad: bad.edf: number of signals is 'xxxx', not a number." in found.output
+
+
+# WFDB and BIDS.
+
+
+def slp_record(folder, stages, fs=250, fmt="212"):
+    """A record as MIT-BIH's polysomnographic database has it, its annotations by wfdb."""
+    n = len(stages) * 30 * fs
+    signals = np.stack([eeg(n / fs, fs, 7), eeg(n / fs, fs, 8)], axis=1)
+    at = np.arange(len(stages)) * 30 * fs
+    at[0] = 1  # as there; wfdb drops a mark at sample 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # wfdb's writers' own use of pandas
+        wfdb.wrsamp(
+            "slp01a",
+            fs=fs,
+            units=["mV", "mV"],
+            sig_name=["ECG", "EEG (C4-A1)"],
+            p_signal=signals / 1000,
+            fmt=[fmt, fmt],
+            adc_gain=[5000.0, 5000.0],
+            baseline=[0, 0],
+            write_dir=str(folder),
+        )
+        wfdb.wrann(
+            "slp01a", "st", at, symbol=['"'] * len(at), aux_note=stages, write_dir=str(folder)
+        )
+    return signals[:, 1]
+
+
+def test_mit_bih_records(tmp_path):
+    stages = ["W", "1", "2 HA", "3", "4 LA", "R", "MT", "2 X"]
+    wave = slp_record(tmp_path, stages)
+    preprocess("wfdb", tmp_path, tmp_path / "store", sfreq=125)
+    store = open_store(tmp_path / "store")
+    assert store.labels("slp01a").tolist() == [0, 1, 2, 3, 3, 4, -1, 2]
+    found = store.signal("slp01a")[0]
+    expected = mne.filter.filter_data(wave, 250, 0.1, 30, verbose="error")[::2]
+    assert np.corrcoef(found, expected)[0, 1] > 0.999
+    assert 0.5 < found.std() / wave.std() < 1.1
+
+
+def test_a_missing_mark_does_not_stretch_the_stage_before(tmp_path):
+    slp_record(tmp_path, ["2", "2", "", "R"])
+    preprocess("wfdb", tmp_path, tmp_path / "store", sfreq=125)
+    assert open_store(tmp_path / "store").labels("slp01a").tolist() == [2, 2, -1, 4]
+
+
+def test_samples_that_were_not_digitised_are_bridged(tmp_path):
+    slp_record(tmp_path, ["2", "2"], fmt="16")
+    path = tmp_path / "slp01a.dat"
+    data = np.fromfile(path, "<i2").reshape(-1, 2)
+    data[1000:1500, 1] = -32768
+    data.tofile(path)
+    preprocess("wfdb", tmp_path, tmp_path / "store", sfreq=125, verify=False)
+    store = open_store(tmp_path / "store")
+    assert abs(store.signal("slp01a")).max() < 300
+    assert "500 missing samples of EEG (C4-A1) are bridged" in store.recordings["slp01a"]["notes"]
+
+
+def test_a_bids_tree(tmp_path):
+    for subject, stages in (("01", "W\nN2"), ("02", "N3\nR")):
+        folder = tmp_path / "tree" / f"sub-{subject}" / "eeg"
+        folder.mkdir(parents=True)
+        name = f"sub-{subject}_task-sleep"
+        write_edf(folder / f"{name}_eeg.edf", {"C4-M1": (eeg(60, 128), 128)})
+        rows = [f"{30 * i}\t30\tSleep stage {s}" for i, s in enumerate(stages.split())]
+        rows.insert(1, "12\t3\tarousal")
+        text = "\n".join(["onset\tduration\ttrial_type", *rows])
+        (folder / f"{name}_events.tsv").write_text(text)
+    (tmp_path / "tree" / "participants.tsv").write_text(
+        "participant_id\tage\tsex\nsub-01\t34\tF\nsub-02\tn/a\tM\n"
+    )
+    (tmp_path / "tree" / "dataset_description.json").write_text(
+        '{"Name": "x", "BIDSVersion": "1.9.0"}'
+    )
+    preprocess("bids", tmp_path / "tree", tmp_path / "store", channels=["C4-M1"])
+    store = open_store(tmp_path / "store")
+    assert store.subjects == {
+        "sub-01": ["sub-01_task-sleep_eeg"],
+        "sub-02": ["sub-02_task-sleep_eeg"],
+    }
+    assert store.labels("sub-01_task-sleep_eeg").tolist() == [0, 2]
+    assert store.labels("sub-02_task-sleep_eeg").tolist() == [3, 4]
+    ages = [(row["age"], row["sex"]) for row in store.rows]
+    assert ages == [("34", "F"), ("", "M")]

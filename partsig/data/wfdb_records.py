@@ -1,0 +1,148 @@
+"""Any WFDB records: a header ``NAME.hea``, signals in any of the formats that wfdb reads.
+
+Stages are in ``NAME.st`` (MIT-BIH polysomnography, doi 10.13026/C23K5S: one mark per 30-s epoch,
+Rechtschaffen and Kales' stage first, then events) or in ``NAME.arousal`` (challenge-2018: change
+points). The signals are read by wfdb; annotations by annotations.py, which says why.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import wfdb
+
+from partsig.data import psg
+from partsig.data.alignment import to_epochs
+from partsig.data.annotations import read_annotations
+from partsig.data.channels import resolve
+from partsig.data.edf import Mark
+from partsig.data.hypnograms import from_marks
+from partsig.data.recordings import EPOCH_S, UNSCORED, USUAL, ReadConfig, Recording, n_epochs
+from partsig.errors import DataError
+
+CHANNELS = ("C4-M1",)
+# What wfdb raises for a damaged header or signal file, beside its own ValueError.
+DAMAGE = (ValueError, IndexError, KeyError, TypeError, AttributeError, OSError, OverflowError)
+# The sample that means "not digitised" in a format of so many bits (WFDB signal(5)).
+BITS = {"8": 8, "80": 8, "160": 16, "16": 16, "61": 16, "212": 12, "310": 10, "311": 10}
+BITS |= {"24": 24, "32": 32, "508": 8, "516": 16, "524": 24}
+
+
+def find_records(raw: Path) -> list[Path]:
+    """Return the headers below ``raw``, sorted by name; raise DataError when there is none."""
+    if not raw.is_dir():
+        raise DataError(f"no folder {raw}: pass --raw with the folder that holds the records.")
+    found: dict[str, Path] = {}
+    for path in sorted(raw.rglob("*.hea")):
+        if path.stem in found:
+            raise DataError(
+                f"record {path.stem} is there twice: {found[path.stem]} and {path}; keep one."
+            )
+        found[path.stem] = path
+    if not found:
+        raise DataError(f"no records in {raw}: expected headers such as slp01a.hea.")
+    return [found[name] for name in sorted(found)]
+
+
+def find_marks(header: Path) -> Path | None:
+    """Return the file of a record's stages, or None."""
+    for suffix in (".st", ".arousal"):
+        if header.with_suffix(suffix).is_file():
+            return header.with_suffix(suffix)
+    return None
+
+
+def fingerprint(header: Path, settings: ReadConfig = USUAL) -> str:
+    """Return 16 hex digits of a record's header, signal files and stages."""
+    others = sorted(p for p in header.parent.glob(f"{header.stem}.*") if p != header)
+    return psg.fingerprint(header, *(p for p in others if not p.name.endswith(".tmp")))
+
+
+def read_recording(header: Path, settings: ReadConfig = USUAL) -> Recording:
+    """Return one record: chosen channels read, stages aligned, nothing filtered.
+
+    Samples that were not digitised are bridged by straight lines, with a note. Raises DataError for
+    anything damaged or missing.
+    """
+    name, channels = header.stem, settings.channels or CHANNELS
+    try:
+        head = wfdb.rdheader(str(header.with_suffix("")))
+        labels = tuple(head.sig_name or ())
+    except DAMAGE as error:
+        raise DataError(f"{header.name}: not a WFDB header ({error}).") from error
+    if not head.fs or not head.sig_len or not labels or None in labels:
+        raise DataError(f"{header.name}: the header names no signals, rate or length.")
+    found = resolve(name, labels, channels, settings)
+    try:
+        record = wfdb.rdrecord(
+            str(header.with_suffix("")),
+            channels=list(found.rows),
+            physical=False,
+            smooth_frames=False,
+        )
+    except DAMAGE as error:
+        raise DataError(f"{name}: its signals cannot be read ({error}).") from error
+    notes: list[str] = []
+    file = psg.Psg(
+        name=name,
+        start=record.base_datetime,
+        labels=tuple(record.sig_name),
+        units=tuple(record.units),
+        sfreqs=tuple(float(head.fs) * n for n in record.samps_per_frame),
+        scale=tuple(1 / gain for gain in record.adc_gain),
+        offset=tuple(float(zero) for zero in record.baseline),
+        limits=None,
+        duration_s=head.sig_len / head.fs,
+        marks=(),
+        gaps=(),
+        notes=(),
+        samples=lambda c: _whole(np.asarray(record.e_d_signal[c]), record, c, notes),
+    )
+    chosen = resolve(name, file.labels, channels, settings)
+    parts, chosen = psg.read_rows(file, chosen, settings.unit)
+    stages, start_s = np.full(n_epochs(file.duration_s, 1), UNSCORED, np.int8), 0.0
+    scored = find_marks(header)
+    if scored is not None:
+        marks = _marks(scored, float(head.fs))
+        hypnogram = from_marks(scored.name, marks, settings.hypnogram)
+        stages, start_s, more = to_epochs(name, hypnogram, 0.0, file.duration_s)
+        notes += more
+    return Recording(
+        name=name,
+        subject=settings.subject_of(name),
+        ch_names=tuple(channels),
+        parts=parts,
+        mix=chosen.mix,
+        filled=chosen.filled,
+        stages=stages,
+        start_s=start_s,
+        source=fingerprint(header),
+        notes=tuple(notes),
+    )
+
+
+def _whole(samples: np.ndarray, record: wfdb.Record, c: int, notes: list[str]) -> np.ndarray:
+    """Return samples with straight lines over those that were not digitised."""
+    bits = BITS.get(record.fmt[c])
+    missing = samples == -(2 ** (bits - 1)) if bits else np.zeros(len(samples), bool)
+    if missing.all() and len(samples):
+        raise DataError(f"{record.record_name}: channel {record.sig_name[c]!r} holds no samples.")
+    if not missing.any():
+        return samples
+    notes.append(f"{int(missing.sum())} missing samples of {record.sig_name[c]} are bridged")
+    at = np.arange(len(samples))
+    return np.interp(at, at[~missing], samples[~missing])
+
+
+def _marks(path: Path, sfreq: float) -> list[Mark]:
+    """Return the stages of an annotation file as marks, the first word of each text."""
+    samples, texts, resolution = read_annotations(path)
+    duration = EPOCH_S if path.suffix == ".st" else None
+    marks = []
+    for sample, text in zip(samples, texts, strict=True):
+        words = text.split()
+        if not words or words[0].startswith("(") or words[0].endswith(")"):
+            continue
+        onset = float(sample) / (resolution or sfreq)
+        stage = f"stage {words[0]}" if words[0].isdigit() else words[0]
+        marks.append(Mark(onset=onset, duration=duration, text=stage))
+    return marks
