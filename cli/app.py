@@ -78,18 +78,42 @@ def download(
 @options.plain_errors
 def preprocess(
     source: Annotated[
-        str, typer.Argument(help="What the raw data is: physionet2018, edf, sleep-edf, wfdb, bids or pc18-segments.")
+        str,
+        typer.Argument(
+            help="What the raw data is: physionet2018, edf, sleep-edf, wfdb, bids or pc18-segments."
+        ),
     ],
     raw: Annotated[Path | None, typer.Option("--raw", help="The folder of raw recordings.")] = None,
     store: options.Store = None,
     config: options.Config = None,
     set_: options.Set = None,
     jobs: options.Jobs = -1,
+    scheduler: Annotated[
+        str | None,
+        typer.Option("--scheduler", metavar="tcp://…", help="A Dask scheduler whose workers work."),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option("--shard", metavar="I/N", help="This job's share, in an array of N jobs."),
+    ] = None,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Make one index of the shards, at the end.")
+    ] = False,
 ) -> None:
     """Raw recordings to a store: band-pass, resample, label; resumes what was interrupted."""
     from partsig.tasks.preprocess import preprocess as run
 
-    result = run(source, raw, store, config=config, overrides=set_ or (), jobs=jobs)
+    result = run(
+        source,
+        raw,
+        store,
+        config=config,
+        overrides=set_ or (),
+        jobs=jobs,
+        scheduler=scheduler,
+        shard=shard,
+        merge=merge,
+    )
     for note in result.notes:
         typer.echo(note)
     typer.echo("epochs: " + ", ".join(f"{k} {n:,}" for k, n in result.counts.items()))
@@ -119,7 +143,7 @@ def audit(
     set_: options.Set = None,
     jobs: options.Jobs = -1,
 ) -> None:
-    """Raw recordings or a store to a page of what is wrong with them: signals, labels, their fit."""
+    """Raw recordings or a store to a page of what is wrong with their signals and stages."""
     from partsig.tasks.audit import audit as task
 
     found = task(path, source=source, output=output, overrides=set_ or (), jobs=jobs)

@@ -1,15 +1,16 @@
 """partsig: self-supervised pretraining on biosignals by relative translations between patches.
 
-The verbs of the command line are functions here: ``partsig.preprocess``, ``partsig.pretrain``,
-``partsig.finetune``, ``partsig.evaluate``, ``partsig.compare``, ``partsig.demo``. They are loaded
-on first use, so that importing the package (and ``partsig --help``) does not load torch.
+The verbs of the command line are functions here: ``partsig.download``, ``partsig.audit``,
+``partsig.preprocess``, ``partsig.pretrain``, ``partsig.finetune``, ``partsig.evaluate``,
+``partsig.compare``, ``partsig.demo``. They are loaded on first use, so that importing the package
+(and ``partsig --help``) does not load torch.
 """
 
 from importlib import import_module
 
 __version__ = "0.1.0"
 
-VERBS = ("preprocess", "pretrain", "finetune", "evaluate", "compare", "demo")
+VERBS = ("download", "audit", "preprocess", "pretrain", "finetune", "evaluate", "compare", "demo")
 
 
 def __getattr__(name: str):

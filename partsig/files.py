@@ -3,12 +3,16 @@
 import errno
 import json
 import os
+import platform
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from partsig.errors import DataError, DiskFullError
 
+# Whose temporary files are whose: a store may be written from several machines at once.
+HOST = re.sub(r"\W", "-", platform.node()) or "here"
 # What the operating system says when a disk, a quota or a file-size limit is exhausted.
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -24,7 +28,7 @@ def atomic(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _refused(path, error) from error
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{HOST}.{os.getpid()}.tmp")
     try:
         yield temporary
         with open(temporary, "rb") as handle:
@@ -49,8 +53,8 @@ def _refused(path: Path, error: OSError) -> DataError:
 def remove_leftovers(folder: Path) -> None:
     """Delete the temporary files in ``folder`` whose writer, on this machine, is no more."""
     for path in folder.glob(".*.tmp") if folder.is_dir() else ():
-        pid = path.name.split(".")[-2]
-        if pid.isdigit() and not _alive(int(pid)):
+        host, pid = path.name.split(".")[-3:-1]
+        if host == HOST and pid.isdigit() and not _alive(int(pid)):
             path.unlink(missing_ok=True)
 
 

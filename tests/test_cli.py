@@ -11,9 +11,15 @@ from typer.testing import CliRunner
 ROOT = Path(__file__).parents[1]
 RUNNER = CliRunner()
 OPTIONS = {
-    "preprocess": {"--raw", "--store", "--config", "--set", "--jobs"},
+    "download": {"--raw", "--records", "--mirror", "--jobs"},
+    "audit": {"--source", "--output", "--set", "--jobs"},
+    "preprocess": {
+        *("--raw", "--store", "--config", "--set", "--jobs"),
+        *("--scheduler", "--shard", "--merge"),
+    },
     "pretrain": {
         "--modality",
+        "--from",
         "--store",
         "--run",
         "--config",

@@ -7,6 +7,7 @@
                                 start_s: where the store's first sample lies in the recording
            signals/REC.npy      (C, T) float16 or float32, µV, memory-mapped
            labels/REC.npy       (E,) int8, stage per 30-s epoch, -1 unscored
+           shards/I-of-N.csv    while several machines write: the index of each, see merge
          split.csv            where the source has a split of its own: subject, role (test or val)
 
 A row of the index with status ``ok`` is written after both of its files are whole, so whatever
@@ -50,7 +51,7 @@ COLUMNS = (
 LATER = ("start_s", "filled", "notes")
 INTEGERS = ("n_samples", "n_epochs", *STAGES, "unscored")
 OK, FAILED = "ok", "failed"
-SPLIT = "split.csv"
+SPLIT, SHARDS = "split.csv", "shards"
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
@@ -149,13 +150,13 @@ def failed_row(recording: str, subject: str, reason: str) -> dict[str, object]:
     return row | names | {"status": FAILED, "reason": reason}
 
 
-def write_index(path: Path, rows: Iterable[dict[str, object]]) -> None:
-    """Write ``index.csv``, sorted by recording, in one atomic step."""
+def write_index(path: Path, rows: Iterable[dict[str, object]], shard: str = "") -> None:
+    """Write ``index.csv``, or that of a shard, sorted by recording, in one atomic step."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(sorted(rows, key=lambda row: str(row["recording"])))
-    write_text(path / "index.csv", text.getvalue())
+    write_text(_index(path, shard), text.getvalue())
 
 
 def write_split(path: Path, roles: Mapping[str, str]) -> None:
@@ -164,9 +165,10 @@ def write_split(path: Path, roles: Mapping[str, str]) -> None:
     write_text(path / SPLIT, "".join(["subject,role\n", *lines]))
 
 
-def create(path: Path, meta: dict) -> dict[str, dict]:
+def create(path: Path, meta: dict, shard: str = "") -> dict[str, dict]:
     """Start or continue a store; return the rows it already has, by recording.
 
+    With ``shard`` (``2-of-8``) those of the whole store and of that shard.
     What a killed writer left half-written is removed. A store in which no recording was finished
     takes the new settings. Raises DataError, naming what differs, when one was finished with other
     settings, and when the folder is no store or cannot be written.
@@ -176,8 +178,9 @@ def create(path: Path, meta: dict) -> dict[str, dict]:
     rows: dict[str, dict] = {}
     if (path / "meta.json").is_file():
         found = read_meta(path)
-        if _index(path).is_file():
-            rows = {row["recording"]: row for row in read_index(path)}
+        for part in {"", shard}:
+            if _index(path, part).is_file():
+                rows |= {row["recording"]: row for row in read_index(path, part)}
         differing = [key for key in meta if key != "provenance" and found.get(key) != meta[key]]
         if differing and any(row["status"] == OK for row in rows.values()):
             raise DataError(
@@ -193,8 +196,37 @@ def create(path: Path, meta: dict) -> dict[str, dict]:
     return {}
 
 
-def _index(path: Path) -> Path:
-    return path / "index.csv"
+def _index(path: Path, shard: str = "") -> Path:
+    return path / SHARDS / f"{shard}.csv" if shard else path / "index.csv"
+
+
+def merge(path: Path) -> dict[str, dict]:
+    """Make one index of those of all shards; return its rows, by recording.
+
+    Raises DataError when there are none, when one is missing, or when they are of two divisions.
+    """
+    read_meta(path)
+    names = sorted(file.stem for file in (path / SHARDS).glob("*-of-*.csv"))
+    totals = {name.partition("-of-")[2] for name in names}
+    if not names:
+        raise DataError(f"{path} has no shards to merge: run `partsig preprocess … --shard 1/N`.")
+    if len(totals) > 1:
+        raise DataError(
+            f"{path} has shards of several divisions ({', '.join(sorted(totals))}): delete those "
+            f"of {path / SHARDS} that do not belong."
+        )
+    total = int(totals.pop())
+    missing = [f"{i}/{total}" for i in range(1, total + 1) if f"{i}-of-{total}" not in names]
+    if missing:
+        raise DataError(f"{path} lacks the shards {', '.join(missing)}: run them first.")
+    rows = {row["recording"]: row for row in read_index(path)} if _index(path).is_file() else {}
+    for name in names:
+        rows |= {row["recording"]: row for row in read_index(path, name)}
+    write_index(path, rows.values())
+    for name in names:
+        _index(path, name).unlink()
+    (path / SHARDS).rmdir()
+    return rows
 
 
 def read_meta(path: Path) -> dict:
@@ -218,20 +250,21 @@ def read_meta(path: Path) -> dict:
     return meta
 
 
-def read_index(path: Path) -> list[dict]:
-    """Return the rows of ``index.csv`` with their counts as integers."""
+def read_index(path: Path, shard: str = "") -> list[dict]:
+    """Return the rows of ``index.csv``, or of a shard's, with their counts as integers."""
+    file = _index(path, shard)
     try:
-        with open(_index(path), newline="", encoding="utf-8") as handle:
+        with open(file, newline="", encoding="utf-8") as handle:
             reader = csv.DictReader(handle)
             found = tuple(reader.fieldnames or ())
             if found not in (COLUMNS, COLUMNS[: -len(LATER)]):
-                raise DataError(f"{_index(path)}: expected the columns {', '.join(COLUMNS)}.")
+                raise DataError(f"{file}: expected the columns {', '.join(COLUMNS)}.")
             return [
                 dict.fromkeys(LATER, "") | row | {key: int(row[key]) for key in INTEGERS}
                 for row in reader
             ]
     except (TypeError, ValueError, csv.Error) as error:
-        raise DataError(f"{_index(path)} is damaged ({error}).") from error
+        raise DataError(f"{file} is damaged ({error}).") from error
 
 
 @dataclass(frozen=True)

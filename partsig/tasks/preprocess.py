@@ -2,7 +2,8 @@
 
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,9 +21,9 @@ from partsig.data import (
     pc18_segments,
     physionet2018,
     sleep_edf,
-    store,
     wfdb_records,
 )
+from partsig.data import store as data_store
 from partsig.data.filters import bandpass_resample
 from partsig.data.recordings import STAGES, ReadConfig, Recording, trimmed
 from partsig.errors import ConfigError, DataError, DiskFullError, check_option, check_range
@@ -39,6 +40,8 @@ SOURCES = {
 Header = Path | pc18_segments.Segment
 # The index is rewritten at most this often, and at the end.
 INDEX_EVERY_S = 2.0
+# How long a Dask scheduler and its workers are waited for.
+CONNECT_S = 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +86,9 @@ def preprocess(
     config: str | Path | None = None,
     overrides: Mapping[str, object] | Iterable[str] = (),
     jobs: int = -1,
+    scheduler: str | None = None,
+    shard: str | None = None,
+    merge: bool = False,
 ) -> PreprocessResult:
     """Write the store of a folder of raw recordings and return what it holds.
 
@@ -91,6 +97,10 @@ def preprocess(
     recordings anew, and those whose files have changed. A recording that cannot be read is skipped
     with its reason in ``index.csv``.
 
+    Several machines that share the folders: ``scheduler`` is the address of a Dask scheduler whose
+    workers do the work; or every job of an array does its ``shard`` (``3/16``), and the call with
+    ``merge`` makes one index of them at the end.
+
     Raises DataError when there is nothing to read, when no recording can be read, when the store
     was made with other settings, or when the disk is full (what was finished is kept).
     """
@@ -98,19 +108,12 @@ def preprocess(
     if jobs == 0:
         raise ConfigError("--jobs is 0; it can be a number of threads, or -1 for one per core.")
     settings = configs.compose(PreprocessConfig, "preprocess", config, overrides)
+    settings = replace(settings, channels=settings.channels or SOURCES[source].CHANNELS)
     raw = Path(raw or Path("data/raw") / source)
     path = Path(store or Path("data/store") / source)
-    return _run(source, raw, path, settings, jobs)
-
-
-def _run(
-    source: str, raw: Path, path: Path, settings: PreprocessConfig, jobs: int
-) -> PreprocessResult:
-    reader = SOURCES[source]
-    settings = replace(settings, channels=settings.channels or reader.CHANNELS)
-    headers = reader.find_records(raw)
-    demographics = physionet2018.read_demographics(raw)
-    meta = store.make_meta(
+    part = _shard(shard)
+    headers = SOURCES[source].find_records(raw)
+    meta = data_store.make_meta(
         source=source,
         ch_names=settings.channels,
         sfreq=settings.sfreq,
@@ -119,39 +122,115 @@ def _run(
         dtype=settings.dtype,
         reading=_unusual(settings),
     )
-    known = store.create(path, meta)
-    rows = {name: row for name, row in known.items() if _written(path, row)}
-    todo = [h for h in headers if not _same_source(reader, rows.get(h.stem), h, settings)]
+    if merge:
+        rows = data_store.merge(path)
+        left = [header.stem for header in headers if header.stem not in rows]
+        if left:
+            raise DataError(
+                f"{len(left)} recordings are in no shard, the first {left[0]}: run `partsig "
+                f"preprocess {source}` without --shard to add them."
+            )
+        return _summary(path, list(rows.values()), meta)
+    known = data_store.create(path, meta, part)
     if source == "pc18-segments":
-        store.write_split(path, pc18_segments.roles(headers))
+        data_store.write_split(path, pc18_segments.roles(headers))
+    if part:
+        first, total = map(int, part.split("-of-"))
+        headers = headers[first - 1 :: total]
+    rows = _process_all(source, raw, path, headers, known, meta, settings, jobs, scheduler, part)
+    return _summary(path, list(rows.values()), meta)
+
+
+def _shard(text: str | None) -> str:
+    """Return ``3-of-16`` for ``3/16``, and nothing for None.
+
+    >>> _shard("3/16")
+    '3-of-16'
+    """
+    if text is None:
+        return ""
+    first, _, total = text.partition("/")
+    if not (first.isdigit() and total.isdigit() and 1 <= int(first) <= int(total)):
+        raise ConfigError(f"--shard is {text!r}; it must be such as 3/16, from 1/16 to 16/16.")
+    return f"{int(first)}-of-{int(total)}"
+
+
+def _process_all(
+    source: str,
+    raw: Path,
+    path: Path,
+    headers: list[Header],
+    known: dict[str, dict],
+    meta: dict,
+    settings: PreprocessConfig,
+    jobs: int,
+    scheduler: str | None,
+    shard: str,
+) -> dict[str, dict]:
+    """Process what is not there yet, the index growing; return all rows by recording."""
+    reader = SOURCES[source]
+    mine = {header.stem for header in headers}
+    rows = {name: row for name, row in known.items() if _written(path, row)}
+    if shard:
+        rows = {name: row for name, row in rows.items() if name in mine}
+    todo = [h for h in headers if not _same_source(reader, rows.get(h.stem), h, settings)]
     work = partial(
-        _process, reader=reader, path=path, meta=meta, settings=settings, demographics=demographics
+        _process,
+        source=source,
+        path=path,
+        meta=meta,
+        settings=settings,
+        demographics=physionet2018.read_demographics(raw),
     )
-    # Threads: the transforms, the hashing and the writing leave the interpreter alone, and nothing
-    # has to be started or imported anew.
-    parallel = joblib.Parallel(n_jobs=jobs, prefer="threads", return_as="generator_unordered")
     written = time.monotonic()
     try:
-        with tqdm(
-            total=len(headers),
-            initial=len(headers) - len(todo),
-            unit="recording",
-            desc="preprocess",
-            mininterval=0.5 if sys.stderr.isatty() else 30.0,
-        ) as bar:
+        with (
+            _engine(jobs, scheduler) as parallel,
+            tqdm(
+                total=len(headers),
+                initial=len(headers) - len(todo),
+                unit="recording",
+                desc="preprocess",
+                mininterval=0.5 if sys.stderr.isatty() else 30.0,
+            ) as bar,
+        ):
             for row in parallel(joblib.delayed(work)(header) for header in todo):
                 rows[row["recording"]] = row
                 bar.update()
                 if time.monotonic() - written > INDEX_EVERY_S:
-                    store.write_index(path, rows.values())
+                    data_store.write_index(path, rows.values(), shard)
                     written = time.monotonic()
     finally:
-        store.write_index(path, rows.values())
-    return _summary(path, list(rows.values()), meta)
+        data_store.write_index(path, rows.values(), shard)
+    return rows
+
+
+@contextmanager
+def _engine(jobs: int, scheduler: str | None) -> Iterator[joblib.Parallel]:
+    """Give what runs the work: threads here, or the workers of a Dask scheduler."""
+    if scheduler is None:
+        # Threads: the transforms, the hashing and the writing leave the interpreter alone, and
+        # nothing has to be started or imported anew.
+        yield joblib.Parallel(n_jobs=jobs, prefer="threads", return_as="generator_unordered")
+        return
+    try:
+        from distributed import Client
+    except ImportError:
+        raise ConfigError("--scheduler needs Dask: pip install 'partsig[dask]'.") from None
+    try:
+        client = Client(scheduler, timeout=CONNECT_S)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise ConfigError(
+            f"no Dask scheduler answers at {scheduler} ({error}); start one with `dask scheduler` "
+            "and pass the address it prints."
+        ) from None
+    with client, joblib.parallel_config("dask", wait_for_workers_timeout=CONNECT_S):
+        # One recording a task: a worker that dies takes no more than that with it.
+        yield joblib.Parallel(batch_size=1, return_as="generator_unordered")
 
 
 def _written(path: Path, row: dict) -> bool:
-    return row["status"] == store.OK and all(
+    return row["status"] == data_store.OK and all(
         (path / kind / f"{row['recording']}.npy").is_file() for kind in ("signals", "labels")
     )
 
@@ -177,7 +256,7 @@ def _unusual(settings: PreprocessConfig) -> dict[str, object]:
 
 def _process(
     header: Header,
-    reader: ModuleType,
+    source: str,
     path: Path,
     meta: dict,
     settings: PreprocessConfig,
@@ -185,17 +264,17 @@ def _process(
 ) -> dict[str, object]:
     """Read, filter and write one recording; return its index row, also when it is damaged."""
     try:
-        recording = reader.read_recording(header, settings)
+        recording = SOURCES[source].read_recording(header, settings)
         age, sex = demographics.get(recording.name, (recording.age, recording.sex))
         recording = replace(recording, age=age, sex=sex)
         if settings.trim_wake_min is not None:
             recording = trimmed(recording, settings.trim_wake_min)
         signal = filtered(recording, settings)
-        return store.write_recording(path, meta, recording, signal)
+        return data_store.write_recording(path, meta, recording, signal)
     except DiskFullError:
         raise
     except (DataError, ConfigError, OSError) as error:
-        return store.failed_row(header.stem, header.stem, str(error))
+        return data_store.failed_row(header.stem, header.stem, str(error))
 
 
 def filtered(recording: Recording, settings: PreprocessConfig) -> np.ndarray:
@@ -227,8 +306,8 @@ def filtered(recording: Recording, settings: PreprocessConfig) -> np.ndarray:
 
 
 def _summary(path: Path, rows: list[dict], meta: dict) -> PreprocessResult:
-    good = [row for row in rows if row["status"] == store.OK]
-    failed = {row["recording"]: row["reason"] for row in rows if row["status"] != store.OK}
+    good = [row for row in rows if row["status"] == data_store.OK]
+    failed = {row["recording"]: row["reason"] for row in rows if row["status"] != data_store.OK}
     if not good:
         first = next(iter(failed.values()))
         raise DataError(f"none of the {len(rows)} recordings could be read; the first: {first}")

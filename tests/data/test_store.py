@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 
+from partsig import files
 from partsig.data import store
 from partsig.data.recordings import STAGES, Recording
 from partsig.errors import DataError
@@ -175,19 +176,21 @@ def test_a_folder_that_cannot_be_made(tmp_path):
 def test_leftovers_of_a_killed_writer_are_removed(made):
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    dead = made / "signals" / f".a.npy.{ended.pid}.tmp"
-    alive = made / "signals" / f".b.npy.{os.getpid()}.tmp"
-    for path in (dead, alive):
+    dead = made / "signals" / f".a.npy.{files.HOST}.{ended.pid}.tmp"
+    elsewhere = made / "signals" / f".c.npy.other-host.{ended.pid}.tmp"
+    alive = made / "signals" / f".b.npy.{files.HOST}.{os.getpid()}.tmp"
+    for path in (dead, elsewhere, alive):
         path.write_bytes(b"half")
     store.create(made, meta_of())
     assert not dead.exists()
     assert alive.exists()
+    assert elsewhere.exists()  # another machine's writer may live
 
 
 def test_a_writer_killed_at_its_first_file_leaves_a_folder_to_start_in(tmp_path):
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    (tmp_path / f".meta.json.{ended.pid}.tmp").write_text("{")
+    (tmp_path / f".meta.json.{files.HOST}.{ended.pid}.tmp").write_text("{")
     assert store.create(tmp_path, meta_of()) == {}
 
 

@@ -336,13 +336,14 @@ def test_unknown_source_in_a_process_of_its_own():
     )
     assert ended.returncode == 2
     assert ended.stderr.splitlines() == [
-        "partsig: error: source is 'physionet2019'; it can be 'physionet2018', 'pc18-segments'."
+        "partsig: error: source is 'physionet2019'; it can be 'physionet2018', 'edf', 'sleep-edf', "
+        "'wfdb', 'bids', 'pc18-segments'."
     ]
 
 
 def test_the_function_raises_what_the_command_prints(tmp_path):
-    with pytest.raises(ConfigError, match="source is 'edf'; it can be 'physionet2018'"):
-        partsig.preprocess("edf", tmp_path, tmp_path / "store")
+    with pytest.raises(ConfigError, match="source is 'mff'; it can be 'physionet2018'"):
+        partsig.preprocess("mff", tmp_path, tmp_path / "store")
     with pytest.raises(DataError, match="no records in"):
         partsig.preprocess("physionet2018", tmp_path, tmp_path / "store")
     assert not (tmp_path / "store").exists()

@@ -1,0 +1,135 @@
+"""Several machines at one store: shards of a job array, and a Dask cluster that loses a worker."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import distributed
+import pytest
+
+import partsig
+from partsig.data.store import open_store, read_index
+from partsig.errors import ConfigError, DataError
+
+N = 7
+COMMAND = (sys.executable, "-m", "partsig", "preprocess", "physionet2018")
+
+
+@pytest.fixture
+def raw(write_night, tmp_path):
+    for i in range(N):
+        write_night(tmp_path / "raw", f"tr03-{i:04d}", stages=(0, 1, 2, 3, 4))
+    return tmp_path / "raw"
+
+
+def preprocess(raw, store, **options):
+    return partsig.preprocess("physionet2018", raw, store, **({"jobs": 1} | options))
+
+
+def contents(store):
+    return {
+        str(path.relative_to(store)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in store.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_shards_merged_equal_one_run(raw, tmp_path):
+    preprocess(raw, tmp_path / "whole")
+    for i in (2, 1, 3):
+        preprocess(raw, tmp_path / "parts", shard=f"{i}/3")
+        with pytest.raises(DataError, match=r"has no index\.csv yet"):
+            open_store(tmp_path / "parts")
+    result = preprocess(raw, tmp_path / "parts", merge=True)
+    assert result.n_recordings == N
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+
+
+def test_a_shard_that_is_missing_is_named(raw, tmp_path):
+    with pytest.raises(DataError, match="no store at"):
+        preprocess(raw, tmp_path / "parts", merge=True)
+    preprocess(raw, tmp_path / "parts", shard="2/3")
+    with pytest.raises(DataError, match=r"lacks the shards 1/3, 3/3: run them first"):
+        preprocess(raw, tmp_path / "parts", merge=True)
+    preprocess(raw, tmp_path / "parts", shard="1/2")
+    with pytest.raises(DataError, match=r"shards of several divisions \(2, 3\): delete those"):
+        preprocess(raw, tmp_path / "parts", merge=True)
+
+
+def test_a_recording_that_came_later_is_told(raw, write_night, tmp_path):
+    preprocess(raw, tmp_path / "parts", shard="1/1")
+    write_night(raw, "tr03-0099", stages=(0, 1))
+    with pytest.raises(DataError, match=r"1 recordings are in no shard, the first tr03-0099: run"):
+        preprocess(raw, tmp_path / "parts", merge=True)
+    assert preprocess(raw, tmp_path / "parts").n_recordings == N + 1
+
+
+@pytest.mark.parametrize("shard", ["0/3", "4/3", "1", "a/b", "-1/3", "1/0"])
+def test_impossible_shards_are_refused(shard, raw, tmp_path):
+    with pytest.raises(ConfigError, match="it must be such as 3/16, from 1/16 to 16/16"):
+        preprocess(raw, tmp_path / "store", shard=shard)
+
+
+def test_no_scheduler_answers(raw, tmp_path, monkeypatch):
+    monkeypatch.setattr("partsig.tasks.preprocess.CONNECT_S", 1)
+    with pytest.raises(ConfigError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9 "):
+        preprocess(raw, tmp_path / "store", scheduler="tcp://127.0.0.1:9")
+
+
+# A worker that is slow enough to be killed while it works.
+WORKER = """
+import sys, time
+from partsig.data import physionet2018
+read = physionet2018.read_recording
+def slow(*arguments, **options):
+    time.sleep(0.5)
+    return read(*arguments, **options)
+physionet2018.read_recording = slow
+from distributed.cli.dask_worker import main
+main([sys.argv[1], "--nthreads", "1", "--no-nanny", "--no-dashboard", "--name", sys.argv[2]])
+"""
+
+
+def test_a_killed_worker_costs_nothing(raw, tmp_path):
+    preprocess(raw, tmp_path / "alone")
+    cluster = distributed.LocalCluster(
+        n_workers=0, dashboard_address=None, host="127.0.0.1", scheduler_port=0
+    )
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WORKER, cluster.scheduler_address, f"w{i}"],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for i in range(2)
+    ]
+    try:
+        with distributed.Client(cluster.scheduler_address) as client:
+            client.wait_for_workers(2, timeout=60)
+        store = tmp_path / "store"
+        run = subprocess.Popen(
+            [*COMMAND, "--raw", raw, "--store", store, "--scheduler", cluster.scheduler_address],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        deadline = time.monotonic() + 60
+        while len(list(store.glob("signals/tr*.npy"))) < 2 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        workers[0].send_signal(signal.SIGKILL)
+        output, _ = run.communicate(timeout=120)
+        assert run.returncode == 0, output
+        assert len(list(store.glob("signals/tr*.npy"))) > 0
+        names = [row["recording"] for row in read_index(store)]
+        assert names == [f"tr03-{i:04d}" for i in range(N)]  # all, and none twice
+        assert contents(store) == contents(tmp_path / "alone")
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+        cluster.close()
