@@ -92,7 +92,7 @@ def find_clipped(signal: np.ndarray, limits: tuple[float, float] | None) -> np.n
         return found
     if limits is not None:
         found |= (signal <= limits[0]) | (signal >= limits[1])
-    least, most = signal.min(), signal.max()
+    least, most = np.fmin.reduce(signal), np.fmax.reduce(signal)  # nan is passed over
     for extreme in (least, most) if least < most else ():
         at = np.flatnonzero(signal == extreme)
         runs = np.split(at, np.flatnonzero(np.diff(at) > 1) + 1)
@@ -187,7 +187,7 @@ def _densities(epochs: np.ndarray, sfreq: float, factor: float) -> tuple[np.ndar
     """Return power densities (E, F) in µV²/Hz, by Welch's method as for the band powers, and Hz."""
     found = []
     for block in _blocks(len(epochs)):
-        part = np.nan_to_num(epochs[block].astype(np.float32) * np.float32(factor))
+        part = np.where(np.isfinite(epochs[block]), epochs[block], 0) * np.float32(factor)
         frequency, density = welch(part, sfreq, nperseg=round(SEGMENT_S * sfreq), axis=-1)
         found.append(density)
     return np.concatenate(found), frequency
@@ -252,6 +252,8 @@ def best_shift(delta: np.ndarray, stages: np.ndarray, deep: int) -> tuple[int, f
     >>> best_shift(np.roll(stages, 7).astype(float), stages, 3)[0]
     7
     """
+    if min(len(delta), len(stages)) < 2 * ENOUGH:
+        return None
     found = {}
     for k in sorted(range(-MAX_SHIFT, MAX_SHIFT + 1), key=abs):
         moved = stages[max(0, -k) : len(stages) - max(0, k)]

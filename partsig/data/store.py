@@ -336,7 +336,7 @@ class Store:
         file = self.path / kind / f"{recording}.npy"
         try:
             array = np.load(file, mmap_mode=mode, allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise DataError(
                 f"{file} cannot be read ({error}): run the same preprocess command again."
             ) from error

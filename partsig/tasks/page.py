@@ -1,0 +1,194 @@
+"""One HTML file that needs nothing else: style, tables and drawings are inside it.
+
+Drawings are SVG in which neighbouring epochs of one kind are one rectangle, and all rectangles of
+one colour are one path: a night takes a few kilobytes.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from itertools import groupby
+
+import numpy as np
+
+from partsig.data.quality import GOOD, QUALITY
+from partsig.data.recordings import EPOCH_S, STAGES, UNSCORED
+from partsig.tasks.figures import COLOURS, HEIGHT
+
+# Told apart without colour vision too: they differ in lightness as well (Okabe and Ito's palette).
+QUALITY_COLOURS = dict(zip(QUALITY, ("#CFE0EA", "#000000", "#D55E00", "#0072B2"), strict=True))
+UNSCORED_COLOUR = "#E3E3E3"
+STEP = 10  # height of a stage in the drawing; a channel's is ROW with a gap
+ROW, GAP = 10, 3
+PER_HOUR = 3600 / EPOCH_S
+STYLE = """
+:root { color-scheme: light; }
+body { font: 15px/1.45 system-ui, "DejaVu Sans", sans-serif; color: #1b1f24; background: #fff;
+  max-width: 1180px; margin: 2em auto; padding: 0 1.2em; }
+h1 { font-size: 1.5em; margin: 0 0 .2em; } h2 { font-size: 1.1em; margin: 2em 0 .5em; }
+.about { color: #57606a; margin: 0 0 1.2em; overflow-wrap: anywhere; }
+.facts { display: flex; flex-wrap: wrap; gap: .8em; margin: 1em 0; }
+.facts div { border: 1px solid #d0d7de; border-radius: 6px; padding: .5em .9em; min-width: 6em; }
+.facts b { display: block; font-size: 1.35em; font-variant-numeric: tabular-nums; }
+.facts span { color: #57606a; font-size: .85em; }
+.tables { display: flex; flex-wrap: wrap; gap: 0 4em; align-items: flex-start; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { text-align: right; padding: .25em .8em; border-bottom: 1px solid #e4e8ec; }
+th:first-child, td:first-child { text-align: left; }
+.legend { position: sticky; top: 0; background: #fff; padding: .5em 0; font-size: .85em;
+  border-bottom: 1px solid #d0d7de; z-index: 1; }
+.legend span { margin-right: 1.1em; white-space: nowrap; }
+.legend i { display: inline-block; width: 1.1em; height: .8em; margin-right: .35em;
+  border: 1px solid #8c959f; vertical-align: -1px; }
+.night { display: grid; grid-template-columns: minmax(0, 3fr) minmax(0, 2fr); gap: .3em 1.6em;
+  padding: .9em 0 1em; border-bottom: 1px solid #e4e8ec; content-visibility: auto;
+  contain-intrinsic-size: auto 150px; }
+.night h3 { grid-column: 1 / -1; margin: 0; font-size: 1em; overflow-wrap: anywhere; }
+.night h3 small { font-weight: normal; color: #57606a; margin-left: .7em; }
+.strip { display: grid; grid-template-columns: max-content minmax(0, 1fr); column-gap: .6em; }
+.strip svg { display: block; width: 100%; }
+.names { font-size: 11px; line-height: 13px; text-align: right; color: #424a53; }
+.names .stages { display: block; font-size: 9.5px; line-height: 10px; }
+.names span { display: block; }
+ul { margin: 0; padding: 0; list-style: none; font-size: .9em; }
+li { display: grid; grid-template-columns: 5em minmax(0, 1fr); gap: .5em; margin-bottom: .3em;
+  align-items: baseline; overflow-wrap: anywhere; }
+li em { font-style: normal; text-align: center; border-radius: 3px; font-size: .82em; }
+.fault em { background: #b42318; color: #fff; }
+.warning em { background: #ffe0a3; color: #4d3200; }
+.remark em { background: #e4e8ec; color: #1b1f24; }
+@media (max-width: 800px) { .night { grid-template-columns: 1fr; } }
+@media print { .legend { position: static; } .night { break-inside: avoid; } }
+"""
+
+
+def document(title: str, about: str, body: Iterable[str]) -> str:
+    """Return a whole page; ``about`` is the line below its title, ``body`` is HTML."""
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
+        f'<h1>{escape(title)}</h1>\n<p class="about">{escape(about)}</p>\n'
+        + "\n".join(body)
+        + "\n</body>\n</html>\n"
+    )
+
+
+def facts(values: Mapping[str, str]) -> str:
+    """Return numbers in boxes, each above its name."""
+    boxes = [f"<div><b>{escape(v)}</b><span>{escape(k)}</span></div>" for k, v in values.items()]
+    return f'<div class="facts">{"".join(boxes)}</div>'
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table; the first column is of texts, the others of numbers."""
+    lines = ["<tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in head) + "</tr>"]
+    for row in rows:
+        lines.append("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>")
+    return f"<table>{''.join(lines)}</table>"
+
+
+def sentences(items: Iterable[tuple[str, str]]) -> str:
+    """Return (level, sentence) pairs as a list."""
+    lines = [
+        f'<li class="{escape(level)}"><em>{escape(level)}</em><span>{escape(text)}</span></li>'
+        for level, text in items
+    ]
+    return f"<ul>{''.join(lines)}</ul>" if lines else "<p>No finding.</p>"
+
+
+def legend() -> str:
+    """Return what the colours of the strips mean."""
+    colours = COLOURS | {"unscored": UNSCORED_COLOUR}
+    shown = [
+        (name, colour) for names in (colours, QUALITY_COLOURS) for name, colour in names.items()
+    ]
+    spans = [f'<span><i style="background:{c}"></i>{escape(name)}</span>' for name, c in shown]
+    return f'<div class="legend">{"".join(spans)}<span>vertical lines: hours</span></div>'
+
+
+def night(name: str, about: str, drawing: str, findings: Iterable[tuple[str, str]]) -> str:
+    """Return the section of one recording: its strip on the left, sentences on the right."""
+    return (
+        f'<section class="night"><h3>{escape(name)}<small>{escape(about)}</small></h3>'
+        f'<div class="strip">{drawing}</div>{sentences(findings)}</section>'
+    )
+
+
+def strip(name: str, stages: np.ndarray, channels: Mapping[str, np.ndarray], longest: int) -> str:
+    """Return the drawing of one recording: its hypnogram above one row per channel.
+
+    ``stages`` (E,) with -1 unscored; ``channels`` are codes (E,) of :data:`quality.QUALITY` by
+    name. The width is the share of the ``longest`` recording's epochs, and at least a twentieth.
+    """
+    n = max([len(stages), *map(len, channels.values())], default=0)
+    if n == 0:
+        return ""
+    top = STEP * len(STAGES)
+    height = top + GAP + (ROW + GAP) * len(channels)
+    shapes = []
+    order = {stage: (max(HEIGHT.values()) - HEIGHT[stage]) * STEP for stage in STAGES}
+    boxes: dict[str, list[str]] = {}
+    for code, start, length in runs(stages):
+        if code == UNSCORED:
+            boxes.setdefault(UNSCORED_COLOUR, []).append(_box(start, 0, length, top))
+        else:
+            stage = STAGES[code]
+            at = order[stage] + 2
+            boxes.setdefault(COLOURS[stage], []).append(_box(start, at, length, STEP - 4))
+    shapes.append(_steps(stages, order))
+    for number, codes in enumerate(channels.values()):
+        at = top + GAP + (ROW + GAP) * number
+        good = QUALITY_COLOURS[QUALITY[GOOD]]
+        shapes.append(f'<path fill="{good}" d="{_box(0, at, len(codes), ROW)}"/>')
+        for code, start, length in runs(codes):
+            if code != GOOD:
+                boxes.setdefault(QUALITY_COLOURS[QUALITY[code]], []).append(
+                    _box(start, at, length, ROW)
+                )
+    shapes += [f'<path fill="{colour}" d="{"".join(d)}"/>' for colour, d in boxes.items()]
+    hours = "".join(f"M{h * PER_HOUR:g} 0V{height}" for h in range(1, int(n / PER_HOUR) + 1))
+    if hours:
+        shapes.append(f'<path class="h" d="{hours}" {_line("#00000030")}/>')
+    width = max(5.0, 100 * n / max(longest, 1))
+    labels = "".join(f"<span>{escape(channel)}</span>" for channel in channels)
+    steps = "".join(f"<span>{s}</span>" for s in sorted(STAGES, key=order.__getitem__))
+    return (
+        f'<div class="names"><span class="stages">{steps}</span>'
+        f'<div style="height:{GAP}px"></div>{labels}</div>'
+        f'<div><svg role="img" viewBox="0 0 {n} {height}" preserveAspectRatio="none" '
+        f'style="width:{width:.4g}%;height:{height}px">'
+        f"<title>{escape(name)}</title>{''.join(shapes)}</svg></div>"
+    )
+
+
+def runs(codes: np.ndarray) -> list[tuple[int, int, int]]:
+    """Return (code, start, length) of every run of equal codes.
+
+    >>> runs(np.array([2, 2, 0]))
+    [(2, 0, 2), (0, 2, 1)]
+    """
+    found, start = [], 0
+    for code, members in groupby(np.asarray(codes).tolist()):
+        length = sum(1 for _ in members)
+        found.append((code, start, length))
+        start += length
+    return found
+
+
+def _box(x: int, y: int, width: int, height: int) -> str:
+    return f"M{x} {y}h{width}v{height}h-{width}z"
+
+
+def _line(colour: str) -> str:
+    return f'fill="none" stroke="{colour}" stroke-width="1" vector-effect="non-scaling-stroke"'
+
+
+def _steps(stages: np.ndarray, order: Mapping[str, int]) -> str:
+    """Return the line that joins the stages, broken where nothing is scored."""
+    d, pen = [], False
+    for code, start, length in runs(stages):
+        if code != UNSCORED:
+            y = order[STAGES[code]] + STEP // 2
+            d.append((f"V{y}" if pen else f"M{start} {y}") + f"h{length}")
+        pen = code != UNSCORED
+    return f'<path d="{"".join(d)}" {_line("#6e7781")}/>' if d else ""
