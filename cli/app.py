@@ -83,7 +83,9 @@ def preprocess(
             help="What the raw data is: physionet2018, edf, sleep-edf, wfdb, bids or pc18-segments."
         ),
     ],
-    raw: Annotated[Path | None, typer.Option("--raw", help="The folder of raw recordings.")] = None,
+    raw: Annotated[
+        str | None, typer.Option("--raw", help="The folder of raw recordings, or s3://….")
+    ] = None,
     store: options.Store = None,
     config: options.Config = None,
     set_: options.Set = None,

@@ -20,7 +20,9 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override one setting; may be repeated."),
 ]
-Store = Annotated[Path | None, typer.Option("--store", help="The store to read or write.")]
+Store = Annotated[
+    str | None, typer.Option("--store", help="The store to read or write; a folder or s3://….")
+]
 Run = Annotated[Path | None, typer.Option("--run", help="The run directory.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of every random draw.")]
 Jobs = Annotated[int, typer.Option("--jobs", help="Threads; -1 is one per core.")]

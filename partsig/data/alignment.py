@@ -155,7 +155,8 @@ def _spans(
     ends = np.where(np.isnan(ends), following, ends)
     spans: list[tuple[float, float, int]] = []
     for start, stop, code in zip(onsets + offset_s, ends + offset_s, hypnogram.stages, strict=True):
-        if spans and start < spans[-1][1] - TOLERANCE_S and code != spans[-1][2]:
+        together = spans and start < max(spans[-1][1] - TOLERANCE_S, spans[-1][0] + TOLERANCE_S)
+        if together and code != spans[-1][2]:
             raise DataError(
                 f"{name}: {hypnogram.place} has two stages at {start:g} s; mend the file."
             )

@@ -4,6 +4,7 @@ wfdb 4.3.1 is not used here: it loses an annotation at sample 0 when the file op
 time-resolution note, as every file of challenge-2018 does.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,24 +16,32 @@ from partsig.errors import DataError
 # Annotation codes of the format: https://physionet.org/physiotools/wag/annot-5.htm
 NOTE, SKIP, NUM, SUB, CHN, AUX = 22, 59, 60, 61, 62, 63
 RESOLUTION = "## time resolution: "
+# No text holds one, and every annotation does: a text with one has swallowed what follows it.
+CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+# Events are "(name" where they begin and "name)" where they end.
+EVENT = re.compile(r"\([a-z]{2}.*|[a-z]{2}.*\)")
 
 
 def read_annotations(path: Path) -> tuple[np.ndarray, list[str], float | None]:
     """Return sample numbers (K,) int64, the K texts, and the file's time resolution (Hz) or None.
 
-    Raises DataError when the file ends inside an annotation or lacks its end mark.
+    Raises DataError when the file ends inside an annotation or lacks its end mark, and when it
+    cannot have been written so: something after the end mark, two texts of one annotation, a text
+    with control characters, an interval that leads nowhere.
     """
     data = path.read_bytes()
     samples: list[int] = []
     texts: list[str] = []
     resolution = None
-    time, at, ended = 0, 0, False
+    time, at, ended, skipped, told = 0, 0, False, False, False
     while at + 2 <= len(data):
         word = int.from_bytes(data[at : at + 2], "little")
         code, value = word >> 10, word & 0x3FF
         at += 2
         if code == 0 and value == 0:
             ended = True
+            if skipped or any(data[at:]):
+                raise _damaged(path, at, "an end mark in the middle")
             break
         if code == SKIP:  # a 32-bit interval, high half first
             if at + 4 > len(data):
@@ -40,16 +49,22 @@ def read_annotations(path: Path) -> tuple[np.ndarray, list[str], float | None]:
             high = int.from_bytes(data[at : at + 2], "little", signed=True)
             time += (high << 16) + int.from_bytes(data[at + 2 : at + 4], "little")
             at += 4
+            skipped = True
         elif code == AUX:
             if not samples or at + value > len(data):
                 break
             texts[-1] = data[at : at + value].decode("latin-1").rstrip("\0")
+            if told or skipped or CONTROL.search(texts[-1]):
+                raise _damaged(path, at, f"the text {texts[-1][:40]!r}")
+            told = True
             at += value + value % 2
         elif code in (NUM, SUB, CHN):
             continue
         else:
             time += value
+            skipped = False
             if code:
+                told = False
                 samples.append(time)
                 texts.append("")
     if not ended:
@@ -63,6 +78,13 @@ def read_annotations(path: Path) -> tuple[np.ndarray, list[str], float | None]:
             ) from None
         samples, texts = samples[1:], texts[1:]
     return np.array(samples, dtype=np.int64), texts, resolution
+
+
+def _damaged(path: Path, at: int, what: str) -> DataError:
+    return DataError(
+        f"{path.name}: {what} at byte {at}, where none can be; the file is damaged, download it "
+        "again."
+    )
 
 
 def write_annotations(
@@ -108,8 +130,8 @@ def stages_from_marks(
 ) -> np.ndarray:
     """Return (E,) int8: the stage of each whole epoch, where a mark holds until the next one.
 
-    Texts that open with ``(`` or close with ``)`` bracket events and are no stages. Epochs before
-    the first mark are unscored (-1).
+    Texts such as ``(resp_hypopnea`` and ``resp_hypopnea)`` bracket events and are no stages.
+    Epochs before the first mark are unscored (-1).
 
     Raises DataError for an unknown text, a mark off the 30-s grid or beyond the record, and two
     different stages at one place.
@@ -121,7 +143,7 @@ def stages_from_marks(
     result = np.full(n_epochs(n_times, sfreq), UNSCORED, dtype=np.int8)
     marks: dict[int, str] = {}
     for sample, text in zip(samples, texts, strict=True):
-        if text.startswith("(") or text.endswith(")"):
+        if EVENT.fullmatch(text):
             continue
         if text not in codes:
             raise DataError(

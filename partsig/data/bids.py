@@ -14,6 +14,8 @@ from partsig.data.recordings import USUAL, ReadConfig, Recording
 from partsig.errors import DataError
 
 CHANNELS = edf_nights.CHANNELS
+# What a recording is called, where a folder cannot be looked into.
+FILES = tuple(f"*_eeg{suffix}" for suffix in (*psg.EDF, *psg.MNE))
 
 
 def find_records(raw: Path) -> list[Path]:

@@ -9,6 +9,7 @@ copying or resampling it.
 
 import itertools
 import math
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -34,8 +35,15 @@ FIELDS = {
 ANNOTATIONS = ("EDF Annotations", "BDF Annotations")
 # More signals or a longer record than any device writes: the header is damaged.
 MOST_SIGNALS, MOST_BYTES = 4096, 2**27
-# Onsets of records may differ by so much (s) from where they should be before it is a gap.
-JITTER_S = 1e-3
+# Shorter records, a longer recording and greater values than any device writes.
+SHORTEST_S, LONGEST_S, MOST_VALUE = 1e-6, 366 * 86_400.0, 1e30
+# Onsets of records may differ by so much (s) from where they should be before it is a gap; all
+# together by no more than the second, or stages would move.
+JITTER_S, DRIFT_S = 1e-3, 0.5
+# The first day that the header's two digits can say, and what stands there for none.
+UNTOLD = datetime(1985, 1, 1)
+# Python's float also takes 1_0, nan and digits of every script.
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +75,7 @@ class Edf:
     notes: tuple[str, ...]
     texts: tuple[tuple[int, int], ...]  # (first byte, bytes) of the annotation signals
     discontinuous: bool
+    cut: bool  # the header tells of more or fewer records than there are
 
     @property
     def duration_s(self) -> float:
@@ -124,7 +133,14 @@ def open_edf(path: Path) -> Edf:
         raise DataError(f"{path.name}: a record of {frame} bytes; the header is damaged.")
     notes = []
     count = _whole(path, "number of records", head[236:244], -1, 2**31)
-    held = (size - offset) // frame
+    held, rest = divmod(size - offset, frame)
+    cut = count not in (-1, held)
+    if held > count != -1 and rest:
+        raise DataError(
+            f"{path.name}: after the last of {count} records of {frame} bytes there are "
+            f"{size - offset - count * frame} bytes more, no whole number of records; the header "
+            "is damaged, copy the file again."
+        )
     if count == -1:
         count = held
         notes.append(f"the header does not say how many records there are; {held} were found")
@@ -136,16 +152,27 @@ def open_edf(path: Path) -> Edf:
     labels = [_text(field) for field in fields["label"]]
     signals = [i for i, label in enumerate(labels) if label not in ANNOTATIONS and n_samples[i]]
     reserved = _text(head[192:236])
-    if signals and not (0 < record_s < math.inf):
+    discontinuous = reserved[:5] in ("EDF+D", "BDF+D")
+    if (signals or record_s) and not SHORTEST_S <= record_s <= LONGEST_S:
         raise DataError(f"{path.name}: a record lasts {record_s:g} s; the header is damaged.")
-    scaled = [_scale(path, labels[i], {k: v[i] for k, v in fields.items()}) for i in signals]
+    if record_s * count > LONGEST_S:
+        raise DataError(f"{path.name}: {count} records of {record_s:g} s; the header is damaged.")
+    if discontinuous and len(labels) == len(signals):
+        raise DataError(
+            f"{path.name}: there may be gaps between its records ({reserved[:5]}), and no "
+            f"{ANNOTATIONS[0]} tell where; the header is damaged."
+        )
+    scaled = [_scale(path, labels[i], {k: v[i] for k, v in fields.items()}, width) for i in signals]
+    start, agreed = _start(head)
+    if not agreed:
+        notes.append("the header gives two dates, so that its start is not known")
     if count:
         records = np.memmap(path, np.uint8, "r", offset, (count, frame))
     else:
         records = np.zeros((0, frame), np.uint8)
     return Edf(
         path=path,
-        start=_start(head),
+        start=start,
         labels=tuple(labels[i] for i in signals),
         units=tuple(_text(fields["unit"][i]) for i in signals),
         sfreqs=tuple(n_samples[i] / record_s for i in signals),
@@ -163,7 +190,8 @@ def open_edf(path: Path) -> Edf:
             for i, label in enumerate(labels)
             if label in ANNOTATIONS
         ),
-        discontinuous=reserved[:5] in ("EDF+D", "BDF+D"),
+        discontinuous=discontinuous,
+        cut=cut,
     )
 
 
@@ -194,10 +222,7 @@ def _text(field: bytes) -> str:
 
 def _number(path: Path, what: str, field: bytes) -> float:
     text = _text(field).replace(",", ".")
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+    value = float(text) if NUMBER.fullmatch(text) else math.nan
     if not math.isfinite(value):
         raise DataError(f"{path.name}: {what} is {text!r}, not a number.")
     return value
@@ -210,89 +235,149 @@ def _whole(path: Path, what: str, field: bytes, low: int, high: int) -> int:
     return int(value)
 
 
-def _scale(path: Path, label: str, fields: dict) -> tuple[float, float, tuple[int, int]]:
+def _scale(
+    path: Path, label: str, fields: dict[str, bytes], width: int
+) -> tuple[float, float, tuple[int, int]]:
     """Return scale and offset of ``value = (sample - offset) * scale``, and the sample's range."""
     low, high, least, most = (
         _number(path, f"{kind} range of {label!r}", fields[f"{kind}_{end}"])
         for kind in ("digital", "physical")
         for end in ("min", "max")
     )
-    if high <= low or most == least:
+    scale = (most - least) / (high - low) if high > low else 0.0
+    reach = max(abs(least), abs(most), abs(1 / scale) if scale else math.inf)
+    if reach > MOST_VALUE or max(-low, high) > 2 ** (8 * width):
         raise DataError(
             f"{path.name}: channel {label!r} maps samples {low:g} to {high:g} on values "
             f"{least:g} to {most:g}; the header is damaged."
         )
-    scale = (most - least) / (high - low)
     return scale, low - least / scale, (int(low), int(high))
 
 
-def _start(head: bytes) -> datetime | None:
-    """Return the start, or None where it is not told. EDF+ writes the true date beside it."""
+def _start(head: bytes) -> tuple[datetime | None, bool]:
+    """Return the start, or None where it is not told, and whether its two dates agree.
+
+    EDF+ writes the date a second time, with four digits for the year; that one counts where the
+    other was left at its zero.
+    """
     date, time = _text(head[168:176]), _text(head[176:184])
     words = _text(head[88:168]).split()
+    told = words[1] if len(words) > 1 and words[0] == "Startdate" else "X"
     try:
         clock = datetime.strptime(time.replace(":", "."), "%H.%M.%S").time()
-        if len(words) > 1 and words[0] == "Startdate" and words[1] != "X":
-            return datetime.combine(datetime.strptime(words[1], "%d-%b-%Y"), clock)
-        day, month, year = (int(part) for part in date.replace("/", ".").split("."))
-        return datetime.combine(datetime(year + (1900 if year >= 85 else 2000), month, day), clock)
+    except ValueError:
+        return None, True
+    short, long = _date(date.replace("/", "."), "%d.%m.%y"), _date(told.title(), "%d-%b-%Y")
+    if short is not None:  # two digits are the years 1985 to 2084
+        short = short.replace(year=1985 + (short.year - 1985) % 100)
+    if short is None or long is None or short == UNTOLD:
+        day, agreed = long or short, True
+    else:
+        day, agreed = long, f"{short:%d%m%y}" == f"{long:%d%m%y}"
+    return (datetime.combine(day, clock) if day and agreed else None), agreed
+
+
+def _date(text: str, form: str) -> datetime | None:
+    try:
+        found = datetime.strptime(text, form)
     except ValueError:
         return None
+    return found if 1900 <= found.year < 2200 else None
 
 
 def read_marks(edf: Edf) -> tuple[list[Mark], list[float]]:
     """Return the annotations of an EDF+ file, in time order, and the onset (s) of each record.
 
-    Both count from the first record. Onsets are where they should be (k times a record's duration)
-    for files that are not EDF+. Raises DataError when an annotation signal is damaged.
+    Both count from the first sample; from the header's start where there are annotations alone.
+    Onsets are where they should be (k times a record's duration) for files that are not EDF+.
+    Raises DataError when an annotation signal is damaged, and when records of a file without gaps
+    do not follow one another.
     """
-    onsets = [k * edf.record_s for k in range(len(edf.records))]
-    if not edf.texts:
-        return [], onsets
+    told: list[float | None] = [None] * len(edf.records)
     marks: list[Mark] = []
     for number, (first, n_bytes) in enumerate(edf.texts):
         held = np.asarray(edf.records[:, first : first + n_bytes])
         for k, row in enumerate(held):
-            for place, entry in enumerate(row.tobytes().split(b"\0")):
+            for place, entry in enumerate(row.tobytes().rstrip(b"\0").split(b"\0")):
+                if not entry and place:
+                    continue
+                if not entry and row.any():
+                    raise DataError(
+                        f"{edf.path.name}: the annotations of record {k} do not begin at their "
+                        "first byte; the file is damaged, copy it again."
+                    )
                 if not entry:
                     continue
                 onset, duration, texts = _entry(edf.path, entry)
-                if number == 0 and place == 0:
-                    onsets[k] = onset
+                if number == 0 and place == 0 and not texts[0]:
+                    told[k] = onset
                 marks += [
                     Mark(onset=onset, duration=duration, text=_text(text)) for text in texts if text
                 ]
-    if not onsets:
-        return [], []
-    zero = onsets[0]
+    marks.sort(key=lambda m: m.onset)
+    if not edf.labels or not told:
+        return marks, [0.0] * len(told)
+    zero = told[0] or 0.0
     moved = [Mark(onset=m.onset - zero, duration=m.duration, text=m.text) for m in marks]
-    return sorted(moved, key=lambda m: m.onset), [onset - zero for onset in onsets]
+    return moved, _onsets(edf, [None if onset is None else onset - zero for onset in told])
+
+
+def _onsets(edf: Edf, told: list[float | None]) -> list[float]:
+    """Return the onset of each record, told or, in a file without gaps, where it should be."""
+    if edf.discontinuous and None in told:
+        raise DataError(
+            f"{edf.path.name}: there may be gaps between its records, and record "
+            f"{told.index(None)} does not tell its onset; the file is damaged."
+        )
+    onsets = [k * edf.record_s if onset is None else onset for k, onset in enumerate(told)]
+    for k, onset in enumerate(onsets):
+        if not edf.discontinuous and abs(onset - k * edf.record_s) > DRIFT_S:
+            raise DataError(
+                f"{edf.path.name}: record {k} of {edf.record_s:g} s says that it begins at "
+                f"{onset:g} s, in a file without gaps at {k * edf.record_s:g} s; the file is "
+                "damaged, or should say EDF+D."
+            )
+    return onsets
 
 
 def _entry(path: Path, entry: bytes) -> tuple[float, float | None, list[bytes]]:
     """Return onset, duration and texts of one time-stamped annotation list (EDF+, 2.2.2)."""
     head, *texts = entry.split(b"\x14")
-    onset, _, duration = head.partition(b"\x15")
-    if onset[:1] not in (b"+", b"-") or not texts:
+    onset, told, duration = head.partition(b"\x15")
+    if onset[:1] not in (b"+", b"-") or not texts or texts[-1] or b"\x15" in b"".join(texts):
         raise DataError(f"{path.name}: a damaged annotation ({entry[:40]!r}).")
     seconds = _number(path, "the onset of an annotation", onset)
-    length = _number(path, "the duration of an annotation", duration) if duration else None
+    length = _number(path, "the duration of an annotation", duration) if told else None
+    if abs(seconds) > LONGEST_S or not 0 <= (length or 0.0) <= LONGEST_S:
+        raise DataError(
+            f"{path.name}: an annotation at {seconds:g} s of {length or 0.0:g} s; the file is "
+            "damaged."
+        )
     return seconds, length, texts
 
 
 def find_gaps(edf: Edf, onsets: list[float]) -> list[tuple[float, float]]:
     """Return the (start, stop) in seconds of what is missing between records.
 
-    Raises DataError when records overlap or lie out of order.
+    Raises DataError when records overlap or lie out of order, or when their onsets drift.
     """
-    gaps = []
+    gaps, drift = [], 0.0
+    slack = min(JITTER_S, edf.record_s / 2)
     for before, after in itertools.pairwise(onsets):
         missing = after - before - edf.record_s
-        if missing < -JITTER_S:
+        if missing < -slack:
             raise DataError(
                 f"{edf.path.name}: the record at {after:g} s begins before the one at {before:g} s "
                 "ends."
             )
-        if missing > JITTER_S:
+        if missing > slack:
             gaps.append((before + edf.record_s, after))
+        else:
+            drift += missing
+    if abs(drift) > DRIFT_S:
+        raise DataError(
+            f"{edf.path.name}: its records lie {drift:g} s from where their number and the gaps "
+            f"between them put them; a record lasts {edf.record_s:g} s by the header, which is "
+            "damaged."
+        )
     return gaps

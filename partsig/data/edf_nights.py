@@ -24,6 +24,8 @@ from partsig.data.recordings import (
 from partsig.errors import DataError
 
 CHANNELS = ("F3-M2", "F4-M1", "C3-M2", "C4-M1", "O1-M2", "O2-M1")
+# What a recording is called, where a folder cannot be looked into.
+FILES = tuple(f"*{suffix}" for suffix in (*psg.EDF, *psg.MNE))
 # Hypnograms are looked for under these names, beside the recording, where no pattern is given.
 PATTERNS = tuple(
     f"{{name}}{tail}"
@@ -49,7 +51,7 @@ def find_records(raw: Path) -> list[Path]:
         suffix = path.suffix.lower()
         if suffix not in (*psg.EDF, *psg.MNE) or path.name.startswith(".") or not path.is_file():
             continue
-        if suffix in psg.EDF and _only_annotations(path):
+        if holds_no_signal(path):
             continue
         if path.stem in by_name:
             raise DataError(
@@ -63,7 +65,10 @@ def find_records(raw: Path) -> list[Path]:
     return [by_name[name] for name in sorted(by_name)]
 
 
-def _only_annotations(path: Path) -> bool:
+def holds_no_signal(path: Path) -> bool:
+    """Tell whether this is an EDF file of annotations alone."""
+    if path.suffix.lower() not in psg.EDF:
+        return False
     try:
         return not open_edf(path).labels
     except DataError:

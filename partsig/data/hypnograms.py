@@ -6,6 +6,7 @@ Research Resource and of Profusion. Where the stages lie in a recording is for a
 """
 
 import csv
+import itertools
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +17,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from partsig.data.edf import Mark, open_edf, read_marks
+from partsig.data.edf import LONGEST_S, NUMBER, Mark, open_edf, read_marks
 from partsig.data.recordings import STAGES, UNSCORED, HypnogramConfig
 from partsig.errors import DataError
 
@@ -32,6 +33,7 @@ NAMES = {
     **dict.fromkeys(("M", "MT", "MVT", "MOVEMENT", "MOVEMENT TIME", "BODY MOVEMENT"), UNSCORED),
     **dict.fromkeys(("ART", "ARTEFACT", "ARTIFACT", "NS", "NAN", "NONE", "-", ""), UNSCORED),
 }
+BARE = re.compile(r"-?[0-9]{1,4}(\.0*)?")
 RK = {0: 0, 1: 1, 2: 2, 3: 3, 4: 3, 5: 4}
 YASA = {0: 0, 1: 1, 2: 2, 3: 3, 4: 4}
 # "Sleep stage 2", "Stage 2 sleep", "SLEEP-S2", "sleep_stage_w"
@@ -40,6 +42,9 @@ ONSET = ("onset", "start", "start_s", "time", "onset_s", "begin")
 DURATION = ("duration", "duration_s", "dur", "length")
 STAGE = ("stage", "sleep_stage", "sleepstage", "stages", "hypnogram", "trial_type", "description")
 STAGE += ("label", "annotation", "event", "value", "hypno", "score")
+EPOCH = ("epoch", "epoch_number", "epochs")
+# Of two clock times, the later one is past midnight only if it follows within so much (s).
+HALF_A_DAY_S = 43_200
 # Columns that hold other events too; what is no stage there is passed over.
 EVENTS = ("trial_type", "description", "label", "annotation", "event")
 
@@ -74,10 +79,15 @@ def stage_code(label: str, numbers: Mapping[int, int], own: Mapping[str, str]) -
     head = label.partition("|")[0].strip().upper()
     text = PREFIX.sub("", PREFIX.sub("", head)).strip()
     if text != head and re.fullmatch(r"[0-9]", text):
-        return RK.get(int(text), UNSCORED)  # "stage 4" is Rechtschaffen and Kales' word
-    if re.fullmatch(r"-?[0-9]+(\.0*)?", head):
-        return numbers.get(int(float(head)), UNSCORED)
-    return NAMES.get(text)
+        code = RK.get(int(text), UNSCORED)  # "stage 4" is Rechtschaffen and Kales' word
+    elif BARE.fullmatch(head):
+        code = numbers.get(int(float(head)), UNSCORED)
+    else:
+        code = NAMES.get(text)
+    again = label.partition("|")[2].strip()  # "Stage 1 sleep|1" says it twice
+    if re.fullmatch(r"[0-9]", again) and RK.get(int(again), UNSCORED) != code:
+        return None
+    return code
 
 
 def number_codes(place: str, labels: Iterable[str], settings: HypnogramConfig) -> dict[int, int]:
@@ -90,7 +100,7 @@ def number_codes(place: str, labels: Iterable[str], settings: HypnogramConfig) -
     found = {
         int(float(label))
         for label in map(str.strip, labels)
-        if label not in settings.stages and re.fullmatch(r"-?[0-9]+(\.0*)?", label)
+        if label not in settings.stages and BARE.fullmatch(label)
     }
     if 4 in found and 5 not in found:
         raise DataError(
@@ -112,6 +122,8 @@ def read_hypnogram(path: Path, settings: HypnogramConfig) -> Hypnogram:
         )
     if kind == "annotations":
         edf = open_edf(path)
+        if edf.cut:
+            raise DataError(f"{path.name}: {'; '.join(edf.notes)}; copy the hypnogram again.")
         marks, _ = read_marks(edf)
         return from_marks(path.name, marks, settings, start=edf.start, in_signal=False)
     text = _read_text(path)
@@ -171,6 +183,12 @@ def _hypnogram(
     start: datetime | time | None = None,
     in_signal: bool = False,
 ) -> Hypnogram:
+    spans = [math.isnan(span) for span, code in zip(durations, codes, strict=True) if code >= 0]
+    if any(spans) and not all(spans):
+        raise DataError(
+            f"{place}: {sum(spans)} stages have no duration and {len(spans) - sum(spans)} have "
+            "one, so that their ends cannot be told; mend the file."
+        )
     order = np.argsort(np.asarray(onsets, float), kind="stable")
     return Hypnogram(
         onsets=np.asarray(onsets, float)[order],
@@ -195,12 +213,23 @@ def _codes(place: str, labels: Sequence[str], settings: HypnogramConfig, events:
 
 
 def _from_rows(place: str, text: str, settings: HypnogramConfig, kind: str) -> Hypnogram:
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    lines = re.split(r"\r\n|\r|\n", text.rstrip())
+    # Comments may stand above the stages only: a stage is not to become one.
+    lines = list(itertools.dropwhile(lambda line: not line.strip() or line[:1] == "#", lines))
     if not lines:
         raise DataError(f"{place}: the hypnogram is empty.")
     cut = next((mark for mark in "\t;," if mark in lines[0]), None)
-    try:
-        rows = list(csv.reader(lines, delimiter=cut)) if cut else [[line] for line in lines]
+    if not cut and not all(line.strip() for line in lines):
+        raise DataError(
+            f"{place}: an empty line among the stages: write ? where an epoch was not scored, or "
+            "leave the line out."
+        )
+    lines = [line for line in lines if line.strip()]
+    try:  # line by line, or an open quotation mark would swallow those that follow
+        rows = [
+            next(csv.reader([line], delimiter=cut, strict=True)) if cut else [line]
+            for line in lines
+        ]
     except csv.Error as error:
         raise DataError(f"{place} is no readable table ({error}).") from error
     names = [cell.strip().strip('"').lower().replace(" ", "_") for cell in rows[0]]
@@ -219,17 +248,20 @@ def _from_rows(place: str, text: str, settings: HypnogramConfig, kind: str) -> H
     column = stage or 0
     if any(len(row) <= max(column, onset or 0) for row in body):
         raise DataError(f"{place}: some rows are shorter than the first.")
+    if any("".join(row[len(names) :]).strip() for row in body):
+        raise DataError(f"{place}: some rows are longer than the first.")
     labels = [row[column].strip().strip('"') for row in body]
+    span = next((names.index(name) for name in DURATION if name in names), None)
+    durations = [math.nan] * len(body)
+    if span is not None:
+        durations = [_duration(place, row[span]) if len(row) > span else math.nan for row in body]
     if onset is None:
+        _check_epochs(place, names, body, durations, settings)
         codes = _codes(place, labels, settings, events=False)
         at = np.arange(len(codes)) * settings.epoch_s
         return _hypnogram(place, at, np.full(len(codes), settings.epoch_s), codes)
     codes = _codes(place, labels, settings, events=names[column] in EVENTS)
     onsets, start = _onsets(place, [row[onset].strip() for row in body])
-    span = next((names.index(name) for name in DURATION if name in names), None)
-    durations = [math.nan] * len(body)
-    if span is not None:
-        durations = [_seconds(place, row[span]) if len(row) > span else math.nan for row in body]
     kept = [i for i, code in enumerate(codes) if code is not None]
     return _hypnogram(
         place,
@@ -241,16 +273,45 @@ def _from_rows(place: str, text: str, settings: HypnogramConfig, kind: str) -> H
     )
 
 
+def _check_epochs(
+    place: str,
+    names: Sequence[str],
+    body: Sequence[Sequence[str]],
+    durations: Sequence[float],
+    settings: HypnogramConfig,
+) -> None:
+    """Raise DataError where a list's numbers of epochs or durations say that it is none."""
+    column = next((names.index(name) for name in EPOCH if name in names), None)
+    if column is not None:
+        numbers = [_seconds(place, row[column]) for row in body]
+        for before, after in itertools.pairwise(numbers):
+            if after != before + 1:
+                raise DataError(
+                    f"{place}: epoch {after:g} follows epoch {before:g}: a row is missing or "
+                    "damaged."
+                )
+    other = [span for span in durations if not math.isnan(span) and span != settings.epoch_s]
+    if other:
+        raise DataError(
+            f"{place}: a duration of {other[0]:g} s and no column of onsets, where epochs have "
+            f"{settings.epoch_s:g} s; expected a column called {', '.join(ONSET[:3])}."
+        )
+
+
 def _seconds(place: str, text: str) -> float:
     text = text.strip()
     if text.lower() in ("", "n/a", "nan"):
         return math.nan
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.inf
-    if not math.isfinite(value):
+    value = float(text) if NUMBER.fullmatch(text) else math.inf
+    if abs(value) > LONGEST_S:
         raise DataError(f"{place}: {text!r} is no number of seconds.")
+    return value
+
+
+def _duration(place: str, text: str) -> float:
+    value = _seconds(place, text)
+    if value < 0:
+        raise DataError(f"{place}: a stage lasts {value:g} s; mend the file.")
     return value
 
 
@@ -263,13 +324,18 @@ def _onsets(place: str, texts: Sequence[str]) -> tuple[list[float], datetime | t
         return found, None
     times = [_clock(place, text) for text in texts]
     first = times[0]
+    if len(set(map(type, times))) > 1:
+        raise DataError(f"{place}: some onsets have a date and some have none.")
     onsets, before, days = [], -math.inf, 0
     for at in times:
-        if isinstance(at, datetime) and isinstance(first, datetime):
+        if isinstance(at, datetime):
             onsets.append((at - first).total_seconds())
             continue
         seconds = at.hour * 3600 + at.minute * 60 + at.second + at.microsecond / 1e6
-        days += seconds < before  # past midnight
+        if seconds < before:  # past midnight
+            days += 1
+            if seconds + 86_400 - before > HALF_A_DAY_S:
+                raise DataError(f"{place}: {at} stands after a later time; mend the file.")
         before = seconds
         onsets.append(seconds + 86_400 * days)
     return [at - onsets[0] for at in onsets], first
@@ -278,15 +344,21 @@ def _onsets(place: str, texts: Sequence[str]) -> tuple[list[float], datetime | t
 def _clock(place: str, text: str) -> datetime | time:
     for read in (time.fromisoformat, datetime.fromisoformat):
         try:
-            return read(text).replace(tzinfo=None)
+            found = read(text)
         except ValueError:
             continue
+        if ":" in text and found.tzinfo is None:
+            return found
     raise DataError(f"{place}: {text!r} is neither seconds nor a time such as 22:31:00.")
 
 
 def _from_xml(place: str, text: str, settings: HypnogramConfig) -> Hypnogram:
+    # Without its declaration, which may name an encoding that is not the file's.
+    bare = re.sub(r"<\?xml.*?\?>", "", text, count=1, flags=re.DOTALL)
+    if "<!" in bare.replace("<!--", ""):
+        raise DataError(f"{place}: the XML has definitions of its own; expected none.")
     try:
-        root = ElementTree.fromstring(text.encode("utf-8") if "<?xml" not in text else _bare(text))
+        root = ElementTree.fromstring(bare)
     except ElementTree.ParseError as error:
         raise DataError(f"{place} is no readable XML ({error}).") from error
     epoch = root.findtext(".//EpochLength")
@@ -308,20 +380,15 @@ def _from_xml(place: str, text: str, settings: HypnogramConfig) -> Hypnogram:
             start = _clock(place, clock[-1].replace(".", ":")) if clock else None
         if kind.startswith("Stages"):
             onsets.append(_seconds(place, event.findtext("Start") or ""))
-            durations.append(_seconds(place, event.findtext("Duration") or ""))
+            durations.append(_duration(place, event.findtext("Duration") or ""))
             labels.append(concept)
     if not labels:
         raise DataError(f"{place}: no sleep stages are in this XML.")
-    if any(map(math.isnan, onsets)):
-        raise DataError(f"{place}: a stage has no start.")
+    if any(map(math.isnan, (*onsets, *durations))):
+        raise DataError(f"{place}: a stage has no start or no duration.")
     codes = _codes(place, labels, settings, events=False)
     return _hypnogram(place, onsets, durations, codes, start, in_signal=True)
 
 
 def _with_codes(settings: HypnogramConfig, codes: str) -> HypnogramConfig:
     return HypnogramConfig(codes=codes, stages=settings.stages, epoch_s=settings.epoch_s)
-
-
-def _bare(text: str) -> bytes:
-    """Return XML without its declaration, which may name an encoding that is not the file's."""
-    return re.sub(r"<\?xml.*?\?>", "", text, count=1, flags=re.DOTALL).encode("utf-8")

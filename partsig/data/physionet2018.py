@@ -29,6 +29,8 @@ from partsig.errors import DataError
 
 # The challenge's scalp channels in the header's order. E1-M2 is EOG and not among them.
 CHANNELS = ("F3-M2", "F4-M1", "C3-M2", "C4-M1", "O1-M2", "O2-M1")
+# What a recording is called, where a folder cannot be looked into.
+FILES = ("*.hea",)
 STAGE_CODES = {"W": 0, "N1": 1, "N2": 2, "N3": 3, "R": 4}
 N_TRAINING = 994
 # Epochs per stage over the 994 training records, counted from the per-sample vectors of the
@@ -38,7 +40,11 @@ PUBLISHED = {"W": 157_945, "N1": 136_978, "N2": 377_870, "N3": 102_592, "REM": 1
 # on wfdb 4.3.1 lose the mark there, and count 62 epochs fewer.
 SCORED_FROM_0 = {"tr03-0314": ("REM", 13), "tr05-0326": ("N2", 47), "tr07-0602": ("N2", 2)}
 
+# What wfdb raises for a damaged header, beside its own ValueError.
+DAMAGE = (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError)
 MAT_HEADER = 24
+# Steps per unit and the value of 0: no header of int16 samples has others.
+LEAST_GAIN, MOST_GAIN, MOST_ZERO = 1e-12, 1e12, 2**31
 INT16_MAT4 = 30  # MATLAB v4 type word: little endian, int16, full matrix
 
 
@@ -146,8 +152,10 @@ def read_recording(header: Path, settings: ReadConfig = USUAL) -> Recording:
 def _read_header(path: Path) -> wfdb.Record:
     try:
         head = wfdb.rdheader(str(path.with_suffix("")))
-    except (ValueError, IndexError, KeyError, TypeError, AttributeError) as error:
+    except DAMAGE as error:
         raise DataError(f"{path.name}: not a WFDB header ({error}).") from error
+    if not isinstance(head, wfdb.Record):
+        raise DataError(f"{path.name}: a header of several segments; expected one of signals.")
     if not head.n_sig or not head.sig_name:
         raise DataError(f"{path.name}: the header names no signals.")
     if not head.sig_len or not head.fs or head.fs < 1:
@@ -158,9 +166,14 @@ def _read_header(path: Path) -> wfdb.Record:
     if (
         set(head.fmt) != {"16"}
         or set(head.byte_offset) != {MAT_HEADER}
+        or set(head.samps_per_frame) != {1}
+        or any(head.skew)
         or len(set(head.file_name)) != 1
+        or not head.file_name[0].endswith(".mat")
+        or len(head.sig_name) != head.n_sig
         or None in head.sig_name
-        or 0 in head.adc_gain
+        or not all(LEAST_GAIN <= abs(gain) <= MOST_GAIN for gain in head.adc_gain)
+        or not all(abs(zero) <= MOST_ZERO for zero in head.baseline)
     ):
         raise DataError(
             f"{path.name}: not in the challenge's layout (one .mat file, format 16+24 per channel)."

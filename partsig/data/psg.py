@@ -23,8 +23,9 @@ UNITS |= {"μv": 1.0, "microvolt": 1.0, "microv": 1.0, "uvolt": 1.0, "volt": 1e6
 # The usual change of a biopotential within 0.1 s, in µV, lies far within these bounds: scalp EEG
 # has 5 to 50, ECG and EMG up to some hundreds. Volts taken for µV are a million times off.
 LEAST_UV, MOST_UV, STEP_S = 1e-3, 5e3, 0.1
-# More than so much missing signal is no gap but two recordings.
-MOST_GAPS_S = 24 * 3600.0
+# More missing signal than so much, or than so many times what there is, is no gap but two
+# recordings, or a damaged onset.
+MOST_GAPS_S, MOST_GAPS = 24 * 3600.0, 10
 FINGERPRINT = 2**20
 
 
@@ -65,14 +66,18 @@ def _open_edf(path: Path) -> Psg:
     marks, onsets = edf_files.read_marks(file)
     gaps = edf_files.find_gaps(file, onsets) if file.discontinuous else []
     missing = sum(stop - start for start, stop in gaps)
-    if missing > MOST_GAPS_S:
+    if missing > min(MOST_GAPS_S, MOST_GAPS * file.duration_s):
         raise DataError(
-            f"{path.name}: {missing / 3600:.1f} h are missing between its records; cut it into the "
+            f"{path.name}: {missing / 3600:.2g} h are missing between its records; cut it into the "
             "recordings it holds."
         )
     notes = list(file.notes)
     if gaps:
         notes.append(f"{len(gaps)} gaps of {missing:.6g} s in all are bridged and unscored")
+
+    if file.cut and not all(mark.duration for mark in marks):
+        marks = [mark for mark in marks if mark.duration]
+        notes.append("annotations without a duration are left out: what ends them may be missing")
 
     def samples(index: int) -> np.ndarray:
         found = file.samples(index)

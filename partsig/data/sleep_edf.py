@@ -13,6 +13,8 @@ from partsig.data.recordings import USUAL, ReadConfig, Recording
 from partsig.errors import DataError
 
 CHANNELS = ("EEG Fpz-Cz", "EEG Pz-Oz")
+# What a recording is called, where a folder cannot be looked into.
+FILES = ("*-PSG.edf",)
 SUBJECT = r"^(S[CT][47]\d\d)"
 
 

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
+from partsig.data import remote
 from partsig.data.recordings import EPOCH_S, STAGES, Recording, count_stages
 from partsig.errors import DataError
 from partsig.files import atomic, remove_leftovers, write_json, write_text
@@ -51,7 +52,7 @@ COLUMNS = (
 LATER = ("start_s", "filled", "notes")
 INTEGERS = ("n_samples", "n_epochs", *STAGES, "unscored")
 OK, FAILED = "ok", "failed"
-SPLIT, SHARDS = "split.csv", "shards"
+META, SPLIT, SHARDS = "meta.json", "split.csv", "shards"
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
@@ -196,8 +197,18 @@ def create(path: Path, meta: dict, shard: str = "") -> dict[str, dict]:
     return {}
 
 
+def index_name(shard: str = "") -> str:
+    """Return where the index lies in a store, or that of a shard."""
+    return f"{SHARDS}/{shard}.csv" if shard else "index.csv"
+
+
+def file_names(recording: str) -> list[str]:
+    """Return where a recording's files lie in a store."""
+    return [f"{kind}/{recording}.npy" for kind in ("signals", "labels")]
+
+
 def _index(path: Path, shard: str = "") -> Path:
-    return path / SHARDS / f"{shard}.csv" if shard else path / "index.csv"
+    return path / index_name(shard)
 
 
 def merge(path: Path) -> dict[str, dict]:
@@ -343,6 +354,15 @@ class Store:
         if array.shape != shape:
             raise DataError(f"{file} has the shape {array.shape}, the index says {shape}.")
         return array
+
+
+def locate(store: str | Path) -> Path:
+    """Return the folder of a store; one in an object store is fetched to ``data/store/NAME``."""
+    if not remote.is_url(store):
+        return Path(store)
+    folder = remote.mirror(str(store), "store")
+    remote.pull(str(store), folder)
+    return folder
 
 
 def open_store(path: Path) -> Store:

@@ -20,6 +20,8 @@ from partsig.data.recordings import EPOCH_S, UNSCORED, USUAL, ReadConfig, Record
 from partsig.errors import DataError
 
 CHANNELS = ("C4-M1",)
+# What a recording is called, where a folder cannot be looked into.
+FILES = ("*.hea",)
 # What wfdb raises for a damaged header or signal file, beside its own ValueError.
 DAMAGE = (ValueError, IndexError, KeyError, TypeError, AttributeError, OSError, OverflowError)
 # The sample that means "not digitised" in a format of so many bits (WFDB signal(5)).

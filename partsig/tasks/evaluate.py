@@ -11,7 +11,7 @@ import numpy as np
 from partsig import metrics
 from partsig.data.datasets import Epochs
 from partsig.data.recordings import STAGES
-from partsig.data.store import Store, open_store
+from partsig.data.store import Store, locate, open_store
 from partsig.errors import DataError
 from partsig.files import atomic, write_json
 from partsig.tasks import figures, runs
@@ -54,8 +54,9 @@ def evaluate(
     path = Path(run) if run else runs.last("finetune")
     model, record = load_stager(path)
     own = Path(record["store"])
-    external = store is not None and Path(store).resolve() != own.resolve()
-    opened = open_store(Path(store) if store else own)
+    given = own if store is None else locate(store)
+    external = given.resolve() != own.resolve()
+    opened = open_store(given)
     _check_fits(record, opened)
     subjects = opened.labelled_subjects if external else record["split"]["test"]
     leaked = _check_leaks(record, subjects)

@@ -20,7 +20,7 @@ from partsig.core.objectives.supervised import (
 from partsig.data.datasets import Epochs, shuffled_batch
 from partsig.data.recordings import EPOCH_S, STAGES
 from partsig.data.splits import SplitConfig
-from partsig.data.store import Store, open_store
+from partsig.data.store import Store, locate, open_store
 from partsig.errors import CheckpointError, ConfigError, DataError, check_range
 from partsig.files import write_json
 from partsig.tasks import pseudo, runs, stagers
@@ -100,7 +100,7 @@ def finetune(
     """
     check_range("--subjects", subjects, 0)
     settings = configs.compose(FinetuneConfig, "finetune", config, overrides)
-    store_path = Path(store or STORES / DEFAULT_SOURCE["eeg"])
+    store_path = locate(store or STORES / DEFAULT_SOURCE["eeg"])
     chosen = distributed.pick_device(device)
     opened = open_store(store_path)
     origin = None if str(from_) == SCRATCH else Path(from_) if from_ else runs.last("pretrain")

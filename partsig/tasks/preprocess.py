@@ -2,8 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +26,7 @@ from partsig.data import store as data_store
 from partsig.data.filters import bandpass_resample
 from partsig.data.recordings import STAGES, ReadConfig, Recording, trimmed
 from partsig.errors import ConfigError, DataError, DiskFullError, check_option, check_range
+from partsig.tasks import machines
 
 # Each has CHANNELS, find_records, fingerprint and read_recording.
 SOURCES = {
@@ -40,8 +40,6 @@ SOURCES = {
 Header = Path | pc18_segments.Segment
 # The index is rewritten at most this often, and at the end.
 INDEX_EVERY_S = 2.0
-# How long a Dask scheduler and its workers are waited for.
-CONNECT_S = 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +97,9 @@ def preprocess(
 
     Several machines that share the folders: ``scheduler`` is the address of a Dask scheduler whose
     workers do the work; or every job of an array does its ``shard`` (``3/16``), and the call with
-    ``merge`` makes one index of them at the end.
+    ``merge`` makes one index of them at the end. ``raw`` and ``store`` may be URLs that fsspec
+    knows (``s3://bucket/nights``): recordings are then fetched one at a time and removed again, and
+    what is written to ``data/store/NAME`` is sent as it is finished.
 
     Raises DataError when there is nothing to read, when no recording can be read, when the store
     was made with other settings, or when the disk is full (what was finished is kept).
@@ -109,10 +109,15 @@ def preprocess(
         raise ConfigError("--jobs is 0; it can be a number of threads, or -1 for one per core.")
     settings = configs.compose(PreprocessConfig, "preprocess", config, overrides)
     settings = replace(settings, channels=settings.channels or SOURCES[source].CHANNELS)
-    raw = Path(raw or Path("data/raw") / source)
-    path = Path(store or Path("data/store") / source)
-    part = _shard(shard)
-    headers = SOURCES[source].find_records(raw)
+    part = machines.shard_name(shard)
+    places, raw, path = machines.Places.of(
+        raw or Path("data/raw") / source, store or Path("data/store") / source
+    )
+    reader = SOURCES[source]
+    if places.raw is None:
+        headers = reader.find_records(raw)
+    else:
+        headers = machines.find_remote(reader, places.raw, raw)
     meta = data_store.make_meta(
         source=source,
         ch_names=settings.channels,
@@ -124,6 +129,8 @@ def preprocess(
     )
     if merge:
         rows = data_store.merge(path)
+        places.send(path, [data_store.index_name()])
+        places.drop_shards()
         left = [header.stem for header in headers if header.stem not in rows]
         if left:
             raise DataError(
@@ -137,102 +144,64 @@ def preprocess(
     if part:
         first, total = map(int, part.split("-of-"))
         headers = headers[first - 1 :: total]
-    rows = _process_all(source, raw, path, headers, known, meta, settings, jobs, scheduler, part)
-    return _summary(path, list(rows.values()), meta)
-
-
-def _shard(text: str | None) -> str:
-    """Return ``3-of-16`` for ``3/16``, and nothing for None.
-
-    >>> _shard("3/16")
-    '3-of-16'
-    """
-    if text is None:
-        return ""
-    first, _, total = text.partition("/")
-    if not (first.isdigit() and total.isdigit() and 1 <= int(first) <= int(total)):
-        raise ConfigError(f"--shard is {text!r}; it must be such as 3/16, from 1/16 to 16/16.")
-    return f"{int(first)}-of-{int(total)}"
-
-
-def _process_all(
-    source: str,
-    raw: Path,
-    path: Path,
-    headers: list[Header],
-    known: dict[str, dict],
-    meta: dict,
-    settings: PreprocessConfig,
-    jobs: int,
-    scheduler: str | None,
-    shard: str,
-) -> dict[str, dict]:
-    """Process what is not there yet, the index growing; return all rows by recording."""
-    reader = SOURCES[source]
-    mine = {header.stem for header in headers}
-    rows = {name: row for name, row in known.items() if _written(path, row)}
-    if shard:
-        rows = {name: row for name, row in rows.items() if name in mine}
-    todo = [h for h in headers if not _same_source(reader, rows.get(h.stem), h, settings)]
     work = partial(
         _process,
         source=source,
+        raw=raw,
         path=path,
+        places=places,
         meta=meta,
         settings=settings,
         demographics=physionet2018.read_demographics(raw),
     )
+    rows = {name: row for name, row in known.items() if _written(path, row, places)}
+    if part:
+        mine = {header.stem for header in headers}
+        rows = {name: row for name, row in rows.items() if name in mine}
+    todo = [h for h in headers if not _same_source(reader, rows.get(h.stem), h, settings)]
+
+    def keep() -> None:
+        data_store.write_index(path, rows.values(), part)
+        places.send(path, [data_store.META, data_store.index_name(part)])
+        if (path / data_store.SPLIT).is_file():
+            places.send(path, [data_store.SPLIT])
+
+    with machines.engine(jobs, scheduler) as parallel:
+        _work_off(parallel, work, todo, len(headers), rows, keep)
+    return _summary(path, list(rows.values()), meta)
+
+
+def _work_off(
+    parallel: joblib.Parallel,
+    work: Callable[[Header], dict],
+    todo: list[Header],
+    total: int,
+    rows: dict[str, dict],
+    keep: Callable[[], None],
+) -> None:
+    """Do what is left, put its rows among ``rows``, and keep them now and then and at the end."""
     written = time.monotonic()
     try:
-        with (
-            _engine(jobs, scheduler) as parallel,
-            tqdm(
-                total=len(headers),
-                initial=len(headers) - len(todo),
-                unit="recording",
-                desc="preprocess",
-                mininterval=0.5 if sys.stderr.isatty() else 30.0,
-            ) as bar,
-        ):
+        with tqdm(
+            total=total,
+            initial=total - len(todo),
+            unit="recording",
+            desc="preprocess",
+            mininterval=0.5 if sys.stderr.isatty() else 30.0,
+        ) as bar:
             for row in parallel(joblib.delayed(work)(header) for header in todo):
                 rows[row["recording"]] = row
                 bar.update()
                 if time.monotonic() - written > INDEX_EVERY_S:
-                    data_store.write_index(path, rows.values(), shard)
+                    keep()
                     written = time.monotonic()
     finally:
-        data_store.write_index(path, rows.values(), shard)
-    return rows
+        keep()
 
 
-@contextmanager
-def _engine(jobs: int, scheduler: str | None) -> Iterator[joblib.Parallel]:
-    """Give what runs the work: threads here, or the workers of a Dask scheduler."""
-    if scheduler is None:
-        # Threads: the transforms, the hashing and the writing leave the interpreter alone, and
-        # nothing has to be started or imported anew.
-        yield joblib.Parallel(n_jobs=jobs, prefer="threads", return_as="generator_unordered")
-        return
-    try:
-        from distributed import Client
-    except ImportError:
-        raise ConfigError("--scheduler needs Dask: pip install 'partsig[dask]'.") from None
-    try:
-        client = Client(scheduler, timeout=CONNECT_S)
-    except (OSError, TimeoutError, ValueError) as error:
-        raise ConfigError(
-            f"no Dask scheduler answers at {scheduler} ({error}); start one with `dask scheduler` "
-            "and pass the address it prints."
-        ) from None
-    with client, joblib.parallel_config("dask", wait_for_workers_timeout=CONNECT_S):
-        # One recording a task: a worker that dies takes no more than that with it.
-        yield joblib.Parallel(batch_size=1, return_as="generator_unordered")
-
-
-def _written(path: Path, row: dict) -> bool:
-    return row["status"] == data_store.OK and all(
-        (path / kind / f"{row['recording']}.npy").is_file() for kind in ("signals", "labels")
-    )
+def _written(path: Path, row: dict, places: machines.Places) -> bool:
+    names = data_store.file_names(row["recording"])
+    return row["status"] == data_store.OK and all(places.has(path, n) for n in names)
 
 
 def _same_source(
@@ -241,10 +210,17 @@ def _same_source(
     """Tell whether a finished recording still has the header and the stages it was made from."""
     if row is None:
         return False
+    if not header_is_here(header):
+        return True  # in an object store: what was read once is not fetched to be compared
     try:
         return row["source"] == reader.fingerprint(header, settings)
     except DataError:  # its hypnogram is gone, say: reading it again tells
         return False
+
+
+def header_is_here(header: Header) -> bool:
+    """Tell whether a recording's file is on this machine, rather than in an object store."""
+    return not isinstance(header, Path) or header.is_file()
 
 
 def _unusual(settings: PreprocessConfig) -> dict[str, object]:
@@ -257,20 +233,25 @@ def _unusual(settings: PreprocessConfig) -> dict[str, object]:
 def _process(
     header: Header,
     source: str,
+    raw: Path,
     path: Path,
+    places: machines.Places,
     meta: dict,
     settings: PreprocessConfig,
     demographics: Mapping[str, tuple[str, str]],
 ) -> dict[str, object]:
     """Read, filter and write one recording; return its index row, also when it is damaged."""
     try:
-        recording = SOURCES[source].read_recording(header, settings)
-        age, sex = demographics.get(recording.name, (recording.age, recording.sex))
-        recording = replace(recording, age=age, sex=sex)
-        if settings.trim_wake_min is not None:
-            recording = trimmed(recording, settings.trim_wake_min)
-        signal = filtered(recording, settings)
-        return data_store.write_recording(path, meta, recording, signal)
+        with places.fetched(raw, header):
+            recording = SOURCES[source].read_recording(header, settings)
+            age, sex = demographics.get(recording.name, (recording.age, recording.sex))
+            recording = replace(recording, age=age, sex=sex)
+            if settings.trim_wake_min is not None:
+                recording = trimmed(recording, settings.trim_wake_min)
+            signal = filtered(recording, settings)
+        row = data_store.write_recording(path, meta, recording, signal)
+        places.send(path, data_store.file_names(recording.name))
+        return row
     except DiskFullError:
         raise
     except (DataError, ConfigError, OSError) as error:

@@ -16,7 +16,7 @@ from partsig.core.objectives.mp3 import Mp3, Mp3Config
 from partsig.core.objectives.part import Part, PartConfig
 from partsig.data.datasets import RandomWindows, ResidentWindows
 from partsig.data.splits import SplitConfig, split_pretraining
-from partsig.data.store import Store, open_store
+from partsig.data.store import Store, locate, open_store
 from partsig.errors import CheckpointError, ConfigError, DataError, check_range
 from partsig.modality import EEG, Modality, get_modality
 from partsig.tasks import runs
@@ -91,7 +91,7 @@ def pretrain(
             f"--modality {modality}: no store of that kind can be made yet ({ready})."
         )
     device, processes = distributed.count_processes(gpus, cpu_processes)
-    store = Path(store or STORES / DEFAULT_SOURCE[kind.name])
+    store = locate(store or STORES / DEFAULT_SOURCE[kind.name])
     name = Path(config).stem if config else "part"
     path = Path(run or runs.RUNS / f"pretrain-{name}-s{seed}")
     origin = None if from_ is None else Path(from_)

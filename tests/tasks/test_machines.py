@@ -2,16 +2,19 @@
 
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 
 import distributed
+import fsspec
 import pytest
 
 import partsig
-from partsig.data.store import open_store, read_index
+from partsig.data import remote
+from partsig.data.store import locate, open_store, read_index
 from partsig.errors import ConfigError, DataError
 
 N = 7
@@ -74,7 +77,7 @@ def test_impossible_shards_are_refused(shard, raw, tmp_path):
 
 
 def test_no_scheduler_answers(raw, tmp_path, monkeypatch):
-    monkeypatch.setattr("partsig.tasks.preprocess.CONNECT_S", 1)
+    monkeypatch.setattr("partsig.tasks.machines.CONNECT_S", 1)
     with pytest.raises(ConfigError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9 "):
         preprocess(raw, tmp_path / "store", scheduler="tcp://127.0.0.1:9")
 
@@ -133,3 +136,85 @@ def test_a_killed_worker_costs_nothing(raw, tmp_path):
             worker.kill()
             worker.wait()
         cluster.close()
+
+
+# Object stores, through fsspec's own in memory.
+
+
+@pytest.fixture
+def bucket(raw, tmp_path, monkeypatch):
+    """The records in an object store, and a working directory without any."""
+    system = fsspec.filesystem("memory")
+    system.store.clear()
+    for path in raw.rglob("*"):
+        if path.is_file():
+            name = f"/bucket/raw/{path.relative_to(raw).as_posix()}"
+            system.pipe_file(name, path.read_bytes())
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+    monkeypatch.setattr(remote, "SMALL", 10_000)  # these records are short
+    remote.listing.cache_clear()
+    return system
+
+
+def test_from_one_object_store_to_another(bucket, raw, tmp_path):
+    preprocess(raw, tmp_path / "alone")
+    result = preprocess("memory://bucket/raw", "memory://bucket/store")
+    assert result.n_recordings == N
+    sent = {
+        path.removeprefix("/bucket/store/"): hashlib.sha256(bucket.cat_file(path)).hexdigest()
+        for path in bucket.find("/bucket/store")
+    }
+    assert sent == contents(tmp_path / "alone")
+    assert contents(result.path) == sent  # the local copy
+    assert not list((tmp_path / "cwd" / "data" / "raw").rglob("*.mat"))  # removed when done
+    # Nothing is fetched or done again.
+    before = {path.name: path.stat().st_mtime_ns for path in result.path.rglob("*.npy")}
+    preprocess("memory://bucket/raw", "memory://bucket/store")
+    assert before == {path.name: path.stat().st_mtime_ns for path in result.path.rglob("*.npy")}
+
+
+def test_a_remote_store_is_fetched_where_it_is_read(bucket, raw, tmp_path):
+    preprocess(raw, "memory://bucket/store")
+    shutil.rmtree("data")
+    store = open_store(locate("memory://bucket/store"))
+    assert len(store.recordings) == N
+    assert store.signal("tr03-0003").shape == (6, 15_500)
+    # A store that is continued elsewhere begins with what is there.
+    shutil.rmtree("data")
+    bucket.rm_file("/bucket/store/signals/tr03-0002.npy")
+    assert preprocess(raw, "memory://bucket/store").n_recordings == N
+    assert bucket.exists("/bucket/store/signals/tr03-0002.npy")
+
+
+def test_shards_of_a_remote_store(bucket, raw, tmp_path):
+    preprocess(raw, tmp_path / "alone")
+    for i in (1, 2):
+        preprocess(raw, "memory://bucket/store", shard=f"{i}/2")
+        shutil.rmtree("data")  # every job is on a machine of its own
+    preprocess(raw, "memory://bucket/store", merge=True)
+    sent = {
+        path.removeprefix("/bucket/store/"): hashlib.sha256(bucket.cat_file(path)).hexdigest()
+        for path in bucket.find("/bucket/store")
+    }
+    assert sent == contents(tmp_path / "alone")
+
+
+def test_what_is_not_there_is_told(bucket, tmp_path):
+    with pytest.raises(DataError, match=r"memory://bucket/none cannot be listed|no recordings in"):
+        preprocess("memory://bucket/none", tmp_path / "store")
+    with pytest.raises(DataError, match=r"floppy://a/b cannot be listed \(Protocol not known"):
+        preprocess("floppy://a/b", tmp_path / "store")
+    with pytest.raises(DataError, match="no store at data/store/none"):
+        open_store(locate("memory://bucket/none"))
+    with pytest.raises(ConfigError, match="this source is read from folders only; fetch it first"):
+        partsig.preprocess("pc18-segments", "memory://bucket/raw", tmp_path / "store")
+
+
+def test_a_record_that_cannot_be_fetched_is_skipped(bucket, tmp_path):
+    remote.listing("memory://bucket/raw")
+    name = next(path for path in bucket.find("/bucket/raw") if path.endswith("0004.mat"))
+    bucket.rm_file(name)
+    result = preprocess("memory://bucket/raw", tmp_path / "store")
+    assert result.n_recordings == N - 1
+    assert "cannot be fetched" in result.failed["tr03-0004"]
