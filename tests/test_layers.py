@@ -127,10 +127,10 @@ def test_the_peers_import():
 
 
 def test_verbs_are_functions_of_the_package():
-    assert partsig.VERBS == (
+    assert (
         *("download", "audit", "preprocess", "pretrain", "finetune"),
         *("evaluate", "compare", "demo"),
-    )
+    ) == partsig.VERBS
     for verb in partsig.VERBS:
         assert callable(getattr(partsig, verb))
     with pytest.raises(AttributeError, match="no attribute 'stages'"):

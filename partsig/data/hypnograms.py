@@ -263,6 +263,9 @@ def _from_rows(place: str, text: str, settings: HypnogramConfig, kind: str) -> H
     codes = _codes(place, labels, settings, events=names[column] in EVENTS)
     onsets, start = _onsets(place, [row[onset].strip() for row in body])
     kept = [i for i, code in enumerate(codes) if code is not None]
+    holding = [onsets[i] for i in kept if not durations[i] > 0]
+    if any(after <= before for before, after in itertools.pairwise(holding)):
+        raise DataError(f"{place}: stages hold until the next onset, and onsets go back; mend it.")
     return _hypnogram(
         place,
         [onsets[i] for i in kept],
@@ -347,8 +350,8 @@ def _clock(place: str, text: str) -> datetime | time:
             found = read(text)
         except ValueError:
             continue
-        if ":" in text and found.tzinfo is None:
-            return found
+        if ":" in text and (isinstance(found, datetime) or found.tzinfo is None):
+            return found.replace(tzinfo=None)
     raise DataError(f"{place}: {text!r} is neither seconds nor a time such as 22:31:00.")
 
 

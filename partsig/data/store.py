@@ -19,6 +19,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -112,8 +113,10 @@ def write_recording(
     stages = recording.stages[:n_whole].astype(np.int8)
     with atomic(path / "labels" / f"{recording.name}.npy") as temporary:
         _save(temporary, stages)
-    with atomic(path / "signals" / f"{recording.name}.npy") as temporary:
-        _save(temporary, signal)
+    with ThreadPoolExecutor(1) as pool:  # the disk is waited for while the hash is computed
+        digest = pool.submit(lambda: hashlib.sha256(signal).hexdigest())
+        with atomic(path / "signals" / f"{recording.name}.npy") as temporary:
+            _save(temporary, signal)
     return {
         "recording": recording.name,
         "subject": recording.subject,
@@ -122,7 +125,7 @@ def write_recording(
         "n_samples": signal.shape[1],
         "n_epochs": len(stages),
         **count_stages(stages),
-        "sha256": hashlib.sha256(signal).hexdigest(),
+        "sha256": digest.result(),
         "source": recording.source,
         "status": OK,
         "reason": "",
