@@ -122,7 +122,7 @@ def preprocess(
     typer.echo(f"store: {result.path}")
     if result.failed:
         for name, reason in list(result.failed.items())[:5]:
-            typer.echo(f"skipped {name}: {reason}", err=True)
+            typer.echo(f"skipped {name}: {reason.removeprefix(f'{name}: ')}", err=True)
         typer.echo(
             f"partsig: error: {len(result.failed)} recordings were skipped; every reason is in "
             f"{result.path / 'index.csv'}.",

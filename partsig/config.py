@@ -171,6 +171,9 @@ def _pairs(overrides: Mapping[str, object] | Iterable[str]) -> Iterable[tuple[st
         try:
             yield key.strip(), yaml.safe_load(value)
         except yaml.YAMLError:
+            if value.startswith("{name}"):  # a pattern of file names, which only looks like YAML
+                yield key.strip(), value
+                continue
             raise ConfigError(f"--set {text!r}: cannot read the value {value!r}.") from None
 
 

@@ -1,5 +1,6 @@
 """Where a hypnogram lies in a recording: proved by what both files say, or stated, or refused."""
 
+from collections.abc import Mapping
 from datetime import datetime, time, timedelta
 
 import numpy as np
@@ -21,43 +22,77 @@ def find_offset(
     start: datetime | None,
     duration_s: float,
     settings: HypnogramConfig,
-) -> float:
-    """Return the time (s) of the hypnogram's zero in a recording that starts at ``start``.
+) -> tuple[float, str]:
+    """Return the time (s) of the hypnogram's zero in a recording that starts at ``start``, and why.
 
-    In this order: what the user states (``hypnogram.offset_s``); 0 where onsets count from the
-    recording by the format's definition; the difference of the two starts; 0 for a list that is as
-    long as the recording, to an epoch.
+    In this order: what the user states of this very recording; 0 where onsets count from the
+    recording by the format's definition; the difference of the two starts; what the user states of
+    all recordings; 0 for onsets in seconds that end with the recording, or before, and for a list
+    that is as long as the recording, to an epoch.
 
-    Raises DataError with both times when they contradict each other or nothing tells.
+    Raises DataError with both times when they contradict each other or what is stated of all
+    recordings, or when nothing tells.
     """
-    if settings.offset_s is not None:
-        return settings.offset_s
-    ask = "state where it begins, with --set hypnogram.offset_s=SECONDS."
-    place = hypnogram.place
+    place, stated = hypnogram.place, settings.offset_s
+    ask = (
+        "is it this recording's? If so, state where it begins, with --set "
+        f"'hypnogram.offset_s={{{name}: SECONDS}}'."
+    )
+    if isinstance(stated, Mapping):
+        if name in stated:
+            return float(stated[name]), "as stated for this recording"
+        stated = None
     own = _near(hypnogram.start, start)
+    proved = _proved(name, hypnogram, start, own, ask)
+    if proved is not None:
+        if stated is not None and abs(stated - proved[0]) > CLOCK_S:
+            alone = f"--set 'hypnogram.offset_s={{{name}: {stated:g}}}'"
+            raise DataError(
+                f"{name}: hypnogram.offset_s says that {place} begins {stated:g} s after the "
+                f"recording's start, but {proved[1]} it is {proved[0]:g} s (the recording starts "
+                f"at {start or 'an unknown time'}, {place} at {own or 'no time of its own'}); if "
+                f"so it is, state it for this recording alone, with {alone}."
+            )
+        return proved
+    if stated is not None:
+        return stated, "as stated for all recordings"
+    end = _last_end(hypnogram)
+    if hypnogram.start is None and hypnogram.from_zero and end <= duration_s + EPOCH_S:
+        return 0.0, "its onsets being seconds that do not pass the recording's end"
+    if hypnogram.start is None and not hypnogram.from_zero and abs(duration_s - end) < EPOCH_S:
+        return 0.0, "being as long as the recording"
+    raise DataError(
+        f"{name}: the recording starts at {start or 'an unknown time'} and lasts "
+        f"{_clock(duration_s)}, {place} starts at {hypnogram.start or 'an unknown time'} and "
+        f"lasts {_clock(end)}, so that its place cannot be told: {ask}"
+    )
+
+
+def _proved(
+    name: str,
+    hypnogram: Hypnogram,
+    start: datetime | None,
+    own: datetime | None,
+    ask: str,
+) -> tuple[float, str] | None:
+    """Return the offset that the two files themselves tell, and how, or None."""
+    place = hypnogram.place
     if hypnogram.in_signal:
         if own is not None and start is not None and abs(_between(start, own)) > CLOCK_S:
             raise DataError(
                 f"{name}: the recording starts at {start}, {place} says {own}, although its onsets "
                 f"count from the recording's start: {ask}"
             )
-        return 0.0
-    if own is not None and start is not None:
-        offset = _between(start, own)
-        if abs(offset) > DAY_S:
-            raise DataError(
-                f"{name}: the recording starts at {start}, {place} at {own}, more than a day "
-                f"apart: {ask}"
-            )
-        return offset
-    end = _last_end(hypnogram)
-    if hypnogram.start is None and abs(duration_s - end) < EPOCH_S:
-        return 0.0
-    raise DataError(
-        f"{name}: the recording starts at {start or 'an unknown time'} and lasts "
-        f"{_clock(duration_s)}, {place} starts at {hypnogram.start or 'an unknown time'} and "
-        f"lasts {_clock(end)}, so that its place cannot be told: {ask}"
-    )
+        return 0.0, "by its format"
+    if own is None or start is None:
+        return None
+    offset = _between(start, own)
+    if abs(offset) > DAY_S:
+        raise DataError(
+            f"{name}: the recording starts at {start}, {place} at {own}, more than a day apart: "
+            f"{ask}"
+        )
+    return offset, "by the start times of both"
 
 
 def _near(own: datetime | time | None, start: datetime | None) -> datetime | None:
@@ -107,7 +142,7 @@ def to_epochs(
             raise DataError(
                 f"{name}: the stages of {hypnogram.place} lie outside the recording "
                 f"({_clock(duration_s)}): the first begins {offset_s + hypnogram.onsets[0]:g} s "
-                "from its start."
+                "from its start; is it this recording's?"
             )
         raise DataError(f"{name}: {hypnogram.place} holds no sleep stage.")
     begin = _phase([start for start, _, _ in inside])
@@ -130,9 +165,13 @@ def to_epochs(
     if _last_end(hypnogram) + offset_s > duration_s + EPOCH_S:
         late = _last_end(hypnogram) + offset_s - duration_s
         notes.append(f"the hypnogram goes on for {late:.6g} s after the signal's end")
+    early = duration_s - max(stop for _, stop, _ in inside)
+    if early > EPOCH_S:
+        notes.append(f"the last {early:.6g} s are not scored")
     for start, stop in gaps:
-        low, high = (int(np.floor((edge - begin) / EPOCH_S)) for edge in (start, stop))
-        stages[max(low, 0) : max(high + 1, 0)] = UNSCORED
+        low = int(np.floor((start - begin) / EPOCH_S + 1e-9))
+        high = int(np.ceil((stop - begin) / EPOCH_S - 1e-9))
+        stages[max(low, 0) : max(high, 0)] = UNSCORED
     return stages, begin, notes
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from partsig.data import edf_nights, psg
-from partsig.data.recordings import USUAL, ReadConfig, Recording
+from partsig.data.recordings import USUAL, ReadConfig, Recording, check_folder
 from partsig.errors import DataError
 
 CHANNELS = edf_nights.CHANNELS
@@ -27,8 +27,7 @@ def find_records(raw: Path) -> list[Path]:
         import mne_bids
     except ImportError:
         raise DataError("reading BIDS needs mne-bids: pip install 'partsig[bids]'.") from None
-    if not raw.is_dir():
-        raise DataError(f"no folder {raw}: pass --raw with the root of the BIDS tree.")
+    check_folder(raw, "the BIDS tree")
     paths = mne_bids.find_matching_paths(
         raw, suffixes="eeg", extensions=[*psg.EDF, *psg.MNE], ignore_nosub=True
     )

@@ -1,6 +1,5 @@
 """From somebody's channel names to the ones that were asked for: names, aliases, derivations."""
 
-import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -62,11 +61,10 @@ def resolve(
     for channel in channels:
         found = _find(name, labels, plain, channel, settings)
         if found is None and settings.missing == "refuse":
-            close = difflib.get_close_matches(channel, labels, 1, 0.5)
             raise DataError(
                 f"{name}: channel {channel!r} not found; it has {', '.join(labels) or 'none'}. "
                 "Pass --set channels=[…] with names from this list, or --set "
-                f"'aliases={{{channel}: [{(close or list(labels) or ['…'])[0]}]}}'."
+                f"'aliases={{{channel}: [NAME]}}' for another name of this very channel."
             )
         terms.append(found)
     if not any(terms):

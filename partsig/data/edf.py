@@ -60,6 +60,7 @@ class Edf:
     """An open file: its header, and its samples as (records, bytes of a record)."""
 
     path: Path
+    patient: str  # code of the local patient identification, "" where it tells none
     start: datetime | None
     labels: tuple[str, ...]  # of the signals, annotations left out
     units: tuple[str, ...]
@@ -92,7 +93,7 @@ class Edf:
 def _integers(held: np.ndarray, width: int) -> np.ndarray:
     if width == 2:
         return np.ascontiguousarray(held).view("<i2")
-    raw = np.ascontiguousarray(held).reshape(len(held), -1, 3)
+    raw = np.ascontiguousarray(held).reshape(len(held), held.shape[1] // 3, 3)
     wide = np.zeros((*raw.shape[:2], 4), np.uint8)
     wide[..., 1:] = raw
     return wide.view("<i4")[..., 0] >> 8  # the sign comes down with the shift
@@ -109,14 +110,14 @@ def open_edf(path: Path) -> Edf:
         with open(path, "rb") as handle:
             head = handle.read(FIXED)
             if len(head) < FIXED:
-                raise DataError(f"{path.name}: {len(head)} bytes are no EDF file.")
+                raise DataError(f"{path.name}: {len(head)} bytes are no EDF file; copy it again.")
             n_signals = _whole(path, "number of signals", head[252:256], 0, MOST_SIGNALS)
             body = handle.read(n_signals * PER_SIGNAL)
     except OSError as error:
         raise DataError(f"{path.name} cannot be read ({error.strerror}).") from error
     width = _width(path, head)
     if len(body) < n_signals * PER_SIGNAL:
-        raise DataError(f"{path.name}: the file ends inside its header.")
+        raise DataError(f"{path.name}: the file ends inside its header; copy it again.")
     offset = FIXED + n_signals * PER_SIGNAL
     stated = _whole(path, "bytes of the header", head[184:192], 0, 2**31)
     if stated != offset:
@@ -172,6 +173,7 @@ def open_edf(path: Path) -> Edf:
         records = np.zeros((0, frame), np.uint8)
     return Edf(
         path=path,
+        patient=_patient(head),
         start=start,
         labels=tuple(labels[i] for i in signals),
         units=tuple(_text(fields["unit"][i]) for i in signals),
@@ -252,6 +254,11 @@ def _scale(
             f"{least:g} to {most:g}; the header is damaged."
         )
     return scale, low - least / scale, (int(low), int(high))
+
+
+def _patient(head: bytes) -> str:
+    words = _text(head[8:88]).split()
+    return "" if not words or words[0].strip("Xx_-0") == "" else words[0]
 
 
 def _start(head: bytes) -> tuple[datetime | None, bool]:

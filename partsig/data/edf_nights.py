@@ -19,6 +19,7 @@ from partsig.data.recordings import (
     HypnogramConfig,
     ReadConfig,
     Recording,
+    check_folder,
     n_epochs,
 )
 from partsig.errors import DataError
@@ -39,13 +40,15 @@ PATTERNS = tuple(
 )
 
 
+SCORES = (".csv", ".tsv", ".txt", ".xml", ".edf", ".hyp", ".json", ".xlsx", ".mat", ".npy")
+
+
 def find_records(raw: Path) -> list[Path]:
     """Return the recordings below ``raw``, sorted by name; files of annotations alone are none.
 
     Raises DataError when the folder is missing, holds none, or two have one name.
     """
-    if not raw.is_dir():
-        raise DataError(f"no folder {raw}: pass --raw with the folder that holds the recordings.")
+    check_folder(raw, "the recordings")
     by_name: dict[str, Path] = {}
     for path in sorted(raw.rglob("*")):
         suffix = path.suffix.lower()
@@ -75,6 +78,33 @@ def holds_no_signal(path: Path) -> bool:
         return False  # damaged: found, and then skipped with its reason
 
 
+def share_a_patient(paths: list[Path], settings: ReadConfig) -> list[str]:
+    """Return sentences on recordings that have one patient code but not one subject.
+
+    Nothing is said where all have one code: a recorder's default.
+    """
+    by_code: dict[str, list[str]] = {}
+    for path in paths:
+        if path.suffix.lower() in psg.EDF and path.is_file():
+            try:
+                by_code.setdefault(open_edf(path).patient, []).append(path.stem)
+            except DataError:
+                continue
+    by_code.pop("", None)
+    told = []
+    for names in by_code.values() if len(by_code) > 1 else ():
+        try:
+            subjects = {settings.subject_of(name) for name in names}
+        except DataError:
+            continue  # told where the recording is read
+        if len(subjects) > 1:
+            told.append(
+                f"{' and '.join(names[:3])} have one patient code and count as {len(subjects)} "
+                "subjects, one may be trained and another tested on: pass --set subject=REGEX"
+            )
+    return told
+
+
 def find_hypnogram(path: Path, settings: HypnogramConfig) -> Path | None:
     """Return the file of a recording's stages, None where there is none.
 
@@ -99,12 +129,25 @@ def find_hypnogram(path: Path, settings: HypnogramConfig) -> Path | None:
             f"{path.stem}: its stages may be in {' or '.join(p.name for p in found)}; say which, "
             "with --set 'hypnogram.pattern={name}…'."
         )
-    if settings.pattern and not found:
-        raise DataError(
-            f"{path.stem}: no hypnogram {settings.pattern.format(name=path.stem)} beside it; give "
-            "no pattern for recordings without."
-        )
     return next(iter(found), None)
+
+
+def _overlooked(path: Path, settings: HypnogramConfig) -> str:
+    """Return what to say of a recording without stages: files that may hold them, or nothing."""
+    if settings.pattern:
+        return f"no {settings.pattern.format(name=path.stem)} beside it, and no stages inside"
+    beside = sorted(
+        other.name
+        for other in path.parent.glob("*")
+        if other.name.startswith(path.stem) and other.suffix.lower() in SCORES and other != path
+    )
+    if not beside:
+        return ""
+    tail = beside[0].removeprefix(path.stem)
+    return (
+        f"no stages were found, but {beside[0]} lies beside it: pass --set "
+        f"'hypnogram.pattern={{name}}{tail}'"
+    )
 
 
 def fingerprint(path: Path, settings: ReadConfig = USUAL) -> str:
@@ -144,7 +187,14 @@ def read_night(
     else:
         hypnogram = read_hypnogram(beside, settings.hypnogram)
     needed = needed and beside is not None
-    stages, start_s, notes = stages_of(name, file, hypnogram, needed, settings)
+    try:
+        stages, start_s, notes = stages_of(name, file, hypnogram, needed, settings)
+    except DataError as error:
+        if not file.notes:
+            raise
+        raise DataError(f"{error} Of the file itself: {'; '.join(file.notes)}.") from None
+    if beside is None and not (stages != UNSCORED).any():
+        notes += filter(None, [_overlooked(path, settings.hypnogram)])
     return Recording(
         name=name,
         subject=settings.subject_of(name),
@@ -165,5 +215,6 @@ def stages_of(
     """Return stages, the start of their grid (s) and notes; unscored where none are ``needed``."""
     if not needed and not (hypnogram.stages != UNSCORED).any():
         return np.full(n_epochs(file.duration_s, 1), UNSCORED, np.int8), 0.0, []
-    offset = find_offset(name, hypnogram, file.start, file.duration_s, settings.hypnogram)
-    return to_epochs(name, hypnogram, offset, file.duration_s, list(file.gaps))
+    offset, why = find_offset(name, hypnogram, file.start, file.duration_s, settings.hypnogram)
+    stages, start_s, notes = to_epochs(name, hypnogram, offset, file.duration_s, list(file.gaps))
+    return stages, start_s, [f"stages from {hypnogram.place}, placed {why}", *notes]

@@ -10,7 +10,7 @@ import itertools
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, time
 from pathlib import Path
 from xml.etree import ElementTree
@@ -53,8 +53,9 @@ EVENTS = ("trial_type", "description", "label", "annotation", "event")
 class Hypnogram:
     """Stages (K,) int8 that hold from ``onsets`` (s) for ``durations`` (s; NaN: until the next).
 
-    Onsets count from ``start`` where it is known (a date and time, or a time of day), and from the
-    recording's first sample where the format says so (``in_signal``).
+    Onsets count from ``start`` where it is known (a date and time, or a time of day), from the
+    recording's first sample where the format says so (``in_signal``), and from some zero where they
+    are seconds in a table of one's own (``from_zero``).
     """
 
     onsets: np.ndarray
@@ -62,6 +63,7 @@ class Hypnogram:
     stages: np.ndarray
     start: datetime | time | None = None
     in_signal: bool = False
+    from_zero: bool = False
     place: str = ""  # where it was read, for messages
 
 
@@ -246,34 +248,32 @@ def _from_rows(place: str, text: str, settings: HypnogramConfig, kind: str) -> H
         onset = None
     body = rows if stage is None else rows[1:]
     column = stage or 0
-    if any(len(row) <= max(column, onset or 0) for row in body):
+    if any(len(row) < len(names) for row in body):
         raise DataError(f"{place}: some rows are shorter than the first.")
     if any("".join(row[len(names) :]).strip() for row in body):
         raise DataError(f"{place}: some rows are longer than the first.")
     labels = [row[column].strip().strip('"') for row in body]
     span = next((names.index(name) for name in DURATION if name in names), None)
-    durations = [math.nan] * len(body)
-    if span is not None:
-        durations = [_duration(place, row[span]) if len(row) > span else math.nan for row in body]
     if onset is None:
-        _check_epochs(place, names, body, durations, settings)
         codes = _codes(place, labels, settings, events=False)
+        _check_epochs(place, names, body, _durations(place, body, span), settings)
         at = np.arange(len(codes)) * settings.epoch_s
         return _hypnogram(place, at, np.full(len(codes), settings.epoch_s), codes)
     codes = _codes(place, labels, settings, events=names[column] in EVENTS)
     onsets, start = _onsets(place, [row[onset].strip() for row in body])
     kept = [i for i, code in enumerate(codes) if code is not None]
-    holding = [onsets[i] for i in kept if not durations[i] > 0]
-    if any(after <= before for before, after in itertools.pairwise(holding)):
+    starts = [onsets[i] for i in kept]
+    durations = [s if s > 0 else math.nan for s in _durations(place, [body[i] for i in kept], span)]
+    held = [at for at, duration in zip(starts, durations, strict=True) if math.isnan(duration)]
+    if any(after <= before for before, after in itertools.pairwise(held)):
         raise DataError(f"{place}: stages hold until the next onset, and onsets go back; mend it.")
-    return _hypnogram(
-        place,
-        [onsets[i] for i in kept],
-        [durations[i] if durations[i] > 0 else math.nan for i in kept],
-        [codes[i] for i in kept],
-        start,
-        in_signal=start is None,
-    )
+    stages = [codes[i] for i in kept]
+    found = _hypnogram(place, starts, durations, stages, start)
+    if start is not None:
+        return found
+    # BIDS says what its onsets count from; other tables do not.
+    bids = place.endswith("_events.tsv")
+    return replace(found, in_signal=bids, from_zero=not bids)
 
 
 def _check_epochs(
@@ -311,10 +311,15 @@ def _seconds(place: str, text: str) -> float:
     return value
 
 
+def _durations(place: str, rows: Sequence[Sequence[str]], span: int | None) -> list[float]:
+    """Return the durations (s) of rows, NaN where the table has none or says n/a."""
+    return [math.nan if span is None else _duration(place, row[span]) for row in rows]
+
+
 def _duration(place: str, text: str) -> float:
     value = _seconds(place, text)
-    if value < 0:
-        raise DataError(f"{place}: a stage lasts {value:g} s; mend the file.")
+    if value < 0 or not text.strip():
+        raise DataError(f"{place}: a stage lasts {text.strip() or 'nothing'}; mend the file.")
     return value
 
 

@@ -23,6 +23,7 @@ from partsig.data.recordings import (
     ReadConfig,
     Recording,
     Rows,
+    check_folder,
     n_epochs,
 )
 from partsig.errors import DataError
@@ -43,6 +44,7 @@ SCORED_FROM_0 = {"tr03-0314": ("REM", 13), "tr05-0326": ("N2", 47), "tr07-0602":
 # What wfdb raises for a damaged header, beside its own ValueError.
 DAMAGE = (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError)
 MAT_HEADER = 24
+LONGEST_NAME = 100
 # Steps per unit and the value of 0: no header of int16 samples has others.
 LEAST_GAIN, MOST_GAIN, MOST_ZERO = 1e-12, 1e12, 2**31
 INT16_MAT4 = 30  # MATLAB v4 type word: little endian, int16, full matrix
@@ -54,11 +56,7 @@ def find_records(raw: Path) -> list[Path]:
     ``raw`` may hold the challenge's ``training/`` and ``test/``, the record folders, or the records
     themselves. Raises DataError when the folder is missing or holds none.
     """
-    if not raw.is_dir():
-        raise DataError(
-            f"no folder {raw}: pass --raw with the folder that holds the challenge's training/ and "
-            "test/ (or the record folders themselves)."
-        )
+    check_folder(raw, "the challenge's training/ and test/ (or the record folders themselves)")
     headers = [path for depth in ("", "*/", "*/*/") for path in raw.glob(f"{depth}*.hea")]
     if not headers:
         raise DataError(
@@ -153,7 +151,7 @@ def _read_header(path: Path) -> wfdb.Record:
     try:
         head = wfdb.rdheader(str(path.with_suffix("")))
     except DAMAGE as error:
-        raise DataError(f"{path.name}: not a WFDB header ({error}).") from error
+        raise DataError(f"{path.name}: not a WFDB header ({str(error)[:200]}).") from error
     if not isinstance(head, wfdb.Record):
         raise DataError(f"{path.name}: a header of several segments; expected one of signals.")
     if not head.n_sig or not head.sig_name:
@@ -171,7 +169,7 @@ def _read_header(path: Path) -> wfdb.Record:
         or len(set(head.file_name)) != 1
         or not head.file_name[0].endswith(".mat")
         or len(head.sig_name) != head.n_sig
-        or None in head.sig_name
+        or not all(name and len(name) <= LONGEST_NAME for name in head.sig_name)
         or not all(LEAST_GAIN <= abs(gain) <= MOST_GAIN for gain in head.adc_gain)
         or not all(abs(zero) <= MOST_ZERO for zero in head.baseline)
     ):

@@ -186,8 +186,7 @@ def read_rows(psg: Psg, found: Resolved, unit: str = "") -> tuple[tuple[Rows, ..
             offset=tuple(psg.offset[row] for row in members),
             limits=None if psg.limits is None else tuple(psg.limits[row] for row in members),
         )
-        if not unit:
-            _check_amplitude(psg.name, part)
+        _check_amplitude(psg.name, part, unit)
         parts.append(part)
     order = [row for members in by_rate.values() for row in members]
     mix = found.mix
@@ -197,7 +196,7 @@ def read_rows(psg: Psg, found: Resolved, unit: str = "") -> tuple[tuple[Rows, ..
     return tuple(parts), Resolved(rows=tuple(order), mix=mix, filled=found.filled)
 
 
-def _check_amplitude(name: str, part: Rows) -> None:
+def _check_amplitude(name: str, part: Rows, unit: str) -> None:
     lag = max(round(STEP_S * part.sfreq), 1)
     for c, label in enumerate(part.labels):
         samples = part.signal[part.picks[c]]
@@ -209,7 +208,11 @@ def _check_amplitude(name: str, part: Rows) -> None:
         if usual and not LEAST_UV <= usual <= MOST_UV:
             raise DataError(
                 f"{name}: channel {label!r} usually changes by {usual:.2g} µV within {STEP_S:g} s, "
-                "so its unit is not what the header says; pass --set unit=uV (or mV, V)."
+                + (
+                    f"so its unit is not {unit}, as stated."
+                    if unit
+                    else "so its unit is not what the header says; pass --set unit=uV (or mV, V)."
+                )
             )
 
 

@@ -1,8 +1,10 @@
 """What every reader returns, whatever the file format was."""
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -22,16 +24,17 @@ class HypnogramConfig:
     """Where the stages of a recording are, and how they are written.
 
     pattern: file beside the recording, ``{name}`` being the recording's name without its extension
-        (``{name}.csv``, ``../scores/{name}-nsrr.xml``; ``*`` matches); none given: the usual names,
-        else annotations in the recording itself.
+        (``{name}.csv``, ``../scores/{name}-nsrr.xml``; ``*`` matches); none given: the usual names.
+        Where there is no such file: annotations in the recording itself.
     format: annotations (EDF+), table (onsets and stages in columns), list (one stage a row) or xml
         (NSRR, Profusion); auto tells by the file.
     codes: what numbers mean: rk (Rechtschaffen and Kales, also Profusion's: 4 is N3, 5 REM, 9
         unscored) or yasa (4 is REM, -1 artefact, -2 unscored); auto asks where it matters.
     stages: labels of one's own, ``{"5": W, "4": REM, "1": N3}``; W, N1, N2, N3, REM or unscored.
     epoch_s: length (s) of the scorer's epochs where the file does not say it.
-    offset_s: time (s) of the hypnogram's first epoch, or of its onset 0, in the recording; stated
-        where headers do not tell it.
+    offset_s: seconds from the recording's start to the hypnogram's onset 0 (its first epoch, for a
+        list; negative: it begins before), for all recordings whose files do not tell it, or
+        ``{NAME: SECONDS}`` for single ones, whatever their files say.
     """
 
     pattern: str = ""
@@ -39,7 +42,7 @@ class HypnogramConfig:
     codes: Literal["auto", "rk", "yasa"] = "auto"
     stages: Mapping[str, str] = field(default_factory=dict)
     epoch_s: float = EPOCH_S
-    offset_s: float | None = None
+    offset_s: float | dict[str, float] | None = None
 
     def __post_init__(self) -> None:
         check_range("hypnogram.epoch_s", self.epoch_s, 0.1, 3600.0)
@@ -159,6 +162,16 @@ class ReadConfig:
 
 
 USUAL = ReadConfig()
+
+
+def check_folder(raw: Path, what: str) -> None:
+    """Raise DataError unless ``raw`` is a folder that can be read."""
+    if raw.is_file():
+        raise DataError(f"{raw} is a file: pass --raw with the folder that holds it.")
+    if not raw.is_dir():
+        raise DataError(f"no folder {raw}: pass --raw with the folder that holds {what}.")
+    if not os.access(raw, os.R_OK | os.X_OK):
+        raise DataError(f"{raw} cannot be read (permission denied): let its owner open it.")
 
 
 def trimmed(recording: Recording, minutes: float) -> Recording:

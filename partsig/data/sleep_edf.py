@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from partsig.data import edf_nights, psg
-from partsig.data.recordings import USUAL, ReadConfig, Recording
+from partsig.data.recordings import USUAL, ReadConfig, Recording, check_folder
 from partsig.errors import DataError
 
 CHANNELS = ("EEG Fpz-Cz", "EEG Pz-Oz")
@@ -20,8 +20,7 @@ SUBJECT = r"^(S[CT][47]\d\d)"
 
 def find_records(raw: Path) -> list[Path]:
     """Return the ``*-PSG.edf`` below ``raw``, sorted; raise DataError when there is none."""
-    if not raw.is_dir():
-        raise DataError(f"no folder {raw}: pass --raw with the folder that holds Sleep-EDF.")
+    check_folder(raw, "Sleep-EDF")
     found = {path.stem: path for path in sorted(raw.rglob("*-PSG.edf"))}
     if not found:
         raise DataError(f"no recordings in {raw}: expected files such as SC4001E0-PSG.edf.")

@@ -109,7 +109,8 @@ def split_finetuning(
             f"--subjects {n_subjects} and {n_val} validation subjects need "
             f"{needed}, but the store has {len(rest)} labelled subjects "
             f"outside the {len(test)} test subjects; at most "
-            f"{max(len(rest) - n_val, 0)} can be asked for."
+            f"{max(len(rest) - n_val, 0)} can be asked for, more with a smaller "
+            "--set split.val_subjects=N."
         )
     order = np.random.default_rng([seed, 2018]).permutation(len(rest))
     drawn = [rest[i] for i in order]

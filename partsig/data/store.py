@@ -18,6 +18,7 @@ import csv
 import hashlib
 import io
 import json
+import shutil
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -54,6 +55,8 @@ LATER = ("start_s", "filled", "notes")
 INTEGERS = ("n_samples", "n_epochs", *STAGES, "unscored")
 OK, FAILED = "ok", "failed"
 META, SPLIT, SHARDS = "meta.json", "split.csv", "shards"
+# What shards are called, all at once, from when their index is whole until they are deleted.
+MERGED = ".shards.merged"
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
@@ -177,8 +180,9 @@ def create(path: Path, meta: dict, shard: str = "") -> dict[str, dict]:
     takes the new settings. Raises DataError, naming what differs, when one was finished with other
     settings, and when the folder is no store or cannot be written.
     """
-    for folder in (path, path / "signals", path / "labels"):
+    for folder in (path, path / "signals", path / "labels", path / SHARDS):
         remove_leftovers(folder)
+    shutil.rmtree(path / MERGED, ignore_errors=True)
     rows: dict[str, dict] = {}
     if (path / "meta.json").is_file():
         found = read_meta(path)
@@ -194,10 +198,15 @@ def create(path: Path, meta: dict, shard: str = "") -> dict[str, dict]:
             )
         if not differing:
             return rows
-    elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+    elif path.exists() and not (path.is_dir() and all(_is_leftover(p) for p in path.iterdir())):
         raise DataError(f"{path} exists and is no store; choose another --store.")
     write_json(path / "meta.json", meta)
     return {}
+
+
+def _is_leftover(path: Path) -> bool:
+    """Tell whether a killed writer, perhaps on another machine, left this file."""
+    return path.name.startswith(".") and path.suffix == ".tmp"
 
 
 def index_name(shard: str = "") -> str:
@@ -217,11 +226,16 @@ def _index(path: Path, shard: str = "") -> Path:
 def merge(path: Path) -> dict[str, dict]:
     """Make one index of those of all shards; return its rows, by recording.
 
-    Raises DataError when there are none, when one is missing, or when they are of two divisions.
+    Once done, it is done: the rows of the index are returned again. Raises DataError when there are
+    neither, when a shard is missing, or when they are of two divisions.
     """
     read_meta(path)
+    shutil.rmtree(path / MERGED, ignore_errors=True)
+    rows = {row["recording"]: row for row in read_index(path)} if _index(path).is_file() else {}
     names = sorted(file.stem for file in (path / SHARDS).glob("*-of-*.csv"))
     totals = {name.partition("-of-")[2] for name in names}
+    if not names and rows:
+        return rows
     if not names:
         raise DataError(f"{path} has no shards to merge: run `partsig preprocess … --shard 1/N`.")
     if len(totals) > 1:
@@ -233,13 +247,11 @@ def merge(path: Path) -> dict[str, dict]:
     missing = [f"{i}/{total}" for i in range(1, total + 1) if f"{i}-of-{total}" not in names]
     if missing:
         raise DataError(f"{path} lacks the shards {', '.join(missing)}: run them first.")
-    rows = {row["recording"]: row for row in read_index(path)} if _index(path).is_file() else {}
     for name in names:
         rows |= {row["recording"]: row for row in read_index(path, name)}
     write_index(path, rows.values())
-    for name in names:
-        _index(path, name).unlink()
-    (path / SHARDS).rmdir()
+    (path / SHARDS).replace(path / MERGED)
+    shutil.rmtree(path / MERGED)
     return rows
 
 
@@ -248,8 +260,8 @@ def read_meta(path: Path) -> dict:
     file = path / "meta.json"
     if not file.is_file():
         raise DataError(
-            f"no store at {path} (it has no meta.json): make one with "
-            "`partsig preprocess physionet2018 --store …` or pass --store."
+            f"no store at {path} (it has no meta.json): make one with `partsig preprocess SOURCE "
+            "--store …`, or pass --store."
         )
     try:
         meta = json.loads(file.read_text(encoding="utf-8"))

@@ -16,7 +16,15 @@ from partsig.data.annotations import read_annotations
 from partsig.data.channels import resolve
 from partsig.data.edf import Mark
 from partsig.data.hypnograms import from_marks
-from partsig.data.recordings import EPOCH_S, UNSCORED, USUAL, ReadConfig, Recording, n_epochs
+from partsig.data.recordings import (
+    EPOCH_S,
+    UNSCORED,
+    USUAL,
+    ReadConfig,
+    Recording,
+    check_folder,
+    n_epochs,
+)
 from partsig.errors import DataError
 
 CHANNELS = ("C4-M1",)
@@ -31,8 +39,7 @@ BITS |= {"24": 24, "32": 32, "508": 8, "516": 16, "524": 24}
 
 def find_records(raw: Path) -> list[Path]:
     """Return the headers below ``raw``, sorted by name; raise DataError when there is none."""
-    if not raw.is_dir():
-        raise DataError(f"no folder {raw}: pass --raw with the folder that holds the records.")
+    check_folder(raw, "the records")
     found: dict[str, Path] = {}
     for path in sorted(raw.rglob("*.hea")):
         if path.stem in found:

@@ -282,9 +282,12 @@ def _markdown(
             low, high = row.gain_interval
             between = f"{low:+.3f} to {high:+.3f}"
         low, high = row.interval
+        own = f"{low:.3f} to {high:.3f}"
+        if n_subjects < 2:
+            own, between = "no interval", between and "no interval"
         lines.append(
             f"| {row.budget or 'all'} ({row.epochs_train:,} epochs) | {row.method} | {row.n_runs} "
-            f"| {row.kappa:.3f}{sd} | {low:.3f} to {high:.3f} | {row.macro_f1:.3f} | {gain} | "
+            f"| {row.kappa:.3f}{sd} | {own} | {row.macro_f1:.3f} | {gain} | "
             f"{between} |"
         )
     lines += [

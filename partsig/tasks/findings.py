@@ -22,6 +22,7 @@ SHARES = {
     "N3": (0.0, 0.3888),
     "REM": (0.0, 0.4359),
 }
+A_NIGHT = 60  # scored epochs from which one expects the stages to be checked
 UNSCORED_SHARE, LEAD_IN_S = 0.18, 5530.0
 WHOLE_NIGHT = 240  # scored epochs (2 h) from which shares mean something; the published least: 318
 # Shares of seconds (flat), of samples (clipped), of epochs (bad): own choice, 1 % of a night of
@@ -86,8 +87,9 @@ def judge(night: Night, fit: Fit) -> list[Finding]:
     """Return what there is to say of a night, the worst first."""
     if night.reason:
         return [Finding(level="fault", kind="unreadable", text=f"Not readable: {night.reason}")]
-    found = [Finding(level="warning", kind="reader", text=_upper(note)) for note in night.notes]
-    found += _hypnogram(night) + _fit(fit) + _channels(night)
+    notes = [note for note in night.notes if not note.startswith("stages from ")]
+    found = [Finding(level="warning", kind="reader", text=_upper(note)) for note in notes]
+    found += _hypnogram(night) + _fit(fit, night.stages) + _channels(night)
     return sorted(found, key=lambda f: -LEVELS.index(f.level))
 
 
@@ -152,8 +154,11 @@ def _hypnogram(night: Night) -> list[Finding]:
     return found
 
 
-def _fit(fit: Fit) -> list[Finding]:
+def _fit(fit: Fit, stages: np.ndarray) -> list[Finding]:
     found = []
+    if fit == Fit() and (stages != UNSCORED).sum() >= A_NIGHT:
+        text = "Whether the stages fit the signal was not checked: too few epochs of N3, W or REM."
+        found.append(Finding(level="remark", kind="unchecked", text=text))
     for other, share in (("wake", fit.n3_above_w), ("REM", fit.n3_above_rem)):
         if share is not None and share < FIT_WARNING:
             text = (

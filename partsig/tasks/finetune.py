@@ -89,8 +89,9 @@ def finetune(
     """Fine-tune on N labelled subjects drawn by ``seed`` and return the run directory.
 
     ``from_`` is a pretraining run (default: the one that finished last) or ``"scratch"``, the
-    supervised baseline. ``segments_per_class`` replaces ``subjects`` where recordings are short and
-    of one stage each: so many recordings of every stage, of any training subject. 0 takes all, of
+    supervised baseline; ``store`` defaults to the run's, or ``data/store/physionet2018``.
+    ``segments_per_class`` replaces ``subjects`` where recordings are short and of one stage each:
+    so many recordings of every stage, of any training subject. 0 takes all, of
     either. The epoch is chosen by kappa on ``split.val_subjects`` further labelled subjects; test
     subjects are the store's own and never read here. ``teacher``: a finished fine-tuning run whose
     opinion of unlabelled epochs is learned from as well, see ``pseudo``. ``run`` defaults to
@@ -100,10 +101,12 @@ def finetune(
     """
     check_range("--subjects", subjects, 0)
     settings = configs.compose(FinetuneConfig, "finetune", config, overrides)
-    store_path = locate(store or STORES / DEFAULT_SOURCE["eeg"])
     chosen = distributed.pick_device(device)
-    opened = open_store(store_path)
     origin = None if str(from_) == SCRATCH else Path(from_) if from_ else runs.last("pretrain")
+    if store is None and origin is not None:
+        store = runs.finished(origin, "pretrain")["store"]
+    store_path = locate(store or STORES / DEFAULT_SOURCE["eeg"])
+    opened = open_store(store_path)
     encoder, settings, seen = _start(origin, opened, settings, config, overrides, seed)
     split, recordings = draw_labels(opened, subjects, segments_per_class, seed, settings.split)
     label = settings.model if settings.model != "encoder" else SCRATCH

@@ -38,6 +38,8 @@ SOURCES = {
     "pc18-segments": pc18_segments,
 }
 Header = Path | pc18_segments.Segment
+# Notes with these words are worth more than a line in the index.
+TOLD = ("cut off", "lies beside it", "goes on for", "not scored", "missing samples", "no stages")
 # The index is rewritten at most this often, and at the end.
 INDEX_EVERY_S = 2.0
 
@@ -105,6 +107,8 @@ def preprocess(
     was made with other settings, or when the disk is full (what was finished is kept).
     """
     check_option("source", source, SOURCES)
+    if merge and shard:
+        raise ConfigError("--merge comes once, after all shards: leave out --shard.")
     if jobs == 0:
         raise ConfigError("--jobs is 0; it can be a number of threads, or -1 for one per core.")
     settings = configs.compose(PreprocessConfig, "preprocess", config, overrides)
@@ -168,7 +172,11 @@ def preprocess(
 
     with machines.engine(jobs, scheduler) as parallel:
         _work_off(parallel, work, todo, len(headers), rows, keep)
-    return _summary(path, list(rows.values()), meta)
+    result = _summary(path, list(rows.values()), meta)
+    if source == "edf":
+        told = edf_nights.share_a_patient(headers, settings)
+        result = replace(result, notes=[*result.notes, *told])
+    return result
 
 
 def _work_off(
@@ -255,7 +263,9 @@ def _process(
     except DiskFullError:
         raise
     except (DataError, ConfigError, OSError) as error:
-        return data_store.failed_row(header.stem, header.stem, str(error))
+        reason = str(error)
+        named = reason if header.stem in reason else f"{header.stem}: {reason}"
+        return data_store.failed_row(header.stem, header.stem, named)
 
 
 def filtered(recording: Recording, settings: PreprocessConfig) -> np.ndarray:
@@ -298,6 +308,10 @@ def _summary(path: Path, rows: list[dict], meta: dict) -> PreprocessResult:
         f"{len(good)} recordings, {len(labelled)} of them scored, "
         f"{sum(row['n_samples'] for row in good) / meta['sfreq'] / 3600:.1f} h in {path}"
     ]
+    odd = [row for row in good if any(word in row["notes"] for word in TOLD)]
+    notes += [f"{row['recording']}: {row['notes']}" for row in odd[:5]]
+    if len(odd) > 5:
+        notes.append(f"{len(odd) - 5} more recordings have such notes, see index.csv")
     names = [row["recording"] for row in labelled]
     if meta["source"] == "physionet2018" and physionet2018.is_training_set(names):
         notes += physionet2018.check_published(counts)

@@ -245,3 +245,114 @@ def test_no_recordings_and_two_of_one_name(night, tmp_path):
     (tmp_path / "b" / "n1.EDF").write_bytes(night.read_bytes())
     with pytest.raises(DataError, match=r"recording n1 is there twice: .*; keep one"):
         edf_nights.find_records(tmp_path)
+
+
+def change(path, old, new):
+    """Replace ``old``, once, by something as long."""
+    data = path.read_bytes()
+    assert old in data
+    path.write_bytes(data.replace(old, new.ljust(len(old), b"\0"), 1))
+
+
+N2 = b"+30\x1560\x14Sleep stage N2\x14\0"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (b"90      1       ", b"45      2       ", r"record 1 of 2 s says that it begins at 1 s"),
+        (b"90      1       ", b"90      1e300   ", r"a record lasts 1e\+300 s; the header is dam"),
+        (b"90      1       ", b"90      1e6     ", r"90 records of 1e\+06 s; the header is dama"),
+        (b"90      1       ", b"90      1_0     ", r"duration of a record is '1_0', not a number"),
+        (b"+7\x14\x14", b"+9\x14\x14", r"record 7 of 1 s says that it begins at 9 s, in a file"),
+        (b"+7\x14\x14", b"\0\0\x14\x14", r"of record 7 do not begin at their first byte"),
+        (b"256     128     ", b"256     28      ", r"after the last of 90 records of 618 by"),
+        (N2, N2.replace(b"\x14\0", b"xy"), r"a damaged annotation"),
+        (b"\x14\x14\0" + N2, b"\x14\x14x" + N2, r"a damaged annotation"),
+        (N2, N2.replace(b"\x1560", b""), r"1 stages have no duration and 1 have one"),
+        (N2, N2.replace(b"60", b"-1"), r"an annotation at 30 s of -1 s; the file is damaged"),
+        (N2, N2.replace(b"30", b"1e300"), r"a damaged annotation|an annotation at 1e\+300 s"),
+        (N2, N2.replace(b"30", b"0."), r"two stages at 0 s"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(night, old, new, message):
+    change(night, old, new)
+    with pytest.raises(DataError, match=message):
+        edf_nights.read_recording(night, ReadConfig(channels=("C4-M1",)))
+
+
+def test_bytes_that_are_no_record_after_the_last(night):
+    patch(night, 236, b"10      ")
+    assert open_edf(night).notes[0].endswith("bytes after the last record are left out")
+    night.write_bytes(night.read_bytes() + b"x")
+    with pytest.raises(DataError, match=r"after the last of 10 records of \d+ bytes there are"):
+        open_edf(night)
+
+
+def test_gaps_that_nothing_tells_are_refused(night):
+    patch(night, 192, b"EDF+D")
+    assert edf_nights.read_recording(night, ReadConfig(channels=("C4-M1",))).stages[1] == 2
+    whole = night.read_bytes()
+    change(night, b"+7\x14\x14", b"")
+    with pytest.raises(DataError, match=r"record 7 does not tell its onset"):
+        psg.open_psg(night)
+    night.write_bytes(whole)
+    change(night, b"+89\x14\x14", b"+9e3\x14\x14")
+    with pytest.raises(DataError, match=r"2\.5 h are missing between its records"):
+        psg.open_psg(night)
+    night.write_bytes(whole)
+    change(night, b"EDF Annotations ", b"EDF Annotation  ")
+    with pytest.raises(
+        DataError, match=r"there may be gaps between its records \(EDF\+D\), and no"
+    ):
+        psg.open_psg(night)
+
+
+def test_a_clock_that_drifts_is_refused(night):
+    patch(night, 192, b"EDF+D")
+    file = open_edf(night)
+    assert find_gaps(file, [1.0009 * k for k in range(90)]) == []
+    with pytest.raises(DataError, match=r"lie 0\.9 s from where their number"):
+        find_gaps(file, [1.0009 * k for k in range(1001)])
+
+
+def test_stages_without_a_duration_of_a_file_that_is_cut_off(tmp_path):
+    stages = [(0.0, None, "Sleep stage W"), (60.0, None, "Sleep stage N2")]
+    path = write(tmp_path / "c.edf", [signal(90, 100, "C4-M1")], stages)
+    settings = ReadConfig(channels=("C4-M1",))
+    assert edf_nights.read_recording(path, settings).stages.tolist() == [0, 0, 2]
+    path.write_bytes(path.read_bytes()[:-1])
+    found = edf_nights.read_recording(path, settings)
+    assert (found.stages == -1).all()
+    assert found.notes[1].startswith("annotations without a duration are left out")
+
+
+def test_two_dates_that_disagree_tell_no_start(night):
+    assert open_edf(night).start == datetime(2020, 2, 1, 22, 30, 5)
+    patch(night, 168, b"01.01.85")  # left at its zero
+    assert open_edf(night).start == datetime(2020, 2, 1, 22, 30, 5)
+    patch(night, 168, b"02.02.20")
+    assert open_edf(night).start is None
+    assert open_edf(night).notes == ("the header gives two dates, so that its start is not known",)
+    patch(night, 98, b"01-FEB-0001")
+    assert open_edf(night).start == datetime(2020, 2, 2, 22, 30, 5)
+
+
+def test_a_scale_that_is_none_is_refused(night):
+    n = 4
+    physical = 256 + n * (16 + 80 + 8)
+    for low, high in ((b"0       ", b"1e-320  "), (b"-1e308  ", b"1e308   ")):
+        patch(night, physical, low)
+        patch(night, physical + n * 8, high)
+        with pytest.raises(DataError, match=r"channel 'EEG C4-A1' maps samples -32768 to 32767 on"):
+            open_edf(night)
+
+
+def test_a_bdf_without_records_has_no_samples(tmp_path):
+    wave = np.sin(np.arange(512.0))
+    channel = edfio.BdfSignal(wave, 512, label="Cz", physical_dimension="uV")
+    edfio.Bdf([channel]).write(tmp_path / "a.bdf")
+    data = (tmp_path / "a.bdf").read_bytes()
+    (tmp_path / "b.bdf").write_bytes(data[: len(data) - 600])
+    with pytest.raises(DataError, match=r"b: there are no samples in it"):
+        edf_nights.read_recording(tmp_path / "b.bdf", ReadConfig(channels=("Cz",)))

@@ -2,6 +2,7 @@
 
 from datetime import datetime, time
 
+import edfio
 import numpy as np
 import pytest
 
@@ -21,7 +22,7 @@ def read(tmp_path, name, text, **options):
 
 
 def epochs(hypnogram, duration_s, start=START, **options):
-    offset = find_offset("n", hypnogram, start, duration_s, HypnogramConfig(**options))
+    offset, _ = find_offset("n", hypnogram, start, duration_s, HypnogramConfig(**options))
     return to_epochs("n", hypnogram, offset, duration_s)
 
 
@@ -113,6 +114,71 @@ def test_what_cannot_be_told_is_refused(name, text, message, tmp_path):
         read(tmp_path, name, text)
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.csv", "Epoch,Stage\n0,W\n2,N2\n", r"epoch 2 follows epoch 0: a row is missing"),
+        ("a.txt", "W\n\nN2\n", r"an empty line among the stages: write \? where an epoch"),
+        ("a.txt", "# by AB\nW\n#1\nN2\n", r"'#1' is no stage that is known"),
+        ("a.txt", "9" * 400, r"is no stage that is known"),
+        (
+            "a.csv",
+            "onse,duration,stage\n0,60,W\n60,30,N2\n",
+            r"a duration of 60 s and no column of",
+        ),
+        ("a.csv", "onset,stage\n0,W\n60,N1\n30,N2\n", r"hold until the next onset, and onsets go"),
+        ("a.csv", "onset,stage\n0,W\n3,0,N2\n", r"some rows are longer than the first"),
+        ("a.csv", 'onset,stage,by\n0,W,"A\n30,N2,A"\n', r"is no readable table"),
+        ("a.csv", "onset,duration,stage\n0,,W\n", r"a stage lasts nothing; mend the file"),
+        ("a.csv", "onset,duration,stage\n0,-1,W\n", r"a stage lasts -1; mend the file"),
+        ("a.csv", "onset,duration,stage\n0,30,W\n30,n/a,N2\n", r"1 stages have no duration and 1"),
+        ("a.csv", "onset,duration,stage\n0,1e308,W\n", r"'1e308' is no number of seconds"),
+        ("a.csv", "onset,stage\n1_0,W\n", r"'1_0' is no number of seconds"),
+        ("a.csv", "time,stage\n22:31:00,W\n21:31:30,N2\n", r"21:31:30 stands after a later time"),
+        ("a.csv", "time,stage\n22:31:00+01:00,W\n", r"is neither seconds nor a time such as"),
+        (
+            "a.csv",
+            "time,stage\n2020-02-01 22:30:00,W\n22:31:00,N2\n",
+            r"some onsets have a date and some have none",
+        ),
+        ("a.xml", NSRR.replace("<Duration>30.0</Duration>", ""), r"a stage lasts nothing; mend"),
+        ("a.xml", NSRR.replace("sleep|4", "sleep|1"), r"'Stage 4 sleep\|1' is no stage that is"),
+        (
+            "a.xml",
+            NSRR.replace("<PSG", '<!DOCTYPE a [<!ENTITY b "c">]><PSG', 1),
+            r"the XML has definitions of its own; expected none",
+        ),
+    ],
+)
+def test_what_contradicts_itself_is_refused(name, text, message, tmp_path):
+    with pytest.raises(DataError, match=message):
+        read(tmp_path, name, text)
+
+
+def test_an_encoding_that_is_not_the_files_is_passed_over(tmp_path):
+    text = NSRR.replace("UTF-8", "bogus")
+    assert epochs(read(tmp_path, "a.xml", text), 120)[0].tolist() == [0, 3, 4, -1]
+
+
+def test_a_hypnogram_in_edf_that_is_cut_off_is_refused(tmp_path):
+    path = tmp_path / "h.edf"
+    stages = [edfio.EdfAnnotation(30 * k, 30, "Sleep stage W") for k in range(4)]
+    edfio.Edf([], annotations=stages).write(path)
+    assert len(read_hypnogram(path, HypnogramConfig()).stages) == 4
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(
+        DataError, match=r"h\.edf: cut off: 0 of 1 records.*copy the hypnogram again"
+    ):
+        read_hypnogram(path, HypnogramConfig())
+
+
+def test_a_gap_that_ends_where_an_epoch_begins_spares_it():
+    found = Hypnogram(
+        onsets=np.zeros(1), durations=np.full(1, 150.0), stages=np.full(1, 2, np.int8)
+    )
+    assert to_epochs("n", found, 0.0, 150, [(60.0, 90.0)])[0].tolist() == [2, 2, -1, 2, 2]
+
+
 def test_own_labels_must_be_stages():
     with pytest.raises(ConfigError, match=r"maps 'x' to 'N5'; it can be W, N1, N2, N3, REM or uns"):
         HypnogramConfig(stages={"x": "N5"})
@@ -162,9 +228,35 @@ def test_the_difference_of_the_starts_is_the_offset():
     assert epochs(earlier, 90)[0].tolist() == [2, 2, -1]
 
 
-def test_what_is_stated_wins():
+def test_what_is_stated_of_one_recording_wins():
     found = marks((0, 60, 2), start=datetime(2020, 2, 1, 22, 31))
-    assert epochs(found, 120, offset_s=30)[0].tolist() == [-1, 2, 2, -1]
+    assert epochs(found, 120, offset_s={"n": 30})[0].tolist() == [-1, 2, 2, -1]
+    assert epochs(found, 120, offset_s={"m": 30})[0].tolist() == [-1, -1, 2, 2]
+
+
+def test_what_is_stated_of_all_does_not_move_what_is_proved():
+    assert epochs(marks((0, 60, 2)), 120, offset_s=30)[0].tolist() == [-1, 2, 2, -1]
+    inside = marks((0, 60, 2), in_signal=True)
+    assert epochs(inside, 120, offset_s=0.5)[0].tolist() == [2, 2, -1, -1]
+    message = (
+        r"offset_s says that h\.csv begins 30 s after .* but by its format it is 0 s \(the "
+        r"recording starts at 2020-02-01 22:30:00, .*\{n: 30\}'"
+    )
+    with pytest.raises(DataError, match=message):
+        epochs(inside, 120, offset_s=30)
+    later = marks((0, 60, 2), start=datetime(2020, 2, 1, 22, 31))
+    with pytest.raises(DataError, match=r"by the start times of both it is 60 s .* 22:31:00\)"):
+        epochs(later, 120, offset_s=30)
+
+
+def test_seconds_in_a_table_must_not_pass_the_end(tmp_path):
+    text = "onset,duration,stage\n" + "".join(f"{30 * i},30,N2\n" for i in range(8))
+    found = read(tmp_path, "a.csv", text)
+    stages, _, notes = epochs(found, 360)
+    assert stages.tolist() == [2] * 8 + [-1] * 4
+    assert notes == ["the last 120 s are not scored"]
+    with pytest.raises(DataError, match=r"lasts 0:02:00 h, a\.csv .* lasts 0:04:00 h, so that its"):
+        epochs(found, 120)
 
 
 @pytest.mark.parametrize(

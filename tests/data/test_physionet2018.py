@@ -284,6 +284,33 @@ DAMAGE = {
         lambda h: edit(h, b"16+24", b"212"),
         r"not in the challenge's layout",
     ),
+    "several samples per frame": (
+        lambda h: edit(h, b"16+24", b"16x2+24"),
+        r"not in the challenge's layout",
+    ),
+    "skew": (lambda h: edit(h, b"16+24", b"16:5+24"), r"not in the challenge's layout"),
+    "signal of no name": (
+        lambda h: edit(h, b"tr03-0001.mat", b"."),
+        r"not in the challenge's layout",
+    ),
+    "several segments": (
+        lambda h: edit(h, b"tr03-0001 7", b"tr03-0001/3 7"),
+        r"tr03-0001\.hea: (not a WFDB header|a header of several segments)",
+    ),
+    "another number of signals": (
+        lambda h: edit(h, b"tr03-0001 7", b"tr03-0001 8"),
+        r"not in the challenge's layout",
+    ),
+    "infinite gain": (lambda h: edit(h, b"1/uV", b"1e999/uV"), r"not in the challenge's layout"),
+    "gain of nearly nothing": (
+        lambda h: edit(h, b"1/uV", b"1e-320/uV"),
+        r"not in the challenge's layout",
+    ),
+    "zero beyond any sample": (
+        lambda h: edit(h, b"1/uV", b"1(9999999999)/uV"),
+        r"not in the challenge's layout",
+    ),
+    "endless rate": (lambda h: edit(h, b" 200 ", b" %s " % (b"9" * 400)), r"not a WFDB header"),
     "missing channel": (
         lambda h: edit(h, b"C4-M1", b"C4-X1"),
         r"tr03-0001: channel 'C4-M1' not found; it has F3-M2, F4-M1, C3-M2, C4-X1, O1-M2, O2-M1, "

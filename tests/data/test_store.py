@@ -198,7 +198,7 @@ def test_a_writer_killed_at_its_first_file_leaves_a_folder_to_start_in(tmp_path)
 
 
 def test_no_store(tmp_path):
-    message = rf"no store at {re.escape(str(tmp_path))} .*partsig preprocess physionet2018"
+    message = rf"no store at {re.escape(str(tmp_path))} .*partsig preprocess SOURCE"
     with pytest.raises(DataError, match=message):
         store.open_store(tmp_path)
 

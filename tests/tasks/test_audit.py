@@ -87,7 +87,7 @@ def test_every_planted_fault_is_found_and_nothing_else(night, tmp_path):
         "clean": [],
         "flat": [("warning", "flat", (c3,))],
         "dead": [("fault", "flat", (chin,))],
-        "cut": [("fault", "clipped", (c3,))],
+        "cut": [("fault", "clipped", (c3,)), ("remark", "unchecked", ())],
         "rail": [("warning", "clipped", (c3,))],
         "mains": [("warning", "line noise", CHANNELS)],
         "volts": [("fault", "unit", CHANNELS)],

@@ -20,8 +20,14 @@ STAGES = np.repeat([0, 1, 2, 3, 2, 4, 2, 3, 2, 1, 0, 4], 21).astype(np.int8)
 def said(stages, **given) -> list[tuple[str, str, str]]:
     stages = np.asarray(stages, np.int8)
     given = {"duration_s": 30.0 * len(stages)} | given
-    found = judge(Night(name="n", stages=stages, **given), Fit())
+    found = judge(Night(name="n", stages=stages, **given), Fit(n3_above_w=0.99))
     return [(f.level, f.kind, f.text) for f in found]
+
+
+def test_stages_that_were_not_held_against_the_signal_are_told():
+    night = Night(name="n", stages=np.full(60, 2, np.int8), duration_s=1800.0)
+    (found,) = judge(night, Fit())
+    assert (found.level, found.kind) == ("remark", "unchecked")
 
 
 def test_stage_shares_are_held_against_published_nights():

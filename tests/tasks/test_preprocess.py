@@ -168,7 +168,7 @@ def test_a_cutoff_beyond_one_recordings_rate_stops_only_that_one(raw, write_nigh
     result = preprocess(raw, tmp_path / "store", "h_freq=40")
     assert result.n_recordings == 3
     assert result.failed == {
-        "tr03-0064": "h_freq is 40.0 Hz; at 64 Hz it must lie between 0 and 32 Hz."
+        "tr03-0064": "tr03-0064: h_freq is 40.0 Hz; at 64 Hz it must lie between 0 and 32 Hz."
     }
 
 
@@ -265,7 +265,7 @@ def test_one_broken_record_among_good_ones(raw, tmp_path):
     reason = "tr03-0001.mat: 30928 of 31000 samples (truncated); download it again."
     assert ended.exit_code == 2
     assert ended.stderr.splitlines()[-2:] == [
-        f"skipped tr03-0001: {reason}",
+        f"skipped tr03-0001: {reason.removeprefix('tr03-0001: ')}",
         "partsig: error: 1 recordings were skipped; every reason is in "
         f"{tmp_path / 'store' / 'index.csv'}.",
     ]

@@ -129,8 +129,20 @@ def test_hypnograms_beside_the_recordings(tmp_path):
     assert again.failed["a"].startswith("a: its stages may be in a.csv or a.txt; say which")
     stated = {"hypnogram.pattern": "{name}.csv"}
     found = preprocess("edf", tmp_path, tmp_path / "three", channels=["C4-M1"], **stated)
-    assert found.failed["c"].startswith("c: no hypnogram c.csv beside it")
-    assert open_store(found.path).labels("a").tolist() == [0, 1, 2]
+    store = open_store(found.path)
+    assert store.labels("a").tolist() == [0, 1, 2]
+    assert store.recordings["a"]["notes"].startswith("stages from a.csv, placed being as long as")
+    assert store.labels("c").tolist() == [-1, -1, -1]
+    assert "c: no c.csv beside it, and no stages inside" in found.notes
+    (tmp_path / "c.scores.csv").write_text("W\nN1\nN2\n")
+    found = preprocess("edf", tmp_path, tmp_path / "four", channels=["C4-M1"])
+    told = (
+        "c: no stages were found, but c.scores.csv lies beside it: pass --set 'hypnogram.pattern="
+    )
+    assert any(note.startswith(told) for note in found.notes)
+    pattern = ["channels=[C4-M1]", "hypnogram.pattern={name}.scores.csv"]
+    found = partsig.preprocess("edf", tmp_path, tmp_path / "five", overrides=pattern, jobs=1)
+    assert open_store(found.path).labels("c").tolist() == [0, 1, 2]
 
 
 def test_a_changed_hypnogram_is_read_again(tmp_path):
@@ -156,6 +168,20 @@ def test_nights_of_one_sleeper_are_one_subject(tmp_path):
     preprocess("edf", tmp_path, tmp_path / "store", **settings)
     subjects = open_store(tmp_path / "store").subjects
     assert subjects == {"P07": ["P07_n1", "P07_n2"], "P08": ["P08_n1"]}
+    both = {"P07_n1": "c17", "P07_n2": "c17", "P08_n1": "c18"}
+    for name, code in both.items():
+        path = tmp_path / f"{name}.edf"
+        data = bytearray(path.read_bytes())
+        data[8:88] = f"{code} X X X".encode().ljust(80)
+        path.write_bytes(bytes(data))
+    told = [
+        note
+        for given in (settings, {"channels": ["C4-M1"]})
+        for note in preprocess("edf", tmp_path, tmp_path / f"c{len(given)}", **given).notes
+        if "one patient code" in note
+    ]
+    assert len(told) == 1
+    assert told[0].startswith("P07_n1 and P07_n2 have one patient code and count as 2 subjects")
     for given, error, message in (
         ("(", ConfigError, r"subject is '\(', no regular expression"),
         ("P..", ConfigError, r"subject is 'P\.\.'; it needs a group"),
@@ -268,7 +294,7 @@ def test_the_command_tells_what_was_skipped(tmp_path):
         [*EDF, "--raw", str(tmp_path), "--store", str(tmp_path / "s"), "--set", "channels=[C4-M1]"],
     )
     assert found.exit_code == 2
-    assert "skipped bad: bad.edf: number of signals is 'xxxx', not a number." in found.output
+    assert "skipped bad: bad.edf: number of signals is 'xxxx', not a number" in found.output
 
 
 # WFDB and BIDS.
