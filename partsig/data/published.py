@@ -102,6 +102,13 @@ def parse_demographics(text: str) -> int:
     return len(rows)
 
 
+def check_file(wanted: object) -> None:
+    """Raise ConfigError when this is plainly meant as a file of names, and there is none."""
+    file = isinstance(wanted, Path) or (isinstance(wanted, str) and re.search(r"\.\w+$", wanted))
+    if file and not os.path.isfile(wanted):
+        raise ConfigError(f"--records: there is no file {str(wanted)!r} of names.")
+
+
 def choose(names: Iterable[str], wanted: str | Path | Iterable[str] | None) -> list[str]:
     """Return those of ``names`` that are ``wanted``, in their order; None wants all.
 

@@ -72,6 +72,7 @@ def download(
     """
     check_option("source", source, SOURCES)
     check_range("--jobs", jobs, 1, MAX_JOBS)
+    published.check_file(records)
     if mirror is not None and not re.match(r"https?://[^/\s]", mirror):
         raise ConfigError(
             f"--mirror is {mirror!r}; it must be an address that begins with https:// or http://."

@@ -410,6 +410,7 @@ def test_records_are_chosen_by_name_pattern_or_file(tmp_path, wanted, expected):
             "nearest is 'tr03-000",
         ),
         ("--records tr99-*", "--records: 'tr99-*' is none of the 5 published records"),
+        ("--records nofile.txt", "--records: there is no file 'nofile.txt' of names."),
         ("--records ,", "--records names no record; give names such as tr03-0005"),
         ("--jobs 9", "--jobs is 9; it must be between 1 and 8."),
         ("--jobs 0", "--jobs is 0; it must be between 1 and 8."),
