@@ -123,7 +123,8 @@ def test_too_few_subjects_says_how_many_can_be_asked_for():
         split_finetuning(NIGHTS[:20], 12, 0, CONFIG)
     assert str(caught.value) == (
         "--subjects 12 and 5 validation subjects need 17, but the store has 16 labelled subjects "
-        "outside the 4 test subjects; at most 11 can be asked for."
+        "outside the 4 test subjects; at most 11 can be asked for, more with a smaller "
+        "--set split.val_subjects=N."
     )
     assert len(split_finetuning(NIGHTS[:20], 11, 0, CONFIG)["train"]) == 11
 
