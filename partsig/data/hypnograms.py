@@ -43,8 +43,8 @@ DURATION = ("duration", "duration_s", "dur", "length")
 STAGE = ("stage", "sleep_stage", "sleepstage", "stages", "hypnogram", "trial_type", "description")
 STAGE += ("label", "annotation", "event", "value", "hypno", "score")
 EPOCH = ("epoch", "epoch_number", "epochs")
-# Of two clock times, the later one is past midnight only if it follows within so much (s).
-HALF_A_DAY_S = 43_200
+# A clock time is past midnight if it follows the one before within half of it.
+DAY_S = 86_400.0
 # Columns that hold other events too; what is no stage there is passed over.
 EVENTS = ("trial_type", "description", "label", "annotation", "event")
 
@@ -334,19 +334,20 @@ def _onsets(place: str, texts: Sequence[str]) -> tuple[list[float], datetime | t
     first = times[0]
     if len(set(map(type, times))) > 1:
         raise DataError(f"{place}: some onsets have a date and some have none.")
-    onsets, before, days = [], -math.inf, 0
-    for at in times:
+    onsets = [0.0]
+    for before, at in itertools.pairwise(times):
         if isinstance(at, datetime):
             onsets.append((at - first).total_seconds())
             continue
-        seconds = at.hour * 3600 + at.minute * 60 + at.second + at.microsecond / 1e6
-        if seconds < before:  # past midnight
-            days += 1
-            if seconds + 86_400 - before > HALF_A_DAY_S:
-                raise DataError(f"{place}: {at} stands after a later time; mend the file.")
-        before = seconds
-        onsets.append(seconds + 86_400 * days)
-    return [at - onsets[0] for at in onsets], first
+        step = (_since_midnight(at) - _since_midnight(before)) % DAY_S
+        if step > DAY_S / 2:
+            raise DataError(f"{place}: {at} does not follow {before}; mend the file.")
+        onsets.append(onsets[-1] + step)
+    return onsets, first
+
+
+def _since_midnight(at: time) -> float:
+    return at.hour * 3600 + at.minute * 60 + at.second + at.microsecond / 1e6
 
 
 def _clock(place: str, text: str) -> datetime | time:

@@ -385,7 +385,10 @@ def open_store(path: Path) -> Store:
     meta = read_meta(path)
     if not _index(path).is_file():
         raise DataError(f"{path} has no index.csv yet: run the same preprocess command again.")
-    rows = tuple(row for row in read_index(path) if row["status"] == OK)
+    found = read_index(path)
+    if not found:
+        raise DataError(f"{path} holds no recording yet: run the same preprocess command again.")
+    rows = tuple(row for row in found if row["status"] == OK)
     if not rows:
         raise DataError(f"{path} holds no readable recording; see the reasons in its index.csv.")
     return Store(path, meta, rows)

@@ -126,7 +126,7 @@ def guarded(read: Callable[[], object], size: int) -> object | None:
     except DataError as error:
         message = str(error)
         assert len(message) < 2000
-        assert message.rstrip().endswith((".", ")", "…")), message
+        assert message.rstrip().endswith((".", "?", ")", "…")), message
         return None
     finally:
         peak = tracemalloc.get_traced_memory()[1]

@@ -134,7 +134,12 @@ def test_what_cannot_be_told_is_refused(name, text, message, tmp_path):
         ("a.csv", "onset,duration,stage\n0,30,W\n30,n/a,N2\n", r"1 stages have no duration and 1"),
         ("a.csv", "onset,duration,stage\n0,1e308,W\n", r"'1e308' is no number of seconds"),
         ("a.csv", "onset,stage\n1_0,W\n", r"'1_0' is no number of seconds"),
-        ("a.csv", "time,stage\n22:31:00,W\n21:31:30,N2\n", r"21:31:30 stands after a later time"),
+        ("a.csv", "time,stage\n22:31:00,W\n21:31:30,N2\n", r"21:31:30 does not follow 22:31:00"),
+        (
+            "a.csv",
+            "time,stage\n22:31:00,W\n02:31:30,N2\n22:32:00,N2\n",
+            r"22:32:00 does not follow",
+        ),
         ("a.csv", "time,stage\n22:31:00+01:00,W\n", r"is neither seconds nor a time such as"),
         (
             "a.csv",

@@ -91,9 +91,10 @@ def run(nights) -> Iterator[Callable[..., dict]]:
             every: float = 0.0,
             jobs: int = 1,
             shard: str | None = None,
+            raw: Path = nights,
         ) -> dict:
             overrides = {"channels": ["C4-M1", "C3-M2"]}
-            paths = {"raw": str(nights), "store": str(store)}
+            paths = {"raw": str(raw), "store": str(store)}
             asked = {"source": "edf", "overrides": overrides, "jobs": jobs, "shard": shard, **paths}
             line = json.dumps({"run": asked, "every": every, "after": after})
             helper.stdin.write(line + "\n")
@@ -113,6 +114,10 @@ def check_killed(path: Path) -> int:
     """Hold what the index of a killed store names to be whole; return how many that are."""
     if not (path / "index.csv").exists():
         with pytest.raises(DataError, match=r"has no index\.csv yet|no store at .* no meta\.json"):
+            stores.open_store(path)
+        return 0
+    if not stores.read_index(path):
+        with pytest.raises(DataError, match="holds no recording yet: run the same preprocess"):
             stores.open_store(path)
         return 0
     store = stores.open_store(path)
