@@ -170,6 +170,9 @@ def preprocess(
         if (path / data_store.SPLIT).is_file():
             places.send(path, [data_store.SPLIT])
 
+    # What is made again is not in the index meanwhile: its files are of two sources for a moment.
+    if [rows.pop(header.stem) for header in todo if header.stem in rows]:
+        keep()
     with machines.engine(jobs, scheduler) as parallel:
         _work_off(parallel, work, todo, len(headers), rows, keep)
     result = _summary(path, list(rows.values()), meta)

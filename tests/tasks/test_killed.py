@@ -198,3 +198,23 @@ def test_a_merge_killed_before_the_shards_were_deleted(run, tmp_path, monkeypatc
 
 def read_shard(store: Path) -> dict[str, dict]:
     return {row["recording"]: row for row in stores.read_index(store, "1-of-1")}
+
+
+def test_killed_while_changed_recordings_are_done_again(run, nights, tmp_path):
+    """A row of what is being made again is no longer in the index."""
+    raw = tmp_path / "raw"
+    shutil.copytree(nights, raw)
+    store = tmp_path / "store"
+    assert run(store, raw=raw)["ended"] == 0
+    for path in raw.glob("n*.edf"):
+        shutil.copy(nights / f"n{(int(path.stem[1:]) + 1) % N_NIGHTS:02d}.edf", path)
+    rng = np.random.default_rng(3)
+    lasts = run(tmp_path / "calm", raw=raw)["seconds"]
+    for _ in range(4 * TIMES):
+        again = tmp_path / "again"
+        shutil.copytree(store, again)
+        run(again, rng.uniform(0.1, 0.9) * lasts, 2.0, raw=raw)
+        check_killed(again)
+        assert run(again, raw=raw)["ended"] == 0
+        assert contents(again) == contents(tmp_path / "calm")
+        shutil.rmtree(again)
