@@ -21,6 +21,7 @@ from partsig.data.recordings import (
     Recording,
     check_folder,
     n_epochs,
+    sorted_by_name,
 )
 from partsig.errors import DataError
 
@@ -38,8 +39,7 @@ PATTERNS = tuple(
         *("_hypnogram.edf", "-Hypnogram.edf", "_annotations.edf", "_scoring.edf"),
     )
 )
-
-
+# Files beside a recording without stages that may hold them all the same.
 SCORES = (".csv", ".tsv", ".txt", ".xml", ".edf", ".hyp", ".json", ".xlsx", ".mat", ".npy")
 
 
@@ -49,23 +49,19 @@ def find_records(raw: Path) -> list[Path]:
     Raises DataError when the folder is missing, holds none, or two have one name.
     """
     check_folder(raw, "the recordings")
-    by_name: dict[str, Path] = {}
-    for path in sorted(raw.rglob("*")):
-        suffix = path.suffix.lower()
-        if suffix not in (*psg.EDF, *psg.MNE) or path.name.startswith(".") or not path.is_file():
-            continue
-        if holds_no_signal(path):
-            continue
-        if path.stem in by_name:
-            raise DataError(
-                f"recording {path.stem} is there twice: {by_name[path.stem]} and {path}; keep one."
-            )
-        by_name[path.stem] = path
-    if not by_name:
+    found = [
+        path
+        for path in raw.rglob("*")
+        if path.suffix.lower() in (*psg.EDF, *psg.MNE)
+        and not path.name.startswith(".")
+        and path.is_file()
+        and not holds_no_signal(path)
+    ]
+    if not found:
         raise DataError(
             f"no recordings in {raw}: expected files that end in {', '.join((*psg.EDF, *psg.MNE))}."
         )
-    return [by_name[name] for name in sorted(by_name)]
+    return sorted_by_name(found)
 
 
 def holds_no_signal(path: Path) -> bool:
@@ -108,7 +104,7 @@ def share_a_patient(paths: list[Path], settings: ReadConfig) -> list[str]:
 def find_hypnogram(path: Path, settings: HypnogramConfig) -> Path | None:
     """Return the file of a recording's stages, None where there is none.
 
-    Raises DataError when several files could be it, or the pattern that is given finds none.
+    Raises DataError when several files could be it, or the pattern is none.
     """
     patterns = (settings.pattern,) if settings.pattern else PATTERNS
     found: dict[Path, None] = {}

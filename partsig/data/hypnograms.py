@@ -139,12 +139,11 @@ def _read_text(path: Path) -> str:
         data = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path.name} cannot be read ({error.strerror}).") from error
-    for encoding in ("utf-16",) if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ("utf-8-sig",):
-        try:
-            return data.decode(encoding)
-        except UnicodeDecodeError:
-            break
-    return data.decode("latin-1")
+    marked = data[:2] in (b"\xff\xfe", b"\xfe\xff")
+    try:
+        return data.decode("utf-16" if marked else "utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
 
 
 def from_marks(
@@ -377,7 +376,7 @@ def _from_xml(place: str, text: str, settings: HypnogramConfig) -> Hypnogram:
     listed = root.findall(".//SleepStages/SleepStage")
     if listed:  # Profusion: a number per epoch
         labels = [(item.text or "").strip() for item in listed]
-        rk = settings if settings.codes != "auto" else _with_codes(settings, "rk")
+        rk = settings if settings.codes != "auto" else replace(settings, codes="rk")
         codes = _codes(place, labels, rk, events=False)
         at = np.arange(len(codes)) * epoch_s
         return _hypnogram(place, at, np.full(len(codes), epoch_s), codes)
@@ -397,7 +396,3 @@ def _from_xml(place: str, text: str, settings: HypnogramConfig) -> Hypnogram:
         raise DataError(f"{place}: a stage has no start or no duration.")
     codes = _codes(place, labels, settings, events=False)
     return _hypnogram(place, onsets, durations, codes, start, in_signal=True)
-
-
-def _with_codes(settings: HypnogramConfig, codes: str) -> HypnogramConfig:
-    return HypnogramConfig(codes=codes, stages=settings.stages, epoch_s=settings.epoch_s)

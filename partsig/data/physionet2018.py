@@ -25,6 +25,7 @@ from partsig.data.recordings import (
     Rows,
     check_folder,
     n_epochs,
+    sorted_by_name,
 )
 from partsig.errors import DataError
 
@@ -62,14 +63,7 @@ def find_records(raw: Path) -> list[Path]:
         raise DataError(
             f"no records in {raw}: expected headers such as training/tr03-0005/tr03-0005.hea."
         )
-    by_name: dict[str, Path] = {}
-    for path in sorted(headers):
-        if path.stem in by_name:
-            raise DataError(
-                f"record {path.stem} is there twice: {by_name[path.stem]} and {path}; keep one."
-            )
-        by_name[path.stem] = path
-    return [by_name[name] for name in sorted(by_name)]
+    return sorted_by_name(headers, "record")
 
 
 def fingerprint(header: Path, settings: ReadConfig = USUAL) -> str:

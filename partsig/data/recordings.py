@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -172,6 +172,18 @@ def check_folder(raw: Path, what: str) -> None:
         raise DataError(f"no folder {raw}: pass --raw with the folder that holds {what}.")
     if not os.access(raw, os.R_OK | os.X_OK):
         raise DataError(f"{raw} cannot be read (permission denied): let its owner open it.")
+
+
+def sorted_by_name(paths: Iterable[Path], what: str = "recording") -> list[Path]:
+    """Return files in the order of their names; raise DataError when two have one name."""
+    by_name: dict[str, Path] = {}
+    for path in sorted(paths):
+        if path.stem in by_name:
+            raise DataError(
+                f"{what} {path.stem} is there twice: {by_name[path.stem]} and {path}; keep one."
+            )
+        by_name[path.stem] = path
+    return [by_name[name] for name in sorted(by_name)]
 
 
 def trimmed(recording: Recording, minutes: float) -> Recording:

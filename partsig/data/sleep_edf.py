@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from partsig.data import edf_nights, psg
-from partsig.data.recordings import USUAL, ReadConfig, Recording, check_folder
+from partsig.data.recordings import USUAL, ReadConfig, Recording, check_folder, sorted_by_name
 from partsig.errors import DataError
 
 CHANNELS = ("EEG Fpz-Cz", "EEG Pz-Oz")
@@ -21,10 +21,10 @@ SUBJECT = r"^(S[CT][47]\d\d)"
 def find_records(raw: Path) -> list[Path]:
     """Return the ``*-PSG.edf`` below ``raw``, sorted; raise DataError when there is none."""
     check_folder(raw, "Sleep-EDF")
-    found = {path.stem: path for path in sorted(raw.rglob("*-PSG.edf"))}
+    found = list(raw.rglob("*-PSG.edf"))
     if not found:
         raise DataError(f"no recordings in {raw}: expected files such as SC4001E0-PSG.edf.")
-    return [found[name] for name in sorted(found)]
+    return sorted_by_name(found)
 
 
 def find_hypnogram(path: Path) -> Path:

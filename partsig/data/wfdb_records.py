@@ -24,6 +24,7 @@ from partsig.data.recordings import (
     Recording,
     check_folder,
     n_epochs,
+    sorted_by_name,
 )
 from partsig.errors import DataError
 
@@ -40,16 +41,10 @@ BITS |= {"24": 24, "32": 32, "508": 8, "516": 16, "524": 24}
 def find_records(raw: Path) -> list[Path]:
     """Return the headers below ``raw``, sorted by name; raise DataError when there is none."""
     check_folder(raw, "the records")
-    found: dict[str, Path] = {}
-    for path in sorted(raw.rglob("*.hea")):
-        if path.stem in found:
-            raise DataError(
-                f"record {path.stem} is there twice: {found[path.stem]} and {path}; keep one."
-            )
-        found[path.stem] = path
+    found = list(raw.rglob("*.hea"))
     if not found:
         raise DataError(f"no records in {raw}: expected headers such as slp01a.hea.")
-    return [found[name] for name in sorted(found)]
+    return sorted_by_name(found, "record")
 
 
 def find_marks(header: Path) -> Path | None:

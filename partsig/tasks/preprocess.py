@@ -221,7 +221,7 @@ def _same_source(
     """Tell whether a finished recording still has the header and the stages it was made from."""
     if row is None:
         return False
-    if not header_is_here(header):
+    if not _is_here(header):
         return True  # in an object store: what was read once is not fetched to be compared
     try:
         return row["source"] == reader.fingerprint(header, settings)
@@ -229,7 +229,7 @@ def _same_source(
         return False
 
 
-def header_is_here(header: Header) -> bool:
+def _is_here(header: Header) -> bool:
     """Tell whether a recording's file is on this machine, rather than in an object store."""
     return not isinstance(header, Path) or header.is_file()
 

@@ -235,6 +235,13 @@ def test_sleep_edf(tmp_path):
     assert float(cut.recordings["SC4001E0-PSG"]["start_s"]) == 1200
 
 
+def test_a_night_that_is_there_twice_is_told(tmp_path):
+    sleep_edf(tmp_path / "a")
+    sleep_edf(tmp_path / "b")
+    with pytest.raises(DataError, match=r"recording SC4001E0-PSG is there twice: .*; keep one"):
+        preprocess("sleep-edf", tmp_path, tmp_path / "store")
+
+
 def test_sleep_edf_whose_files_begin_at_two_times(tmp_path):
     shift = datetime(1989, 4, 24, 16, 23)
     stages = sleep_edf(tmp_path / "raw", hypnogram_start=shift)
