@@ -169,3 +169,8 @@ def calibration_error(table: np.ndarray) -> np.ndarray:
     """
     gap = np.abs(table[..., 1] - table[..., 2]).sum(-1)
     return gap / np.maximum(table[..., 0].sum(-1), 1)
+
+
+def or_none(value: float) -> float | None:
+    """Return a number as JSON can hold it: None for nan."""
+    return None if np.isnan(value) else float(value)

@@ -72,3 +72,54 @@ def test_one_subject_has_no_interval():
 @pytest.mark.parametrize("table", [np.diag([4, 0]), np.zeros((2, 2))])
 def test_a_statistic_that_is_never_defined_has_no_interval(table):
     assert np.isnan(metrics.bootstrap([table, table], metrics.kappa)).all()
+
+
+def draws_of(temperature, n=20_000, seed=0):
+    """Return labels drawn from a model's own probabilities, and those at another temperature."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(scale=2.0, size=(n, 5))
+    honest = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    labels = (rng.random((n, 1)) > honest.cumsum(1)).sum(1)
+    sharp = np.exp(temperature * logits)
+    return labels, honest, sharp / sharp.sum(1, keepdims=True)
+
+
+def test_the_temperature_that_made_a_model_too_sure_is_found():
+    labels, honest, sharp = draws_of(2.5)
+    found = metrics.fit_temperature(labels, sharp)
+    assert found == pytest.approx(2.5, rel=0.03)
+    np.testing.assert_allclose(metrics.tempered(sharp, 2.5), honest, atol=1e-9)
+    assert metrics.log_loss(labels, metrics.tempered(sharp, found)) <= metrics.log_loss(
+        labels, honest
+    )
+
+
+def test_an_honest_model_has_little_calibration_error_and_a_sharpened_one_much():
+    labels, honest, sharp = draws_of(2.5)
+    errors = [
+        float(metrics.calibration_error(metrics.reliability(labels, p))) for p in (honest, sharp)
+    ]
+    assert errors[0] < 0.01
+    assert errors[1] > 0.15
+
+
+def test_calibration_error_equals_a_loop_over_bins():
+    labels, _, sharp = draws_of(1.7, n=500, seed=1)
+    confidence, right = sharp.max(1), sharp.argmax(1) == labels
+    expected = 0.0
+    for low in range(15):
+        inside = (confidence >= low / 15) & (confidence < (low + 1) / 15)
+        if inside.any():
+            gap = abs(confidence[inside].mean() - right[inside].mean())
+            expected += inside.mean() * gap
+    table = metrics.reliability(labels, sharp)
+    assert float(metrics.calibration_error(table)) == pytest.approx(expected)
+    halves = [metrics.reliability(labels[i::2], sharp[i::2]) for i in range(2)]
+    np.testing.assert_allclose(sum(halves), table)
+
+
+def test_log_loss_equals_scikit_learn():
+    from sklearn.metrics import log_loss
+
+    labels, honest, _ = draws_of(1.0, n=300)
+    assert metrics.log_loss(labels, honest) == pytest.approx(log_loss(labels, honest))

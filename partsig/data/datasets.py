@@ -104,7 +104,11 @@ class ResidentWindows:
 
 
 class Epochs:
-    """30-s epochs of some recordings, in the order of the nights: the scored ones, or all."""
+    """30-s epochs of some recordings, in the order of the nights: the scored ones, or all.
+
+    ``places`` (n) are (recording, epoch), ``stages`` (n,) their codes, ``n_epochs`` says how many a
+    recording has, scored or not.
+    """
 
     def __init__(self, store: Store, recordings: Sequence[str], scored: bool = True) -> None:
         self.n_times = round(EPOCH_S * store.sfreq)
@@ -119,6 +123,7 @@ class Epochs:
             raise DataError(f"no scored epoch among recordings {', '.join(recordings[:5])}.")
         self.places = [(name, epoch) for name, epoch, _ in places]
         self.stages = np.array([stage for *_, stage in places], dtype=np.int64)
+        self.n_epochs = {name: store.recordings[name]["n_epochs"] for name in recordings}
 
     def __len__(self) -> int:
         return len(self.places)

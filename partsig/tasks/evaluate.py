@@ -14,7 +14,7 @@ from partsig.data.recordings import STAGES
 from partsig.data.store import Store, locate, open_store
 from partsig.errors import DataError
 from partsig.files import atomic, write_json
-from partsig.tasks import figures, runs
+from partsig.tasks import figures, review, runs
 from partsig.tasks.finetune import load_stager
 from partsig.tasks.stagers import predict
 from partsig.train import distributed
@@ -62,7 +62,9 @@ def evaluate(
     leaked = _check_leaks(record, subjects)
     chosen = distributed.pick_device(device)
     epochs = Epochs(opened, opened.recordings_of(subjects))
-    probabilities = predict(model, epochs, chosen)
+    calibration = record["calibration"]
+    uncalibrated = predict(model, epochs, chosen)
+    probabilities = metrics.tempered(uncalibrated, calibration["temperature"])
     output = path / (f"evaluation-{opened.path.name}" if external else "evaluation")
     result = {
         "run": str(path),
@@ -77,6 +79,12 @@ def evaluate(
         "date": runs.now(),
         "environment": runs.environment(),
         **measure(opened, epochs, probabilities, seed),
+        "calibration": {
+            "temperature": calibration["temperature"],
+            **_calibration(opened, epochs, probabilities, seed),
+            "ece_uncalibrated": _calibration(opened, epochs, uncalibrated, seed)["ece"],
+        },
+        "review": _review(opened, epochs, probabilities, calibration, seed),
     }
     _write_predictions(output / "predictions.csv", opened, epochs, probabilities)
     write_json(output / "metrics.json", result)
@@ -86,6 +94,7 @@ def evaluate(
     )
     drawn = [
         figures.confusion(np.array(result["confusion"]), title, output / "confusion.png"),
+        figures.trust(result["calibration"], result["review"], output / "trust.png"),
         figures.hypnogram(
             *_typical(opened, epochs, probabilities, result), output / "hypnogram.png"
         ),
@@ -143,27 +152,65 @@ def measure(store: Store, epochs: Epochs, probabilities: np.ndarray, seed: int) 
 
     def interval(statistic: Callable[[np.ndarray], np.ndarray]) -> list[float | None]:
         ends = metrics.bootstrap(units, statistic, draws=BOOTSTRAP_DRAWS, seed=seed)
-        return [_none_if_nan(end) for end in ends]
+        return [metrics.or_none(end) for end in ends]
 
     return {
         "n_subjects": len(by_subject),
         "n_recordings": len(tables),
         "n_epochs": int(pooled.sum()),
-        "kappa": _none_if_nan(float(metrics.kappa(pooled))),
+        "kappa": metrics.or_none(float(metrics.kappa(pooled))),
         "kappa_interval_95": interval(metrics.kappa),
-        "kappa_per_recording_mean": _none_if_nan(valid.mean() if len(valid) else np.nan),
-        "kappa_per_recording_sd": _none_if_nan(valid.std(ddof=1) if len(valid) > 1 else np.nan),
-        "kappa_per_recording": dict(zip(tables, map(_none_if_nan, each), strict=True)),
+        "kappa_per_recording_mean": metrics.or_none(valid.mean() if len(valid) else np.nan),
+        "kappa_per_recording_sd": metrics.or_none(valid.std(ddof=1) if len(valid) > 1 else np.nan),
+        "kappa_per_recording": dict(zip(tables, map(metrics.or_none, each), strict=True)),
         "recordings_without_kappa": int(np.isnan(each).sum()),
         "macro_f1": float(metrics.macro_f1(pooled)),
         "macro_f1_interval_95": interval(metrics.macro_f1),
         "accuracy": float(metrics.accuracy(pooled)),
         "accuracy_interval_95": interval(metrics.accuracy),
         "balanced_accuracy": float(metrics.balanced_accuracy(pooled)),
-        "f1": dict(zip(STAGES, map(_none_if_nan, metrics.f1_per_class(pooled)), strict=True)),
+        "f1": dict(zip(STAGES, map(metrics.or_none, metrics.f1_per_class(pooled)), strict=True)),
         "confusion": pooled.tolist(),
         "bootstrap": {"unit": "subject", "draws": BOOTSTRAP_DRAWS, "seed": seed, "level": 0.95},
     }
+
+
+def _calibration(store: Store, epochs: Epochs, probabilities: np.ndarray, seed: int) -> dict:
+    """Return the expected calibration error, its interval over subjects, and its table."""
+    subjects = _subjects(store, epochs)
+    tables = [
+        metrics.reliability(epochs.stages[subjects == subject], probabilities[subjects == subject])
+        for subject in dict.fromkeys(subjects.tolist())
+    ]
+    ends = metrics.bootstrap(tables, metrics.calibration_error, draws=BOOTSTRAP_DRAWS, seed=seed)
+    pooled = sum(tables)
+    return {
+        "ece": float(metrics.calibration_error(pooled)),
+        "ece_interval_95": [metrics.or_none(end) for end in ends],
+        "table": pooled.tolist(),
+    }
+
+
+def _review(
+    store: Store, epochs: Epochs, probabilities: np.ndarray, calibration: dict, seed: int
+) -> dict:
+    """Return what a review of the most doubtful epochs is worth, and what they are told by."""
+    predicted = probabilities.argmax(1)
+    by, prior = calibration["review_by"], np.array(calibration["prior"])
+    doubt = {
+        kind: review.of_nights(epochs, probabilities, prior, kind)
+        for kind in ("confidence", "context")
+    }
+    wrong = predicted != epochs.stages
+    told = {kind: review.find_errors(values, wrong) for kind, values in doubt.items()}
+    subjects = _subjects(store, epochs)
+    found = review.curve(epochs.stages, predicted, doubt[by], subjects, seed)
+    return {"by": by, "finds_errors": told} | found
+
+
+def _subjects(store: Store, epochs: Epochs) -> np.ndarray:
+    """Return the subject (n,) of every epoch."""
+    return np.array([store.recordings[name]["subject"] for name, _ in epochs.places])
 
 
 def with_interval(found: dict, key: str) -> str:
@@ -179,21 +226,17 @@ def with_interval(found: dict, key: str) -> str:
     return f"{value} [no interval]" if low is None else f"{value} [{low:.3f}, {high:.3f}]"
 
 
-def _none_if_nan(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
-
-
 def _write_predictions(path: Path, store: Store, epochs: Epochs, probabilities: np.ndarray) -> None:
     with atomic(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle, lineterminator="\n")
         columns = ["recording", "subject", "epoch", "onset_s", "truth", "prediction"]
-        writer.writerow(columns + [f"p_{stage}" for stage in STAGES])
+        writer.writerow([*columns, *(f"p_{stage}" for stage in STAGES), "confidence"])
         for (name, epoch), truth, p in zip(
             epochs.places, epochs.stages, probabilities, strict=True
         ):
             subject = store.recordings[name]["subject"]
             head = [name, subject, epoch, 30 * epoch, STAGES[truth], STAGES[p.argmax()]]
-            writer.writerow(head + [f"{value:.5f}" for value in p])
+            writer.writerow(head + [f"{value:.5f}" for value in (*p, p.max())])
 
 
 def _typical(

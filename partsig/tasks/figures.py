@@ -85,6 +85,46 @@ def hypnogram(
     return _save(figure, path)
 
 
+def trust(calibration: dict, reviewed: dict, path: Path) -> Path:
+    """Draw confidence against the share right, and kappa against the share that is reviewed."""
+    figure = Figure(figsize=(9.4, 4.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    count, confidence, hits = np.array(calibration["table"]).T
+    some = count > 0
+    count, confidence, hits = (column[some] for column in (count, confidence, hits))
+    left.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle="--")
+    left.plot(confidence / count, hits / count, color="#0072B2", linewidth=1)
+    left.scatter(
+        confidence / count, hits / count, s=10 + 240 * count / count.sum(), color="#0072B2"
+    )
+    left.set_xlim(0, 1)
+    left.set_ylim(0, 1)
+    left.set_xlabel("confidence (areas: epochs)")
+    left.set_ylabel("share right")
+    left.set_title(
+        f"expected calibration error {calibration['ece']:.3f} "
+        f"(temperature 1: {calibration['ece_uncalibrated']:.3f})",
+        fontsize=9,
+        loc="left",
+    )
+    share = 100 * np.array(reviewed["share"])
+    low, high = np.array(reviewed["kappa_reviewed_interval_95"], dtype=float).T
+    right.fill_between(share, low, high, color="#0072B2", alpha=0.15, linewidth=0)
+    for key, label, style in (
+        ("kappa_reviewed", "the most doubtful set right", "-"),
+        ("kappa_random", "as many at random set right", ":"),
+        ("kappa_kept", "the others alone", "--"),
+    ):
+        values = np.array(reviewed[key], dtype=float)
+        right.plot(share, values, color="#0072B2" if style == "-" else "0.4", ls=style, label=label)
+    right.set_xlabel(f"epochs reviewed (%), in the order of {reviewed['by']}")
+    right.set_ylabel("Cohen's kappa")
+    right.grid(axis="y", color="0.9")
+    right.legend(fontsize=8, frameon=False)
+    right.set_title("95 % interval over subjects", fontsize=9, loc="left")
+    return _save(figure, path)
+
+
 def label_curve(rows: Sequence, methods: Sequence[str], unit: str, path: Path) -> Path:
     """Draw kappa against the number of labels, one line a method, intervals over subjects.
 

@@ -23,7 +23,7 @@ from partsig.data.splits import SplitConfig
 from partsig.data.store import Store, locate, open_store
 from partsig.errors import CheckpointError, ConfigError, DataError, check_range
 from partsig.files import write_json
-from partsig.tasks import pseudo, runs, stagers
+from partsig.tasks import pseudo, review, runs, stagers
 from partsig.tasks.draw import draw_labels
 from partsig.tasks.pretrain import DEFAULT_SOURCE, STORES, load_encoder
 from partsig.tasks.pseudo import PseudoConfig
@@ -124,6 +124,7 @@ def finetune(
         "provenance": opened.meta["provenance"],
         "ch_names": list(opened.ch_names),
         "sfreq": opened.sfreq,
+        "filter": opened.meta["filter"],
         "stages": list(STAGES),
         "pretraining": _summary(origin),
         "pretraining_subjects": seen,
@@ -142,14 +143,12 @@ def finetune(
     if settings.train == "probe" or settings.model == "logistic":
         found = stagers.fit_linear(model, train, val, chosen)
         _keep(path, model, found)
-        runs.finish(path, **labels, **found)
     elif settings.model in ("boosting", "yasa"):
         if settings.model == "boosting":
             model.fit(train, seed)
         predicted = stagers.predict(model, val, chosen).argmax(1)
         found = {"val_kappa": stagers.kappa_or_zero(val.stages, predicted)}
         _keep(path, model, found)
-        runs.finish(path, **labels, **found)
     else:
         if settings.train == "probe+full":
             stagers.fit_linear(model, train, val, chosen)
@@ -158,8 +157,52 @@ def finetune(
             guide = _guide(Path(teacher), opened, split, train, settings, chosen)
             labels["n_epochs_pseudo"] = len(guide.extra)
         best = _fit(model, settings, train, val, guide, seed, path, chosen).best
-        runs.finish(path, **labels, chosen_epoch=best["epoch"], val_kappa=best["value"])
+        found = {"chosen_epoch": best["epoch"], "val_kappa": best["value"]}
+        _load_best(path, model)
+    found["calibration"] = _calibrate(model, train, val, settings, chosen)
+    runs.finish(path, **labels, **found)
     return path
+
+
+def _calibrate(
+    model: SupervisedModule,
+    train: Epochs,
+    val: Epochs,
+    settings: FinetuneConfig,
+    device: torch.device,
+) -> dict[str, object]:
+    """Return the temperature of the model's confidence on validation subjects, and what it mends.
+
+    ``prior``: how often the model saw each stage in training. ``review_by``: whether an epoch's
+    confidence or its context tells errors better there. These subjects chose the epoch as well, so
+    the errors after it are optimistic; ``evaluate`` measures them on test subjects.
+    """
+    before = stagers.predict(model, val, device)
+    temperature = metrics.fit_temperature(val.stages, before)
+    after = metrics.tempered(before, temperature)
+    found: dict[str, object] = {"temperature": temperature}
+    for label, p in (("", after), ("_before", before)):
+        table = metrics.reliability(val.stages, p)
+        found[f"ece{label}"] = float(metrics.calibration_error(table))
+        found[f"log_loss{label}"] = metrics.log_loss(val.stages, p)
+    seen = np.bincount(train.stages, minlength=len(STAGES)) + 1.0
+    if settings.balanced:
+        seen = np.ones(len(STAGES))
+    prior = seen / seen.sum()
+    wrong = after.argmax(1) != val.stages
+    told = {
+        by: review.find_errors(review.of_nights(val, after, prior, by), wrong)
+        for by in ("confidence", "context")
+    }
+    # Fewer epochs than a night has cannot tell which is better.
+    enough = len(val) >= review.A_NIGHT and None not in told.values()
+    better = enough and told["context"] > told["confidence"]
+    return found | {
+        "prior": prior.tolist(),
+        "review_by": "context" if better else "confidence",
+        "finds_errors": told,
+        "n_epochs": len(val),
+    }
 
 
 def _summary(origin: Path | None) -> dict | None:
@@ -327,10 +370,14 @@ def load_stager(run: Path) -> tuple[SupervisedModule, dict]:
     patch = (round(settings.patch_s * record["sfreq"]),)
     encoder = Encoder(settings.encoder, len(record["ch_names"]), patch)
     model = _stager(encoder, settings, record["ch_names"], record["sfreq"])
+    _load_best(run, model)
+    return model, record
+
+
+def _load_best(run: Path, model: SupervisedModule) -> None:
     content = checkpoint.load(run / loop.BEST, "finetune")
     try:
         model.load_state_dict(content["model"])
     except (KeyError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{run / loop.BEST} does not fit its run ({reason}).") from None
-    return model, record

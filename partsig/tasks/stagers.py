@@ -19,7 +19,7 @@ from partsig import metrics
 from partsig.core.objectives.supervised import Classifier, LossConfig, SupervisedModule
 from partsig.data.bands import band_powers
 from partsig.data.datasets import Epochs
-from partsig.data.recordings import EPOCH_S, STAGES
+from partsig.data.recordings import EPOCH_S, STAGES, n_epochs
 from partsig.errors import ConfigError, DataError
 
 Model = Literal["encoder", "logistic", "boosting", "chambon2018", "usleep", "yasa"]
@@ -229,10 +229,28 @@ def _features(
 
 @torch.inference_mode()
 def predict(model: SupervisedModule, epochs: Epochs, device: torch.device) -> np.ndarray:
-    """Return stage probabilities (n, 5) of epochs."""
+    """Return stage probabilities (n, 5) of epochs, as the model gives them: not calibrated."""
     if isinstance(model, YasaStager):
         nights = {name: model.stage(epochs.signal(name)) for name in epochs.recordings}
         return np.stack([nights[name][epoch] for name, epoch in epochs.places])
     model.eval().to(device)
     found = [model.logits(x).float().softmax(-1).cpu().numpy() for x in in_batches(epochs, device)]
+    return np.concatenate(found)
+
+
+@torch.inference_mode()
+def predict_signal(
+    model: SupervisedModule, signal: np.ndarray, sfreq: float, device: torch.device
+) -> np.ndarray:
+    """Return stage probabilities (E, 5) of the whole epochs of one signal (C, T) in µV."""
+    if isinstance(model, YasaStager):
+        return model.stage(signal)
+    model.eval().to(device)
+    n_times = round(EPOCH_S * sfreq)
+    n = n_epochs(signal.shape[1], sfreq)
+    windows = torch.from_numpy(signal[:, : n * n_times].reshape(len(signal), n, n_times))
+    found = [np.empty((0, len(STAGES)), np.float32)]
+    for first in range(0, n, PREDICT_BATCH):
+        x = windows[:, first : first + PREDICT_BATCH].transpose(0, 1).to(device)  # (B, C, T)
+        found.append(model.logits(x).float().softmax(-1).cpu().numpy())
     return np.concatenate(found)
