@@ -88,7 +88,7 @@ def test_the_temperature_that_made_a_model_too_sure_is_found():
     labels, honest, sharp = draws_of(2.5)
     found = metrics.fit_temperature(labels, sharp)
     assert found == pytest.approx(2.5, rel=0.03)
-    np.testing.assert_allclose(metrics.tempered(sharp, 2.5), honest, atol=1e-9)
+    np.testing.assert_allclose(metrics.tempered(sharp, 2.5), honest, atol=2e-5)
     assert metrics.log_loss(labels, metrics.tempered(sharp, found)) <= metrics.log_loss(
         labels, honest
     )
@@ -99,8 +99,8 @@ def test_an_honest_model_has_little_calibration_error_and_a_sharpened_one_much()
     errors = [
         float(metrics.calibration_error(metrics.reliability(labels, p))) for p in (honest, sharp)
     ]
-    assert errors[0] < 0.01
-    assert errors[1] > 0.15
+    assert errors[0] < 0.02
+    assert errors[1] > 0.1
 
 
 def test_calibration_error_equals_a_loop_over_bins():

@@ -6,13 +6,16 @@ import pytest
 import torch
 from sklearn.metrics import cohen_kappa_score, f1_score
 
+from partsig import metrics
+from partsig.data.datasets import Epochs
 from partsig.data.recordings import STAGES
 from partsig.data.store import open_store
 from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.tasks import runs
 from partsig.tasks.evaluate import LeakWarning, evaluate, with_interval
-from partsig.tasks.finetune import finetune
+from partsig.tasks.finetune import finetune, load_stager
 from partsig.tasks.pretrain import pretrain
+from partsig.tasks.stagers import predict
 from partsig.train import checkpoint
 
 TINY = {"encoder.width": 16, "encoder.depth": 1, "encoder.heads": 2}
@@ -113,7 +116,7 @@ def test_predictions_name_the_stores_own_epochs(evaluated, tuned, sample_store):
 
 def test_figures_are_pictures(evaluated):
     names = [figure.name for figure in evaluated.figures]
-    assert names == ["confusion.png", "hypnogram.png"]
+    assert names == ["confusion.png", "trust.png", "hypnogram.png"]
     for figure in evaluated.figures:
         assert figure.read_bytes().startswith(b"\x89PNG")
         assert figure.stat().st_size > 10_000
@@ -246,3 +249,36 @@ def test_a_run_of_an_older_version_goes_on_with_the_defaults_of_what_is_new(
             **options,
         )
     (tuned / "run.json").write_text(json.dumps(record))
+
+
+def test_confidence_is_calibrated_on_validation_subjects_alone(tuned, evaluated, sample_store):
+    calibration = runs.read(tuned)["calibration"]
+    model, record = load_stager(tuned)
+    store = open_store(sample_store)
+    val = Epochs(store, store.recordings_of(record["split"]["val"]))
+    p = predict(model, val, torch.device("cpu"))
+    assert calibration["temperature"] == pytest.approx(metrics.fit_temperature(val.stages, p))
+    assert calibration["log_loss"] <= calibration["log_loss_before"]
+    assert calibration["n_epochs"] == len(val)
+    train = Epochs(store, store.recordings_of(record["split"]["train"]))
+    shares = np.bincount(train.stages, minlength=5) + 1
+    np.testing.assert_allclose(calibration["prior"], shares / shares.sum())
+    assert calibration["review_by"] == "confidence"  # 68 epochs cannot tell that context is better
+    found = evaluated.metrics["calibration"]
+    rows = predictions(evaluated.path)
+    confidence = np.array([float(row["confidence"]) for row in rows])
+    right = np.array([row["truth"] == row["prediction"] for row in rows])
+    table = np.array(found["table"])
+    np.testing.assert_allclose(table.sum(0), [len(rows), confidence.sum(), right.sum()], rtol=1e-4)
+    assert found["ece"] == pytest.approx(
+        abs(np.diff(table[:, 1:], axis=1)).sum() / len(rows), abs=1e-6
+    )
+
+
+def test_a_review_of_everything_would_be_the_scorer(evaluated):
+    review = evaluated.metrics["review"]
+    assert review["share"][0] == 0
+    assert review["kappa_reviewed"][0] == pytest.approx(evaluated.metrics["kappa"])
+    assert review["kappa_reviewed"] == sorted(review["kappa_reviewed"])
+    assert review["kappa_random"] == sorted(review["kappa_random"])
+    assert set(review["finds_errors"]) == {"confidence", "context"}

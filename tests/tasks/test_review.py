@@ -1,9 +1,11 @@
 """Doubt, context and review curves against what can be counted by hand."""
 
+import itertools
 import json
 
 import numpy as np
 import pytest
+
 from partsig import metrics
 from partsig.data.recordings import STAGES
 from partsig.tasks import review
@@ -29,7 +31,7 @@ def brute_force(probabilities, prior):
     found = np.zeros((n, k))
     for path in np.ndindex(*(k,) * n):
         weight = start[path[0]]
-        for a, b in zip(path, path[1:], strict=False):
+        for a, b in itertools.pairwise(path):
             weight *= moves[a, b]
         for e, stage in enumerate(path):
             if not np.isnan(probabilities[e]).any():
