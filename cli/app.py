@@ -318,6 +318,40 @@ def compare(
 
 @app.command()
 @options.plain_errors
+def stage(
+    recording: Annotated[
+        list[Path],
+        typer.Argument(metavar="RECORDING…", help="EDF, BDF, FIF, … files, .hea, or folders."),
+    ],
+    run: options.Run = None,
+    output: Annotated[Path | None, typer.Option("--output", help="Default: hypnograms.")] = None,
+    set_: options.Set = None,
+    device: options.Device = "auto",
+) -> None:
+    """Recordings to hypnograms (CSV, EDF+, BIDS, JSON, figure), confidence and a review list."""
+    from partsig.tasks import runs
+    from partsig.tasks.stage import stage_all
+
+    if run is None:
+        run = runs.last("finetune")
+        typer.echo(f"run: {run}")
+    found = stage_all(recording, run, output=output, overrides=set_ or (), device=device)
+    for name, summary in found.summaries.items():
+        typer.echo(f"{name}: {summary}")
+    typer.echo(f"hypnograms: {found.path}")
+    if found.failed:
+        for name, reason in found.failed.items():
+            typer.echo(f"failed {name}: {reason.removeprefix(f'{name}: ')}", err=True)
+        typer.echo(
+            f"partsig: error: {len(found.failed)} of {len(found.failed) + len(found.files)} "
+            "recordings could not be staged.",
+            err=True,
+        )
+        sys.exit(2)
+
+
+@app.command()
+@options.plain_errors
 def demo(
     output: Annotated[Path | None, typer.Option("--output", help="Default: runs/demo.")] = None,
     set_: options.Set = None,

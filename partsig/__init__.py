@@ -2,7 +2,8 @@
 
 The verbs of the command line are functions here: ``partsig.download``, ``partsig.audit``,
 ``partsig.preprocess``, ``partsig.pretrain``, ``partsig.finetune``, ``partsig.evaluate``,
-``partsig.compare``, ``partsig.demo``. They are loaded on first use, so that importing the package
+``partsig.compare``, ``partsig.stage``, ``partsig.report``, ``partsig.embed``, ``partsig.inspect``,
+``partsig.export``, ``partsig.demo``. They are loaded on first use, so that importing the package
 (and ``partsig --help``) does not load torch.
 """
 
@@ -10,7 +11,10 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 
-VERBS = ("download", "audit", "preprocess", "pretrain", "finetune", "evaluate", "compare", "demo")
+VERBS = (
+    *("download", "audit", "preprocess", "pretrain", "finetune", "evaluate", "compare"),
+    *("stage", "report", "embed", "inspect", "export", "demo"),
+)
 
 
 def __getattr__(name: str):

@@ -15,7 +15,33 @@ REFERENCE = re.compile(r"[ -]+(REF|LER?|CLE|RAW|AVG?|CAR)[0-9]?$")
 # Ear lobes and mastoids are used for one another in sleep (AASM manual); T3 … T6 are the old names
 # of four electrodes (ACNS guideline 2).
 SAME = {"A1": "M1", "A2": "M2", "T3": "T7", "T4": "T8", "T5": "P7", "T6": "P8"}
+# What else the left eye, the right eye, the chin and the heart may be called, likelier names first.
+PARTS = (
+    (r"^(E1|LOC|EOG)", r"\bE1|LOC|EOG ?(1|L)|EOG.*(1|left)"),
+    (r"^(E2|ROC|EOG)", r"\bE2|ROC|EOG ?(2|R)|EOG.*(2|right)"),
+    (r"CHIN|EMG", r"CHIN|MENT|EMG"),
+    (r"ECG|EKG", r"ECG|EKG"),
+)
 RUN_ON = re.compile(r"^(FP[12Z]|[FCPOT][0-9Z]|E[12])([AM][12])$")
+
+
+class MissingChannelsError(DataError):
+    """Channels are not there; ``channels`` says which, ``labels`` what the file has instead."""
+
+    def __init__(self, name: str, channels: Sequence[str], labels: Sequence[str]) -> None:
+        self.name, self.channels, self.labels = name, tuple(channels), tuple(labels)
+        what = "channel" if len(channels) == 1 else "channels"
+        super().__init__(
+            f"{name}: {what} {', '.join(map(repr, channels))} not found; it has "
+            f"{', '.join(labels) or 'none'}. Pass --set channels=[…] with names from this list, or "
+            f"--set '{self.aliases}' if that is another name of the very same."
+        )
+
+    @property
+    def aliases(self) -> str:
+        """The setting that would name the missing channels, with the likeliest names there."""
+        pairs = [f"{c}: [{nearest(c, self.labels) or 'NAME'}]" for c in self.channels]
+        return f"aliases={{{', '.join(pairs)}}}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +71,22 @@ def plain_name(label: str) -> tuple[str, str]:
     return "-".join(SAME.get(part, part) for part in text.split("-")), reference
 
 
+def nearest(channel: str, labels: Sequence[str]) -> str:
+    """Return the label most like a channel: the same electrode, else the same part, else "".
+
+    >>> nearest("C4-M1", ["EEG C4-A2", "EEG C3-A2", "ECG"]), nearest("C4-M1", ["SaO2"])
+    ('EEG C4-A2', '')
+    >>> nearest("E1-M2", ["EEG C4", "EMG EMG1", "EOG Left"]), nearest("Chin1-Chin2", ["EMG1"])
+    ('EOG Left', 'EMG1')
+    """
+    active = plain_name(channel)[0].partition("-")[0]
+    for label in labels:
+        if plain_name(label)[0].partition("-")[0] == active:
+            return label
+    likely = [other for own, other in PARTS if re.search(own, active)]
+    return next((label for way in likely for label in labels if re.search(way, label, re.I)), "")
+
+
 def resolve(
     name: str, labels: Sequence[str], channels: Sequence[str], settings: ReadConfig
 ) -> Resolved:
@@ -54,19 +96,16 @@ def resolve(
     spelling (``EEG C4-A1`` for ``C4-M1``); the difference of two channels that share a reference
     (``C4`` and ``M1``, or ``C4-REF`` and ``A1-REF``).
 
-    Raises DataError when a channel is missing (unless it may be filled) or more than one fits.
+    Raises MissingChannelsError when some are missing (unless they may be filled), DataError when
+    more than one fits.
     """
     plain = [plain_name(label) for label in labels]
     terms: list[tuple[int, int | None] | None] = []
     for channel in channels:
-        found = _find(name, labels, plain, channel, settings)
-        if found is None and settings.missing == "refuse":
-            raise DataError(
-                f"{name}: channel {channel!r} not found; it has {', '.join(labels) or 'none'}. "
-                "Pass --set channels=[…] with names from this list, or --set "
-                f"'aliases={{{channel}: [NAME]}}' for another name of this very channel."
-            )
-        terms.append(found)
+        terms.append(_find(name, labels, plain, channel, settings))
+    missing = [c for c, term in zip(channels, terms, strict=True) if term is None]
+    if missing and settings.missing == "refuse":
+        raise MissingChannelsError(name, missing, labels)
     if not any(terms):
         raise DataError(
             f"{name}: none of the channels {', '.join(channels)} is there; it has "

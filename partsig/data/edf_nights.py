@@ -4,6 +4,7 @@ A recording is a file; its name is the file's without the extension. ``ReadConfi
 channels, whose night it is, and where its stages are.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -172,14 +173,32 @@ def read_night(
 
     A file beside it that holds no stage is refused, unless none are ``needed``.
     """
-    file = psg.open_psg(path)
-    name, channels = path.stem, settings.channels or usual
+    source = psg.fingerprint(path, *([] if beside is None else [beside]))
+    night = night_of(psg.open_psg(path), path.name, beside, settings, usual, source, needed=needed)
+    if beside is None and not (night.stages != UNSCORED).any():
+        told = filter(None, [_overlooked(path, settings.hypnogram)])
+        night = replace(night, notes=(*night.notes, *told))
+    return night
+
+
+def night_of(
+    file: psg.Psg,
+    place: str,
+    beside: Path | None,
+    settings: ReadConfig,
+    usual: tuple[str, ...],
+    source: str,
+    *,
+    needed: bool,
+) -> Recording:
+    """Return the night of an open recording; its annotations are told as being in ``place``."""
+    name, channels = file.name, settings.channels or usual
     found = resolve(name, file.labels, channels, settings)
     parts, found = psg.read_rows(file, found, settings.unit)
     if not all(part.signal.shape[1] for part in parts):
         raise DataError(f"{name}: there are no samples in it.")
     if beside is None:
-        hypnogram = from_marks(path.name, file.marks, settings.hypnogram)
+        hypnogram = from_marks(place, file.marks, settings.hypnogram)
     else:
         hypnogram = read_hypnogram(beside, settings.hypnogram)
     needed = needed and beside is not None
@@ -189,8 +208,6 @@ def read_night(
         if not file.notes:
             raise
         raise DataError(f"{error} Of the file itself: {'; '.join(file.notes)}.") from None
-    if beside is None and not (stages != UNSCORED).any():
-        notes += filter(None, [_overlooked(path, settings.hypnogram)])
     return Recording(
         name=name,
         subject=settings.subject_of(name),
@@ -200,8 +217,10 @@ def read_night(
         filled=found.filled,
         stages=stages,
         start_s=start_s,
-        source=psg.fingerprint(path, *([] if beside is None else [beside])),
+        source=source,
         notes=(*file.notes, *notes),
+        start=file.start,
+        gaps=file.gaps,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from partsig.data.channels import Resolved
 from partsig.data.edf import Mark
 from partsig.data.recordings import MICROVOLTS, Rows
 from partsig.errors import DataError
+
+if TYPE_CHECKING:
+    import mne
 
 EDF = (".edf", ".rec", ".bdf")
 # BrainVision's header is the .vhdr; the .eeg and .vmrk beside it belong to it.
@@ -128,6 +132,11 @@ def _open_mne(path: Path) -> Psg:
     except (OSError, ValueError, RuntimeError, KeyError, IndexError, NotImplementedError) as error:
         reason = str(error).split("\n")[0][:200]
         raise DataError(f"{path.name} cannot be read by MNE ({reason}).") from error
+    return from_raw(raw, path.stem)
+
+
+def from_raw(raw: "mne.io.BaseRaw", name: str) -> Psg:
+    """Return an ``mne.io.Raw`` as an open recording: volts, one rate, its annotations as marks."""
     start = raw.info["meas_date"]
     zero = raw.first_time if raw.annotations.orig_time is not None else 0.0
     marks = [
@@ -140,7 +149,7 @@ def _open_mne(path: Path) -> Psg:
         return raw.get_data(picks=[index], verbose="error")[0]
 
     return Psg(
-        name=path.stem,
+        name=name,
         start=None if start is None else start.replace(tzinfo=None),
         labels=tuple(raw.ch_names),
         units=("V",) * n,

@@ -116,10 +116,31 @@ def unit_factor(amplitude: float, bounds: tuple[float, float]) -> float:
     return min(fitting, key=lambda f: abs(np.log(amplitude * f / middle)), default=1.0)
 
 
-def measure(
+@dataclass(frozen=True, kw_only=True)
+class Faults:
+    """What is wrong with one channel's seconds: codes (E, 30), and what they were told by.
+
+    ``amplitude_uv``, ``factor`` and ``not_finite`` are those of :class:`Quality`.
+    """
+
+    seconds: np.ndarray
+    amplitude_uv: float
+    factor: float
+    not_finite: int
+
+    @property
+    def epochs(self) -> np.ndarray:
+        """Code (E,) int8 of each epoch; all are out of range where the unit looks wrong."""
+        codes = _commonest(self.seconds)
+        if self.factor != 1:
+            codes[codes == GOOD] = RANGE
+        return codes
+
+
+def find_faults(
     signal: np.ndarray, sfreq: float, clipped: np.ndarray | None = None, eeg: bool = True
-) -> Quality:
-    """Measure one channel (T,) in µV; ``clipped`` (T,) bool says which samples are.
+) -> Faults:
+    """Judge every second of one channel (T,) in µV; ``clipped`` (T,) bool says which samples are.
 
     Only blocks of epochs are copied. Raises DataError below 16 Hz, or when there is no whole epoch.
     """
@@ -151,24 +172,35 @@ def measure(
     faults[(deviation * factor < bounds[0]) | (deviation * factor > bounds[1])] = RANGE
     faults[span * factor < FLAT_UV] = FLAT
     faults[hit > 0] = CLIPPED
-    codes = _commonest(faults)
+    return Faults(seconds=faults, amplitude_uv=amplitude, factor=factor, not_finite=not_finite)
+
+
+def measure(
+    signal: np.ndarray, sfreq: float, clipped: np.ndarray | None = None, eeg: bool = True
+) -> Quality:
+    """Measure one channel (T,) in µV; ``clipped`` (T,) bool says which samples are.
+
+    Raises DataError as :func:`find_faults` does.
+    """
+    found = find_faults(signal, sfreq, clipped, eeg)
+    faults, factor, codes = found.seconds, found.factor, _commonest(found.seconds)
+    epochs = signal[: len(codes) * round(EPOCH_S * sfreq)].reshape(len(codes), -1)  # (E, 30 s)
     density, frequency = _densities(epochs, sfreq, factor)  # (E, F)
     inside = (frequency >= DELTA_HZ[0]) & (frequency < DELTA_HZ[1])
     delta = np.log10(density[:, inside].mean(1) + FLOOR)
     delta[codes != GOOD] = np.nan
     if factor != 1:
-        codes[codes == GOOD] = RANGE
-        faults[faults == GOOD] = RANGE
+        faults = np.where(faults == GOOD, RANGE, faults)
     return Quality(
-        epochs=codes,
+        epochs=found.epochs,
         fault_share=(faults != GOOD).mean(1),
         delta=delta,
-        amplitude_uv=amplitude,
+        amplitude_uv=found.amplitude_uv,
         factor=factor,
         flat=float((faults == FLAT).mean()),
         clipped=0.0 if clipped is None else float(clipped.mean()),
-        line=_line_noise(density, frequency, sfreq, factor) if amplitude else {},
-        not_finite=not_finite,
+        line=_line_noise(density, frequency, sfreq, factor) if found.amplitude_uv else {},
+        not_finite=found.not_finite,
     )
 
 

@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -86,7 +87,9 @@ class Recording:
     there, then named in ``filled``). Of the filtered signal, what lies between ``start_s`` and
     ``stop_s`` is kept; ``stages`` holds one code per whole 30-s epoch from ``start_s`` (index into
     STAGES, -1 unscored). An ``excerpt`` was cut out of something longer: its ends must not show
-    after filtering. ``notes`` are sentences on what had to be decided in reading it.
+    after filtering. ``start`` is the time of the first sample, where the file tells it; ``gaps``
+    are stretches (s, from there) without signal, bridged by straight lines. ``notes`` are sentences
+    on what had to be decided in reading it.
     """
 
     name: str
@@ -101,6 +104,8 @@ class Recording:
     excerpt: bool = False
     filled: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    start: datetime | None = None
+    gaps: tuple[tuple[float, float], ...] = ()
     age: str = ""
     sex: str = ""
 

@@ -47,6 +47,7 @@ class Staging:
     quality: Mapping[str, np.ndarray]
     oddity: np.ndarray | None = None
     notes: tuple[str, ...] = ()
+    source: str = ""  # fingerprint of what it was read from
     stager: Mapping[str, object] = field(default_factory=dict)
     signal: np.ndarray = field(repr=False)
     sfreq: float

@@ -121,6 +121,7 @@ def read_recording(header: Path, settings: ReadConfig = USUAL) -> Recording:
         start_s=start_s,
         source=fingerprint(header),
         notes=tuple(notes),
+        start=file.start,
     )
 
 

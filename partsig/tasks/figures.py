@@ -1,19 +1,25 @@
-"""Figures of an evaluation, as PNG files."""
+"""Figures of evaluations and of staged recordings."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from scipy.signal import welch
 
+from partsig import metrics
 from partsig.data.recordings import EPOCH_S, STAGES
+from partsig.data.staging import Staging
 from partsig.files import atomic
+from partsig.tasks import review
 
 # From wake (warm) over light and deep sleep (blues) to REM, distinguishable without colour vision.
 COLOURS = {"W": "#E69F00", "N1": "#9AD0F3", "N2": "#3F8EC9", "N3": "#0B3C6F", "REM": "#C0392B"}
 # Hypnograms are drawn with REM between wake and N1.
+UNUSABLE = "#E3E3E3"
+# Without a date, which SVG would take from the clock: equal content gives equal files.
+UNDATED = {"Date": None}
 HEIGHT = {"W": 4, "REM": 3, "N1": 2, "N2": 1, "N3": 0}
 
 
@@ -65,24 +71,132 @@ def hypnogram(
     ):
         _steps(axes, edges, stages)
         axes.set_title(f"{name}: {label}" if axes is rows[0] else label, fontsize=10, loc="left")
-    shares = np.cumsum(np.column_stack([np.zeros(len(truth)), probabilities]), axis=1)
-    shares = np.vstack([shares, shares[-1:]])
-    for code, stage in enumerate(STAGES):
-        rows[2].fill_between(
-            edges,
-            shares[:, code],
-            shares[:, code + 1],
-            step="post",
-            color=COLOURS[stage],
-            label=stage,
-            linewidth=0,
-        )
-    rows[2].set_ylim(0, 1)
-    rows[2].set_ylabel("probability")
+    _hypnodensity(rows[2], edges, probabilities)
     rows[2].set_xlabel(f"time from the start of the recording ({unit})")
-    rows[2].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8, frameon=False)
     rows[2].set_xlim(0, edges[-1])
     return _save(figure, path)
+
+
+def staging(found: Staging, paths: Sequence[Path] = ()) -> Figure:
+    """Draw a staging: stages, their probabilities, a spectrogram, and what there is to doubt.
+
+    Returned, and saved under ``paths`` by their suffix. Where no stage is given everything is left
+    blank. Time is that of the day where the recording has a start, else from its beginning.
+    """
+    scored = found.scored is not None
+    figure = Figure(figsize=(11, 7.2 if scored else 6.4), layout="constrained")
+    heights = [*([1.0] if scored else []), 1.0, 0.8, 1.2, 0.7]
+    rows = list(figure.subplots(len(heights), 1, sharex=True, height_ratios=heights))
+    # Hours since midnight, so that ticks fall on round times; since the beginning without a start.
+    zero = 0.0
+    if found.start is not None:
+        midnight = found.start.replace(hour=0, minute=0, second=0, microsecond=0)
+        zero = (found.start - midnight).total_seconds() / 3600
+    edges = zero + (found.start_s + EPOCH_S * np.arange(found.n_epochs + 1)) / 3600
+    label = "predicted"
+    if scored:
+        table = review.agreement(found)
+        axes = rows.pop(0)
+        _steps(axes, edges, found.scored)
+        axes.set_title("scored", fontsize=10, loc="left")
+        label += f", kappa {float(metrics.kappa(table)):.2f} ({table.sum()} epochs)"
+    stages, shares, spectrum, doubt = rows
+    _steps(stages, edges, found.stages)
+    for first, length in _stretches(found.stages < 0):
+        stages.axvspan(edges[first], edges[first + length], color=UNUSABLE, linewidth=0)
+    stages.set_title(label, fontsize=10, loc="left")
+    _hypnodensity(shares, edges, found.probabilities)
+    _spectrogram(spectrum, edges, found)
+    doubt.step(edges, np.append(found.confidence, found.confidence[-1:]), where="post", lw=0.8)
+    at = [(edges[s.epoch] + edges[s.epoch + 1]) / 2 for s in found.review]
+    doubt.scatter(at, np.full(len(at), 0.04), marker="|", color="#D55E00", s=30, linewidth=0.8)
+    doubt.set_ylim(0, 1)
+    doubt.set_ylabel("confidence", fontsize=9)
+    if found.oddity is not None and len(found.oddity):
+        odd = doubt.twinx()
+        seconds = np.arange(len(found.oddity)) + 0.5
+        odd.plot(zero + seconds / 3600, found.oddity, color="0.6", lw=0.4)
+        odd.set_ylabel("oddity", fontsize=9, color="0.4")
+        doubt.set_zorder(odd.get_zorder() + 1)
+        doubt.patch.set_visible(False)
+    doubt.set_xlim(edges[0], edges[-1])
+    doubt.xaxis.set_major_formatter(_clock if found.start else _elapsed)
+    doubt.set_xlabel("time of day" if found.start else "time from the start of the recording")
+    figure.suptitle(
+        f"{found.name}: {int((found.stages >= 0).sum())} of {found.n_epochs} epochs staged, "
+        f"{len(found.review)} to review (marks below)",
+        fontsize=11,
+        x=0.01,
+        ha="left",
+    )
+    FigureCanvasAgg(figure)
+    for path in paths:
+        with atomic(path) as temporary:
+            figure.savefig(temporary, format=path.suffix[1:], dpi=130, metadata=UNDATED)
+    return figure
+
+
+def _clock(hours: float, _: int = 0) -> str:
+    """Return hours since a midnight as a time of day.
+
+    >>> _clock(25.5)
+    '01:30'
+    """
+    return _elapsed(hours % 24).zfill(5)
+
+
+def _elapsed(hours: float, _: int = 0) -> str:
+    minutes = round(60 * hours)
+    return f"{minutes // 60}:{minutes % 60:02d}"
+
+
+def _stretches(marked: np.ndarray) -> list[tuple[int, int]]:
+    """Return (start, length) of every run of True.
+
+    >>> _stretches(np.array([False, True, True, False, True]))
+    [(1, 2), (4, 1)]
+    """
+    ends = np.flatnonzero(np.diff(np.concatenate([[0], marked.astype(np.int8), [0]])))
+    return [(int(a), int(b - a)) for a, b in zip(ends[::2], ends[1::2], strict=True)]
+
+
+def _hypnodensity(axes, edges: np.ndarray, probabilities: np.ndarray) -> None:
+    shares = np.cumsum(np.column_stack([np.zeros(len(probabilities)), probabilities]), axis=1)
+    shares = np.vstack([shares, shares[-1:]])
+    for code, stage in enumerate(STAGES):
+        low, high = shares[:, code], shares[:, code + 1]
+        colour = COLOURS[stage]
+        axes.fill_between(edges, low, high, step="post", color=colour, label=stage, linewidth=0)
+    axes.set_ylim(0, 1)
+    axes.set_ylabel("probability", fontsize=9)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8, frameon=False)
+
+
+def _spectrogram(axes, edges: np.ndarray, found: Staging) -> None:
+    """Draw the power of a central channel, else of the first, an epoch a column (Welch, dB)."""
+    central = [c for c, name in enumerate(found.ch_names) if name.upper().startswith(("C3", "C4"))]
+    c = (central or [0])[0]
+    n_times = round(EPOCH_S * found.sfreq)
+    epochs = found.signal[c, : found.n_epochs * n_times].reshape(found.n_epochs, n_times)
+    frequency, density = welch(epochs, found.sfreq, nperseg=round(4 * found.sfreq), axis=-1)
+    shown = (frequency > 0) & (frequency <= 30)
+    decibels = 10 * np.log10(np.maximum(density[:, shown], 1e-4)).T  # (F, E)
+    decibels[:, found.stages < 0] = np.nan
+    staged = decibels[np.isfinite(decibels)]
+    low, high = np.percentile(staged, [2, 98]) if len(staged) else (0.0, 1.0)
+    image = axes.imshow(
+        decibels,
+        aspect="auto",
+        origin="lower",
+        extent=(edges[0], edges[-1], frequency[shown][0], frequency[shown][-1]),
+        cmap="viridis",
+        vmin=low,
+        vmax=high,
+        interpolation="nearest",
+    )
+    axes.set_ylabel("Hz", fontsize=9)
+    axes.set_title(f"{found.ch_names[c]}, dB re 1 µV²/Hz", fontsize=9, loc="left")
+    axes.figure.colorbar(image, cax=axes.inset_axes((1.01, 0.0, 0.012, 1.0)))
 
 
 def trust(calibration: dict, reviewed: dict, path: Path) -> Path:
@@ -175,7 +289,10 @@ def _steps(axes, edges: np.ndarray, stages: np.ndarray) -> None:
     level = np.where(stages >= 0, heights[np.maximum(stages, 0)], np.nan)
     axes.step(edges, np.append(level, level[-1:]), where="post", color="0.25", linewidth=1)
     for code, stage in enumerate(STAGES):
-        own = np.where(stages == code, level, np.nan)
-        axes.hlines(own, edges[:-1], edges[1:], color=to_rgb(COLOURS[stage]), linewidth=3)
+        spans = [(edges[a], edges[a + n]) for a, n in _stretches(np.asarray(stages) == code)]
+        if spans:
+            axes.hlines(
+                [heights[code]] * len(spans), *zip(*spans, strict=True), COLOURS[stage], lw=3
+            )
     axes.set_yticks(range(len(order)), order)
     axes.set_ylim(-0.5, len(order) - 0.5)

@@ -109,11 +109,16 @@ def read_raw(
         return Night(name=header.stem, subject=header.stem, reason=str(error))
 
 
+def duration(recording: Recording) -> float:
+    """Return the seconds of a recording that are kept."""
+    end = min(part.signal.shape[-1] / part.sfreq for part in recording.parts)
+    end = end if recording.stop_s is None else min(end, recording.stop_s)
+    return max(0.0, end - recording.start_s)
+
+
 def _measured(recording: Recording) -> Night:
     """Measure a recording's channels, one after the other."""
     measured, refused = {}, {}
-    end = min(part.signal.shape[-1] / part.sfreq for part in recording.parts)
-    end = end if recording.stop_s is None else min(end, recording.stop_s)
     for c, name in enumerate(recording.ch_names):
         signal, clipped, sfreq = read_channel(recording, c)
         try:
@@ -124,7 +129,7 @@ def _measured(recording: Recording) -> Night:
         name=recording.name,
         subject=recording.subject,
         ch_names=recording.ch_names,
-        duration_s=max(0.0, end - recording.start_s),
+        duration_s=duration(recording),
         stages=recording.stages,
         measured=measured,
         refused=refused,

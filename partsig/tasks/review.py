@@ -1,11 +1,14 @@
 """Which epochs a person should look at first, and what agreement is worth after that."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
 from partsig import metrics
 from partsig.data.datasets import Epochs
-from partsig.data.quality import separation
-from partsig.data.recordings import STAGES
+from partsig.data.quality import GOOD, QUALITY, separation
+from partsig.data.recordings import STAGES, UNSCORED
+from partsig.data.staging import Staging, Suspect
 
 # How often one stage (row) is followed by another (column) in the next 30 s, in the order of
 # STAGES: counted in the 994 labelled nights of PhysioNet/CinC Challenge 2018, from the challenge's
@@ -19,6 +22,8 @@ TRANSITIONS = np.array(
         [1_537, 3_984, 1_079, 22, 110_169],
     ]
 )
+RARE = 0.01  # changes of stage that are less frequent are told
+UNSURE = 0.5  # less likely than not to be right
 A_NIGHT = 960  # epochs in eight hours
 # Shares of the epochs at which a review is looked at.
 SHARES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
@@ -80,6 +85,72 @@ def of_nights(epochs: Epochs, probabilities: np.ndarray, prior: np.ndarray, by: 
     return found
 
 
+def suspects(
+    probabilities: np.ndarray,
+    prior: np.ndarray,
+    by: str,
+    quality: Mapping[str, np.ndarray],
+    odd: np.ndarray | None,
+    share: float,
+) -> tuple[Suspect, ...]:
+    """Return the epochs of one recording that a person should look at, the most doubtful first.
+
+    The ``share`` of the epochs with the most doubt, and all that a reason other than low confidence
+    speaks against: a rare change of stage, a channel that cannot be used (``quality`` (E,) codes
+    per channel), reference patches that disagree (``odd`` (E,) bool). Epochs without probabilities
+    (E, K) are left out: they have no stage.
+    """
+    codes = np.stack(list(quality.values()))  # (C, E)
+    doubt = doubts(probabilities, prior, by, (codes != GOOD).mean(0))
+    known = np.flatnonzero(~np.isnan(doubt))
+    stages = np.where(np.isnan(doubt), UNSCORED, np.nan_to_num(probabilities).argmax(1))
+    first = set(known[np.argsort(-doubt[known], kind="stable")][: round(share * len(known))])
+    found = []
+    for e in known.tolist():
+        reasons = _rare_changes(stages, e)
+        if (codes[:, e] != GOOD).any():
+            reasons.append(name_faults(tuple(quality), codes[:, e]))
+        if odd is not None and odd[e]:
+            reasons.append("reference patches disagree on where its patches lie")
+        if e in first or reasons:
+            order = np.argsort(-probabilities[e])
+            text = f"{STAGES[order[0]]} {probabilities[e, order[0]]:.2f}, "
+            text += f"{STAGES[order[1]]} {probabilities[e, order[1]]:.2f}"
+            if e in first and (probabilities[e, order[0]] < UNSURE or not reasons):
+                reasons.insert(0, f"low confidence: {text}")
+            found.append(Suspect(epoch=e, score=float(doubt[e]), reasons=tuple(reasons)))
+    return tuple(sorted(found, key=lambda suspect: -suspect.score))
+
+
+def _rare_changes(stages: np.ndarray, e: int) -> list[str]:
+    """Return what is improbable about the change into epoch ``e``, and out of it."""
+    moves = TRANSITIONS / TRANSITIONS.sum(1, keepdims=True)
+    told = []
+    for a, b in ((e - 1, e), (e, e + 1)):
+        if not 0 <= a < b < len(stages) or UNSCORED in (stages[a], stages[b]):
+            continue
+        chance = moves[stages[a], stages[b]]
+        if chance < RARE:
+            told.append(
+                f"improbable transition: {STAGES[stages[a]]} to {STAGES[stages[b]]}, "
+                f"{100 * chance:.2g} % of what follows {STAGES[stages[a]]}"
+            )
+    return told
+
+
+def name_faults(ch_names: Sequence[str], codes: np.ndarray) -> str:
+    """Return which channels are what, of one epoch's codes (C,).
+
+    >>> name_faults(("C3", "C4", "O1"), np.array([1, 0, 1]))
+    'artefact: C3, O1 flat'
+    """
+    told = []
+    for code in sorted({int(c) for c in codes if c != GOOD}):
+        names = [name for name, own in zip(ch_names, codes, strict=True) if own == code]
+        told.append(f"{', '.join(names)} {QUALITY[code]}")
+    return f"artefact: {'; '.join(told)}"
+
+
 def find_errors(doubt: np.ndarray, wrong: np.ndarray) -> float | None:
     """Return how often a wrong epoch has more doubt than a right one (area under the ROC curve)."""
     return separation(doubt, wrong, ~wrong)
@@ -114,3 +185,9 @@ def curve(
         at_random = (1 - share) * whole + share * np.diag(whole.sum(1))
         found["kappa_random"].append(metrics.or_none(metrics.kappa(at_random)))
     return found
+
+
+def agreement(found: Staging) -> np.ndarray:
+    """Return the confusion (K, K) of a staging with the stages that came with its recording."""
+    truth = np.where(found.stages >= 0, found.scored, -1)
+    return metrics.confusion(truth, np.maximum(found.stages, 0), len(STAGES))

@@ -1,0 +1,158 @@
+"""``partsig stage``: recordings and a fine-tuned run in, hypnograms an analyst can check out."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from partsig import __version__, metrics
+from partsig import config as configs
+from partsig.data import edf_nights, exports
+from partsig.data.recordings import UNSCORED, Recording, count_stages, sorted_by_name
+from partsig.data.staging import Staging
+from partsig.errors import DataError, DiskFullError
+from partsig.tasks import figures, review
+from partsig.tasks.staging import StageConfig, Stager, load, read, staged
+
+if TYPE_CHECKING:
+    import mne
+
+OUTPUT = Path("hypnograms")
+FIGURES = ("png", "svg")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Staged:
+    """Files of recordings by name and kind, a line on each; what failed, and why."""
+
+    path: Path
+    files: Mapping[str, Mapping[str, Path]] = field(default_factory=dict)
+    summaries: Mapping[str, str] = field(default_factory=dict)
+    failed: Mapping[str, str] = field(default_factory=dict)
+
+
+def stage(
+    recording: "str | Path | mne.io.BaseRaw",
+    run: str | Path | Stager | None = None,
+    *,
+    output: str | Path | None = None,
+    overrides: Mapping[str, object] | Iterable[str] = (),
+    device: str = "auto",
+) -> Staging:
+    """Stage one recording: an EDF, BDF, FIF, BrainVision, EEGLAB or WFDB file, or an MNE ``Raw``.
+
+    ``run`` is a fine-tuned run (default: the one that finished last), or what :func:`load` made of
+    it, which saves loading it for every recording. ``overrides`` are settings of
+    :class:`~partsig.tasks.staging.StageConfig`. The signal is filtered and resampled as the
+    run's training signal was. With ``output`` every file of :func:`partsig.data.exports.write_all`
+    and a figure are written there.
+
+    Raises DataError for a recording that cannot be read or lacks the run's channels, ConfigError
+    and CheckpointError for the rest that the user can mend.
+    """
+    settings = configs.compose(StageConfig, "stage", None, overrides)
+    stager = run if isinstance(run, Stager) else load(run, device)
+    staging = staged(stager, read(recording, stager, settings), settings)
+    if output is not None:
+        write(staging, Path(output))
+    return staging
+
+
+def write(staging: Staging, folder: Path) -> dict[str, Path]:
+    """Write a staging's files and its figure (PNG and SVG) into a folder; return them by kind."""
+    exports.write_all(staging, folder)
+    written = paths_of(staging.name, folder)
+    figures.staging(staging, [written[kind] for kind in FIGURES])
+    return written
+
+
+def paths_of(name: str, folder: Path) -> dict[str, Path]:
+    """Return where the files of a recording of this name lie, by kind."""
+    stem = exports.file_stem(name)
+    drawn = {kind: folder / f"{stem}_staging.{kind}" for kind in FIGURES}
+    return exports.paths_of(name, folder) | drawn
+
+
+def stage_all(
+    recordings: Sequence[str | Path],
+    run: str | Path | Stager | None = None,
+    *,
+    output: str | Path | None = None,
+    overrides: Mapping[str, object] | Iterable[str] = (),
+    device: str = "auto",
+) -> Staged:
+    """Stage files, and all recordings of folders, into ``output`` (default: ``hypnograms``).
+
+    A recording that cannot be staged is told in ``failed``; the others are finished. One whose
+    files are there from the same recording, run and settings is not staged again.
+
+    Raises DataError where there is no recording or two have one name, and what :func:`stage` raises
+    of the run and the settings.
+    """
+    settings = configs.compose(StageConfig, "stage", None, overrides)
+    folder = Path(output or OUTPUT)
+    found = _find([Path(path) for path in recordings])
+    if any(path.parent.resolve() == folder.resolve() for path in found):
+        raise DataError(
+            f"--output {folder} is where recordings lie: hypnograms in it would be taken for a "
+            "scorer's; name another folder."
+        )
+    stager = run if isinstance(run, Stager) else load(run, device)
+    files, summaries, failed = {}, {}, {}
+    bar = tqdm(found, unit="recording", desc="stage", mininterval=0.5, disable=len(found) < 2)
+    for path in bar:
+        try:
+            recording = read(path, stager, settings)
+            if _is_made(folder, recording, stager, settings):
+                files[path.stem] = paths_of(recording.name, folder)
+                summaries[path.stem] = "staged before"
+                continue
+            staging = staged(stager, recording, settings)
+            files[path.stem] = write(staging, folder)
+            summaries[path.stem] = summary(staging)
+        except DiskFullError:
+            raise
+        except (DataError, OSError) as error:
+            failed[path.stem] = str(error)
+    return Staged(path=folder, files=files, summaries=summaries, failed=failed)
+
+
+def summary(staging: Staging) -> str:
+    """Return one line on a staging: epochs per stage, what could not be used, what to look at."""
+    counts = ", ".join(f"{k} {n:,}" for k, n in count_stages(staging.stages).items() if n)
+    usable = staging.confidence[staging.stages != UNSCORED]
+    sure = f", mean confidence {usable.mean():.2f}" if len(usable) else ""
+    told = f"{counts}{sure}, {len(staging.review):,} to review"
+    if staging.scored is not None:
+        table = review.agreement(staging)
+        told += f"; kappa {float(metrics.kappa(table)):.2f} on {int(table.sum()):,} scored epochs"
+    return told + "".join(f"; {note}" for note in staging.notes)
+
+
+def _find(paths: Sequence[Path]) -> list[Path]:
+    found = []
+    for path in paths:
+        if path.is_dir():
+            found += edf_nights.find_records(path)
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise DataError(f"no recording {path}.")
+    return sorted_by_name(found)
+
+
+def _is_made(folder: Path, recording: Recording, stager: Stager, settings: StageConfig) -> bool:
+    """Tell whether a recording's files are all there, from the same signal, run and settings."""
+    paths = paths_of(recording.name, folder)
+    if not all(path.is_file() for path in paths.values()):
+        return False
+    try:
+        found = json.loads(paths["json"].read_text(encoding="utf-8"))
+        known = {key: found[key] for key in ("partsig", "source", "stager")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    facts = json.loads(json.dumps(stager.told(settings)))
+    return known == {"partsig": __version__, "source": recording.source, "stager": facts}

@@ -1,0 +1,242 @@
+"""From one recording and a fine-tuned run to a hypnogram that can be checked."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from partsig import config as configs
+from partsig import metrics
+from partsig.core.objectives.supervised import SupervisedModule
+from partsig.data import edf_nights, psg, wfdb_records
+from partsig.data.channels import MissingChannelsError
+from partsig.data.quality import GOOD, find_faults, is_eeg
+from partsig.data.recordings import (
+    EPOCH_S,
+    UNSCORED,
+    HypnogramConfig,
+    ReadConfig,
+    Recording,
+    n_epochs,
+)
+from partsig.data.staging import Staging
+from partsig.errors import CheckpointError, DataError, check_range
+from partsig.tasks import nights, review, runs
+from partsig.tasks.finetune import load_stager
+from partsig.tasks.preprocess import PreprocessConfig, filtered
+from partsig.tasks.stagers import predict_signal
+from partsig.train import distributed
+
+if TYPE_CHECKING:
+    import mne
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageConfig:
+    """How recordings are read, and what is put before a person; which channels, the run says.
+
+    aliases, missing, unit, hypnogram: see :class:`~partsig.data.recordings.ReadConfig`.
+    scored: take the stages that came with a recording, to stand beside the predicted ones; their
+        30-s grid is then used.
+    good_share: share of the channels that must be usable in an epoch for it to be staged; a channel
+        is not when a third of its seconds are flat, clipped or out of range.
+    review_share: share of the epochs that are listed because they are the most doubtful.
+    """
+
+    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    missing: str = "refuse"
+    unit: str = ""
+    hypnogram: HypnogramConfig = field(default_factory=HypnogramConfig)
+    scored: bool = True
+    good_share: float = 0.5
+    review_share: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_range("good_share", self.good_share, 0.0, 1.0)
+        check_range("review_share", self.review_share, 0.0, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stager:
+    """A fine-tuned run, ready to stage: its network, what it says of itself, where it computes."""
+
+    model: SupervisedModule
+    record: dict
+    facts: dict[str, object]
+    device: torch.device
+
+    def told(self, settings: StageConfig) -> dict[str, object]:
+        """Return what a staging says of the stager, and of how it was used."""
+        return self.facts | {"settings": configs.to_dict(settings)}
+
+
+def load(run: str | Path | None = None, device: str = "auto") -> Stager:
+    """Return a fine-tuned run as a stager; the one that finished last where none is given.
+
+    Raises CheckpointError for what is no such run, or one of an older partsig.
+    """
+    path = Path(run) if run else runs.last("finetune")
+    model, record = load_stager(path)
+    for key in ("filter", "calibration"):
+        if key not in record:
+            raise CheckpointError(
+                f"{path} was fine-tuned by an older partsig, which did not keep its {key}; "
+                "fine-tune it again."
+            )
+    split, calibration = record["split"], record["calibration"]
+    facts = {
+        "run": str(path),
+        "partsig": record["environment"]["partsig"],
+        "finished": record["finished"],
+        "pretrained": record["from"],
+        "train_subjects": len(split["train"]),
+        "train_epochs": record["n_epochs_train"],
+        "ch_names": record["ch_names"],
+        "temperature": calibration["temperature"],
+        "calibrated_on": f"{calibration['n_epochs']} epochs of {len(split['val'])} subjects",
+        "val_kappa": record["val_kappa"],
+        "review_by": calibration["review_by"],
+    }
+    return Stager(model=model, record=record, facts=facts, device=distributed.pick_device(device))
+
+
+def _settings(stager: Stager, settings: StageConfig) -> PreprocessConfig:
+    record = stager.record
+    return PreprocessConfig(
+        channels=tuple(record["ch_names"]),
+        aliases=settings.aliases,
+        missing=settings.missing,
+        unit=settings.unit,
+        hypnogram=settings.hypnogram,
+        sfreq=record["sfreq"],
+        l_freq=record["filter"]["l_freq"],
+        h_freq=record["filter"]["h_freq"],
+    )
+
+
+def read(
+    recording: "str | Path | mne.io.BaseRaw", stager: Stager, settings: StageConfig
+) -> Recording:
+    """Return the recording as the stager needs it: its channels chosen, nothing filtered.
+
+    Raises DataError for what cannot be read, and for one that lacks the stager's channels.
+    """
+    reading = _settings(stager, settings)
+    try:
+        if hasattr(recording, "get_data"):
+            names = [Path(f).stem for f in recording.filenames or () if f]
+            file = psg.from_raw(recording, names[0] if names else "raw")
+            return _night(file, file.name, None, reading, "", settings)
+        path = Path(recording)
+        if not path.is_file():
+            raise DataError(f"no recording {path}.")
+        if path.suffix.lower() == ".hea":
+            return wfdb_records.read_recording(path, reading)
+        beside = edf_nights.find_hypnogram(path, settings.hypnogram) if settings.scored else None
+        source = psg.fingerprint(path, *([] if beside is None else [beside]))
+        return _night(psg.open_psg(path), path.name, beside, reading, source, settings)
+    except MissingChannelsError as error:
+        raise DataError(
+            f"{error.name}: the stager {stager.facts['run']} needs {', '.join(reading.channels)}; "
+            f"not found: {', '.join(error.channels)}. It has {', '.join(error.labels) or 'none'}. "
+            f"If one of them is the very same under another name, pass --set '{error.aliases}'; "
+            "else use a run that was trained on these channels."
+        ) from None
+
+
+def _night(
+    file: psg.Psg,
+    place: str,
+    beside: Path | None,
+    reading: ReadConfig,
+    source: str,
+    settings: StageConfig,
+) -> Recording:
+    if not settings.scored:
+        file = replace(file, marks=())
+    return edf_nights.night_of(file, place, beside, reading, (), source, needed=settings.scored)
+
+
+def staged(stager: Stager, recording: Recording, settings: StageConfig) -> Staging:
+    """Stage one recording that was read by :func:`read`."""
+    reading = _settings(stager, settings)
+    signal = filtered(recording, reading)
+    n = n_epochs(signal.shape[1], reading.sfreq)
+    length = nights.duration(recording)
+    if not n:
+        raise DataError(f"{recording.name}: {length:.3g} s hold no whole epoch of {EPOCH_S:g} s.")
+    quality, notes = _look_at(recording, n)
+    unusable = _unusable(recording, quality, settings.good_share)
+    usable = np.array([not why for why in unusable])
+    found = predict_signal(stager.model, signal, reading.sfreq, stager.device)
+    probabilities = metrics.tempered(found, stager.facts["temperature"])
+    probabilities[~usable] = np.nan
+    stages = np.where(usable, np.nan_to_num(probabilities).argmax(1), UNSCORED).astype(np.int8)
+    scored = recording.stages[:n] if settings.scored else np.zeros(0, np.int8)
+    has_scores = bool((scored != UNSCORED).any())
+    return Staging(
+        name=recording.name,
+        ch_names=recording.ch_names,
+        start=recording.start,
+        start_s=recording.start_s,
+        duration_s=recording.start_s + length,
+        stages=stages,
+        unusable=unusable,
+        probabilities=probabilities,
+        scored=_fitted(scored, n, UNSCORED) if has_scores else None,
+        review=review.suspects(
+            probabilities,
+            np.array(stager.record["calibration"]["prior"]),
+            stager.facts["review_by"],
+            quality,
+            None,
+            settings.review_share,
+        ),
+        quality=quality,
+        notes=(*recording.notes, *notes),
+        source=recording.source,
+        stager=stager.told(settings),
+        signal=signal,
+        sfreq=reading.sfreq,
+    )
+
+
+def _look_at(recording: Recording, n: int) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Return the code (n,) of every epoch of every channel, and sentences on channels."""
+    quality, notes = {}, []
+    for c, name in enumerate(recording.ch_names):
+        signal, clipped, sfreq = nights.read_channel(recording, c)
+        try:
+            found = find_faults(signal, sfreq, clipped, is_eeg(name))
+        except DataError as error:
+            raise DataError(f"{recording.name}: channel {name!r}: {error}.") from None
+        quality[name] = _fitted(found.epochs, n)
+        if found.factor != 1:
+            notes.append(f"{name} looks {1 / found.factor:g} times as large as it can be: its unit")
+    notes += [f"{name} is not there and was filled with zeros" for name in recording.filled]
+    return quality, notes
+
+
+def _fitted(codes: np.ndarray, n: int, beyond: int = GOOD) -> np.ndarray:
+    """Return codes (n,): cut, or continued by ``beyond`` (filters round a length up or down)."""
+    return np.append(codes[:n], np.full(max(n - len(codes), 0), beyond)).astype(np.int8)
+
+
+def _unusable(
+    recording: Recording, quality: Mapping[str, np.ndarray], good_share: float
+) -> tuple[str, ...]:
+    """Return why each epoch (E) cannot be staged, "" where it can."""
+    codes = np.stack(list(quality.values()))  # (C, E)
+    onsets = recording.start_s + EPOCH_S * np.arange(codes.shape[1])
+    found = []
+    for onset, column in zip(onsets, codes.T, strict=True):
+        if any(begin < onset + EPOCH_S and onset < end for begin, end in recording.gaps):
+            found.append("gap in the recording")
+        elif (column == GOOD).mean() < good_share:
+            found.append(review.name_faults(recording.ch_names, column))
+        else:
+            found.append("")
+    return tuple(found)
