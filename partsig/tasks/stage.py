@@ -136,7 +136,8 @@ def _find(paths: Sequence[Path]) -> list[Path]:
     found = []
     for path in paths:
         if path.is_dir():
-            found += edf_nights.find_records(path)
+            headers = list(path.rglob("*.hea"))
+            found += headers or edf_nights.find_records(path)
         elif path.is_file():
             found.append(path)
         else:
