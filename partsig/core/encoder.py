@@ -73,8 +73,10 @@ class Encoder(nn.Module):
         level: Tensor | None = None,
         code: Tensor | None = None,
         keys: Tensor | None = None,
+        cls_only: bool = False,
     ) -> tuple[Tensor, Tensor]:
-        """Return patch tokens (B, N, E) and the [CLS] token (B, E).
+        """Return patch tokens (B, N, E) and the [CLS] token (B, E); none of the former, (B, 0, E),
+        with ``cls_only``, which spares most of the last block.
 
         ``level`` (B, C) is what normalisation took from the window, see
         :func:`~partsig.core.normalise.instance_normalise`; only spectra use it. ``code`` is added
@@ -94,7 +96,7 @@ class Encoder(nn.Module):
             tokens = tokens + code
         if keys is not None:
             keys = torch.cat([keys, torch.full_like(keys[:, :1], n)], dim=1)  # and [CLS]
-        tokens = self.norm(self.blocks(tokens, keys))
+        tokens = self.norm(self.blocks(tokens, keys, 1 if cls_only else None))
         return tokens[:, :-1], tokens[:, -1]
 
 

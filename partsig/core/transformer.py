@@ -16,7 +16,8 @@ def initialise(module: nn.Module) -> None:
 class Attention(nn.Module):
     """Multi-head attention with biases (Vaswani et al. 2017, section 3.2.2).
 
-    All tokens are queries; where ``keys`` (B, K) is given, only those tokens are attended to.
+    All tokens are queries, or the last ``queries`` of them; where ``keys`` (B, K) is given, only
+    those tokens are attended to.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -25,15 +26,26 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, tokens: Tensor, keys: Tensor | None = None) -> Tensor:
+    def forward(
+        self, tokens: Tensor, keys: Tensor | None = None, queries: int | None = None
+    ) -> Tensor:
         batch, n, width = tokens.shape
-        qkv = self.qkv(tokens).view(batch, n, 3, self.heads, width // self.heads)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, N, E / heads)
+        each = (self.heads, width // self.heads)
+        if queries is None:
+            queries = n
+            qkv = self.qkv(tokens).view(batch, n, 3, *each)
+            query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, N, E / heads)
+        else:
+            weights, biases = (p.tensor_split((width,)) for p in self.qkv.parameters())
+            query = F.linear(tokens[:, -queries:], weights[0], biases[0])
+            query = query.view(batch, queries, *each).transpose(1, 2)  # (B, heads, Q, E / heads)
+            both = F.linear(tokens, weights[1], biases[1]).view(batch, n, 2, *each)
+            key, value = both.permute(2, 0, 3, 1, 4)
         if keys is not None:
             chosen = keys[:, None, :, None].expand(-1, self.heads, -1, width // self.heads)
             key, value = key.gather(2, chosen), value.gather(2, chosen)  # (B, heads, K, E / heads)
         mixed = F.scaled_dot_product_attention(query, key, value)
-        return self.out(mixed.transpose(1, 2).reshape(batch, n, width))
+        return self.out(mixed.transpose(1, 2).reshape(batch, queries, width))
 
 
 class Block(nn.Module):
@@ -48,8 +60,11 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
         self.drop_path = drop_path
 
-    def forward(self, tokens: Tensor, keys: Tensor | None = None) -> Tensor:
-        tokens = tokens + self._dropped(self.attention(self.norm1(tokens), keys))
+    def forward(
+        self, tokens: Tensor, keys: Tensor | None = None, queries: int | None = None
+    ) -> Tensor:
+        asked = tokens if queries is None else tokens[:, -queries:]
+        tokens = asked + self._dropped(self.attention(self.norm1(tokens), keys, queries))
         return tokens + self._dropped(self.mlp(self.norm2(tokens)))
 
     def _dropped(self, branch: Tensor) -> Tensor:
@@ -70,7 +85,11 @@ class Transformer(nn.Sequential):
         rates = torch.linspace(0.0, drop_path, depth).tolist()
         super().__init__(*(Block(width, heads, mlp_ratio, rate) for rate in rates))
 
-    def forward(self, tokens: Tensor, keys: Tensor | None = None) -> Tensor:
-        for block in self:
+    def forward(
+        self, tokens: Tensor, keys: Tensor | None = None, queries: int | None = None
+    ) -> Tensor:
+        """Return all tokens, or the last ``queries`` of them at less cost: the last block's."""
+        *first, last = self
+        for block in first:
             tokens = block(tokens, keys)
-        return tokens
+        return last(tokens, keys, queries)

@@ -138,8 +138,9 @@ class Classifier(SupervisedModule):
         """Return what the head sees, (B, F), of windows (B, C, *L), as recorded."""
         x, level = instance_normalise(x)
         patches = crop_grid(x, self.patch)
-        tokens, cls = self.encoder(patches, level, self.positions)
-        if self.config.pool == "cls":
+        cls_only = self.config.pool == "cls"
+        tokens, cls = self.encoder(patches, level, self.positions, cls_only=cls_only)
+        if cls_only:
             return cls
         mean = tokens.mean(1)
         if self.config.pool == "mean":
