@@ -352,6 +352,51 @@ def stage(
 
 @app.command()
 @options.plain_errors
+def report(
+    run: options.Run = None,
+    store: Annotated[
+        str | None,
+        typer.Option("--store", help="Another store: external validation on all its subjects."),
+    ] = None,
+    scorer: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--scorer",
+            metavar="NAME=FOLDER",
+            help="A second person's hypnograms of the same recordings; may be repeated.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Default: the evaluation's folder.")
+    ] = None,
+    set_: options.Set = None,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+) -> None:
+    """A fine-tuned run to one page: agreement, sleep statistics, what to trust, what not."""
+    from partsig.tasks import runs
+    from partsig.tasks.report import report as task
+
+    if run is None:
+        run = runs.last("finetune")
+        typer.echo(f"run: {run}")
+    with options.plain_warnings():
+        found = task(
+            run,
+            store=store,
+            scorer=scorer,
+            output=output,
+            overrides=set_ or (),
+            device=device,
+            seed=seed,
+        )
+    for line in found.metrics["verdict"]:
+        typer.echo(line)
+    typer.echo(f"page: {found.page}")
+
+
+@app.command()
+@options.plain_errors
 def demo(
     output: Annotated[Path | None, typer.Option("--output", help="Default: runs/demo.")] = None,
     set_: options.Set = None,

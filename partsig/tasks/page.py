@@ -60,13 +60,59 @@ li em { font-style: normal; text-align: center; border-radius: 3px; font-size: .
 @media print { .legend { position: static; } .night { break-inside: avoid; } }
 """
 
+# What a report adds to it.
+REPORT = """
+h2 { border-top: 1px solid #d0d7de; padding-top: 1.2em; }
+h3 { font-size: 1em; margin: 1.4em 0 .4em; }
+p, .say li { max-width: 75ch; }
+.say { padding-left: 1.2em; list-style: disc; font-size: 1em; }
+.say li { display: list-item; margin-bottom: .5em; }
+.two { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(26em, 100%), 1fr));
+  gap: 0 1.4em; }
+.box { border-left: 4px solid #0072B2; background: #f6f9fc; padding: .2em 1em; margin: 1em 0; }
+.box h3 { margin: .6em 0; } .stop { border-left-color: #b42318; background: #fdf5f4; }
+.scroll { overflow-x: auto; max-width: 100%; }
+.scroll table { font-size: .88em; white-space: nowrap; }
+.note { color: #57606a; font-size: .88em; overflow-wrap: anywhere; }
+.charts { display: flex; flex-wrap: wrap; gap: 1.4em; align-items: flex-start; }
+.charts > * { min-width: 0; max-width: 100%; }
+figure { margin: 0; }
+.charts > figure { flex: 1 1 330px; max-width: min(400px, 100%); }
+.charts > figure.wide { flex: 1 1 100%; max-width: min(760px, 100%); }
+figcaption { font-size: .85em; color: #424a53; margin-bottom: .2em; }
+svg.chart { display: block; width: 100%; height: auto; }
+svg.chart text { font-size: 12px; fill: #1b1f24; font-family: inherit; }
+svg.chart text[fill="#fff"] { fill: #fff; } svg.chart text.small { font-size: 10px; }
+.recording { padding: .8em 0; border-bottom: 1px solid #e4e8ec; content-visibility: auto;
+  contain-intrinsic-size: auto 190px; break-inside: avoid; }
+.recording h3 { margin: 0 0 .3em; overflow-wrap: anywhere; }
+.recording small { font-weight: normal; color: #57606a; margin-left: .7em; }
+.recording .strip { grid-template-columns: 6.2em minmax(0, 1fr); }
+.rows { position: relative; font-size: 9.5px; line-height: 9px; text-align: right; color: #424a53; }
+.rows b { position: absolute; left: 0; top: 18px; font-weight: normal; }
+.rows b:nth-of-type(2) { top: 71px; } .rows b:nth-of-type(3) { top: 98px; }
+.rows b:nth-of-type(4) { top: 115px; }
+.rows .stages { display: block; margin-bottom: 8px; } .rows .stages span { display: block; }
+.recording .note { max-width: none; margin: .3em 0; }
+@media (max-width: 600px) { figure.wide svg.chart text { font-size: 20px; } }
+table.about-model td { text-align: left; overflow-wrap: anywhere; vertical-align: top; }
+@media print { body { font-size: 11px; max-width: none; margin: 0; }
+  .scroll { overflow: visible; } .scroll table { font-size: 9px; }
+  .many table { font-size: 7px; } th, td { padding: .15em .3em; }
+  figure, .box, tr { break-inside: avoid; } .recording { content-visibility: visible; }
+  * { print-color-adjust: exact; } }
+"""
 
-def document(title: str, about: str, body: Iterable[str]) -> str:
-    """Return a whole page; ``about`` is the line below its title, ``body`` is HTML."""
+
+def document(title: str, about: str, body: Iterable[str], style: str = "") -> str:
+    """Return a whole page; ``about`` is the line below its title, ``body`` is HTML.
+
+    ``style``: what this page adds to the style of all.
+    """
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
+        f"<title>{escape(title)}</title>\n<style>{STYLE}{style}</style>\n</head>\n<body>\n"
         f'<h1>{escape(title)}</h1>\n<p class="about">{escape(about)}</p>\n'
         + "\n".join(body)
         + "\n</body>\n</html>\n"
@@ -94,6 +140,27 @@ def sentences(items: Iterable[tuple[str, str]]) -> str:
         for level, text in items
     ]
     return f"<ul>{''.join(lines)}</ul>" if lines else "<p>No finding.</p>"
+
+
+def bullets(lines: Iterable[str]) -> str:
+    """Return sentences as a list with bullets."""
+    return f'<ul class="say">{"".join(f"<li>{escape(line)}</li>" for line in lines)}</ul>'
+
+
+def scrolling(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table that scrolls in itself where the page is narrower; small in print if wide."""
+    kind = "scroll many" if len(head) > 8 else "scroll"
+    return f'<div class="{kind}" tabindex="0">{table(head, rows)}</div>'
+
+
+def figure(caption: str, drawing: str, kind: str = "") -> str:
+    """Return a drawing below its caption; ``kind`` is ``wide`` for one of the page's width."""
+    return f'<figure class="{kind}"><figcaption>{escape(caption)}</figcaption>{drawing}</figure>'
+
+
+def note(words: str) -> str:
+    """Return a paragraph in small print."""
+    return f'<p class="note">{escape(words)}</p>'
 
 
 def legend() -> str:
