@@ -397,6 +397,92 @@ def report(
 
 @app.command()
 @options.plain_errors
+def embed(
+    run: options.Run = None,
+    store: options.Store = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", help="An .npz or .parquet; default: RUN/embeddings/STORE.npz."),
+    ] = None,
+    recording: Annotated[
+        list[str] | None, typer.Option("--recording", help="Only this one; repeatable.")
+    ] = None,
+    pool: Annotated[
+        str,
+        typer.Option("--pool", help="auto, cls, mean, mean+sd or mean+sd+spectrum."),
+    ] = "auto",
+    device: options.Device = "auto",
+) -> None:
+    """A pretrained or fine-tuned run and a store to one embedding per 30-s epoch."""
+    from partsig.tasks import runs
+    from partsig.tasks.embed import embed as task
+
+    if run is None:
+        run = runs.last("pretrain")
+        typer.echo(f"run: {run}")
+    done = task(run, store, recordings=recording, output=output, pool=pool, device=device)
+    typer.echo(
+        f"{done.n_epochs:,} epochs of {done.n_recordings} recordings, {done.width} numbers each "
+        f"({done.pool})"
+    )
+    typer.echo(f"embeddings: {done.path}")
+
+
+@app.command()
+@options.plain_errors
+def export(
+    run: options.Run = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="A folder; default: RUN/export.")
+    ] = None,
+    format: Annotated[
+        str, typer.Option("--format", help="safetensors, onnx or torch (torch.export).")
+    ] = "safetensors",
+    device: options.Device = "cpu",
+) -> None:
+    """A run to a folder for others: weights or a graph, configuration, model card."""
+    from partsig.tasks import runs
+    from partsig.tasks.export import export as task
+
+    if run is None:
+        run = runs.last("finetune")
+        typer.echo(f"run: {run}")
+    done = task(run, output, format=format, device=device)
+    if done.difference is not None:
+        typer.echo(f"largest difference of a probability from the run's: {done.difference:.1e}")
+    typer.echo(f"model: {done.file}")
+    typer.echo(f"export: {done.path}")
+
+
+@app.command()
+@options.plain_errors
+def inspect(
+    run: options.Run = None,
+    store: options.Store = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Default: RUN/inspection.")
+    ] = None,
+    n: Annotated[int, typer.Option("--n", help="Windows to draw.")] = 4,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+) -> None:
+    """A PART run to figures of what it knows of unseen windows: order, uncertainty, symmetry."""
+    from partsig.tasks import runs
+    from partsig.tasks.inspect import inspect as task
+
+    if run is None:
+        run = runs.last("pretrain")
+        typer.echo(f"run: {run}")
+    found = task(run, store, output=output, n=n, seed=seed, device=device)
+    for line in found.summary:
+        typer.echo(line)
+    for figure in found.figures:
+        typer.echo(f"figure: {figure}")
+    typer.echo(f"inspection: {found.path}")
+
+
+@app.command()
+@options.plain_errors
 def demo(
     output: Annotated[Path | None, typer.Option("--output", help="Default: runs/demo.")] = None,
     set_: options.Set = None,

@@ -43,6 +43,11 @@ OPTIONS = {
     },
     "evaluate": {"--run", "--store", "--seed", "--device"},
     "compare": {"--against", "--output", "--seed", "--device"},
+    "stage": {"--run", "--output", "--set", "--device"},
+    "report": {"--run", "--store", "--scorer", "--output", "--set", "--seed", "--device"},
+    "embed": {"--run", "--store", "--output", "--recording", "--pool", "--device"},
+    "inspect": {"--run", "--store", "--output", "--n", "--seed", "--device"},
+    "export": {"--run", "--output", "--format", "--device"},
     "demo": {"--output", "--set", "--seed"},
 }
 
@@ -73,6 +78,14 @@ def test_each_command_has_its_options(verb):
         ("finetune --from scratch --subjects -1", "--subjects is -1; it must be at least 0"),
         ("evaluate", "no finished finetune run in runs/: run `partsig finetune` first"),
         ("evaluate --run nowhere", "no run at nowhere"),
+        ("stage night.edf", "no finished finetune run in runs/: run `partsig finetune` first"),
+        ("stage night.edf --run nowhere", "no recording night.edf"),
+        ("report", "no finished finetune run in runs/: run `partsig finetune` first"),
+        ("report --run nowhere", "no run at nowhere"),
+        ("embed", "no finished pretrain run in runs/: run `partsig pretrain` first"),
+        ("inspect --run nowhere", "no run at nowhere"),
+        ("export --run nowhere", "nowhere"),
+        ("export --format gif", "no finished finetune run"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_code_2(words, message, tmp_path, monkeypatch):

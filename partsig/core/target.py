@@ -70,6 +70,19 @@ def split_prediction(
     return mean, middle + half * torch.tanh((log_scale - middle) / half)
 
 
+def located(prediction: Tensor, loss: str, components: int) -> tuple[Tensor, Tensor | None]:
+    """Return the predicted translations (B, P, C) and how far off they say they may be, or None.
+
+    laplace: the distribution's scale. histogram: its standard deviation. mse: nothing.
+    """
+    mean, log_scale = split_prediction(prediction, loss, components)
+    if loss == "histogram":
+        shares, centres = _bins(prediction, components)
+        second = shares.exp() @ centres.square()
+        return mean, (second - mean.square()).clamp(min=0).sqrt()
+    return mean, None if log_scale is None else log_scale.exp()
+
+
 def pair_loss(prediction: Tensor, target: Tensor, loss: str) -> Tensor:
     """Return the loss of each pair (B, P), averaged over the components of the translation.
 

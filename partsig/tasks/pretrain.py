@@ -240,7 +240,7 @@ def _take_over(model: nn.Module, origin: Path, store: Store) -> list[str]:
             f"{origin} has another encoder ({encoder.config}, this run {model.encoder.config}): "
             "give both the same encoder.… and patch_s."
         )
-    state, mine = _state(origin), model.state_dict()
+    state, mine = read_state(origin), model.state_dict()
     same = {key for key in mine if key in state and state[key].shape == mine[key].shape}
     model.load_state_dict(mine | {key: state[key] for key in same})
     return sorted(mine.keys() - same)
@@ -276,7 +276,7 @@ def _unit(modality: Modality, sfreq: float) -> Derive:
 
     def derive(values: dict[str, float]) -> dict[str, float]:
         kept = {name: value for name, value in values.items() if name != "distance"}
-        if "mse" in values:
+        if values.get("chance"):  # 0 where a window has room for one patch only
             kept["mse/chance"] = values["mse"] / values["chance"]
         if "distance" in values:
             kept[key] = values["distance"] / sfreq
@@ -323,14 +323,14 @@ def load_encoder(run: Path) -> tuple[Encoder, dict, PretrainConfig]:
     prefix = "encoder."
     state = {
         key.removeprefix(prefix): value
-        for key, value in _state(run).items()
+        for key, value in read_state(run).items()
         if key.startswith(prefix)
     }
     encoder.load_state_dict(state)
     return encoder, record, settings
 
 
-def _state(run: Path) -> dict[str, torch.Tensor]:
+def read_state(run: Path) -> dict[str, torch.Tensor]:
     """Return the weights a pretraining run ended with, averaged ones where it averaged."""
     path = checkpoint.newest(run)
     if path is None:

@@ -97,7 +97,7 @@ def suspects(
 
     The ``share`` of the epochs with the most doubt, and all that a reason other than low confidence
     speaks against: a rare change of stage, a channel that cannot be used (``quality`` (E,) codes
-    per channel), reference patches that disagree (``odd`` (E,) bool). Epochs without probabilities
+    per channel), patches that PART finds odd (``odd`` (E,) bool). Epochs without probabilities
     (E, K) are left out: they have no stage.
     """
     codes = np.stack(list(quality.values()))  # (C, E)
@@ -111,7 +111,7 @@ def suspects(
         if (codes[:, e] != GOOD).any():
             reasons.append(name_faults(tuple(quality), codes[:, e]))
         if odd is not None and odd[e]:
-            reasons.append("reference patches disagree on where its patches lie")
+            reasons.append("oddity: patches do not fit their surroundings, says PART")
         if e in first or reasons:
             order = np.argsort(-probabilities[e])
             text = f"{STAGES[order[0]]} {probabilities[e, order[0]]:.2f}, "

@@ -23,15 +23,19 @@ from partsig.data.recordings import (
     n_epochs,
 )
 from partsig.data.staging import Staging
-from partsig.errors import CheckpointError, DataError, check_range
-from partsig.tasks import nights, review, runs
-from partsig.tasks.finetune import load_stager
+from partsig.errors import CheckpointError, ConfigError, DataError, check_range
+from partsig.tasks import nights, oddity, review, runs
+from partsig.tasks.finetune import SCRATCH, load_stager
 from partsig.tasks.preprocess import PreprocessConfig, filtered
 from partsig.tasks.stagers import predict_signal
 from partsig.train import distributed
 
 if TYPE_CHECKING:
     import mne
+
+
+# The SD of a normal distribution over its median absolute deviation.
+MAD_TO_SD = 1.4826
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +48,11 @@ class StageConfig:
     good_share: share of the channels that must be usable in an epoch for it to be staged; a channel
         is not when a third of its seconds are flat, clipped or out of range.
     review_share: share of the epochs that are listed because they are the most doubtful.
+    oddity: score every second by the PART run that the stager was fine-tuned from, and list epochs
+        that stand out (see :func:`partsig.tasks.oddity.oddity`: it takes longer than the staging,
+        and finds artefacts less well than band powers do).
+    odd: how many standard deviations above the recording's seconds (robust: median and MAD) the
+        oddest second of an epoch must be, to be listed for it.
     """
 
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -53,10 +62,13 @@ class StageConfig:
     scored: bool = True
     good_share: float = 0.5
     review_share: float = 0.1
+    oddity: bool = False
+    odd: float = 5.0
 
     def __post_init__(self) -> None:
         check_range("good_share", self.good_share, 0.0, 1.0)
         check_range("review_share", self.review_share, 0.0, 1.0)
+        check_range("odd", self.odd, 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,6 +187,7 @@ def staged(stager: Stager, recording: Recording, settings: StageConfig) -> Stagi
     probabilities = metrics.tempered(found, stager.facts["temperature"])
     probabilities[~usable] = np.nan
     stages = np.where(usable, np.nan_to_num(probabilities).argmax(1), UNSCORED).astype(np.int8)
+    odd = _oddity(stager, signal, reading.sfreq) if settings.oddity else None
     scored = recording.stages[:n] if settings.scored else np.zeros(0, np.int8)
     has_scores = bool((scored != UNSCORED).any())
     return Staging(
@@ -192,10 +205,11 @@ def staged(stager: Stager, recording: Recording, settings: StageConfig) -> Stagi
             np.array(stager.record["calibration"]["prior"]),
             stager.facts["review_by"],
             quality,
-            None,
+            None if odd is None else _stand_out(odd, n, settings.odd),
             settings.review_share,
         ),
         quality=quality,
+        oddity=None if odd is None else _from_start(odd, recording.start_s),
         notes=(*recording.notes, *notes),
         source=recording.source,
         stager=stager.told(settings),
@@ -218,6 +232,34 @@ def _look_at(recording: Recording, n: int) -> tuple[dict[str, np.ndarray], list[
             notes.append(f"{name} looks {1 / found.factor:g} times as large as it can be: its unit")
     notes += [f"{name} is not there and was filled with zeros" for name in recording.filled]
     return quality, notes
+
+
+def _oddity(stager: Stager, signal: np.ndarray, sfreq: float) -> np.ndarray:
+    """Return the oddity (S,) of every second of a signal (C, T), from the run's pretraining."""
+    origin = stager.facts["pretrained"]
+    if origin == SCRATCH:
+        raise ConfigError(
+            f"oddity needs a pretrained run, and {stager.facts['run']} was trained from scratch."
+        )
+    return oddity.oddity(origin, signal, sfreq, device=str(stager.device))
+
+
+def _stand_out(values: np.ndarray, n: int, limit: float) -> np.ndarray:
+    """Return (n,) bool: epochs with a second that is ``limit`` robust SDs above the usual."""
+    usual = np.nanmedian(values)
+    spread = MAD_TO_SD * np.nanmedian(abs(values - usual))
+    per_epoch = round(EPOCH_S)
+    padded = np.append(values, np.full(max(n * per_epoch - len(values), 0), usual))
+    return (
+        (np.nan_to_num(padded[: n * per_epoch], nan=usual) > usual + limit * spread)
+        .reshape(n, per_epoch)
+        .any(1)
+    )
+
+
+def _from_start(values: np.ndarray, start_s: float) -> np.ndarray:
+    """Return seconds counted from the recording's start, nan before the first epoch."""
+    return np.append(np.full(round(start_s), np.nan), values)
 
 
 def _fitted(codes: np.ndarray, n: int, beyond: int = GOOD) -> np.ndarray:

@@ -1,0 +1,223 @@
+"""Stores as braindecode datasets, read from disk window by window, and the way back."""
+
+import sys
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tqdm import tqdm
+
+from partsig import config as configs
+from partsig.data import psg
+from partsig.data import store as stores
+from partsig.data.channels import resolve
+from partsig.data.edf_nights import stages_of
+from partsig.data.hypnograms import from_marks
+from partsig.data.recordings import EPOCH_S, STAGES, UNSCORED, Recording
+from partsig.data.store import Store, locate, open_store
+from partsig.errors import ConfigError, DataError
+from partsig.interop import units
+from partsig.tasks.preprocess import PreprocessConfig, filtered
+
+if TYPE_CHECKING:
+    import mne
+    from braindecode.datasets import BaseConcatDataset
+
+SOURCE = "braindecode"
+NEEDED = "conversion needs braindecode: pip install 'partsig[baselines]'."
+
+
+def _braindecode() -> ModuleType:
+    try:
+        with warnings.catch_warnings():
+            # braindecode 1.8 uses a name that MNE 1.13 deprecates, when it is imported.
+            warnings.simplefilter("ignore", FutureWarning)
+            from braindecode import datasets
+    except ImportError:
+        raise ConfigError(NEEDED) from None
+    return datasets
+
+
+class Scaled:
+    """Volts to another unit, as a braindecode transform; a class so that it can be pickled."""
+
+    def __init__(self, unit: str) -> None:
+        self.factor = np.float32(1e6 / units.factor_of(unit))
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        return x * self.factor
+
+
+def to_braindecode(
+    store: str | Path | Store,
+    subjects: Iterable[str] | None = None,
+    *,
+    unit: str = "uV",
+    unscored: bool = False,
+) -> "BaseConcatDataset":
+    """Return the 30-s epochs of a store as braindecode's ``EEGWindowsDataset``, one a recording.
+
+    Windows are (C, T) float32 in ``unit``, targets the stages' codes 0 W, 1 N1, 2 N2, 3 N3, 4 REM
+    (and -1 with ``unscored``); the description has recording, subject, age and sex, to split by
+    (``.split("subject")``). Nothing is loaded: each window is read when it is asked for. ``.raw``
+    of a recording is a lazy ``mne.io.BaseRaw`` in volts, its stages among the annotations.
+
+    Raises DataError for subjects that are not there.
+    """
+    datasets = _braindecode()
+    import pandas as pd
+
+    from partsig.interop.raw import StoreRaw
+
+    opened = store if isinstance(store, Store) else open_store(locate(store))
+    wanted = list(opened.subjects if subjects is None else subjects)
+    unknown = [subject for subject in wanted if subject not in opened.subjects]
+    if unknown:
+        raise DataError(f"{opened.path} has no subject {', '.join(map(str, unknown[:5]))}.")
+    transform = None if unit == "V" else Scaled(unit)
+    n_times = round(EPOCH_S * opened.sfreq)
+    found = []
+    for name in opened.recordings_of(wanted):
+        row, codes = opened.recordings[name], opened.labels(name)
+        epochs = np.arange(len(codes)) if unscored else np.flatnonzero(codes != UNSCORED)
+        if not len(epochs):
+            continue
+        metadata = pd.DataFrame(
+            {
+                "i_window_in_trial": epochs,
+                "i_start_in_trial": epochs * n_times,
+                "i_stop_in_trial": (epochs + 1) * n_times,
+                "target": codes[epochs].astype(int),
+            }
+        )
+        description = {key: row[key] for key in ("recording", "subject", "age", "sex")}
+        raw = StoreRaw(opened, name)
+        found.append(datasets.EEGWindowsDataset(raw, metadata, description, transform))
+    if not found:
+        raise DataError(f"{opened.path} has no scored epoch of these subjects.")
+    return datasets.BaseConcatDataset(found)
+
+
+def from_braindecode(
+    dataset: "BaseConcatDataset",
+    store: str | Path,
+    *,
+    overrides: Mapping[str, object] | Iterable[str] = (),
+) -> Path:
+    """Write a store of a braindecode dataset's recordings and return its path.
+
+    ``RawDataset``: stages are the annotations of the raw. ``EEGWindowsDataset``: stages are the
+    targets 0 to 4, -1 unscored, of 30-s windows on one grid; windows that were left out are
+    unscored. Either way the *continuous* signal is filtered and resampled as ``preprocess`` does;
+    ``overrides`` are its settings (``channels`` default to all EEG, EOG and EMG ones; signals that
+    are band-passed already: ``l_freq=null``, ``h_freq=null``). The description's ``recording``,
+    ``subject``, ``age`` and ``sex`` are used; **without a subject, it must be told**: nights of one
+    sleeper would leak. The same call again continues.
+
+    Raises DataError for datasets of cut windows (``WindowsDataset``): filtering after cutting would
+    show where windows end.
+    """
+    datasets = _braindecode()
+    settings = configs.compose(PreprocessConfig, "preprocess", None, overrides)
+    path = Path(store)
+    parts = dataset.datasets if isinstance(dataset, datasets.BaseConcatDataset) else [dataset]
+    for part in parts:
+        if not isinstance(part, datasets.RawDataset | datasets.EEGWindowsDataset):
+            raise DataError(
+                f"a {type(part).__name__} holds cut windows; filters need whole recordings: pass "
+                "a RawDataset or an EEGWindowsDataset."
+            )
+    if settings.channels is None:
+        settings = replace(settings, channels=_usual(parts[0].raw))
+    meta = stores.make_meta(
+        source=SOURCE,
+        ch_names=settings.channels,
+        sfreq=settings.sfreq,
+        l_freq=settings.l_freq,
+        h_freq=settings.h_freq,
+        dtype=settings.dtype,
+    )
+    names = [_told(part, "recording") or f"recording-{i:04d}" for i, part in enumerate(parts)]
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise DataError(f"recordings {', '.join(sorted(twice)[:3])} are there twice; rename them.")
+    rows = stores.create(path, meta)
+    interval = 0.5 if sys.stderr.isatty() else 30.0
+    todo = [(n, part) for n, part in zip(names, parts, strict=True) if n not in rows]
+    for name, part in tqdm(todo, unit="recording", desc="from braindecode", mininterval=interval):
+        recording = _recording(name, part, settings)
+        rows[name] = stores.write_recording(path, meta, recording, filtered(recording, settings))
+        stores.write_index(path, rows.values())
+    return path
+
+
+def _usual(raw: "mne.io.BaseRaw") -> tuple[str, ...]:
+    kinds = raw.get_channel_types()
+    usual = tuple(
+        name
+        for name, kind in zip(raw.ch_names, kinds, strict=True)
+        if kind in ("eeg", "eog", "emg")
+    )
+    if not usual:
+        raise DataError(f"no EEG, EOG or EMG among {', '.join(raw.ch_names)}; name channels=….")
+    return usual
+
+
+def _told(part: object, key: str) -> str:
+    """Return what a dataset's description says, "" where it says nothing."""
+    value = None if part.description is None else part.description.get(key)
+    return "" if value is None or value != value else str(value)
+
+
+def _recording(name: str, part: object, settings: PreprocessConfig) -> Recording:
+    subject = _told(part, "subject")
+    if not subject:
+        raise DataError(
+            f"{name}: the description names no subject; add it with set_description, one a person."
+        )
+    file = psg.from_raw(part.raw, name)
+    found = resolve(name, file.labels, settings.channels, settings)
+    rows, found = psg.read_rows(file, found, settings.unit)
+    if hasattr(part, "crop_inds"):
+        stages, start_s = _of_windows(name, part, file.duration_s)
+        notes = []
+    else:
+        hypnogram = from_marks(name, file.marks, settings.hypnogram)
+        stages, start_s, notes = stages_of(name, file, hypnogram, False, settings)
+    return Recording(
+        name=name,
+        subject=subject,
+        ch_names=tuple(settings.channels),
+        parts=rows,
+        mix=found.mix,
+        filled=found.filled,
+        stages=stages,
+        start_s=start_s,
+        source=SOURCE,
+        notes=tuple(notes),
+        age=_told(part, "age"),
+        sex=_told(part, "sex"),
+    )
+
+
+def _of_windows(name: str, part: object, duration_s: float) -> tuple[np.ndarray, float]:
+    """Return stages (E,) and the start (s) of their grid from windows and targets."""
+    sfreq = part.raw.info["sfreq"]
+    length = round(EPOCH_S * sfreq)
+    first, last = part.crop_inds[:, 1], part.crop_inds[:, 2]
+    if (last - first != length).any() or len(set((first % length).tolist())) != 1:
+        raise DataError(f"{name}: windows must last 30 s, on one grid, to become scored epochs.")
+    targets = np.asarray(part.y)
+    if not np.isin(targets, [UNSCORED, *range(len(STAGES))]).all():
+        raise DataError(
+            f"{name}: targets are {', '.join(map(str, np.unique(targets)[:8]))}; they can be 0 W, "
+            "1 N1, 2 N2, 3 N3, 4 REM, -1 unscored."
+        )
+    begin = int(first[0] % length)
+    stages = np.full(int((duration_s * sfreq - begin) // length), UNSCORED, np.int8)
+    stages[(first - begin) // length] = targets
+    return stages, begin / sfreq

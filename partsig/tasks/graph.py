@@ -1,0 +1,119 @@
+"""The stager as one portable graph: µV in, calibrated probabilities out; ONNX and torch.export.
+
+The same numbers as :class:`~partsig.core.objectives.supervised.Classifier`, in operations that
+both formats know: no Fourier transform, no views with steps, nothing that depends on the batch.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from partsig.core.encoder import SILENCE
+from partsig.core.normalise import FLAT
+from partsig.core.objectives.supervised import Classifier
+from partsig.errors import ConfigError
+from partsig.files import atomic
+
+
+class LogSpectrum(nn.Module):
+    """:func:`~partsig.core.encoder.log_spectrum` of 1-D patches by products with sines, cosines."""
+
+    def __init__(self, patch: int) -> None:
+        super().__init__()
+        n, k = torch.arange(patch), torch.arange(patch // 2 + 1)
+        # The product is reduced first, so that the angle keeps its digits.
+        angle = 2 * math.pi * (n[:, None] * k % patch).double() / patch  # (p, bins)
+        taper = torch.hann_window(patch, dtype=torch.float64)[:, None]
+        self.register_buffer("cos", (taper * angle.cos()).float())
+        self.register_buffer("sin", (taper * angle.sin()).float())
+
+    def forward(self, patches: Tensor, level: Tensor) -> Tensor:
+        """Return (B, N, C, bins) of patches (B, N, C, p) and the level (B, C) of their window."""
+        power = (patches @ self.cos).square() + (patches @ self.sin).square() + SILENCE
+        return (power.log() + 2 * level[:, None, :, None]) / 3
+
+
+class Stager(nn.Module):
+    """Epochs (B, C, T) in µV, float32, to probabilities (B, K) at the run's temperature."""
+
+    def __init__(self, model: Classifier, temperature: float) -> None:
+        super().__init__()
+        self.model = model.float().cpu().eval()
+        self.temperature = temperature
+        spectral = model.encoder.spectrum is not None or model.config.pool == "mean+sd+spectrum"
+        self.spectrum = LogSpectrum(model.patch[0]) if spectral else None
+
+    def forward(self, epochs: Tensor) -> Tensor:
+        batch, channels, n_times = epochs.shape
+        centred = epochs - epochs.mean(-1, keepdim=True)
+        spread = centred.square().mean(-1, keepdim=True).sqrt()
+        normal = centred * torch.where(spread > FLAT, 1 / spread, torch.zeros_like(spread))
+        level = spread.clamp(min=FLAT).log().squeeze(-1)  # (B, C)
+        patch = self.model.patch[0]
+        n = n_times // patch
+        patches = normal[..., : n * patch].reshape(batch, channels, n, patch).transpose(1, 2)
+        return (self._logits(patches, level) / self.temperature).softmax(-1)
+
+    def _logits(self, patches: Tensor, level: Tensor) -> Tensor:
+        encoder, pool = self.model.encoder, self.model.config.pool
+        spectrum = None if self.spectrum is None else self.spectrum(patches, level)
+        tokens = encoder.embed(patches.flatten(2))  # (B, N, E)
+        if encoder.spectrum is not None:
+            tokens = tokens + encoder.spectrum(spectrum.flatten(2))
+        cls = encoder.cls.expand(patches.shape[0], 1, -1)
+        tokens = torch.cat([tokens, cls], dim=1)  # (B, N + 1, E)
+        if self.model.positions is not None:
+            tokens = tokens + self.model.positions
+        tokens = encoder.norm(encoder.blocks(tokens))
+        if pool == "cls":
+            return self.model.head(tokens[:, -1])
+        tokens = tokens[:, :-1]
+        mean = tokens.mean(1)
+        seen = [mean]
+        if pool.startswith("mean+sd"):
+            seen.append((tokens - mean.unsqueeze(1)).square().mean(1).add(1e-6).sqrt())
+        if pool == "mean+sd+spectrum":
+            seen.append(spectrum.mean(1).flatten(1))
+        return self.model.head(torch.cat(seen, dim=-1))
+
+
+def exported(stager: Stager, channels: int, n_times: int) -> torch.export.ExportedProgram:
+    """Return the traced stager, for any number of epochs."""
+    batch = torch.export.Dim("batch", min=1)
+    # Two epochs: a batch of one would be taken for a constant.
+    example = torch.zeros(2, channels, n_times)
+    with torch.no_grad():
+        return torch.export.export(stager, (example,), dynamic_shapes={"epochs": {0: batch}})
+
+
+def write_torch(path: Path, program: torch.export.ExportedProgram, facts: Mapping) -> None:
+    """Write what ``torch.export.load`` reads; the facts are in it as ``config.json``."""
+    # Through a file object: a path without its own suffix is complained about.
+    with atomic(path) as temporary, open(temporary, "wb") as handle:
+        torch.export.save(program, handle, extra_files={"config.json": json.dumps(facts)})
+
+
+def write_onnx(path: Path, program: torch.export.ExportedProgram, facts: Mapping) -> None:
+    """Write an ONNX file, weights inside, the facts among its metadata (texts, JSON each)."""
+    try:
+        import onnx
+        import onnxruntime  # noqa: F401 - which the file is tried with, once it is written
+        import onnxscript  # noqa: F401
+    except ImportError:
+        raise ConfigError("--format onnx needs more: pip install 'partsig[onnx]'.") from None
+    names = {"input_names": ["epochs"], "output_names": ["probabilities"]}
+    proto = torch.onnx.export(program, dynamo=True, verbose=False, **names).model_proto
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    del proto.graph.value_info[:]  # shapes inside, by another name of the same dimension
+    for key, value in facts.items():
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        entry = proto.metadata_props.add()
+        entry.key, entry.value = key, text
+    onnx.checker.check_model(proto)
+    with atomic(path) as temporary:
+        temporary.write_bytes(proto.SerializeToString())
