@@ -163,7 +163,9 @@ def audit(
 @app.command()
 @options.plain_errors
 def pretrain(
-    modality: Annotated[str, typer.Option("--modality", help="What the store holds: eeg.")] = "eeg",
+    modality: Annotated[
+        str, typer.Option("--modality", help="What the store holds: eeg or image.")
+    ] = "eeg",
     store: options.Store = None,
     run: options.Run = None,
     from_: Annotated[

@@ -72,7 +72,7 @@ def test_each_command_has_its_options(verb):
         ("pretrain --gpus 4", "--gpus 4, but"),
         ("pretrain --set optim.lr", "--set 'optim.lr': expected section.key=value"),
         ("pretrain --set optim.learning_rate=1", "unknown key 'optim.learning_rate'; nearest is"),
-        ("pretrain --modality image", "no store of that kind can be made yet"),
+        ("pretrain --modality image", "no store at data/store/cifar100"),
         ("finetune", "no finished pretrain run in runs/: run `partsig pretrain` first"),
         ("compare nowhere", "no run at nowhere (it has no run.json)"),
         ("finetune --from scratch --subjects -1", "--subjects is -1; it must be at least 0"),

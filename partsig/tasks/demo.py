@@ -17,7 +17,8 @@ from partsig.tasks import runs
 from partsig.tasks.evaluate import evaluate, measure
 from partsig.tasks.finetune import finetune
 from partsig.tasks.preprocess import preprocess
-from partsig.tasks.pretrain import PretrainConfig, pretrain
+from partsig.tasks.pretrain import pretrain
+from partsig.tasks.recipes import PretrainConfig
 from partsig.train.journal import read_metrics
 
 

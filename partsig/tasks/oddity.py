@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from scipy.ndimage import median_filter
 
-from partsig import config as configs
 from partsig.core.normalise import FLAT
 from partsig.core.objectives.part import Part, PartConfig
 from partsig.core.placing import Placing, evenly, place
 from partsig.errors import CheckpointError, ConfigError, DataError, check_range
-from partsig.modality import EEG
+from partsig.modality import get_modality
 from partsig.tasks import runs
-from partsig.tasks.pretrain import PretrainConfig, build, read_state
+from partsig.tasks.pretrain import read_state
+from partsig.tasks.recipes import Recipe, build, recipe_of
 from partsig.train import distributed
 
 # Windows that are placed at once: bounds the memory, does not change the result.
@@ -34,7 +34,7 @@ class Loaded:
 
     model: Part
     record: dict
-    settings: PretrainConfig
+    settings: Recipe
 
     @property
     def sfreq(self) -> float:
@@ -53,16 +53,15 @@ def load_part(run: str | Path) -> Loaded:
     Raises CheckpointError for a run of another kind or objective, or an unfinished one.
     """
     record = runs.finished(Path(run), "pretrain")
-    settings = configs.build(PretrainConfig, record["config"])
+    settings = recipe_of(record)
     if not isinstance(settings.objective, PartConfig):
         raise CheckpointError(
             f"{run} was pretrained with {settings.objective.name}, which places no patches; give a "
             "run with objective.name=part."
         )
-    window, patch = (
-        (round(seconds * record["sfreq"]),) for seconds in (settings.window_s, settings.patch_s)
-    )
-    model = build(len(record["ch_names"]), window, patch, settings, EEG)
+    window, patch = settings.extents(record.get("sfreq", 1.0))
+    kind = get_modality(record.get("modality", "eeg"))
+    model = build(len(record["ch_names"]), window, patch, settings, kind)
     model.load_state_dict(read_state(Path(run)))
     return Loaded(model.eval(), record, settings)
 

@@ -11,7 +11,8 @@ from partsig.core.placing import Placing
 from partsig.data.store import open_store
 from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.tasks.oddity import Loaded, Tally, _level, load_part, oddity
-from partsig.tasks.pretrain import PretrainConfig, load_encoder, pretrain
+from partsig.tasks.pretrain import load_encoder, pretrain
+from partsig.tasks.recipes import PretrainConfig
 
 TINY = {
     "window_s": 5,

@@ -226,9 +226,8 @@ class Part(nn.Module):
         metrics = target.pair_metrics(
             prediction.detach(), truth / self.unit, reference * self.unit, self.config.loss
         )
-        metrics["mse"], metrics["chance"] = (
-            metrics[key] * self.unit**2 for key in ("mse", "chance")
-        )
+        squared = [key for key in metrics if key.startswith("mse") or key == "chance"]
+        metrics |= {key: metrics[key] * self.unit**2 for key in squared}
         loss = losses.mean()
         if self.config.loss_on == "apart":
             apart = (truth[..., : len(self.patch)].abs() >= 1).any(-1)  # (B, P)
