@@ -80,7 +80,8 @@ def preprocess(
     source: Annotated[
         str,
         typer.Argument(
-            help="What the raw data is: physionet2018, edf, sleep-edf, wfdb, bids or pc18-segments."
+            help="What the raw data is: physionet2018, edf, sleep-edf, wfdb, bids, pc18-segments; "
+            "cifar10, cifar100, images or digits."
         ),
     ],
     raw: Annotated[
@@ -118,13 +119,15 @@ def preprocess(
     )
     for note in result.notes:
         typer.echo(note)
-    typer.echo("epochs: " + ", ".join(f"{k} {n:,}" for k, n in result.counts.items()))
+    images = set(result.counts) == {"train", "val", "test"}
+    counted, named = ("images", "images") if images else ("epochs", "recordings")
+    typer.echo(f"{counted}: " + ", ".join(f"{k} {n:,}" for k, n in result.counts.items()))
     typer.echo(f"store: {result.path}")
     if result.failed:
         for name, reason in list(result.failed.items())[:5]:
             typer.echo(f"skipped {name}: {reason.removeprefix(f'{name}: ')}", err=True)
         typer.echo(
-            f"partsig: error: {len(result.failed)} recordings were skipped; every reason is in "
+            f"partsig: error: {len(result.failed)} {named} were skipped; every reason is in "
             f"{result.path / 'index.csv'}.",
             err=True,
         )

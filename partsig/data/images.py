@@ -3,8 +3,9 @@
 ::
 
     STORE/ meta.json         format version, modality, source, size, ch_names, classes, provenance
-           index.csv         one row per image: its label (-1: none), role (train, val, test), state,
-                             row (its place, counted through all arrays), source (a fingerprint)
+           index.csv         one row per image: its label (-1: none), role (train, val, test),
+                             state, row (its place, counted through all arrays), source (a
+                             fingerprint of its file)
            images/00000.npy  (n, C, H, W) uint8, memory-mapped, 16,384 images each but the last;
                              an image that could not be read leaves its place empty
 
@@ -40,7 +41,7 @@ FREE = ("classes", "val_share", "provenance")
 
 
 class Item(NamedTuple):
-    """An image of a source: relative name, class number (-1: none), role, fingerprint of its file."""
+    """An image: relative name, number of its class (-1: none), role, fingerprint of its file."""
 
     name: str
     label: int
@@ -107,6 +108,8 @@ def create(path: Path, meta: dict) -> dict[str, dict[str, str]]:
             )
         if differing:
             rows = {}
+        if found.get("classes") != meta["classes"]:
+            write_index(path, [])  # never old labels beside new classes, even if killed here
     elif path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise DataError(f"{path} exists and is no store; choose another --store.")
     write_json(path / META, meta)
@@ -177,7 +180,7 @@ def share_of(names: Iterable[str], share: float) -> np.ndarray:
     """Return (n,) bool: the share of images that the hash of their names alone chooses.
 
     >>> int(share_of([f"train/{i:05d}" for i in range(10_000)], 0.05).sum())
-    495
+    478
     """
     hashes = (hashlib.sha256(name.encode()).digest()[:8] for name in names)
     return np.array([int.from_bytes(h) < share * 2**64 for h in hashes], dtype=bool)

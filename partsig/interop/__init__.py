@@ -2,7 +2,8 @@
 
 ``PartEmbedder`` is a scikit-learn transformer, ``PartStager`` a torch module with braindecode's
 signature, ``to_braindecode`` and ``from_braindecode`` convert stores and datasets, ``push_to_hub``
-publishes an exported folder. Loaded on first use: each needs other packages.
+publishes an exported folder, ``to_timm``, ``from_timm`` and ``to_torchvision`` rename the weights
+of encoders of images. Loaded on first use: each needs other packages.
 """
 
 from importlib import import_module
@@ -14,6 +15,9 @@ NAMES = {
     "from_braindecode": "braindecode_data",
     "fetch": "hub",
     "push_to_hub": "hub",
+    "to_timm": "vit",
+    "from_timm": "vit",
+    "to_torchvision": "vit",
 }
 __all__ = list(NAMES)
 

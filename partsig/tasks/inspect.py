@@ -19,13 +19,13 @@ import torch
 from partsig.core import placing as placings
 from partsig.core.geometry import shuffled_grid
 from partsig.core.objectives.part import Part
-from partsig.data.datasets import RandomWindows
-from partsig.data.store import Store, locate, open_store
-from partsig.errors import DataError, check_range
+from partsig.data.augment import Windows
+from partsig.data.store import locate
+from partsig.errors import check_range
 from partsig.files import atomic, write_json
 from partsig.modality import get_modality
-from partsig.tasks import drawings, runs
-from partsig.tasks.oddity import Loaded, load_part
+from partsig.tasks import drawings, drawings_image, material, runs
+from partsig.tasks.oddity import load_part
 from partsig.train import distributed
 
 # Windows the figures of metrics.json are computed on, and how many at once.
@@ -33,7 +33,7 @@ WINDOWS, BATCH = 256, 32
 # Draws over which a window's disagreement is averaged, sample by sample.
 DRAWS = 32
 # How each kind of input is drawn; a further kind is a further entry here.
-DRAWINGS = {"eeg": drawings.signal}
+DRAWINGS = {"eeg": drawings.signal, "image": drawings_image.image}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,48 +78,26 @@ def inspect(
     check_range("--n", n, 1)
     path = Path(run) if run is not None else runs.last("pretrain")
     loaded = load_part(path)
-    opened = open_store(locate(store or loaded.record["store"]))
-    role, subjects = _unseen(loaded, opened)
+    kind = get_modality(loaded.record.get("modality", "eeg"))
+    place = locate(store or loaded.record["store"])
     chosen = distributed.pick_device(device)
     model = loaded.model.to(chosen)
-    kind = get_modality(opened.meta["modality"])
-    per_unit = opened.sfreq if kind.unit == "s" else 1.0
-    drawn = RandomWindows(opened, subjects, model.window[-1], seed, max(n, WINDOWS))
+    unseen = material.unseen(place, loaded.record, model.window, seed, max(n, WINDOWS))
+    drawn, per_unit = unseen.windows, unseen.per_unit
     with torch.inference_mode():
-        metrics = {"run": str(path), "store": str(opened.path), "role": role, "seed": seed}
-        metrics |= {"n_subjects": len(subjects), "n_windows": WINDOWS, "unit": kind.unit}
+        metrics = {"run": str(path), "store": str(place), "role": unseen.role, "seed": seed}
+        metrics |= {unseen.whose: unseen.number, "n_windows": WINDOWS, "unit": kind.unit}
         metrics["off_grid"] = _measure(model, drawn, seed, chosen, per_unit, on_grid=False)
         if _fits_grid(model):
             metrics["grid"] = _measure(model, drawn, seed, chosen, per_unit, on_grid=True)
         arrays = _arrays(model, drawn.batch(0, 0, n), seed, chosen)
-    arrays |= {"per_unit": np.array(per_unit), "ch_names": np.array(opened.ch_names)}
+    arrays |= {"per_unit": np.array(per_unit), "ch_names": np.array(loaded.ch_names)}
     folder = Path(output) if output is not None else path / "inspection"
-    folder.mkdir(parents=True, exist_ok=True)
     with atomic(folder / "arrays.npz") as temporary, open(temporary, "wb") as handle:
         np.savez_compressed(handle, **arrays)
     figures = DRAWINGS[kind.name](arrays, kind.unit, folder)
     write_json(folder / "metrics.json", metrics)
     return Inspection(path=folder, metrics=metrics, figures=figures)
-
-
-def _unseen(loaded: Loaded, store: Store) -> tuple[str, list[str]]:
-    """Return test or monitor, and those subjects, as far as the store has them."""
-    record = loaded.record
-    for key, mine in (("ch_names", list(store.ch_names)), ("sfreq", store.sfreq)):
-        if record[key] != mine:
-            raise DataError(
-                f"{store.path} has {key} {mine}, the run was trained on {record[key]}; give a "
-                "store that was preprocessed alike."
-            )
-    trained = set(record["subjects_trained"])
-    monitor = [subject for subject in record["subjects_seen"] if subject not in trained]
-    for role, members in (("test", record["subjects_held_out"]), ("monitor", monitor)):
-        found = sorted(set(members) & set(store.subjects))
-        if found:
-            return role, found
-    raise DataError(
-        f"{store.path} has none of the run's held-out subjects; give the store it was trained on."
-    )
 
 
 def _fits_grid(model: Part) -> bool:
@@ -136,7 +114,7 @@ def _draw(model: Part, batch: int, generator: torch.Generator, on_grid: bool):
 
 def _measure(
     model: Part,
-    drawn: RandomWindows,
+    drawn: Windows,
     seed: int,
     device: torch.device,
     unit: float,

@@ -114,6 +114,62 @@ def _of_images(path: Path, modality: Modality, settings: ImageConfig, seed: int)
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Unseen:
+    """Windows that a run was not trained on: whose they are (n_subjects, say), and how many."""
+
+    windows: Windows
+    role: str
+    whose: str
+    number: int
+    per_unit: float
+
+
+def unseen(path: Path, record: dict, window: Shape, seed: int, per_epoch: int) -> Unseen:
+    """Return windows of a store that a run has held out; else those its pretext was measured on.
+
+    Raises DataError for a store that does not fit the run or has none of them.
+    """
+    if record.get("modality") == "image":
+        store = images.open_images(path)
+        _check_alike(path, record, {"ch_names": list(store.ch_names), "size": list(store.size)})
+        for role in ("test", "val"):
+            members = store.members(role)
+            if len(members):
+                windows = images.RandomImages(store, members, seed, per_epoch)
+                return Unseen(
+                    windows=windows, role=role, whose="n_images", number=len(members), per_unit=1.0
+                )
+        raise DataError(f"{path} has no test or validation images to look at.")
+    store = open_store(path)
+    _check_alike(path, record, {"ch_names": list(store.ch_names), "sfreq": store.sfreq})
+    trained = set(record["subjects_trained"])
+    monitor = [subject for subject in record["subjects_seen"] if subject not in trained]
+    for role, members in (("test", record["subjects_held_out"]), ("monitor", monitor)):
+        found = sorted(set(members) & set(store.subjects))
+        if found:
+            windows = RandomWindows(store, found, window[-1], seed, per_epoch)
+            return Unseen(
+                windows=windows,
+                role=role,
+                whose="n_subjects",
+                number=len(found),
+                per_unit=store.sfreq,
+            )
+    raise DataError(
+        f"{path} has none of the run's held-out subjects; give the store it was trained on."
+    )
+
+
+def _check_alike(path: Path, record: dict, facts: dict) -> None:
+    for key, mine in facts.items():
+        if record[key] != mine:
+            raise DataError(
+                f"{path} has {key} {mine}, the run was trained on {record[key]}; give a store that "
+                "was preprocessed alike."
+            )
+
+
 def resident(material: Material, world: World, wish: str) -> ResidentWindows | None:
     """Load signals onto the device once, where that is asked for or fits in half its memory."""
     windows = material.train

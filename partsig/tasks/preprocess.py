@@ -106,7 +106,13 @@ def preprocess(
     Raises DataError when there is nothing to read, when no recording can be read, when the store
     was made with other settings, or when the disk is full (what was finished is kept).
     """
-    check_option("source", source, SOURCES)
+    from partsig.tasks.preprocess_images import IMAGE_SOURCES, preprocess_images
+
+    check_option("source", source, (*SOURCES, *IMAGE_SOURCES))
+    if source in IMAGE_SOURCES:
+        asked = {"--scheduler": scheduler, "--shard": shard, "--merge": merge}
+        places = {"raw": raw, "store": store, "config": config, "overrides": overrides}
+        return preprocess_images(source, **places, jobs=jobs, refused=asked)
     if merge and shard:
         raise ConfigError("--merge comes once, after all shards: leave out --shard.")
     if jobs == 0:

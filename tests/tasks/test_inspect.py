@@ -175,6 +175,12 @@ def test_without_test_subjects_the_monitor_is_inspected(run, tmp_path):
         inspecting._unseen(loaded, open_store(Path(record["store"])))
 
 
+def test_an_output_that_is_a_file_is_told(run, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(DataError, match="cannot write .*choose another place"):
+        inspect(run, output=tmp_path / "file", device="cpu")
+
+
 def test_other_runs_are_refused(sample_store, tmp_path):
     short = {k: v for k, v in TINY.items() if not k.startswith("objective")} | {"fit.epochs": 1}
     mae = pretrain(sample_store, tmp_path / "mae", config="mae", overrides=short, gpus="0")

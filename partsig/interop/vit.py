@@ -1,0 +1,185 @@
+"""An encoder of images as timm's or torchvision's ViT, and timm's as an encoder: weights renamed.
+
+The same transformer under three sets of names. partsig puts [CLS] last and the others first, which
+makes no difference to attention; a run that was pretrained without positions becomes a ViT whose
+position embeddings are zero, to be learned in fine-tuning. **Images are to be normalised as in
+partsig**, each and every channel to mean 0 and SD 1 (:func:`partsig.core.normalise`), not by
+ImageNet's constants.
+"""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from partsig.core.encoder import Encoder, EncoderConfig
+from partsig.errors import CheckpointError, ConfigError
+from partsig.tasks.pretrain import load_encoder
+
+if TYPE_CHECKING:
+    from timm.models.vision_transformer import VisionTransformer
+    from torchvision.models import VisionTransformer as TorchvisionViT
+
+NEEDED = "{} is needed: pip install 'partsig[images]'."
+# Names in partsig's encoder, and what they are called elsewhere; {} is the block's number.
+TIMM = {
+    "cls": "cls_token",
+    "embed.weight": "patch_embed.proj.weight",
+    "embed.bias": "patch_embed.proj.bias",
+    "blocks.{}.norm1": "blocks.{}.norm1",
+    "blocks.{}.attention.qkv": "blocks.{}.attn.qkv",
+    "blocks.{}.attention.out": "blocks.{}.attn.proj",
+    "blocks.{}.norm2": "blocks.{}.norm2",
+    "blocks.{}.mlp.0": "blocks.{}.mlp.fc1",
+    "blocks.{}.mlp.2": "blocks.{}.mlp.fc2",
+    "norm": "norm",
+}
+LAYER = "encoder.layers.encoder_layer_{}."
+TORCHVISION = {
+    "cls": "class_token",
+    "embed.weight": "conv_proj.weight",
+    "embed.bias": "conv_proj.bias",
+    "blocks.{}.norm1": LAYER + "ln_1",
+    "blocks.{}.attention.qkv.weight": LAYER + "self_attention.in_proj_weight",
+    "blocks.{}.attention.qkv.bias": LAYER + "self_attention.in_proj_bias",
+    "blocks.{}.attention.out": LAYER + "self_attention.out_proj",
+    "blocks.{}.norm2": LAYER + "ln_2",
+    "blocks.{}.mlp.0": LAYER + "mlp.0",
+    "blocks.{}.mlp.2": LAYER + "mlp.3",
+    "norm": "encoder.ln",
+}
+
+
+def to_timm(run: str | Path, **options: object) -> "VisionTransformer":
+    """Return timm's ``VisionTransformer`` with the encoder of a pretraining run on images.
+
+    ``options`` are further arguments of timm's class (``num_classes``, ``global_pool``, …; without
+    them it has no head). ``forward_features`` gives [CLS] and the patch tokens as partsig does.
+
+    Raises CheckpointError for a run on signals or with spectra in its tokens, ConfigError where
+    timm is not installed.
+    """
+    try:
+        from timm.models.vision_transformer import VisionTransformer
+    except ImportError:
+        raise ConfigError(NEEDED.format("timm")) from None
+    encoder, size, patch, channels = _of_images(Path(run))
+    shape = encoder.config
+    model = VisionTransformer(
+        img_size=size,
+        patch_size=patch,
+        in_chans=channels,
+        embed_dim=shape.width,
+        depth=shape.depth,
+        num_heads=shape.heads,
+        mlp_ratio=shape.mlp_ratio,
+        **{"num_classes": 0, **options},
+    )
+    _fill(model, _renamed(encoder, TIMM, channels, patch), "pos_embed", ("head.", "fc_norm."))
+    return model
+
+
+def to_torchvision(run: str | Path, num_classes: int = 1000) -> "TorchvisionViT":
+    """Return torchvision's ``VisionTransformer`` with the encoder of a pretraining run on images.
+
+    Its head is fresh. Raises as :func:`to_timm`; torchvision takes images of three channels only.
+    """
+    try:
+        from torchvision.models import VisionTransformer
+    except ImportError:
+        raise ConfigError(NEEDED.format("torchvision")) from None
+    encoder, size, patch, channels = _of_images(Path(run))
+    if channels != 3:
+        raise CheckpointError(f"{run} has {channels} channels; torchvision's ViT takes three.")
+    shape = encoder.config
+    model = VisionTransformer(
+        image_size=size,
+        patch_size=patch,
+        num_layers=shape.depth,
+        num_heads=shape.heads,
+        hidden_dim=shape.width,
+        mlp_dim=round(shape.width * shape.mlp_ratio),
+        num_classes=num_classes,
+    )
+    state = _renamed(encoder, TORCHVISION, channels, patch)
+    _fill(model, state, "encoder.pos_embedding", ("heads.",))
+    return model
+
+
+def from_timm(model: "VisionTransformer") -> Encoder:
+    """Return the encoder that has the weights of timm's ViT; its position embeddings are left out.
+
+    Raises ConfigError for a ViT that is built otherwise (registers, layer scale, no [CLS], …).
+    """
+    state = model.state_dict()
+    first = next(iter(model.blocks))
+    embed = state["patch_embed.proj.weight"]
+    config = EncoderConfig(
+        width=embed.shape[0],
+        depth=len(model.blocks),
+        heads=first.attn.num_heads,
+        mlp_ratio=state["blocks.0.mlp.fc1.weight"].shape[0] / embed.shape[0],
+        drop_path=0.0,
+    )
+    encoder = Encoder(config, embed.shape[1], tuple(embed.shape[2:]))
+    names = _names(encoder, TIMM)
+    left = [
+        name
+        for name in state
+        if name not in names.values() and not name.startswith(("pos_embed", "head.", "fc_norm."))
+    ]
+    missing = [name for name in names.values() if name not in state]
+    if left or missing:
+        raise ConfigError(
+            f"this ViT has {', '.join(left[:3]) or 'nothing more'} and lacks "
+            f"{', '.join(missing[:3]) or 'nothing'}; a plain one, with [CLS], can be taken over."
+        )
+    own = encoder.state_dict()
+    encoder.load_state_dict({key: state[names[key]].reshape(own[key].shape) for key in own})
+    return encoder
+
+
+def _of_images(run: Path) -> tuple[Encoder, int, int, int]:
+    """Return encoder, image size, patch (px) and channels of a run."""
+    encoder, record, settings = load_encoder(run)
+    if record.get("modality") != "image":
+        raise CheckpointError(f"{run} was pretrained on signals; a ViT here takes images.")
+    if encoder.spectrum is not None:
+        raise CheckpointError(f"{run} has spectra in its tokens, which other ViTs have not.")
+    (size, _), (patch, _) = settings.extents(1.0)
+    return encoder, size, patch, len(record["ch_names"])
+
+
+def _names(encoder: Encoder, table: dict[str, str]) -> dict[str, str]:
+    """Return the other name of every weight of an encoder."""
+    found = {}
+    for key in encoder.state_dict():
+        number = re.search(r"blocks\.(\d+)\.", key)
+        general = key if number is None else key.replace(number[0], "blocks.{}.", 1)
+        stem = general if general in table else general.rpartition(".")[0]
+        tail = general.removeprefix(stem)
+        found[key] = table[stem].format(*(number.groups() if number else ())) + tail
+    return found
+
+
+def _renamed(
+    encoder: Encoder, table: dict[str, str], channels: int, patch: int
+) -> dict[str, torch.Tensor]:
+    names = _names(encoder, table)
+    state = {names[key]: value.clone() for key, value in encoder.state_dict().items()}
+    weight, cls = table["embed.weight"], table["cls"]
+    state[weight] = state[weight].view(-1, channels, patch, patch)
+    state[cls] = state[cls].view(1, 1, -1)
+    return state
+
+
+def _fill(
+    model: torch.nn.Module, state: dict[str, torch.Tensor], positions: str, fresh: Iterable[str]
+) -> None:
+    """Load weights into a ViT, position embeddings as zeros; its head keeps what it has."""
+    own = model.state_dict()
+    state[positions] = torch.zeros_like(own[positions])
+    kept = {key: value for key, value in own.items() if key.startswith(tuple(fresh))}
+    model.load_state_dict(state | kept)

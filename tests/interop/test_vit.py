@@ -1,0 +1,110 @@
+"""One encoder under the names of timm and torchvision gives the same features."""
+
+import numpy as np
+import pytest
+import timm
+import torch
+from torchvision.models import VisionTransformer
+
+from partsig.core.crop import crop_grid
+from partsig.core.normalise import instance_normalise
+from partsig.data import images
+from partsig.errors import CheckpointError, ConfigError
+from partsig.interop import from_timm, to_timm, to_torchvision
+from partsig.tasks.pretrain import load_encoder, pretrain
+
+SMALL = {
+    "size": 16,
+    "patch_px": 4,
+    "encoder.width": 32,
+    "encoder.depth": 2,
+    "encoder.heads": 4,
+    "fit.epochs": 1,
+    "fit.batch_size": 8,
+    "objective.patches": 16,
+    "optim.warmup_epochs": 0,
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run on a store of 40 random images in colour."""
+    folder = tmp_path_factory.mktemp("images")
+    pixels = np.random.default_rng(0).integers(256, size=(40, 3, 16, 16), dtype=np.uint8)
+    items = [images.Item(f"train/{i:02d}", -1, "train", "made") for i in range(40)]
+    source = images.Source(
+        name="images",
+        size=(16, 16),
+        ch_names=("red", "green", "blue"),
+        classes=(),
+        items=items,
+        read=lambda i: pixels[i],
+    )
+    store = folder / "store"
+    images.create(store, images.make_meta(source, 0.1))
+    images.write_array(images.array_path(store, 0), pixels.shape, enumerate(pixels), True)
+    images.write_index(store, [images.index_row(item, i) for i, item in enumerate(items)])
+    return pretrain(store, folder / "run", modality="image", overrides=SMALL, gpus="0")
+
+
+@pytest.fixture(scope="module")
+def batch():
+    x = torch.randint(256, (5, 3, 16, 16), generator=torch.Generator().manual_seed(1)).float()
+    return instance_normalise(x)[0]
+
+
+def ours(run, batch):
+    encoder, _, _ = load_encoder(run)
+    with torch.inference_mode():
+        return encoder.eval()(crop_grid(batch, (4, 4)))
+
+
+def test_timms_features_are_ours(run, batch):
+    tokens, cls = ours(run, batch)
+    model = to_timm(run).eval()
+    with torch.inference_mode():
+        found = model.forward_features(batch)
+    torch.testing.assert_close(found[:, 0], cls, atol=1e-5, rtol=0)
+    torch.testing.assert_close(found[:, 1:], tokens, atol=1e-5, rtol=0)
+    assert tokens.std() > 0.1
+
+
+def test_a_model_of_timms_factory_takes_our_weights(run, batch):
+    names = {"img_size": 16, "patch_size": 4, "embed_dim": 32, "depth": 2, "num_heads": 4}
+    model = timm.create_model("vit_tiny_patch16_224", pretrained=False, num_classes=0, **names)
+    model.load_state_dict(to_timm(run).state_dict())
+    with torch.inference_mode():
+        found = model.eval().forward_features(batch)
+    torch.testing.assert_close(found[:, 0], ours(run, batch)[1], atol=1e-5, rtol=0)
+
+
+def test_torchvisions_features_are_ours(run, batch):
+    model = to_torchvision(run, num_classes=3).eval()
+    assert isinstance(model, VisionTransformer)
+    model.heads = torch.nn.Identity()
+    with torch.inference_mode():
+        torch.testing.assert_close(model(batch), ours(run, batch)[1], atol=1e-5, rtol=0)
+
+
+def test_there_and_back_is_the_same_encoder(run):
+    encoder, _, _ = load_encoder(run)
+    again = from_timm(to_timm(run, num_classes=7))
+    assert again.config.heads == encoder.config.heads
+    for key, value in encoder.state_dict().items():
+        assert torch.equal(value, again.state_dict()[key]), key
+
+
+def test_a_vit_of_another_build_is_refused():
+    model = timm.create_model(
+        "vit_tiny_patch16_224", img_size=32, depth=1, init_values=1e-5, reg_tokens=2
+    )
+    with pytest.raises(ConfigError, match=r"this ViT has .*reg_token.* a plain one"):
+        from_timm(model)
+
+
+def test_a_run_on_signals_is_refused(sample_store, tmp_path):
+    settings = {"encoder.width": 16, "encoder.depth": 1, "encoder.heads": 2, "fit.epochs": 1}
+    settings |= {"fit.batch_size": 8, "windows_per_epoch": 8, "optim.warmup_epochs": 0}
+    path = pretrain(sample_store, tmp_path / "run", overrides=settings, gpus="0")
+    with pytest.raises(CheckpointError, match="was pretrained on signals"):
+        to_timm(path)

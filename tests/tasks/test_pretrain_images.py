@@ -1,0 +1,132 @@
+"""The same verb on images: by a recipe and a store of another kind, nothing else."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import partsig
+from partsig.data.augment import AugmentConfig, augmented, transform
+from partsig.errors import CheckpointError, ConfigError, DataError
+from partsig.tasks import runs
+from partsig.tasks.pretrain import load_encoder, pretrain
+from partsig.train.journal import read_metrics
+
+SHORT = {"fit.epochs": 12, "encoder.width": 48, "encoder.depth": 2, "optim.warmup_epochs": 1}
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    path = tmp_path_factory.mktemp("digits") / "store"
+    return partsig.preprocess("digits", store=path).path
+
+
+@pytest.fixture(scope="module")
+def run(digits):
+    return pretrain(
+        digits,
+        digits.parent / "run",
+        modality="image",
+        config="image-tiny",
+        overrides=SHORT,
+        gpus="0",
+    )
+
+
+def test_a_run_on_images_tells_what_it_is(run):
+    record = runs.read(run)
+    assert record["modality"] == "image"
+    assert record["size"] == [8, 8]
+    assert record["ch_names"] == ["grey"]
+    last = [line for line in read_metrics(run) if "val_r2" in line][-1]
+    assert {"val_mse_row", "val_mse_column", "val_error_px", "val_sign"} <= set(last)
+    both = (last["val_mse_row"] + last["val_mse_column"]) / 2
+    assert last["val_mse"] == pytest.approx(both, rel=1e-4)
+    assert last["val_r2"] == pytest.approx(1 - last["val_mse"] / last["val_chance"], rel=1e-4)
+
+
+def test_the_pretext_is_learned_on_images_that_were_not_trained_on(run):
+    last = [line for line in read_metrics(run) if "val_r2" in line][-1]
+    assert last["val_r2"] > 0.05
+    assert last["val_sign"] > 0.55
+
+
+@pytest.mark.parametrize("config", ["mae", "mp3", "droppos"])
+def test_the_rivals_learn_from_images_too(digits, tmp_path, config):
+    settings = SHORT | {"fit.epochs": 2, "size": 8, "patch_px": 2, "encoder.heads": 4}
+    settings |= {"fit.batch_size": 128, "objective.name": config}
+    path = pretrain(digits, tmp_path / "run", modality="image", overrides=settings, gpus="0")
+    losses = [line["val_loss"] for line in read_metrics(path) if "val_loss" in line]
+    assert np.isfinite(losses).all()
+    assert losses[-1] < losses[0]
+
+
+def test_sizes_and_aspect_ratios_have_four_outputs(digits, tmp_path):
+    settings = SHORT | {"fit.epochs": 1, "objective.sampling": "sizes"}
+    path = pretrain(
+        digits,
+        tmp_path / "run",
+        modality="image",
+        config="image-tiny",
+        overrides=settings,
+        gpus="0",
+    )
+    encoder, _, _ = load_encoder(path)
+    assert encoder.embed.in_features == 4
+    state = torch.load(next((path / "checkpoints").glob("*.pt")), weights_only=True)["model"]
+    assert state["relative.output.weight"].shape[0] == 4
+
+
+def test_inspect_draws_images_without_another_path(run):
+    found = partsig.inspect(run, n=2, device="cpu")
+    assert found.metrics["role"] == "test"
+    assert found.metrics["n_images"] == 359
+    assert found.metrics["unit"] == "px"
+    assert found.metrics["off_grid"]["r2"] > 0.03
+    names = [figure.name for figure in found.figures]
+    assert names[::2] == ["reconstruction.png", "rebuilt.png", "uncertainty.png", "symmetry.png"]
+    arrays = np.load(found.path / "arrays.npz")
+    assert arrays["uncertainty"].shape == (2, 8, 8)
+    assert arrays["off_grid_matrix_true"].shape == (2, 2, 16, 16)
+    assert json.loads((found.path / "metrics.json").read_text()) == found.metrics
+
+
+def test_augmented_images_do_not_depend_on_how_a_batch_is_cut():
+    change = transform(AugmentConfig(crop="pad", flip=0.5, randaugment=5, erase=0.5), 8)
+    images = torch.arange(6 * 3 * 64).view(6, 3, 8, 8).to(torch.uint8)
+    whole = augmented(images, change, [1, 2])
+    parts = torch.cat(
+        [augmented(images[:2], change, [1, 2]), augmented(images[2:], change, [1, 2], 2)]
+    )
+    assert whole.shape == (6, 3, 8, 8)
+    assert torch.equal(whole, parts)
+    assert not torch.equal(whole, augmented(images, change, [1, 3]))
+    assert transform(AugmentConfig(), 8) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"modality": "eeg", "config": None}, DataError, "holds image, not eeg"),
+        ({"overrides": {"size": 32}}, ConfigError, "images of 8 x 8, and size is 32"),
+        ({"overrides": {"patch_px": 3}}, ConfigError, r"size \(8\) must be a multiple of patch_px"),
+        ({"overrides": {"window_s": 3}}, ConfigError, "unknown key 'window_s'"),
+        ({"overrides": {"augment.flip": 2}}, ConfigError, "augment.flip"),
+    ],
+)
+def test_mistakes_are_told(options, error, message, digits, tmp_path):
+    given = {"modality": "image", "config": "image-tiny", "run": tmp_path / "r", "gpus": "0"}
+    with pytest.raises(error, match=message):
+        pretrain(digits, **(given | options))
+
+
+def test_signals_and_images_do_not_start_from_each_other(run, sample_store, tmp_path):
+    with pytest.raises(CheckpointError, match="has modality image, this store has eeg"):
+        pretrain(
+            sample_store,
+            tmp_path / "r",
+            overrides={"encoder.width": 16, "encoder.heads": 2, "encoder.depth": 1},
+            from_=run,
+            gpus="0",
+        )
