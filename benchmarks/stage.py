@@ -5,9 +5,10 @@ Run: ``python benchmarks/stage.py [WORK]``
 The night: 7.7 h of six EEG channels, an EOG and a chin at 200 Hz in an EDF file, spliced from the
 bundled excerpts (real signal; the content does not change the time). partsig's stager has
 the paper's encoder (12.9 M parameters) on the six EEG channels; YASA's is its own, on one EEG, EOG
-and EMG. What is timed is what an analyst waits for with the model loaded: reading the file, judging its channels,
-filtering, staging, calibration, the review list; then, apart, writing all files and the figure. For
-YASA: reading the file, its features and its classifier. Medians of REPEATS, alternating.
+and EMG. What is timed is what an analyst waits for with the model loaded: reading the file, judging
+its channels, filtering, staging, calibration, the review list; then, apart, writing all files and
+the figure. For YASA: reading the file, its features and its classifier. Medians of REPEATS,
+alternating.
 Writes benchmarks/results/stage.json.
 """
 

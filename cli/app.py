@@ -343,7 +343,8 @@ def stage(
     found = stage_all(recording, run, output=output, overrides=set_ or (), device=device)
     for name, summary in found.summaries.items():
         typer.echo(f"{name}: {summary}")
-    typer.echo(f"hypnograms: {found.path}")
+    if found.files:
+        typer.echo(f"hypnograms: {found.path}")
     if found.failed:
         for name, reason in found.failed.items():
             typer.echo(f"failed {name}: {reason.removeprefix(f'{name}: ')}", err=True)

@@ -17,8 +17,8 @@ REFERENCE = re.compile(r"[ -]+(REF|LER?|CLE|RAW|AVG?|CAR)[0-9]?$")
 SAME = {"A1": "M1", "A2": "M2", "T3": "T7", "T4": "T8", "T5": "P7", "T6": "P8"}
 # What else the left eye, the right eye, the chin and the heart may be called, likelier names first.
 PARTS = (
-    (r"^(E1|LOC|EOG)", r"\bE1|LOC|EOG ?(1|L)|EOG.*(1|left)"),
-    (r"^(E2|ROC|EOG)", r"\bE2|ROC|EOG ?(2|R)|EOG.*(2|right)"),
+    (r"^(E1|LOC|EOG)", r"\bE1|LOC|EOG[ (]*(1|L)|EOG.*(1|left)"),
+    (r"^(E2|ROC|EOG)", r"\bE2|ROC|EOG[ (]*(2|R)|EOG.*(2|right)"),
     (r"CHIN|EMG", r"CHIN|MENT|EMG"),
     (r"ECG|EKG", r"ECG|EKG"),
 )

@@ -49,8 +49,18 @@ def find_records(raw: Path) -> list[Path]:
 
     Raises DataError when the folder is missing, holds none, or two have one name.
     """
+    found = below(raw)
+    if not found:
+        raise DataError(
+            f"no recordings in {raw}: expected files that end in {', '.join((*psg.EDF, *psg.MNE))}."
+        )
+    return sorted_by_name(found)
+
+
+def below(raw: Path) -> list[Path]:
+    """Return what may be recordings below a folder; raise DataError when it cannot be read."""
     check_folder(raw, "the recordings")
-    found = [
+    return [
         path
         for path in raw.rglob("*")
         if path.suffix.lower() in (*psg.EDF, *psg.MNE)
@@ -58,11 +68,6 @@ def find_records(raw: Path) -> list[Path]:
         and path.is_file()
         and not holds_no_signal(path)
     ]
-    if not found:
-        raise DataError(
-            f"no recordings in {raw}: expected files that end in {', '.join((*psg.EDF, *psg.MNE))}."
-        )
-    return sorted_by_name(found)
 
 
 def holds_no_signal(path: Path) -> bool:
@@ -136,7 +141,11 @@ def _overlooked(path: Path, settings: HypnogramConfig) -> str:
     beside = sorted(
         other.name
         for other in path.parent.glob("*")
-        if other.name.startswith(path.stem) and other.suffix.lower() in SCORES and other != path
+        if other.name.startswith(path.stem)
+        and not other.name[len(path.stem)].isalnum()  # night10 is another's
+        and other.suffix.lower() in SCORES
+        and (other.suffix.lower() not in psg.EDF or holds_no_signal(other))
+        and other != path
     )
     if not beside:
         return ""

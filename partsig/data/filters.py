@@ -283,7 +283,9 @@ def _run(
                     level[b, c] = _fill(rows[b, c], channel, start - plan.lead)
             spectrum = scipy.fft.rfft(rows)[..., : len(kernel)]  # (blocks, C, n_bins)
         if not np.isfinite(spectrum[..., 0]).all():  # the sum of all that went in
-            raise DataError("the signal holds samples that are not finite numbers.")
+            raise DataError(
+                "the signal holds samples that are not finite numbers; replace them first."
+            )
         spectrum *= kernel
         delays = [float(first * plan.step - at) for first, at in zip(group, starts, strict=True)]
         out = _inverse(plan, spectrum, delays)  # (blocks, C, hop_out)

@@ -2,13 +2,16 @@
 
 import hashlib
 import os
+import re
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.io.matlab import MatReadError
 
 from partsig.data import edf as edf_files
 from partsig.data.channels import Resolved
@@ -22,6 +25,11 @@ if TYPE_CHECKING:
 EDF = (".edf", ".rec", ".bdf")
 # BrainVision's header is the .vhdr; the .eeg and .vmrk beside it belong to it.
 MNE = (".fif", ".vhdr", ".set")
+# What MNE puts before the text of a BrainVision marker.
+PREFIX = re.compile(r"^Comment/")
+# What MNE raises for damaged files, beside SciPy's own error for EEGLAB's.
+DAMAGE = (OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, EOFError)
+DAMAGE += (struct.error, ImportError)
 UNITS = {name.lower(): factor for name, factor in MICROVOLTS.items()}
 UNITS |= {"μv": 1.0, "microvolt": 1.0, "microv": 1.0, "uvolt": 1.0, "volt": 1e6, "v": 1e6}
 # The usual change of a biopotential within 0.1 s, in µV, lies far within these bounds: scalp EEG
@@ -62,7 +70,9 @@ def open_psg(path: Path) -> Psg:
         return _open_edf(path)
     if suffix in MNE:
         return _open_mne(path)
-    raise DataError(f"{path.name}: expected {', '.join((*EDF, *MNE))}.")
+    raise DataError(
+        f"{path.name} is no recording by its ending; it can be {', '.join((*EDF, *MNE))}."
+    )
 
 
 def _open_edf(path: Path) -> Psg:
@@ -77,7 +87,12 @@ def _open_edf(path: Path) -> Psg:
         )
     notes = list(file.notes)
     if gaps:
-        notes.append(f"{len(gaps)} gaps of {missing:.6g} s in all are bridged and unscored")
+        told = (
+            "1 gap of {:.6g} s is"
+            if len(gaps) == 1
+            else f"{len(gaps)} gaps of {{:.6g}} s in all are"
+        )
+        notes.append(f"{told.format(missing)} bridged and unscored")
 
     if file.cut and not all(mark.duration for mark in marks):
         marks = [mark for mark in marks if mark.duration]
@@ -129,7 +144,7 @@ def _open_mne(path: Path) -> Psg:
         ) from None
     try:
         raw = mne.io.read_raw(path, preload=False, verbose="error")
-    except (OSError, ValueError, RuntimeError, KeyError, IndexError, NotImplementedError) as error:
+    except (*DAMAGE, MatReadError) as error:
         reason = str(error).split("\n")[0][:200]
         raise DataError(f"{path.name} cannot be read by MNE ({reason}).") from error
     return from_raw(raw, path.stem)
@@ -137,10 +152,16 @@ def _open_mne(path: Path) -> Psg:
 
 def from_raw(raw: "mne.io.BaseRaw", name: str) -> Psg:
     """Return an ``mne.io.Raw`` as an open recording: volts, one rate, its annotations as marks."""
-    start = raw.info["meas_date"]
-    zero = raw.first_time if raw.annotations.orig_time is not None else 0.0
+    # In MNE the date is that of sample 0, from which a cropped recording's first sample and all
+    # onsets are counted, with a date or without.
+    start, zero = raw.info["meas_date"], raw.first_time
+    duration_s = raw.n_times / raw.info["sfreq"]
     marks = [
-        Mark(onset=float(a["onset"]) - zero, duration=float(a["duration"]), text=a["description"])
+        Mark(
+            onset=float(a["onset"]) - zero,
+            duration=float(a["duration"]),
+            text=PREFIX.sub("", a["description"]),
+        )
         for a in raw.annotations
     ]
     n = len(raw.ch_names)
@@ -150,15 +171,16 @@ def from_raw(raw: "mne.io.BaseRaw", name: str) -> Psg:
 
     return Psg(
         name=name,
-        start=None if start is None else start.replace(tzinfo=None),
+        start=None if start is None else start.replace(tzinfo=None) + timedelta(seconds=zero),
         labels=tuple(raw.ch_names),
         units=("V",) * n,
         sfreqs=(float(raw.info["sfreq"]),) * n,
         scale=(1.0,) * n,
         offset=(0.0,) * n,
         limits=None,
-        duration_s=raw.n_times / raw.info["sfreq"],
-        marks=tuple(marks),
+        duration_s=duration_s,
+        # Cropping leaves a mark of no duration at the very end, of a stage that is cut off.
+        marks=tuple(mark for mark in marks if mark.onset < duration_s),
         gaps=(),
         notes=(),
         samples=samples,

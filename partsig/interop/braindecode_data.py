@@ -1,5 +1,6 @@
 """Stores as braindecode datasets, read from disk window by window, and the way back."""
 
+import hashlib
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from braindecode.datasets import BaseConcatDataset
 
 SOURCE = "braindecode"
+ENDS = 1000  # samples at either end that tell one recording from another
 NEEDED = "conversion needs braindecode: pip install 'partsig[baselines]'."
 
 
@@ -147,9 +149,14 @@ def from_braindecode(
         raise DataError(f"recordings {', '.join(sorted(twice)[:3])} are there twice; rename them.")
     rows = stores.create(path, meta)
     interval = 0.5 if sys.stderr.isatty() else 30.0
-    todo = [(n, part) for n, part in zip(names, parts, strict=True) if n not in rows]
-    for name, part in tqdm(todo, unit="recording", desc="from braindecode", mininterval=interval):
-        recording = _recording(name, part, settings)
+    todo = [
+        (name, part, source)
+        for name, part, source in zip(names, parts, map(_fingerprint, parts), strict=True)
+        if name not in rows or rows[name]["source"] != source
+    ]
+    bar = tqdm(todo, unit="recording", desc="from braindecode", mininterval=interval)
+    for name, part, source in bar:
+        recording = replace(_recording(name, part, settings), source=source)
         rows[name] = stores.write_recording(path, meta, recording, filtered(recording, settings))
         stores.write_index(path, rows.values())
     return path
@@ -171,6 +178,21 @@ def _told(part: object, key: str) -> str:
     """Return what a dataset's description says, "" where it says nothing."""
     value = None if part.description is None else part.description.get(key)
     return "" if value is None or value != value else str(value)
+
+
+def _fingerprint(part: object) -> str:
+    """Return 16 hex digits of a dataset: what it says, its length, its ends and its stages."""
+    raw, digest = part.raw, hashlib.sha256()
+    about = {} if part.description is None else dict(part.description)
+    digest.update(f"{about} {raw.ch_names} {raw.info['sfreq']} {raw.n_times}".encode())
+    for ends in (slice(0, ENDS), slice(max(raw.n_times - ENDS, 0), raw.n_times)):
+        digest.update(raw.get_data(start=ends.start, stop=min(ends.stop, raw.n_times)).tobytes())
+    if hasattr(part, "crop_inds"):
+        digest.update(np.asarray(part.crop_inds).tobytes() + str(list(part.y)).encode())
+    else:
+        told = raw.annotations
+        digest.update(f"{list(told.onset)} {list(told.duration)} {list(told.description)}".encode())
+    return digest.hexdigest()[:16]
 
 
 def _recording(name: str, part: object, settings: PreprocessConfig) -> Recording:
@@ -197,7 +219,7 @@ def _recording(name: str, part: object, settings: PreprocessConfig) -> Recording
         filled=found.filled,
         stages=stages,
         start_s=start_s,
-        source=SOURCE,
+        source="",
         notes=tuple(notes),
         age=_told(part, "age"),
         sex=_told(part, "sex"),

@@ -10,7 +10,7 @@ import numpy as np
 
 from partsig import metrics
 from partsig.data.datasets import Epochs
-from partsig.data.recordings import STAGES
+from partsig.data.recordings import EPOCH_S, STAGES
 from partsig.data.store import Store, locate, open_store
 from partsig.errors import DataError
 from partsig.files import atomic, write_json
@@ -46,13 +46,19 @@ def evaluate(
 
     ``run`` defaults to the fine-tuning run that finished last. Writes ``predictions.csv``,
     ``metrics.json`` and figures into ``RUN/evaluation`` (``RUN/evaluation-STORE`` for another
-    store). Warns with LeakWarning when pretraining has seen a test subject.
+    store). Warns with LeakWarning when pretraining has seen a test subject. A run on images goes to
+    :func:`~partsig.tasks.evaluate_images.evaluate_images`.
 
     Raises DataError when the store's channels or rate are not the run's, or when a subject that
     trained the classifier would be tested.
     """
     path = Path(run) if run else runs.last("finetune")
+    if runs.read(path, "finetune").get("modality") == "image":
+        from partsig.tasks.evaluate_images import evaluate_images
+
+        return evaluate_images(path, store, device=device, seed=seed)
     model, record = load_stager(path)
+    runs.check_kept(path, record, ("calibration",))
     own = Path(record["store"])
     given = own if store is None else locate(store)
     external = given.resolve() != own.resolve()
@@ -234,8 +240,9 @@ def _write_predictions(path: Path, store: Store, epochs: Epochs, probabilities: 
         for (name, epoch), truth, p in zip(
             epochs.places, epochs.stages, probabilities, strict=True
         ):
-            subject = store.recordings[name]["subject"]
-            head = [name, subject, epoch, 30 * epoch, STAGES[truth], STAGES[p.argmax()]]
+            row = store.recordings[name]
+            onset = f"{float(row['start_s'] or 0) + EPOCH_S * epoch:.10g}"
+            head = [name, row["subject"], epoch, onset, STAGES[truth], STAGES[p.argmax()]]
             writer.writerow(head + [f"{value:.5f}" for value in (*p, p.max())])
 
 

@@ -15,6 +15,8 @@ from partsig.tasks.card import read_measured, write_card
 from partsig.train import distributed
 
 FORMATS = {"safetensors": packing.WEIGHTS, "onnx": "model.onnx", "torch": "model.pt2"}
+# What shows that a card or a configuration was written here, and may be replaced.
+MARK = b"partsig"
 # Largest difference of a probability between the written graph and the run.
 TOLERANCE = 1e-4
 # Epochs the written graph is held against the run on; their amplitude is that of scalp EEG.
@@ -62,6 +64,7 @@ def export(
     folder = Path(output) if output else path / "export"
     if folder.resolve() == path.resolve():
         raise ConfigError(f"--output {folder} is the run itself; choose another folder.")
+    _check_ours(folder)
     facts, file = packed.facts, folder / FORMATS[format]
     if format != "safetensors" and facts["kind"] != "stager":
         raise ConfigError(f"{path} has no trained head: export it as safetensors, or fine-tune it.")
@@ -82,6 +85,17 @@ def export(
     write_text(folder / packing.CARD, card)
     write_json(folder / packing.CONFIG, facts)
     return Exported(path=folder, file=file, difference=difference)
+
+
+def _check_ours(folder: Path) -> None:
+    """Raise ConfigError for a file, and for a folder with somebody else's card or configuration."""
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"--output {folder} is a file; name a folder.")
+    for path in (folder / packing.CARD, folder / packing.CONFIG):
+        if path.is_file() and MARK not in path.read_bytes():
+            raise ConfigError(
+                f"{path} is there already and is not partsig's: it is kept; choose another folder."
+            )
 
 
 def _drop_others(folder: Path, facts: dict) -> None:

@@ -20,6 +20,8 @@ COLOURS = {"W": "#E69F00", "N1": "#9AD0F3", "N2": "#3F8EC9", "N3": "#0B3C6F", "R
 UNUSABLE = "#E3E3E3"
 # Without a date, which SVG would take from the clock: equal content gives equal files.
 UNDATED = {"Date": None}
+# Classes up to which a confusion matrix has room for numbers.
+MOST_NUMBERS = 20
 HEIGHT = {"W": 4, "REM": 3, "N1": 2, "N2": 1, "N3": 0}
 
 
@@ -30,22 +32,36 @@ def _save(figure: Figure, path: Path) -> Path:
     return path
 
 
-def confusion(counts: np.ndarray, title: str, path: Path) -> Path:
-    """Draw a confusion matrix: shades are shares of the true stage, numbers are epochs."""
+def confusion(
+    counts: np.ndarray,
+    title: str,
+    path: Path,
+    classes: Sequence[str] = STAGES,
+    predicted: str = "predicted stage",
+    truth: str = "scored stage",
+) -> Path:
+    """Draw a confusion matrix: shades are shares of the true class, numbers are counts.
+
+    Where there are more than :data:`MOST_NUMBERS` classes, shades alone.
+    """
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    figure = Figure(figsize=(5.4, 4.9), layout="constrained")
+    few = len(classes) <= MOST_NUMBERS
+    side = 0.7 * len(classes) if few else 8.0
+    figure = Figure(figsize=(max(5.4, side), max(4.9, 0.9 * side)), layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    for i, j in np.ndindex(counts.shape):
+    for i, j in np.ndindex(counts.shape if few else (0, 0)):
         shade = "white" if share[i, j] > 0.55 else "black"
         text = f"{counts[i, j]:,}\n{100 * share[i, j]:.0f} %"
         axes.text(j, i, text, ha="center", va="center", color=shade, fontsize=9)
-    axes.set_xticks(range(len(STAGES)), STAGES)
-    axes.set_yticks(range(len(STAGES)), STAGES)
-    axes.set_xlabel("predicted stage")
-    axes.set_ylabel("scored stage")
+    if few:
+        slant = 0 if max(map(len, classes)) < 6 else 45
+        axes.set_xticks(range(len(classes)), classes, rotation=slant)
+        axes.set_yticks(range(len(classes)), classes)
+    axes.set_xlabel(predicted)
+    axes.set_ylabel(truth)
     axes.set_title(title, fontsize=10)
-    figure.colorbar(image, label="share of the scored stage", shrink=0.85)
+    figure.colorbar(image, label=f"share of the {truth}", shrink=0.85)
     return _save(figure, path)
 
 
@@ -142,12 +158,19 @@ def _clock(hours: float, _: int = 0) -> str:
     >>> _clock(25.5)
     '01:30'
     """
-    return _elapsed(hours % 24).zfill(5)
+    text = _elapsed(hours % 24)
+    return text if text.index(":") == 2 else f"0{text}"
 
 
 def _elapsed(hours: float, _: int = 0) -> str:
-    minutes = round(60 * hours)
-    return f"{minutes // 60}:{minutes % 60:02d}"
+    """Return hours as text, with seconds where they are no whole minutes.
+
+    >>> _elapsed(1.5), _elapsed(0.0125)
+    ('1:30', '0:00:45')
+    """
+    seconds = round(3600 * hours)
+    text = f"{seconds // 3600}:{seconds // 60 % 60:02d}"
+    return f"{text}:{seconds % 60:02d}" if seconds % 60 else text
 
 
 def _stretches(marked: np.ndarray) -> list[tuple[int, int]]:
@@ -203,24 +226,7 @@ def trust(calibration: dict, reviewed: dict, path: Path) -> Path:
     """Draw confidence against the share right, and kappa against the share that is reviewed."""
     figure = Figure(figsize=(9.4, 4.4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    count, confidence, hits = np.array(calibration["table"]).T
-    some = count > 0
-    count, confidence, hits = (column[some] for column in (count, confidence, hits))
-    left.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle="--")
-    left.plot(confidence / count, hits / count, color="#0072B2", linewidth=1)
-    left.scatter(
-        confidence / count, hits / count, s=10 + 240 * count / count.sum(), color="#0072B2"
-    )
-    left.set_xlim(0, 1)
-    left.set_ylim(0, 1)
-    left.set_xlabel("confidence (areas: epochs)")
-    left.set_ylabel("share right")
-    left.set_title(
-        f"expected calibration error {calibration['ece']:.3f} "
-        f"(temperature 1: {calibration['ece_uncalibrated']:.3f})",
-        fontsize=9,
-        loc="left",
-    )
+    _reliability(left, calibration, "epochs")
     share = 100 * np.array(reviewed["share"])
     low, high = np.array(reviewed["kappa_reviewed_interval_95"], dtype=float).T
     right.fill_between(share, low, high, color="#0072B2", alpha=0.15, linewidth=0)
@@ -237,6 +243,34 @@ def trust(calibration: dict, reviewed: dict, path: Path) -> Path:
     right.legend(fontsize=8, frameon=False)
     right.set_title("95 % interval over subjects", fontsize=9, loc="left")
     return _save(figure, path)
+
+
+def reliability(calibration: dict, counted: str, path: Path) -> Path:
+    """Draw confidence against the share right; ``counted`` is what is classified."""
+    figure = Figure(figsize=(4.9, 4.4), layout="constrained")
+    _reliability(figure.add_subplot(), calibration, counted)
+    return _save(figure, path)
+
+
+def _reliability(axes, calibration: dict, counted: str) -> None:
+    count, confidence, hits = np.array(calibration["table"]).T
+    some = count > 0
+    count, confidence, hits = (column[some] for column in (count, confidence, hits))
+    axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle="--")
+    axes.plot(confidence / count, hits / count, color="#0072B2", linewidth=1)
+    axes.scatter(
+        confidence / count, hits / count, s=10 + 240 * count / count.sum(), color="#0072B2"
+    )
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    axes.set_xlabel(f"confidence (areas: {counted})")
+    axes.set_ylabel("share right")
+    axes.set_title(
+        f"expected calibration error {calibration['ece']:.3f} "
+        f"(temperature 1: {calibration['ece_uncalibrated']:.3f})",
+        fontsize=9,
+        loc="left",
+    )
 
 
 def label_curve(rows: Sequence, methods: Sequence[str], unit: str, path: Path) -> Path:

@@ -22,7 +22,7 @@ TRANSITIONS = np.array(
         [1_537, 3_984, 1_079, 22, 110_169],
     ]
 )
-RARE = 0.01  # changes of stage that are less frequent are told
+RARE = 0.01  # changes that are a smaller share of the changes from their stage are told
 UNSURE = 0.5  # less likely than not to be right
 A_NIGHT = 960  # epochs in eight hours
 # Shares of the epochs at which a review is looked at.
@@ -98,18 +98,21 @@ def suspects(
     The ``share`` of the epochs with the most doubt, and all that a reason other than low confidence
     speaks against: a rare change of stage, a channel that cannot be used (``quality`` (E,) codes
     per channel), patches that PART finds odd (``odd`` (E,) bool). Epochs without probabilities
-    (E, K) are left out: they have no stage.
+    (E, K) are left out: they have no stage. A channel that is of no use in any epoch is no reason
+    to look at all of them.
     """
     codes = np.stack(list(quality.values()))  # (C, E)
     doubt = doubts(probabilities, prior, by, (codes != GOOD).mean(0))
     known = np.flatnonzero(~np.isnan(doubt))
     stages = np.where(np.isnan(doubt), UNSCORED, np.nan_to_num(probabilities).argmax(1))
+    sometimes = {name: row for name, row in quality.items() if (row == GOOD).any()}
+    faults = np.stack(list(sometimes.values())) if sometimes else codes[:0]
     first = set(known[np.argsort(-doubt[known], kind="stable")][: round(share * len(known))])
     found = []
     for e in known.tolist():
         reasons = _rare_changes(stages, e)
-        if (codes[:, e] != GOOD).any():
-            reasons.append(name_faults(tuple(quality), codes[:, e]))
+        if (faults[:, e] != GOOD).any():
+            reasons.append(name_faults(tuple(sometimes), faults[:, e]))
         if odd is not None and odd[e]:
             reasons.append("oddity: patches do not fit their surroundings, says PART")
         if e in first or reasons:
@@ -124,16 +127,17 @@ def suspects(
 
 def _rare_changes(stages: np.ndarray, e: int) -> list[str]:
     """Return what is improbable about the change into epoch ``e``, and out of it."""
-    moves = TRANSITIONS / TRANSITIONS.sum(1, keepdims=True)
     told = []
     for a, b in ((e - 1, e), (e, e + 1)):
         if not 0 <= a < b < len(stages) or UNSCORED in (stages[a], stages[b]):
             continue
-        chance = moves[stages[a], stages[b]]
-        if chance < RARE:
+        one, other = stages[a], stages[b]
+        # Of changes: what lasts for hours would make every way out of it look rare.
+        share = TRANSITIONS[one, other] / (TRANSITIONS[one].sum() - TRANSITIONS[one, one])
+        if one != other and share < RARE:
             told.append(
-                f"improbable transition: {STAGES[stages[a]]} to {STAGES[stages[b]]}, "
-                f"{100 * chance:.2g} % of what follows {STAGES[stages[a]]}"
+                f"improbable transition: {STAGES[one]} to {STAGES[other]}, "
+                f"{100 * share:.2g} % of the changes from {STAGES[one]}"
             )
     return told
 
@@ -163,7 +167,7 @@ def curve(
 
     ``kappa_reviewed``: those epochs get the scorer's stage; with its interval over ``subjects``;
     ``kappa_kept``: the other epochs alone (coverage); ``kappa_random``: the same share, drawn at
-    random, gets the scorer's stage (its expectation).
+    random, gets the scorer's stage (kappa of the expected table).
     """
     order = np.argsort(-doubt, kind="stable")
     k, units = len(STAGES), list(dict.fromkeys(subjects.tolist()))

@@ -127,3 +127,13 @@ def last(kind: str, where: Path = RUNS) -> Path:
             f"no finished {kind} run in {where}/: run `partsig {kind}` first or name one."
         )
     return max(found)[1]
+
+
+def check_kept(path: Path, record: Mapping[str, object], keys: Sequence[str]) -> None:
+    """Raise CheckpointError where a fine-tuned run lacks what later versions keep in it."""
+    for key in keys:
+        if key not in record:
+            raise CheckpointError(
+                f"{path} was fine-tuned by an older partsig, which did not keep its {key}; "
+                "fine-tune it again."
+            )

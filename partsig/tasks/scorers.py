@@ -1,6 +1,7 @@
 """Another person's hypnograms of a store's recordings, on the store's epochs."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,7 +53,8 @@ def read_scorer(
     if not folder.is_dir():
         raise DataError(f"--scorer {scorer}: there is no folder {folder}.")
     names = list(recordings)
-    files = {name: find_hypnogram(folder / f"{name}.edf", settings) for name in names}
+    with _told_of(scorer):
+        files = {name: find_hypnogram(folder / f"{name}.edf", settings) for name in names}
     missing = [name for name, file in files.items() if file is None]
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
@@ -60,32 +62,40 @@ def read_scorer(
             f"--scorer {scorer}: {folder} has no hypnogram of {', '.join(missing[:3])}{more}; each "
             f"of the {len(names)} tested recordings needs one."
         )
-    return {
-        name: _on_epochs(
-            f"--scorer {scorer}: {name}", read_hypnogram(file, settings), store, name, settings
-        )
-        for name, file in files.items()
-    }
+    with _told_of(scorer):
+        return {
+            name: _on_epochs(name, read_hypnogram(file, settings), store, settings)
+            for name, file in files.items()
+        }
+
+
+@contextmanager
+def _told_of(scorer: str) -> Iterator[None]:
+    """Put the scorer's name before what is wrong with a file of theirs."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"--scorer {scorer}: {error}") from None
 
 
 def _on_epochs(
-    place: str, hypnogram: Hypnogram, store: Store, name: str, settings: HypnogramConfig
+    name: str, hypnogram: Hypnogram, store: Store, settings: HypnogramConfig
 ) -> np.ndarray:
     row = store.recordings[name]
     start_s, n = float(row["start_s"] or 0.0), row["n_epochs"]
     stated = settings.offset_s
     stated = stated.get(name) if isinstance(stated, Mapping) else stated
     if stated is None:
-        stated = _offset(place, hypnogram, start_s, row["n_samples"] / store.sfreq, n)
-    stages, begin, _ = to_epochs(place, hypnogram, stated - start_s, n * EPOCH_S)
+        stated = _offset(name, hypnogram, start_s, row["n_samples"] / store.sfreq, n)
+    stages, begin, _ = to_epochs(name, hypnogram, stated - start_s, n * EPOCH_S)
     shift = begin if begin < EPOCH_S / 2 else begin - EPOCH_S
     if abs(shift) > SAME_S:
         raise DataError(
-            f"{place}: the epochs of {hypnogram.place} begin {begin:g} s after the first scorer's; "
+            f"{name}: the epochs of {hypnogram.place} begin {begin:g} s after the first scorer's; "
             "both must be scored on the same 30-s epochs."
         )
     if shift:
-        stages, _, _ = to_epochs(place, hypnogram, stated - start_s - shift, n * EPOCH_S)
+        stages, _, _ = to_epochs(name, hypnogram, stated - start_s - shift, n * EPOCH_S)
     return stages
 
 

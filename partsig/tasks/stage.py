@@ -1,6 +1,7 @@
 """``partsig stage``: recordings and a fine-tuned run in, hypnograms an analyst can check out."""
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from tqdm import tqdm
 
 from partsig import __version__, metrics
 from partsig import config as configs
-from partsig.data import edf_nights, exports
+from partsig.data import edf_nights, exports, psg
 from partsig.data.recordings import UNSCORED, Recording, count_stages, sorted_by_name
 from partsig.data.staging import Staging
 from partsig.errors import DataError, DiskFullError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 OUTPUT = Path("hypnograms")
 FIGURES = ("png", "svg")
+ENDINGS = ", ".join((*psg.EDF, *psg.MNE, ".hea"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +64,18 @@ def stage(
 
 
 def write(staging: Staging, folder: Path) -> dict[str, Path]:
-    """Write a staging's files and its figure (PNG and SVG) into a folder; return them by kind."""
-    exports.write_all(staging, folder)
+    """Write a staging's files and its figure (PNG and SVG) into a folder; return them by kind.
+
+    Raises DataError, and writes nothing, where another's file has one of the names.
+    """
     written = paths_of(staging.name, folder)
+    # A picture does not tell whose it is: it is partsig's where the file that is written before is.
+    others = [written[kind] for kind in FIGURES if written[kind].exists()]
+    if others and not written["json"].exists():
+        raise DataError(
+            f"{others[0]} is there already and is not partsig's: it is kept; choose another folder."
+        )
+    exports.write_all(staging, folder)
     figures.staging(staging, [written[kind] for kind in FIGURES])
     return written
 
@@ -100,6 +111,9 @@ def stage_all(
             f"--output {folder} is where recordings lie: hypnograms in it would be taken for a "
             "scorer's; name another folder."
         )
+    _check_apart(found, folder)
+    if folder.exists() and not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+        raise DataError(f"--output {folder} is no folder that can be written to; name another.")
     stager = run if isinstance(run, Stager) else load(run, device)
     files, summaries, failed = {}, {}, {}
     bar = tqdm(found, unit="recording", desc="stage", mininterval=0.5, disable=len(found) < 2)
@@ -133,16 +147,33 @@ def summary(staging: Staging) -> str:
 
 
 def _find(paths: Sequence[Path]) -> list[Path]:
-    found = []
+    found: dict[Path, Path] = {}  # what is given twice counts once
     for path in paths:
         if path.is_dir():
-            headers = list(path.rglob("*.hea"))
-            found += headers or edf_nights.find_records(path)
+            members = list(path.rglob("*.hea"))
+            named = {member.stem for member in members}  # a header may describe an EDF file
+            members += [other for other in edf_nights.below(path) if other.stem not in named]
+            if not members:
+                raise DataError(f"no recordings in {path}: expected files that end in {ENDINGS}.")
         elif path.is_file():
-            found.append(path)
+            members = [path]
         else:
             raise DataError(f"no recording {path}.")
-    return sorted_by_name(found)
+        found |= {member.resolve(): member for member in members}
+    return sorted_by_name(found.values())
+
+
+def _check_apart(recordings: Sequence[Path], folder: Path) -> None:
+    """Raise DataError where files of two recordings would have one name."""
+    owners: dict[Path, Path] = {}
+    for path in recordings:
+        for file in paths_of(path.stem, folder).values():
+            other = owners.setdefault(file, path)
+            if other != path:
+                raise DataError(
+                    f"{other} and {path} would both be written to {file}; rename one, or stage "
+                    "them into two folders."
+                )
 
 
 def _is_made(folder: Path, recording: Recording, stager: Stager, settings: StageConfig) -> bool:

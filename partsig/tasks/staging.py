@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -18,12 +18,11 @@ from partsig.data.recordings import (
     EPOCH_S,
     UNSCORED,
     HypnogramConfig,
-    ReadConfig,
     Recording,
     n_epochs,
 )
 from partsig.data.staging import Staging
-from partsig.errors import CheckpointError, ConfigError, DataError, check_range
+from partsig.errors import ConfigError, DataError, check_range
 from partsig.tasks import nights, oddity, review, runs
 from partsig.tasks.finetune import SCRATCH, load_stager
 from partsig.tasks.preprocess import PreprocessConfig, filtered
@@ -56,8 +55,8 @@ class StageConfig:
     """
 
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    missing: str = "refuse"
-    unit: str = ""
+    missing: Literal["refuse", "fill"] = "refuse"
+    unit: Literal["", "nV", "uV", "mV", "V"] = ""
     hypnogram: HypnogramConfig = field(default_factory=HypnogramConfig)
     scored: bool = True
     good_share: float = 0.5
@@ -92,12 +91,7 @@ def load(run: str | Path | None = None, device: str = "auto") -> Stager:
     """
     path = Path(run) if run else runs.last("finetune")
     model, record = load_stager(path)
-    for key in ("filter", "calibration"):
-        if key not in record:
-            raise CheckpointError(
-                f"{path} was fine-tuned by an older partsig, which did not keep its {key}; "
-                "fine-tune it again."
-            )
+    runs.check_kept(path, record, ("filter", "calibration"))
     split, calibration = record["split"], record["calibration"]
     facts = {
         "run": str(path),
@@ -138,18 +132,25 @@ def read(
     """
     reading = _settings(stager, settings)
     try:
-        if hasattr(recording, "get_data"):
+        if hasattr(recording, "first_samp"):
             names = [Path(f).stem for f in recording.filenames or () if f]
             file = psg.from_raw(recording, names[0] if names else "raw")
-            return _night(file, file.name, None, reading, "", settings)
+            file = file if settings.scored else replace(file, marks=())
+            return edf_nights.night_of(file, file.name, None, reading, (), "", needed=False)
+        if not isinstance(recording, str | Path):
+            raise DataError(
+                f"a recording is a file's path or an mne.io.Raw, not {type(recording).__name__}."
+            )
         path = Path(recording)
         if not path.is_file():
             raise DataError(f"no recording {path}.")
         if path.suffix.lower() == ".hea":
             return wfdb_records.read_recording(path, reading)
-        beside = edf_nights.find_hypnogram(path, settings.hypnogram) if settings.scored else None
-        source = psg.fingerprint(path, *([] if beside is None else [beside]))
-        return _night(psg.open_psg(path), path.name, beside, reading, source, settings)
+        if settings.scored:
+            beside = edf_nights.find_hypnogram(path, settings.hypnogram)
+            return edf_nights.read_night(path, beside, reading, ())
+        file, source = replace(psg.open_psg(path), marks=()), psg.fingerprint(path)
+        return edf_nights.night_of(file, path.name, None, reading, (), source, needed=False)
     except MissingChannelsError as error:
         raise DataError(
             f"{error.name}: the stager {stager.facts['run']} needs {', '.join(reading.channels)}; "
@@ -159,23 +160,10 @@ def read(
         ) from None
 
 
-def _night(
-    file: psg.Psg,
-    place: str,
-    beside: Path | None,
-    reading: ReadConfig,
-    source: str,
-    settings: StageConfig,
-) -> Recording:
-    if not settings.scored:
-        file = replace(file, marks=())
-    return edf_nights.night_of(file, place, beside, reading, (), source, needed=settings.scored)
-
-
 def staged(stager: Stager, recording: Recording, settings: StageConfig) -> Staging:
     """Stage one recording that was read by :func:`read`."""
     reading = _settings(stager, settings)
-    signal = filtered(recording, reading)
+    signal = _filtered(recording, reading)
     n = n_epochs(signal.shape[1], reading.sfreq)
     length = nights.duration(recording)
     if not n:
@@ -218,6 +206,21 @@ def staged(stager: Stager, recording: Recording, settings: StageConfig) -> Stagi
     )
 
 
+def _filtered(recording: Recording, reading: PreprocessConfig) -> np.ndarray:
+    """Return the signal (C, T) as the stager's training signal was, or refuse the recording."""
+    least = 2 * (reading.h_freq or 0)
+    for part in recording.parts:
+        if part.sfreq <= least:
+            raise DataError(
+                f"{recording.name}: {', '.join(part.labels)} at {part.sfreq:g} Hz; the stager "
+                f"needs more than {least:g} Hz: export the recording at a higher rate."
+            )
+    try:
+        return filtered(recording, reading)
+    except DataError as error:
+        raise DataError(f"{recording.name}: {error}") from None
+
+
 def _look_at(recording: Recording, n: int) -> tuple[dict[str, np.ndarray], list[str]]:
     """Return the code (n,) of every epoch of every channel, and sentences on channels."""
     quality, notes = {}, []
@@ -230,6 +233,11 @@ def _look_at(recording: Recording, n: int) -> tuple[dict[str, np.ndarray], list[
         quality[name] = _fitted(found.epochs, n)
         if found.factor != 1:
             notes.append(f"{name} looks {1 / found.factor:g} times as large as it can be: its unit")
+    notes += [
+        f"{name} cannot be used in any epoch"
+        for name, codes in quality.items()
+        if (codes != GOOD).all() and name not in recording.filled
+    ]
     notes += [f"{name} is not there and was filled with zeros" for name in recording.filled]
     return quality, notes
 

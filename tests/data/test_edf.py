@@ -133,7 +133,7 @@ def test_gaps_are_bridged_and_unscored(tmp_path):
     found = edf_nights.read_recording(path, ReadConfig(channels=("C4-M1",)))
     assert found.stages.tolist() == [3, 3, -1, -1, 3]  # the gap is 70 to 115 s
     assert found.parts[0].signal.shape == (1, 165 * 100)
-    assert "1 gaps of 45 s in all are bridged and unscored" in found.notes
+    assert "1 gap of 45 s is bridged and unscored" in found.notes
     joined = found.parts[0].signal[0]
     np.testing.assert_array_equal(joined[:7000], file.samples(0)[:7000])
     np.testing.assert_array_equal(joined[11500:], file.samples(0)[7000:])

@@ -418,6 +418,7 @@ def test_json_says_everything_but_the_signal(tmp_path):
     assert found == {
         "partsig": partsig.__version__,
         "recording": "night1",
+        "source": "",
         "ch_names": ["C3-M2", "C4-M1"],
         "start": "2020-02-01T22:30:05",
         "duration_s": 187.0,

@@ -159,6 +159,16 @@ def test_windows_that_braindecode_cuts_come_in(store, tmp_path):
         from_braindecode(windows, tmp_path / "codes", overrides=AS_THEY_ARE)
 
 
+def test_another_dataset_with_the_same_names_is_not_taken_for_done(eeg_like, tmp_path):
+    signal = 1e-6 * eeg_like(1, 100 * 60, 100.0)
+    for stage, code in (("W", 0), ("N3", 3)):  # only the annotations differ
+        raw = mne.io.RawArray(signal, mne.create_info(["C4-M1"], 100.0, "eeg"), verbose="error")
+        raw.set_annotations(mne.Annotations([0], [60], [f"Sleep stage {stage}"]))
+        dataset = RawDataset(raw, {"subject": "a"})
+        path = from_braindecode(dataset, tmp_path / "store", overrides=AS_THEY_ARE)
+        assert open_store(path).labels("recording-0000").tolist() == [code] * 2
+
+
 @pytest.mark.filterwarnings("ignore:The provided mne.Epochs object")  # about its own speed
 def test_what_cannot_become_a_store_is_refused(store, tmp_path):
     dataset = to_braindecode(store, ["sp00-0006"])

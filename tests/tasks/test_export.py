@@ -232,6 +232,16 @@ def test_mistakes_are_told(tuned, pretrained, sample_store, tmp_path):
         export(tuned, format="tflite")
     with pytest.raises(ConfigError, match="is the run itself"):
         export(tuned, tuned)
+    (tmp_path / "notes").mkdir()
+    note = tmp_path / "notes" / "README.md"
+    note.write_text("mine")
+    with pytest.raises(ConfigError, match=r"README\.md is there already and is not partsig's"):
+        export(tuned, note.parent)
+    assert [(path.name, path.read_text()) for path in note.parent.iterdir()] == [
+        (note.name, "mine")
+    ]
+    with pytest.raises(ConfigError, match=r"README\.md is a file; name a folder"):
+        export(tuned, note)
     folder = export(tuned, tmp_path / "out").path
     weights, config = folder / "model.safetensors", folder / "config.json"
     whole, facts = weights.read_bytes(), config.read_text()

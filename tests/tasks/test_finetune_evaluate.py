@@ -1,5 +1,6 @@
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from partsig.data.datasets import Epochs
 from partsig.data.recordings import STAGES
 from partsig.data.store import open_store
 from partsig.errors import CheckpointError, ConfigError, DataError
+from partsig.tasks import evaluate as evaluating
 from partsig.tasks import runs
 from partsig.tasks.evaluate import LeakWarning, evaluate, with_interval
 from partsig.tasks.finetune import finetune, load_stager
@@ -112,6 +114,28 @@ def test_predictions_name_the_stores_own_epochs(evaluated, tuned, sample_store):
         label = store.labels(row["recording"])[int(row["epoch"])]
         assert STAGES[label] == row["truth"]
         assert int(row["onset_s"]) == 30 * int(row["epoch"])
+
+
+def test_onsets_count_from_the_recordings_start(evaluated, sample_store, tmp_path):
+    store = open_store(sample_store)
+    epochs = Epochs(store, list(store.recordings)[:1])
+    name = epochs.places[0][0]
+    store.recordings[name]["start_s"] = "12.345"
+    probabilities = np.full((len(epochs), 5), 0.2)
+    evaluating._write_predictions(tmp_path / "p.csv", store, epochs, probabilities)
+    with open(tmp_path / "p.csv", newline="") as handle:
+        found = [float(row["onset_s"]) for row in csv.DictReader(handle)]
+    assert found == [12.345 + 30 * epoch for _, epoch in epochs.places]
+
+
+def test_a_run_of_an_older_partsig_is_refused(tuned, tmp_path):
+    old = tmp_path / "old"
+    shutil.copytree(tuned, old)
+    record = runs.read(old)
+    del record["calibration"]
+    (old / "run.json").write_text(json.dumps(record))
+    with pytest.raises(CheckpointError, match="an older partsig, which did not keep its calib"):
+        evaluate(old, device="cpu")
 
 
 def test_figures_are_pictures(evaluated):

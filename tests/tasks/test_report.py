@@ -304,8 +304,8 @@ def write_edf(path, marks):
             "short",
             r"has \d+ epochs, the store \d+ \(from 0 s into the recording\); pass hypnograms",
         ),
-        ("two", "its stages may be in"),
-        ("label", "'N9' is no stage"),
+        ("two", r"^--scorer b: sp00-\d+: its stages may be in"),
+        ("label", r"^--scorer b: sp00-\d+\.txt: 'N9' is no stage"),
     ],
 )
 def test_hypnograms_that_do_not_fit_are_refused_in_one_sentence(

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 import partsig
 from partsig import metrics
+from partsig.data import psg
 from partsig.data.recordings import STAGES, UNSCORED
 from partsig.data.sample import CHANNELS, write_records
 from partsig.data.store import open_store
@@ -177,8 +178,101 @@ def test_a_rate_that_is_too_low_and_a_recording_too_short_are_told(raw_records, 
     with pytest.raises(DataError, match=r"hold no whole epoch of 30 s"):
         stage(short, stager)
     slow = raw.copy().load_data(verbose="error").resample(50, verbose="error")
-    with pytest.raises(ConfigError, match="h_freq is 30"):
-        stage(slow, stager)
+    with pytest.raises(DataError, match=r"^f: .* at 50 Hz; .* more than 60 Hz: export"):
+        stage(slow, stager)  # a DataError, so that the other recordings of a batch are staged
+
+
+def test_a_cropped_raw_keeps_its_clock_and_its_stages(raw_records, stager, tmp_path):
+    header = raw_records[next(iter(raw_records))]
+    path = as_edf(tmp_path / "c.edf", header, ["W", "N1", "N2", "N3", "R", "W", "N1"])
+    raw = mne.io.read_raw_edf(path, preload=True, verbose="error")
+    whole = stage(raw, stager)
+    for dated in (True, False):
+        if not dated:
+            raw.set_meas_date(None)
+        cut = raw.copy().crop(45, 180, include_tmax=False)
+        found = stage(cut, stager)
+        assert found.start == (datetime(2021, 5, 4, 22, 48, 15) if dated else None)
+        assert (found.start_s, found.n_epochs) == (15, 4)
+        assert found.scored.tolist() == [2, 3, 4, 0]
+        assert found.scored.tolist() == whole.scored[2:6].tolist()
+
+
+def test_brainvision_comments_are_stages():
+    raw = mne.io.RawArray(np.zeros((1, 9000)), mne.create_info(["C4"], 100, "eeg"), verbose="error")
+    raw.set_annotations(mne.Annotations([0, 30], 30, ["Comment/Sleep stage N2", "Comment/N3"]))
+    assert [mark.text for mark in psg.from_raw(raw, "a").marks] == ["Sleep stage N2", "N3"]
+
+
+def test_what_is_neither_a_file_nor_a_raw_is_told(stager):
+    with pytest.raises(DataError, match=r"a file's path or an mne.io.Raw, not ndarray"):
+        stage(np.zeros((3, 9000)), stager)
+
+
+def test_samples_that_are_no_numbers_are_told_with_the_recordings_name(raw_records, stager):
+    raw = mne.io.RawArray(
+        np.full((3, 9000), np.nan), mne.create_info(list(CHANNELS), 100, "eeg"), verbose="error"
+    )
+    with pytest.raises(DataError, match=r"^raw: .* not finite numbers; replace them first"):
+        stage(raw, stager)
+
+
+@pytest.mark.parametrize("name", ["a.fif", "a.set", "a.vhdr"])
+def test_a_damaged_file_is_told_and_keeps_no_other_from_being_staged(name, run, tmp_path):
+    (tmp_path / name).write_bytes(b"nothing of the kind")
+    found = stage_all([tmp_path / name], run, output=tmp_path / "out", device="cpu")
+    assert found.failed["a"].startswith(f"{name} cannot be read by MNE (")
+
+
+@pytest.mark.parametrize("setting", ["missing=Fill", "unit=pV"])
+def test_a_setting_that_is_none_is_refused_and_not_taken_for_another(setting, run, tmp_path):
+    with pytest.raises(ConfigError, match=f"{setting.partition('=')[0]}: input should be"):
+        stage_all([tmp_path], run, overrides=[setting])
+
+
+def test_a_pattern_that_finds_nothing_is_told(raw_records, stager, tmp_path):
+    path = as_edf(tmp_path / "n1.edf", raw_records[next(iter(raw_records))])
+    found = stage(path, stager, overrides=["hypnogram.pattern={name}.scores"])
+    assert found.notes[-1] == "no n1.scores beside it, and no stages inside"
+    # Another recording, or its scores, are not taken for this one's.
+    (tmp_path / "n10.csv").write_text("onset,stage\n0,W\n")
+    as_edf(tmp_path / "n1-2.edf", raw_records[next(iter(raw_records))])
+    assert stage(path, stager).notes == ()
+
+
+def test_folders_hold_every_kind_and_what_is_given_twice_counts_once(raw_records, run, tmp_path):
+    folder, (first, second) = tmp_path / "nights", sorted(raw_records)[:2]
+    folder.mkdir()
+    for suffix in (".hea", ".mat"):
+        shutil.copy(raw_records[first].with_suffix(suffix), folder)
+    path = as_edf(folder / "b.edf", raw_records[second])
+    found = stage_all([folder, path, path], run, output=tmp_path / "out", device="cpu")
+    assert sorted(found.files) == ["b", first]
+    (tmp_path / "none").mkdir()
+    with pytest.raises(DataError, match=r"no recordings in .*none: .*\.edf, .*, \.hea\."):
+        stage_all([tmp_path / "none"], run)
+
+
+def test_two_recordings_do_not_overwrite_each_other(raw_records, run, tmp_path):
+    header = raw_records[next(iter(raw_records))]
+    for one, other in (("n:1", "n_1"), ("sub-1_eeg", "sub-1_psg")):  # BIDS drops the last part
+        paths = [as_edf(tmp_path / f"{name}.edf", header) for name in (one, other)]
+        with pytest.raises(DataError, match=r"would both be written to .*; rename one"):
+            stage_all(paths, run, output=tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_picture_of_somebody_elses_is_kept(raw_records, run, tmp_path):
+    path = as_edf(tmp_path / "p.edf", raw_records[next(iter(raw_records))])
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "p_staging.png").write_bytes(b"mine")
+    found = stage_all([path], run, output=out, device="cpu")
+    assert "p_staging.png is there already and is not partsig's" in found.failed["p"]
+    assert [file.name for file in out.iterdir()] == ["p_staging.png"]
+    assert (out / "p_staging.png").read_bytes() == b"mine"
+    with pytest.raises(DataError, match=r"p.edf is no folder that can be written to"):
+        stage_all([path], run, output=path)
 
 
 def test_several_are_staged_one_is_told_and_nothing_is_done_twice(raw_records, run, tmp_path):
