@@ -380,8 +380,9 @@ def locate(store: str | Path) -> Path:
     return folder
 
 
-def open_store(path: Path) -> Store:
+def open_store(path: str | Path) -> Store:
     """Open a store for reading; raise DataError when it is missing, empty or of another version."""
+    path = Path(path)
     meta = read_meta(path)
     if not _index(path).is_file():
         raise DataError(f"{path} has no index.csv yet: run the same preprocess command again.")
