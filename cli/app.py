@@ -221,7 +221,10 @@ def finetune(
     ] = 10,
     segments_per_class: Annotated[
         int | None,
-        typer.Option("--segments-per-class", help="Short recordings per stage; 0 is all."),
+        typer.Option(
+            "--segments-per-class",
+            help="Short recordings per stage, or images per class; 0 is all.",
+        ),
     ] = None,
     teacher: Annotated[
         Path | None,
@@ -252,6 +255,17 @@ def finetune(
         device=device,
     )
     record = runs.read(path)
+    if record.get("modality") == "image":
+        n = record["n_images"]
+        typer.echo(
+            f"labels used: {n['train']:,} training and {n['val']:,} validation images; "
+            f"{n['test']:,} test images untouched"
+        )
+        if "chosen_epoch" in record:
+            typer.echo(f"chosen: epoch {record['chosen_epoch']}")
+        typer.echo(f"val accuracy: {record['val_accuracy']:.3f}")
+        typer.echo(f"run: {path}")
+        return
     n = {role: len(members) for role, members in record["split"].items()}
     typer.echo(
         f"labels used: {n['train']} training and {n['val']} validation subjects; "
@@ -287,6 +301,15 @@ def evaluate(
     with options.plain_warnings():
         found = task(run, store, device=device, seed=seed)
     m = found.metrics
+    if m.get("modality") == "image":
+        typer.echo(f"{m['n_images']:,} test images of {m['store']}")
+        typer.echo(f"accuracy {with_interval(m, 'accuracy')} (95 %, over images)")
+        if "top5_accuracy" in m:
+            typer.echo(f"top-5 accuracy {with_interval(m, 'top5_accuracy')}")
+        for figure in found.figures:
+            typer.echo(f"figure: {figure}")
+        typer.echo(f"evaluation: {found.path}")
+        return
     typer.echo(f"{m['n_subjects']} subjects, {m['n_epochs']:,} epochs of {m['store']}")
     typer.echo(f"kappa {with_interval(m, 'kappa')} pooled (95 %, bootstrap over subjects)")
     mean, sd = m["kappa_per_recording_mean"], m["kappa_per_recording_sd"]

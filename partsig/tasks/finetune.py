@@ -20,14 +20,14 @@ from partsig.core.objectives.supervised import (
 from partsig.data.datasets import Epochs, shuffled_batch
 from partsig.data.recordings import EPOCH_S, STAGES
 from partsig.data.splits import SplitConfig
-from partsig.data.store import Store, locate, open_store
+from partsig.data.store import Store, locate, open_store, read_meta
 from partsig.errors import CheckpointError, ConfigError, DataError, check_range
 from partsig.files import write_json
-from partsig.tasks import pseudo, review, runs, stagers
+from partsig.tasks import heads, pseudo, review, runs, stagers
 from partsig.tasks.draw import draw_labels
 from partsig.tasks.pretrain import DEFAULT_SOURCE, STORES, load_encoder
 from partsig.tasks.pseudo import PseudoConfig
-from partsig.train import checkpoint, distributed, loop
+from partsig.train import distributed, loop
 from partsig.train.optim import OptimConfig
 from partsig.train.step import seed_of
 
@@ -97,15 +97,24 @@ def finetune(
     opinion of unlabelled epochs is learned from as well, see ``pseudo``. ``run`` defaults to
     ``runs/finetune-ORIGIN-nN-sSEED``.
 
+    Where the store holds images, see :func:`~partsig.tasks.finetune_images.finetune_images`.
+
     Raises ConfigError, DataError or CheckpointError for whatever the user can mend.
     """
     check_range("--subjects", subjects, 0)
-    settings = configs.compose(FinetuneConfig, "finetune", config, overrides)
-    chosen = distributed.pick_device(device)
     origin = None if str(from_) == SCRATCH else Path(from_) if from_ else runs.last("pretrain")
     if store is None and origin is not None:
         store = runs.finished(origin, "pretrain")["store"]
     store_path = locate(store or STORES / DEFAULT_SOURCE["eeg"])
+    if read_meta(store_path).get("modality") == "image":
+        from partsig.tasks.finetune_images import finetune_images
+
+        options = {"config": config, "overrides": overrides, "seed": seed, "device": device}
+        refused = {"--subjects": subjects != 10, "--teacher": teacher is not None}
+        where = (SCRATCH if origin is None else origin, store_path, run)
+        return finetune_images(*where, per_class=segments_per_class, refused=refused, **options)
+    settings = configs.compose(FinetuneConfig, "finetune", config, overrides)
+    chosen = distributed.pick_device(device)
     opened = open_store(store_path)
     encoder, settings, seen = _start(origin, opened, settings, config, overrides, seed)
     split, recordings = draw_labels(opened, subjects, segments_per_class, seed, settings.split)
@@ -142,13 +151,13 @@ def finetune(
     labels = {"n_epochs_train": len(train), "n_epochs_val": len(val)}
     if settings.train == "probe" or settings.model == "logistic":
         found = stagers.fit_linear(model, train, val, chosen)
-        _keep(path, model, found)
+        heads.keep(path, model, found["val_kappa"])
     elif settings.model in ("boosting", "yasa"):
         if settings.model == "boosting":
             model.fit(train, seed)
         predicted = stagers.predict(model, val, chosen).argmax(1)
         found = {"val_kappa": stagers.kappa_or_zero(val.stages, predicted)}
-        _keep(path, model, found)
+        heads.keep(path, model, found["val_kappa"])
     else:
         if settings.train == "probe+full":
             stagers.fit_linear(model, train, val, chosen)
@@ -158,7 +167,7 @@ def finetune(
             labels["n_epochs_pseudo"] = len(guide.extra)
         best = _fit(model, settings, train, val, guide, seed, path, chosen).best
         found = {"chosen_epoch": best["epoch"], "val_kappa": best["value"]}
-        _load_best(path, model)
+        heads.load_best(path, model)
     found["calibration"] = _calibrate(model, train, val, settings, chosen)
     runs.finish(path, **labels, **found)
     return path
@@ -178,13 +187,7 @@ def _calibrate(
     the errors after it are optimistic; ``evaluate`` measures them on test subjects.
     """
     before = stagers.predict(model, val, device)
-    temperature = metrics.fit_temperature(val.stages, before)
-    after = metrics.tempered(before, temperature)
-    found: dict[str, object] = {"temperature": temperature}
-    for label, p in (("", after), ("_before", before)):
-        table = metrics.reliability(val.stages, p)
-        found[f"ece{label}"] = float(metrics.calibration_error(table))
-        found[f"log_loss{label}"] = metrics.log_loss(val.stages, p)
+    after, found = heads.calibrate(val.stages, before)
     seen = np.bincount(train.stages, minlength=len(STAGES)) + 1.0
     if settings.balanced:
         seen = np.ones(len(STAGES))
@@ -255,10 +258,8 @@ def _start(
 
 def _with_positions(settings: FinetuneConfig, pretrained_with: str) -> FinetuneConfig:
     """Settle ``positions`` auto."""
-    if settings.positions != "auto":
-        return settings
-    new = "learned" if settings.train == "full" else "none"
-    return replace(settings, positions="sincos" if pretrained_with == "sincos" else new)
+    found = heads.settle_positions(settings.positions, settings.train, pretrained_with)
+    return replace(settings, positions=found)
 
 
 def _stager(
@@ -282,12 +283,6 @@ def _stager(
         n_classes=len(STAGES),
         loss=settings.loss,
     )
-
-
-def _keep(path: Path, model: SupervisedModule, found: dict[str, float]) -> None:
-    """Write a classifier that was not trained step by step as the loop writes its best epoch."""
-    content = {"kind": "finetune", "best": {"value": found["val_kappa"], "epoch": 0}}
-    checkpoint.save(path / loop.BEST, content | {"model": model.state_dict()})
 
 
 def _guide(
@@ -366,18 +361,11 @@ def _fit(
 def load_stager(run: Path) -> tuple[SupervisedModule, dict]:
     """Return the stager of a finished run at its chosen epoch, and the run's ``run.json``."""
     record = runs.finished(run, "finetune")
+    if record.get("modality") == "image":
+        raise CheckpointError(f"{run} classifies images; a run on signals is needed here.")
     settings = configs.build(FinetuneConfig, record["config"])
     patch = (round(settings.patch_s * record["sfreq"]),)
     encoder = Encoder(settings.encoder, len(record["ch_names"]), patch)
     model = _stager(encoder, settings, record["ch_names"], record["sfreq"])
-    _load_best(run, model)
+    heads.load_best(run, model)
     return model, record
-
-
-def _load_best(run: Path, model: SupervisedModule) -> None:
-    content = checkpoint.load(run / loop.BEST, "finetune")
-    try:
-        model.load_state_dict(content["model"])
-    except (KeyError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{run / loop.BEST} does not fit its run ({reason}).") from None

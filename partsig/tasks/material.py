@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from partsig.data import images, splits
-from partsig.data.augment import Augmented, Windows
+from partsig.data.augment import AugmentConfig, Augmented, Windows
 from partsig.data.datasets import RandomWindows, ResidentWindows
 from partsig.data.store import open_store, read_meta
 from partsig.errors import ConfigError, DataError
@@ -37,6 +37,7 @@ class Material:
     train: Windows
     monitor: Windows | None
     facts: dict
+    augmented: bool = False
     identity: dict = field(default_factory=dict)
 
 
@@ -102,6 +103,7 @@ def _of_images(path: Path, modality: Modality, settings: ImageConfig, seed: int)
         patch=patch,
         per_unit=1.0,
         train=Augmented(train, settings.augment, settings.size, seed),
+        augmented=settings.augment != AugmentConfig(),
         monitor=monitor,
         facts={
             "modality": modality.name,

@@ -139,7 +139,8 @@ def _work(
         identity=material.identity | ({"subjects_seen": seen} if seen else {}),
         world=world,
         label="pretrain",
-        prefetch=held is None,
+        # Augmentations draw from torch's own generator: beside training they would mix with it.
+        prefetch=held is None and not material.augmented,
         suspects=suspects,
         shown=(
             *("loss", "mse/chance", "val_mse/chance", f"error_{kind.unit}"),

@@ -11,8 +11,6 @@ import numpy as np
 import skops.io
 import torch
 from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from partsig import metrics
@@ -21,14 +19,13 @@ from partsig.data.bands import band_powers
 from partsig.data.datasets import Epochs
 from partsig.data.recordings import EPOCH_S, STAGES, n_epochs
 from partsig.errors import ConfigError, DataError
+from partsig.tasks import heads
 
 Model = Literal["encoder", "logistic", "boosting", "chambon2018", "usleep", "yasa"]
 BRAINDECODE = {"chambon2018": "SleepStagerChambon2018", "usleep": "USleep"}
 # Windows per forward pass where nothing is learned.
 PREDICT_BATCH = 256
 CPU = torch.device("cpu")
-# Inverse strengths of the penalty a linear classifier is tried with; validation chooses.
-STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
 
 class LogisticStager(SupervisedModule):
@@ -174,34 +171,14 @@ def fit_linear(
 ) -> dict[str, float]:
     """Fit the model's head on its features of the epochs, everything else as it is.
 
-    Multinomial logistic regression on standardised features (scikit-learn); the strength of the
-    penalty is chosen by kappa on ``val``. The scaling is folded into the head. Returns the chosen
-    strength and its kappa.
+    The strength of its penalty is chosen by kappa on ``val``, see
+    :func:`~partsig.tasks.heads.fit_logistic`. Returns the chosen strength and its kappa.
     """
-    x, y = _features(model, train, device), train.stages
-    x_val = _features(model, val, device)
-    scaler = StandardScaler().fit(x)
-    best: tuple[float, float, LogisticRegression] | None = None
-    for strength in STRENGTHS:
-        found = LogisticRegression(C=strength, max_iter=2000).fit(scaler.transform(x), y)
-        predicted = found.predict(scaler.transform(x_val))
-        value = kappa_or_zero(val.stages, predicted)
-        if best is None or value > best[0]:
-            best = value, strength, found
-    value, strength, found = best
-    if len(found.classes_) < 2:  # pragma: no cover - scikit-learn refuses one class before this
-        raise ConfigError("one stage only among the training labels; nothing can be told apart.")
-    coefficients, intercept = found.coef_, found.intercept_
-    if len(found.classes_) == 2:  # scikit-learn keeps one row for two classes
-        coefficients = np.concatenate([-coefficients, coefficients]) / 2
-        intercept = np.concatenate([-intercept, intercept]) / 2
-    weight = np.zeros((len(STAGES), x.shape[1]))
-    bias = np.full(len(STAGES), -1e4)  # a stage without a label is never predicted
-    weight[found.classes_] = coefficients / scaler.scale_
-    bias[found.classes_] = intercept - (coefficients * scaler.mean_ / scaler.scale_).sum(1)
-    with torch.no_grad():
-        model.head.weight.copy_(torch.from_numpy(weight))
-        model.head.bias.copy_(torch.from_numpy(bias))
+    x, x_val = (_features(model, epochs, device) for epochs in (train, val))
+    weight, bias, strength, value = heads.fit_logistic(
+        x, train.stages, x_val, val.stages, len(STAGES), kappa_or_zero
+    )
+    heads.put_linear(model.head, weight, bias)
     return {"strength": strength, "val_kappa": value}
 
 

@@ -177,7 +177,7 @@ def test_without_test_subjects_the_monitor_is_inspected(run, tmp_path):
 
 def test_an_output_that_is_a_file_is_told(run, tmp_path):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(DataError, match="cannot write .*choose another place"):
+    with pytest.raises(DataError, match=r"cannot write .*choose another place"):
         inspect(run, output=tmp_path / "file", device="cpu")
 
 

@@ -41,16 +41,21 @@ class LossConfig:
     smoothing: share of a label that is spread over all classes (Szegedy et al. 2016).
     mixup: alpha of the Beta distribution by which windows and labels of a batch are mixed in pairs
         (Zhang et al. 2018); 0 is off.
+    cutmix: alpha of the Beta distribution of the share of a window that a box from another one
+        replaces, labels mixed by volume (Yun et al. 2019); 0 is off. With mixup too, each batch has
+        one of them, either as often.
     channel_dropout: chance that a channel of a window is silenced.
     """
 
     smoothing: float = 0.1
     mixup: float = 0.0
+    cutmix: float = 0.0
     channel_dropout: float = 0.0
 
     def __post_init__(self) -> None:
         check_range("loss.smoothing", self.smoothing, 0.0, 0.9)
         check_range("loss.mixup", self.mixup, 0.0)
+        check_range("loss.cutmix", self.cutmix, 0.0)
         check_range("loss.channel_dropout", self.channel_dropout, 0.0, 0.9)
 
 
@@ -86,14 +91,12 @@ class SupervisedModule(nn.Module):
         if self.training and self.loss.channel_dropout:
             kept = torch.rand(x.shape[:2], device=x.device) >= self.loss.channel_dropout
             x = x * kept.view(*x.shape[:2], *(1,) * (x.ndim - 2))
-        if not (self.training and self.loss.mixup):
+        if not (self.training and (self.loss.mixup or self.loss.cutmix)):
             logits = self.logits(x).float()
             nats = F.cross_entropy(logits, labels, label_smoothing=self.loss.smoothing)
         else:
-            alpha = torch.tensor(self.loss.mixup)
-            share_of_first = torch.distributions.Beta(alpha, alpha).sample().item()
-            other = torch.randperm(len(x), device=x.device)
-            logits = self.logits(torch.lerp(x[other], x, share_of_first)).float()
+            mixed, other, share_of_first = mix(x, self.loss.mixup, self.loss.cutmix)
+            logits = self.logits(mixed).float()
             nats = share_of_first * F.cross_entropy(
                 logits, labels, label_smoothing=self.loss.smoothing
             ) + (1 - share_of_first) * F.cross_entropy(
@@ -101,6 +104,42 @@ class SupervisedModule(nn.Module):
             )
         right = (logits.detach().argmax(-1) == truth).float().mean()
         return {"loss": nats, "accuracy": right}
+
+
+def mix(x: Tensor, mixup: float, cutmix: float) -> tuple[Tensor, Tensor, float]:
+    """Return windows (B, C, *L) mixed in pairs, each one's other (B,), and its own share.
+
+    By mixup, or by cutmix; where both have an alpha, by one of them, either as often. Drawn from
+    torch's own generator, once for the whole batch.
+    """
+    by_box = cutmix > 0 and (not mixup or bool(torch.rand(()) < 0.5))
+    alpha = torch.tensor(cutmix if by_box else mixup)
+    share = torch.distributions.Beta(alpha, alpha).sample().item()
+    other = torch.randperm(len(x), device=x.device)
+    if not by_box:
+        return torch.lerp(x[other], x, share), other, share
+    inside = draw_box(x.shape[2:], 1 - share).to(x.device)
+    return torch.where(inside, x[other], x), other, 1 - inside.float().mean().item()
+
+
+def draw_box(window: Sequence[int], share: float) -> Tensor:
+    """Return a mask (*L) of a box of that share of the window's volume.
+
+    It is as long, relative to the window, along every axis, its centre is anywhere, and what lies
+    beyond the window is cut off (Yun et al. 2019, arXiv 1905.04899, eq. 2).
+
+    >>> torch.manual_seed(0).initial_seed(), draw_box((8, 8), 1 / 4).sum().item()
+    (0, 16)
+    """
+    inside = torch.ones(*window, dtype=torch.bool)
+    for axis, extent in enumerate(window):
+        length = extent * share ** (1 / len(window))
+        start = torch.rand(()).item() * extent - length / 2
+        at = torch.arange(extent) + 0.5
+        shape = [1] * len(window)
+        shape[axis] = extent
+        inside &= ((at >= start) & (at < start + length)).view(shape)
+    return inside
 
 
 class Classifier(SupervisedModule):

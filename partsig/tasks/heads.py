@@ -1,0 +1,146 @@
+"""What stands on frozen features, and what every classifier has in common once it is trained."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor, nn
+
+from partsig import metrics
+from partsig.core.objectives.supervised import Classifier, LossConfig, SupervisedModule
+from partsig.errors import CheckpointError, ConfigError
+from partsig.train import checkpoint, loop
+
+# Inverse strengths of the penalty a linear classifier is tried with; validation chooses.
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+# A neighbour's vote is exp(cosine / 0.07) (Wu et al. 2018, arXiv 1805.01978, section 3.4).
+VOTE_TEMPERATURE = 0.07
+Score = Callable[[np.ndarray, np.ndarray], float]
+
+
+def fit_logistic(
+    x: np.ndarray,
+    y: np.ndarray,
+    x_val: np.ndarray,
+    y_val: np.ndarray,
+    n_classes: int,
+    score: Score,
+) -> tuple[np.ndarray, np.ndarray, float, float]:
+    """Return weight (K, F) and bias (K,) of a linear classifier of features, its strength, score.
+
+    Multinomial logistic regression (scikit-learn) on the features (n, F) float64, standardised; the
+    scaling is folded into weight and bias. Of the :data:`STRENGTHS` of the penalty the one whose
+    ``score(truth, predicted)`` is highest on validation is taken. A class without a label is never
+    predicted. Raises ConfigError where all labels are the same.
+    """
+    if len(np.unique(y)) < 2:
+        raise ConfigError("one class only among the training labels; nothing can be told apart.")
+    scaler = StandardScaler().fit(x)
+    scaled, scaled_val = scaler.transform(x), scaler.transform(x_val)
+    best: tuple[float, float, LogisticRegression] | None = None
+    for strength in STRENGTHS:
+        found = LogisticRegression(C=strength, max_iter=2000).fit(scaled, y)
+        value = score(y_val, found.predict(scaled_val))
+        if best is None or value > best[0]:
+            best = value, strength, found
+    value, strength, found = best
+    coefficients, intercept = found.coef_, found.intercept_
+    if len(found.classes_) == 2:  # scikit-learn keeps one row for two classes
+        coefficients = np.concatenate([-coefficients, coefficients]) / 2
+        intercept = np.concatenate([-intercept, intercept]) / 2
+    weight = np.zeros((n_classes, x.shape[1]))
+    bias = np.full(n_classes, -1e4)
+    weight[found.classes_] = coefficients / scaler.scale_
+    bias[found.classes_] = intercept - (coefficients * scaler.mean_ / scaler.scale_).sum(1)
+    return weight, bias, strength, value
+
+
+def put_linear(head: nn.Linear, weight: np.ndarray, bias: np.ndarray) -> None:
+    """Give a linear layer this weight (K, F) and bias (K,)."""
+    with torch.no_grad():
+        head.weight.copy_(torch.from_numpy(weight))
+        head.bias.copy_(torch.from_numpy(bias))
+
+
+def knn(x: np.ndarray, y: np.ndarray, x_test: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the classes (K,) of ``y`` and their share (m, K) of the votes of the k nearest.
+
+    Nearness is the cosine of the features; a neighbour votes with exp(cosine / 0.07), as in Wu et
+    al. 2018 and DINO. Where fewer than ``k`` are given, all of them vote.
+
+    >>> x = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
+    >>> knn(x, np.array([3, 3, 5]), np.array([[0.0, 2.0]]), 2)[1].round(3).tolist()
+    [[0.0, 1.0]]
+    """
+    judge = KNeighborsClassifier(
+        min(k, len(x)),
+        metric="cosine",
+        weights=lambda distance: np.exp(-distance / VOTE_TEMPERATURE),
+    ).fit(x, y)
+    return judge.classes_, judge.predict_proba(x_test)
+
+
+class Neighbours(SupervisedModule):
+    """A classifier's features, and the labels of the training features that are nearest to them."""
+
+    def __init__(self, net: Classifier, n: int, k: int, n_classes: int) -> None:
+        super().__init__(LossConfig())
+        self.net, self.k, self.n_classes = net, k, n_classes
+        self.register_buffer("known", torch.zeros(n, net.head.in_features))
+        self.register_buffer("labels", torch.zeros(n, dtype=torch.int64))
+
+    def fit(self, features: np.ndarray, labels: np.ndarray) -> None:
+        """Remember features (n, F) and labels (n,)."""
+        self.known.copy_(torch.from_numpy(features))
+        self.labels.copy_(torch.from_numpy(labels))
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Return the logarithm of the votes' shares (B, K) of windows (B, C, *L)."""
+        features = self.net.features(x).float().cpu().numpy()
+        classes, votes = knn(self.known.cpu().numpy(), self.labels.cpu().numpy(), features, self.k)
+        every = np.zeros((len(x), self.n_classes))
+        every[:, classes] = votes
+        return torch.from_numpy(np.log(every + metrics.LEAST)).to(x.device, torch.float32)
+
+
+def settle_positions(wish: str, train: str, pretrained_with: str) -> str:
+    """Return the position codes to fine-tune with, where ``wish`` may be auto.
+
+    Those the encoder was pretrained with; where it had none, learned ones if everything is trained
+    from the first step on, else none: frozen features, and heads fitted on them, know of none.
+    """
+    if wish != "auto":
+        return wish
+    new = "learned" if train == "full" else "none"
+    return "sincos" if pretrained_with == "sincos" else new
+
+
+def calibrate(truth: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, dict[str, object]]:
+    """Return probabilities (n, K) at the temperature that suits them best, and what it mends."""
+    temperature = metrics.fit_temperature(truth, probabilities)
+    after = metrics.tempered(probabilities, temperature)
+    found: dict[str, object] = {"temperature": temperature}
+    for label, p in (("", after), ("_before", probabilities)):
+        found[f"ece{label}"] = float(metrics.calibration_error(metrics.reliability(truth, p)))
+        found[f"log_loss{label}"] = metrics.log_loss(truth, p)
+    return after, found
+
+
+def keep(run: Path, model: SupervisedModule, value: float) -> None:
+    """Write a classifier that was not trained step by step as the loop writes its best epoch."""
+    content = {"kind": "finetune", "best": {"value": value, "epoch": 0}}
+    checkpoint.save(run / loop.BEST, content | {"model": model.state_dict()})
+
+
+def load_best(run: Path, model: SupervisedModule) -> None:
+    """Give the model a run's chosen weights; raise CheckpointError where they do not fit it."""
+    content = checkpoint.load(run / loop.BEST, "finetune")
+    try:
+        model.load_state_dict(content["model"])
+    except (KeyError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{run / loop.BEST} does not fit its run ({reason}).") from None

@@ -1,0 +1,93 @@
+"""Images with labels: which a run may use, in what order, and what a classifier says of them."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from partsig.core.objectives.supervised import Classifier, SupervisedModule
+from partsig.data.images import ImageStore
+from partsig.errors import ConfigError, DataError
+
+# Images per forward pass where nothing is learned.
+PREDICT_BATCH = 256
+
+
+def labelled(store: ImageStore, role: str) -> np.ndarray:
+    """Return the numbers (n,) of the images of a role that have a label."""
+    members = store.members(role)
+    return members[store.labels[members] >= 0]
+
+
+def draw_images(store: ImageStore, per_class: int, seed: int) -> dict[str, np.ndarray]:
+    """Return the numbers of the images to train on, ``per_class`` each (0: all), and of role val.
+
+    Draws are nested: a smaller budget's images are among a larger one's, with the same seed. Raises
+    ConfigError when a class has too few, DataError when there is nothing to learn or choose from.
+    """
+    train, val = labelled(store, "train"), labelled(store, "val")
+    if not len(train) or not len(val):
+        raise DataError(
+            f"{store.path} has {len(train)} labelled training images and {len(val)} labelled "
+            "validation images; both are needed, so preprocess images in folders named by class."
+        )
+    if per_class:
+        parts = []
+        for number, name in enumerate(store.classes):
+            members = train[store.labels[train] == number]
+            if len(members) < per_class:
+                raise ConfigError(
+                    f"--segments-per-class {per_class}: there are only {len(members)} training "
+                    f"images of class {name}."
+                )
+            order = np.random.default_rng([seed, number, 2019]).permutation(members)
+            parts.append(order[:per_class])
+        train = np.sort(np.concatenate(parts))
+    return {"train": train, "val": val}
+
+
+def share_right(truth: np.ndarray, predicted: np.ndarray) -> float:
+    """Return top-1 accuracy."""
+    return float((truth == predicted).mean())
+
+
+def epoch_order(n: int, repeats: int, seed: int, epoch: int) -> np.ndarray:
+    """Return the numbers (n,) an epoch goes through: each image it sees ``repeats`` times in a row.
+
+    >>> len(epoch_order(7, 3, 0, 0)), len(set(epoch_order(7, 3, 0, 0).tolist()))
+    (7, 3)
+    """
+    order = np.random.default_rng([seed, epoch, 31]).permutation(n)
+    return np.repeat(order, repeats)[:n]
+
+
+def in_batches(
+    store: ImageStore, index: np.ndarray, size: int, device: torch.device
+) -> Iterator[torch.Tensor]:
+    """Yield images in order, (b, C, size, size), cropped at the centre."""
+    top, left = ((extent - size) // 2 for extent in store.size)
+    for first in range(0, len(index), PREDICT_BATCH):
+        x = store.batch(index[first : first + PREDICT_BATCH])
+        yield torch.from_numpy(x[:, :, top : top + size, left : left + size]).to(device)
+
+
+@torch.inference_mode()
+def features(
+    model: Classifier, store: ImageStore, index: np.ndarray, size: int, device: torch.device
+) -> np.ndarray:
+    """Return what the head sees of images, (n, F) float64."""
+    model.eval().to(device)
+    found = [
+        model.features(x).float().cpu().numpy() for x in in_batches(store, index, size, device)
+    ]
+    return np.concatenate(found).astype(np.float64)
+
+
+@torch.inference_mode()
+def predict(
+    model: SupervisedModule, store: ImageStore, index: np.ndarray, size: int, device: torch.device
+) -> np.ndarray:
+    """Return class probabilities (n, K) of images, as the model gives them: not calibrated."""
+    model.eval().to(device)
+    batches = in_batches(store, index, size, device)
+    return np.concatenate([model.logits(x).float().softmax(-1).cpu().numpy() for x in batches])

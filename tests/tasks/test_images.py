@@ -1,0 +1,215 @@
+"""Labels on images: budgets, probes, neighbours, full training, and what evaluation says."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+
+from partsig import metrics
+from partsig.data.images import open_images
+from partsig.errors import CheckpointError, ConfigError
+from partsig.tasks import heads, runs
+from partsig.tasks.evaluate import evaluate
+from partsig.tasks.evaluate_images import interval, measure
+from partsig.tasks.finetune import finetune, load_stager
+from partsig.tasks.finetune_images import load_classifier
+from partsig.tasks.labelled_images import draw_images, epoch_order, predict
+from partsig.tasks.preprocess import preprocess
+from partsig.tasks.pretrain import load_encoder, pretrain
+
+SHAPE = {"encoder.width": 32, "encoder.depth": 2, "encoder.heads": 2, "patch_px": 2}
+SHORT = {"fit.epochs": 6, "fit.batch_size": 50, "optim.lr": 2e-2, "optim.warmup_epochs": 1}
+SHORT |= {"drop_path": 0.0, "pool": "mean+sd"}
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    return preprocess("digits", store=tmp_path_factory.mktemp("digits") / "store").path
+
+
+@pytest.fixture(scope="module")
+def pretrained(digits, tmp_path_factory):
+    settings = SHAPE | {"size": 8, "objective.patches": 12, "windows_per_epoch": 256}
+    settings |= {"fit.epochs": 2, "fit.batch_size": 64, "optim.warmup_epochs": 0}
+    run = tmp_path_factory.mktemp("runs") / "part"
+    return pretrain(digits, run, modality="image", overrides=settings, gpus="0")
+
+
+def tune(origin, store, run, settings=(), **options):
+    options = {"segments_per_class": 20, "device": "cpu"} | options
+    return finetune(origin, store, run, overrides=dict(settings), **options)
+
+
+@pytest.fixture(scope="module")
+def probe(pretrained, digits, tmp_path_factory):
+    run = tmp_path_factory.mktemp("runs") / "probe"
+    return tune(pretrained, digits, run, {"train": "probe", "pool": "mean+sd"})
+
+
+def test_a_budget_is_so_many_images_of_every_class_and_nested(digits):
+    store = open_images(digits)
+    some, more = (draw_images(store, n, 0) for n in (5, 20))
+    assert np.bincount(store.labels[some["train"]]).tolist() == [5] * 10
+    assert set(some["train"]) < set(more["train"])
+    assert set(store.roles[more["train"]]) == {"train"}
+    assert set(store.roles[more["val"]]) == {"val"}
+    every = draw_images(store, 0, 0)["train"]
+    assert every.tolist() == store.members("train").tolist()
+    assert draw_images(store, 5, 1)["train"].tolist() != some["train"].tolist()
+
+
+def test_repeats_put_copies_side_by_side_in_an_epoch_of_the_same_length():
+    order = epoch_order(10, 3, 0, 1)
+    assert len(order) == 10
+    assert np.unique(order[:9], return_counts=True)[1].tolist() == [3, 3, 3]
+    assert sorted(epoch_order(10, 1, 0, 1).tolist()) == list(range(10))
+
+
+def test_a_linear_head_is_scikit_learns_and_beats_chance_by_far_on_pixels(digits):
+    store = open_images(digits)
+    train, val = (store.members(role) for role in ("train", "val"))
+    x, x_val = (store.batch(i).reshape(len(i), -1).astype(float) for i in (train, val))
+    y, y_val = store.labels[train], store.labels[val]
+
+    def score(truth, predicted):
+        return float((truth == predicted).mean())
+
+    weight, bias, strength, value = heads.fit_logistic(x, y, x_val, y_val, 10, score)
+    logits = x_val @ weight.T + bias
+    assert score(y_val, logits.argmax(1)) == value > 0.9
+    spread = np.where(x.std(0) > 0, x.std(0), 1)
+    judge = LogisticRegression(C=strength, max_iter=2000).fit((x - x.mean(0)) / spread, y)
+    expected = judge.decision_function((x_val - x.mean(0)) / spread)
+    np.testing.assert_allclose(logits, expected, atol=1e-6)
+    with pytest.raises(ConfigError, match="one class only among the training labels"):
+        heads.fit_logistic(x, np.zeros_like(y), x_val, y_val, 10, score)
+
+
+def test_neighbours_vote_by_their_cosine():
+    rng = np.random.default_rng(0)
+    x, x_test, y = rng.normal(size=(40, 6)), rng.normal(size=(9, 6)), rng.integers(0, 3, 40)
+    classes, votes = heads.knn(x, y, x_test, 5)
+    for at, found in zip(x_test, votes, strict=True):
+        cosine = x @ at / np.linalg.norm(x, axis=1) / np.linalg.norm(at)
+        nearest = np.argsort(-cosine)[:5]
+        weights = np.exp(cosine[nearest] / 0.07)
+        expected = np.bincount(y[nearest], weights, minlength=3) / weights.sum()
+        np.testing.assert_allclose(found, expected, atol=1e-9)
+    assert classes.tolist() == [0, 1, 2]
+
+
+def test_a_probe_leaves_the_encoder_alone_and_beats_chance(probe, pretrained, digits):
+    model, settings, record = load_classifier(probe)
+    encoder, _, _ = load_encoder(pretrained)
+    for key, value in encoder.state_dict().items():
+        assert torch.equal(model.encoder.state_dict()[key], value), key
+    assert (settings.size, settings.patch_px, settings.positions) == (8, 2, "none")
+    assert record["pretraining"] == {"objective": "part", "seed": 0}
+    assert record["n_images"]["train"] == 200
+    assert record["classes"] == [str(i) for i in range(10)]
+    store = open_images(digits)
+    names = json.loads((probe / "split.json").read_text())["train"]
+    assert {store.roles[store.names.index(name)] for name in names} == {"train"}
+    assert evaluate(probe, device="cpu").metrics["accuracy"] > 0.6
+
+
+def test_neighbours_are_kept_with_the_run(pretrained, digits, tmp_path):
+    run = tune(pretrained, digits, tmp_path / "run", {"train": "knn", "pool": "mean+sd"})
+    model, _, record = load_classifier(run)
+    store = open_images(digits)
+    val = draw_images(store, 20, 0)["val"]
+    right = predict(model, store, val, 8, CPU).argmax(1) == store.labels[val]
+    assert right.mean() == record["val_accuracy"] > 0.25  # chance is 0.1
+    assert model.known.shape == (200, 64)
+
+
+def test_full_training_learns_is_the_same_again_and_goes_on(digits, tmp_path):
+    settings = SHAPE | SHORT | {"loss.mixup": 0.2, "loss.cutmix": 1.0, "repeats": 2}
+    settings |= {"fit.average": 0.5, "drop_path": 0.1}
+    a, b = (tune("scratch", digits, tmp_path / name, settings) for name in "ab")
+    weights = [load_classifier(run)[0].state_dict() for run in (a, b)]
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+    record = runs.read(a)
+    assert record["val_accuracy"] > 0.2  # chance is 0.1
+    (tmp_path / "b" / "run.json").write_text(json.dumps(record | {"state": "running"}))
+    before = (tmp_path / "b" / "metrics.jsonl").read_text()
+    tune("scratch", digits, tmp_path / "b", settings)
+    assert runs.read(tmp_path / "b")["calibration"] == record["calibration"]
+    assert (tmp_path / "b" / "metrics.jsonl").read_text() == before
+    other = tune("scratch", digits, tmp_path / "c", settings | {"fit.epochs": 1}, seed=1)
+    assert runs.read(other)["n_images"] == record["n_images"]
+    with pytest.raises(CheckpointError, match=r"fit\.epochs: 1, now 2"):
+        tune("scratch", digits, tmp_path / "c", settings | {"fit.epochs": 2}, seed=1)
+
+
+def test_augmented_training_does_not_depend_on_timing(pretrained, digits, tmp_path):
+    pytest.importorskip("torchvision", reason="augmentations are torchvision's")
+    settings = SHORT | {"augment.crop": "pad", "augment.jitter": 0.4, "augment.erase": 0.5}
+    settings |= {"fit.epochs": 2, "drop_path": 0.3, "loss.cutmix": 1.0, "train": "probe+full"}
+    runs_ = [tune(pretrained, digits, tmp_path / name, settings) for name in "ab"]
+    a, b = (load_classifier(run)[0].state_dict() for run in runs_)
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_evaluation_tells_what_its_predictions_say(probe, digits):
+    found = evaluate(probe, device="cpu")
+    with open(found.path / "predictions.csv", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    store = open_images(digits)
+    assert [row["image"] for row in rows] == [store.names[i] for i in store.members("test")]
+    right = np.array([row["truth"] == row["prediction"] for row in rows])
+    values = found.metrics
+    assert values["accuracy"] == pytest.approx(right.mean())
+    low, high = values["accuracy_interval_95"]
+    assert low < right.mean() < high
+    assert "top5_accuracy" not in values
+    threes = np.array([row["truth"] == "3" for row in rows])
+    assert values["accuracy_per_class"]["3"] == pytest.approx(right[threes].mean())
+    p = np.array([[float(row[f"p_{i}"]) for i in range(10)] for row in rows])
+    truth = np.array([int(row["truth"]) for row in rows])
+    ece = metrics.calibration_error(metrics.reliability(truth, p))
+    assert values["calibration"]["ece"] == pytest.approx(float(ece), abs=2e-3)
+    assert json.loads((found.path / "metrics.json").read_text())["split_unit"] == "image"
+    assert [figure.read_bytes()[:4] for figure in found.figures] == [b"\x89PNG"] * 2
+
+
+def test_the_interval_is_the_bootstrap_over_images():
+    right = np.random.default_rng(0).random(300) < 0.7
+    units = [np.array([r, 1.0]) for r in right]
+    drawn = metrics.bootstrap(units, lambda sums: sums[:, 0] / sums[:, 1])
+    np.testing.assert_allclose(interval(right, 0), drawn, atol=0.01)
+
+
+def test_five_guesses_count_where_there_are_many_classes():
+    p = np.tile(np.linspace(1, 2, 20), (20, 1))
+    found = measure(np.arange(20), p / p.sum(1, keepdims=True), tuple(map(str, range(20))), 0)
+    assert (found["accuracy"], found["top5_accuracy"]) == (1 / 20, 5 / 20)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"subjects": 3}, "holds images, which --subjects is not for; pass --segments-per-class"),
+        ({"teacher": "run"}, "--teacher is not for"),
+        ({"segments_per_class": 10_000}, "there are only [0-9]+ training images of class 0"),
+        ({"segments_per_class": -1}, "--segments-per-class is -1"),
+        ({"settings": {"size": 9}}, "size is 9; it must be a multiple of patch_px"),
+        ({"settings": {"size": 6}}, "holds images of 8 x 8; size can be at most that"),
+        ({"settings": {"encoder.width": 48}}, r"leave out encoder\.width: 32, now 48"),
+        ({"settings": {"model": "yasa"}}, "unknown key 'model'"),
+    ],
+)
+def test_mistakes_are_told_in_a_sentence(options, message, pretrained, digits, tmp_path):
+    with pytest.raises(ConfigError, match=message):
+        tune(pretrained, digits, tmp_path / "run", **options)
+
+
+def test_runs_of_the_other_modality_are_refused(probe, sample_store, pretrained, digits, tmp_path):
+    with pytest.raises(CheckpointError, match="classifies images; a run on signals is needed"):
+        load_stager(probe)
+    with pytest.raises(CheckpointError, match="was pretrained with ch_names"):
+        finetune(pretrained, sample_store, tmp_path / "run", device="cpu")
