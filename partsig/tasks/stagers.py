@@ -23,8 +23,9 @@ from partsig.tasks import heads
 
 Model = Literal["encoder", "logistic", "boosting", "chambon2018", "usleep", "yasa"]
 BRAINDECODE = {"chambon2018": "SleepStagerChambon2018", "usleep": "USleep"}
-# Windows per forward pass where nothing is learned.
-PREDICT_BATCH = 256
+# Windows per forward pass where nothing is learned: on a CPU so many that layers stay in its cache
+# (measured: 5.3 s a night with 64, 6.2 s with 256 or 32, 6.9 s with 16).
+CPU_BATCH, DEVICE_BATCH = 64, 256
 CPU = torch.device("cpu")
 
 
@@ -188,10 +189,16 @@ def kappa_or_zero(truth: np.ndarray, predicted: np.ndarray) -> float:
     return float(np.nan_to_num(metrics.kappa(table)))
 
 
+def predict_batch(device: torch.device) -> int:
+    """Return how many windows go through a network at once on this device."""
+    return CPU_BATCH if device.type == "cpu" else DEVICE_BATCH
+
+
 def in_batches(epochs: Epochs, device: torch.device) -> Iterator[Tensor]:
     """Yield the windows of epochs, in order."""
-    for first in range(0, len(epochs), PREDICT_BATCH):
-        index = range(first, min(first + PREDICT_BATCH, len(epochs)))
+    size = predict_batch(device)
+    for first in range(0, len(epochs), size):
+        index = range(first, min(first + size, len(epochs)))
         yield torch.from_numpy(epochs.windows(index)).to(device)
 
 
@@ -227,7 +234,8 @@ def predict_signal(
     n = n_epochs(signal.shape[1], sfreq)
     windows = torch.from_numpy(signal[:, : n * n_times].reshape(len(signal), n, n_times))
     found = [np.empty((0, len(STAGES)), np.float32)]
-    for first in range(0, n, PREDICT_BATCH):
-        x = windows[:, first : first + PREDICT_BATCH].transpose(0, 1).to(device)  # (B, C, T)
+    size = predict_batch(device)
+    for first in range(0, n, size):
+        x = windows[:, first : first + size].transpose(0, 1).to(device)  # (B, C, T)
         found.append(model.logits(x).float().softmax(-1).cpu().numpy())
     return np.concatenate(found)
