@@ -7,10 +7,13 @@ import pytest
 import torch
 
 import partsig
+from partsig import config as configs
 from partsig.data.augment import AugmentConfig, augmented, transform
 from partsig.errors import CheckpointError, ConfigError, DataError
+from partsig.modality import IMAGE
 from partsig.tasks import runs
 from partsig.tasks.pretrain import load_encoder, pretrain
+from partsig.tasks.recipes import ImageConfig, build
 from partsig.train.journal import read_metrics
 
 SHORT = {"fit.epochs": 12, "encoder.width": 48, "encoder.depth": 2, "optim.warmup_epochs": 1}
@@ -130,3 +133,19 @@ def test_signals_and_images_do_not_start_from_each_other(run, sample_store, tmp_
             from_=run,
             gpus="0",
         )
+
+
+@pytest.mark.parametrize(
+    ("config", "patches", "parameters"),
+    [("cifar", 64, 21_313_536), ("imagenet", 196, 85_647_360), ("cifar-tiny", 16, 818_176)],
+)
+def test_shipped_recipes_of_images_have_the_published_shapes(config, patches, parameters):
+    """ViT-S/4 has 21.3 M parameters, ViT-B/16 85.6 M, without positions and head.
+
+    A block has 12 E² + 13 E, the tokens 3 p² E + E, [CLS] and the last norm 3 E.
+    """
+    settings = configs.compose(ImageConfig, "pretrain", config)
+    window, patch = settings.extents(1.0)
+    model = build(3, window, patch, settings, IMAGE)
+    assert model.n_patches == patches
+    assert sum(p.numel() for p in model.encoder.parameters()) == parameters
