@@ -58,9 +58,9 @@ def find_offset(
         return stated, "as stated for all recordings"
     end = _last_end(hypnogram)
     if hypnogram.start is None and hypnogram.from_zero and end <= duration_s + EPOCH_S:
-        return 0.0, "its onsets being seconds that do not pass the recording's end"
+        return 0.0, "by its onsets, seconds that do not pass the recording's end"
     if hypnogram.start is None and not hypnogram.from_zero and abs(duration_s - end) < EPOCH_S:
-        return 0.0, "being as long as the recording"
+        return 0.0, "by its length, that of the recording"
     raise DataError(
         f"{name}: the recording starts at {start or 'an unknown time'} and lasts "
         f"{_clock(duration_s)}, {place} starts at {hypnogram.start or 'an unknown time'} and "

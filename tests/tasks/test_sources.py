@@ -131,7 +131,7 @@ def test_hypnograms_beside_the_recordings(tmp_path):
     found = preprocess("edf", tmp_path, tmp_path / "three", channels=["C4-M1"], **stated)
     store = open_store(found.path)
     assert store.labels("a").tolist() == [0, 1, 2]
-    assert store.recordings["a"]["notes"].startswith("stages from a.csv, placed being as long as")
+    assert store.recordings["a"]["notes"].startswith("stages from a.csv, placed by its length")
     assert store.labels("c").tolist() == [-1, -1, -1]
     assert "c: no c.csv beside it, and no stages inside" in found.notes
     (tmp_path / "c.scores.csv").write_text("W\nN1\nN2\n")
