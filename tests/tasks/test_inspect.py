@@ -1,6 +1,5 @@
 import json
 import xml.etree.ElementTree as ET
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +9,11 @@ from torch import nn
 
 from partsig.core.encoder import Encoder, EncoderConfig
 from partsig.core.objectives.part import Part, PartConfig
-from partsig.data.store import open_store
 from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.files import write_json
 from partsig.tasks import inspect as inspecting
-from partsig.tasks import runs
+from partsig.tasks import material, runs
 from partsig.tasks.inspect import inspect
-from partsig.tasks.oddity import load_part
 from partsig.tasks.pretrain import pretrain
 
 TINY = {
@@ -170,9 +167,9 @@ def test_without_test_subjects_the_monitor_is_inspected(run, tmp_path):
     write_json(copy / "run.json", record | {"subjects_held_out": [], "subjects_seen": seen})
     with pytest.raises(DataError, match="none of the run's held-out subjects"):
         inspect(copy, device="cpu")
-    loaded = replace(load_part(run), record=record | {"sfreq": 50.0})
+    other = record | {"sfreq": 50.0}
     with pytest.raises(DataError, match=r"has sfreq 100\.0, the run was trained on 50\.0"):
-        inspecting._unseen(loaded, open_store(Path(record["store"])))
+        material.unseen(Path(record["store"]), other, (500,), 0, 8)
 
 
 def test_an_output_that_is_a_file_is_told(run, tmp_path):

@@ -37,7 +37,9 @@ def test_a_compiler_that_is_missing_is_told_and_left_out(model, batch, monkeypat
 
 def test_operations_are_counted_from_the_shapes(model, batch):
     width, tokens = 16, 5  # four patches and [CLS]
-    block = tokens * (4 * width**2 + 8 * width**2) + 2 * tokens**2 * width
+    # The head sees [CLS] alone, so the last block (here the only one) has one query: keys and
+    # values of all tokens; query, output and MLP of one.
+    block = tokens * 2 * width**2 + (2 * width**2 + 8 * width**2) + 2 * tokens * width
     forward = 2 * (4 * 20 * width + block + width * 3)
     # Backward takes the products with respect to weights and to inputs: twice the forward, but for
     # the first layer, whose input needs no gradient.
