@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MultipleLocator
 from scipy.signal import welch
 
 from partsig import metrics
@@ -136,8 +137,13 @@ def staging(found: Staging, paths: Sequence[Path] = ()) -> Figure:
         doubt.set_zorder(odd.get_zorder() + 1)
         doubt.patch.set_visible(False)
     doubt.set_xlim(edges[0], edges[-1])
+    # Ticks on whole minutes, ten of them at most.
+    minutes = 60 * (edges[-1] - edges[0])
+    step = next((m for m in (1, 2, 5, 10, 15, 30, 60, 120) if minutes <= 10 * m), 240)
+    doubt.xaxis.set_major_locator(MultipleLocator(step / 60))
     doubt.xaxis.set_major_formatter(_clock if found.start else _elapsed)
-    doubt.set_xlabel("time of day" if found.start else "time from the start of the recording")
+    since = "time from the start of the recording (h:min)"
+    doubt.set_xlabel("time of day" if found.start else since)
     figure.suptitle(
         f"{found.name}: {int((found.stages >= 0).sum())} of {found.n_epochs} epochs staged, "
         f"{len(found.review)} to review (marks below)",
@@ -158,19 +164,17 @@ def _clock(hours: float, _: int = 0) -> str:
     >>> _clock(25.5)
     '01:30'
     """
-    text = _elapsed(hours % 24)
-    return text if text.index(":") == 2 else f"0{text}"
+    return _elapsed(hours % 24).zfill(5)
 
 
 def _elapsed(hours: float, _: int = 0) -> str:
-    """Return hours as text, with seconds where they are no whole minutes.
+    """Return hours as hours and minutes.
 
-    >>> _elapsed(1.5), _elapsed(0.0125)
-    ('1:30', '0:00:45')
+    >>> _elapsed(1.5)
+    '1:30'
     """
-    seconds = round(3600 * hours)
-    text = f"{seconds // 3600}:{seconds // 60 % 60:02d}"
-    return f"{text}:{seconds % 60:02d}" if seconds % 60 else text
+    minutes = round(60 * hours)
+    return f"{minutes // 60}:{minutes % 60:02d}"
 
 
 def _stretches(marked: np.ndarray) -> list[tuple[int, int]]:
