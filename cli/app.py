@@ -240,8 +240,7 @@ def finetune(
     from partsig.tasks.finetune import finetune as task
 
     if from_ is None:
-        from_ = str(runs.last("pretrain"))
-        typer.echo(f"from: {from_}")
+        from_ = str(options.run_or_last(None, "pretrain", "from"))
     path = task(
         from_,
         store,
@@ -291,13 +290,10 @@ def evaluate(
     device: options.Device = "auto",
 ) -> None:
     """A fine-tuned run to predictions, kappa with interval, and figures on held-out subjects."""
-    from partsig.tasks import runs
     from partsig.tasks.evaluate import evaluate as task
     from partsig.tasks.evaluate import with_interval
 
-    if run is None:
-        run = runs.last("finetune")
-        typer.echo(f"run: {run}")
+    run = options.run_or_last(run, "finetune")
     with options.plain_warnings():
         found = task(run, store, device=device, seed=seed)
     m = found.metrics
@@ -357,12 +353,9 @@ def stage(
     device: options.Device = "auto",
 ) -> None:
     """Recordings to hypnograms (CSV, EDF+, BIDS, JSON, figure), confidence and a review list."""
-    from partsig.tasks import runs
     from partsig.tasks.stage import stage_all
 
-    if run is None:
-        run = runs.last("finetune")
-        typer.echo(f"run: {run}")
+    run = options.run_or_last(run, "finetune")
     found = stage_all(recording, run, output=output, overrides=set_ or (), device=device)
     for name, summary in found.summaries.items():
         typer.echo(f"{name}: {summary}")
@@ -403,12 +396,9 @@ def report(
     device: options.Device = "auto",
 ) -> None:
     """A fine-tuned run to one page: agreement, sleep statistics, what to trust, what not."""
-    from partsig.tasks import runs
     from partsig.tasks.report import report as task
 
-    if run is None:
-        run = runs.last("finetune")
-        typer.echo(f"run: {run}")
+    run = options.run_or_last(run, "finetune")
     with options.plain_warnings():
         found = task(
             run,
@@ -443,12 +433,9 @@ def embed(
     device: options.Device = "auto",
 ) -> None:
     """A pretrained or fine-tuned run and a store to one embedding per 30-s epoch."""
-    from partsig.tasks import runs
     from partsig.tasks.embed import embed as task
 
-    if run is None:
-        run = runs.last("pretrain")
-        typer.echo(f"run: {run}")
+    run = options.run_or_last(run, "pretrain")
     done = task(run, store, recordings=recording, output=output, pool=pool, device=device)
     typer.echo(
         f"{done.n_epochs:,} epochs of {done.n_recordings} recordings, {done.width} numbers each "
@@ -470,12 +457,9 @@ def export(
     device: options.Device = "cpu",
 ) -> None:
     """A run to a folder for others: weights or a graph, configuration, model card."""
-    from partsig.tasks import runs
     from partsig.tasks.export import export as task
 
-    if run is None:
-        run = runs.last("finetune")
-        typer.echo(f"run: {run}")
+    run = options.run_or_last(run, "finetune")
     done = task(run, output, format=format, device=device)
     if done.difference is not None:
         typer.echo(f"largest difference of a probability from the run's: {done.difference:.1e}")
@@ -496,12 +480,9 @@ def inspect(
     device: options.Device = "auto",
 ) -> None:
     """A PART run to figures of what it knows of unseen windows: order, uncertainty, symmetry."""
-    from partsig.tasks import runs
     from partsig.tasks.inspect import inspect as task
 
-    if run is None:
-        run = runs.last("pretrain")
-        typer.echo(f"run: {run}")
+    run = options.run_or_last(run, "pretrain")
     found = task(run, store, output=output, n=n, seed=seed, device=device)
     for line in found.summary:
         typer.echo(line)

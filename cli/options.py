@@ -32,6 +32,17 @@ Device = Annotated[
 ]
 
 
+def run_or_last(run: Path | None, kind: str, label: str = "run") -> Path:
+    """Return the run that was named; else the last finished one of its kind, and say which."""
+    if run is not None:
+        return run
+    from partsig.tasks import runs
+
+    found = runs.last(kind)
+    typer.echo(f"{label}: {found}")
+    return found
+
+
 def plain_errors(command: Callable) -> Callable:
     """Print a PartsigError as one sentence and leave with code 2; defects keep their traceback."""
 

@@ -29,7 +29,7 @@ class Staging:
     unscored), None where there were none. ``review`` are the epochs to look at, the most urgent
     first. ``quality`` has, per channel, the code (E,) of what is wrong with it (index into
     :data:`partsig.data.quality.QUALITY`). ``oddity`` (S,) is, per second from the recording's
-    start, how much PART's reference patches disagree on where it lies; None without a PART run.
+    start, how hard a PART run finds it to relate it to its surroundings; None where not asked for.
     ``signal`` (C, T) is in µV at ``sfreq`` Hz, as the stager was given it, from ``start_s``.
     ``stager`` says which model it was, what it was trained on, and how it was calibrated.
     """

@@ -4,11 +4,10 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib import colormaps
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from partsig.files import atomic
+from partsig.tasks.figures import save as save_figure
 
 # Channels are drawn so many of their standard deviations apart.
 SPACING = 7.0
@@ -17,14 +16,7 @@ TIME = colormaps["viridis"]
 
 def save(figure: Figure, path: Path) -> list[Path]:
     """Write ``path`` with the endings .png and .svg; return both."""
-    FigureCanvasAgg(figure)
-    written = [path.with_suffix(f".{kind}") for kind in ("png", "svg")]
-    for file in written:
-        # No date in the file: the same inspection gives the same bytes.
-        metadata = {"Date": None} if file.suffix == ".svg" else None
-        with atomic(file) as temporary:
-            figure.savefig(temporary, format=file.suffix[1:], dpi=150, metadata=metadata)
-    return written
+    return [save_figure(figure, path.with_suffix(f".{kind}"), dpi=150) for kind in ("png", "svg")]
 
 
 def signal(arrays: dict[str, np.ndarray], unit: str, folder: Path) -> list[Path]:

@@ -88,7 +88,9 @@ def evaluate(
         "calibration": {
             "temperature": calibration["temperature"],
             **_calibration(opened, epochs, probabilities, seed),
-            "ece_uncalibrated": _calibration(opened, epochs, uncalibrated, seed)["ece"],
+            "ece_uncalibrated": float(
+                metrics.calibration_error(metrics.reliability(epochs.stages, uncalibrated))
+            ),
         },
         "review": _review(opened, epochs, probabilities, calibration, seed),
     }
@@ -185,8 +187,8 @@ def _calibration(store: Store, epochs: Epochs, probabilities: np.ndarray, seed: 
     """Return the expected calibration error, its interval over subjects, and its table."""
     subjects = _subjects(store, epochs)
     tables = [
-        metrics.reliability(epochs.stages[subjects == subject], probabilities[subjects == subject])
-        for subject in dict.fromkeys(subjects.tolist())
+        metrics.reliability(epochs.stages[mine], probabilities[mine])
+        for mine in (subjects == subject for subject in dict.fromkeys(subjects.tolist()))
     ]
     ends = metrics.bootstrap(tables, metrics.calibration_error, draws=BOOTSTRAP_DRAWS, seed=seed)
     pooled = sum(tables)

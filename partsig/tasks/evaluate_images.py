@@ -10,10 +10,10 @@ from partsig.data.images import ImageStore, open_images
 from partsig.data.store import locate
 from partsig.errors import DataError
 from partsig.files import atomic, write_json
-from partsig.tasks import figures, runs
+from partsig.tasks import figures, heads, runs
 from partsig.tasks.evaluate import BOOTSTRAP_DRAWS, Evaluation, with_interval
 from partsig.tasks.finetune_images import load_classifier
-from partsig.tasks.labelled_images import labelled, predict
+from partsig.tasks.labelled_images import in_batches, labelled
 from partsig.train import distributed
 
 # Classes above which the five most likely count as well, and up to which every probability is told.
@@ -47,7 +47,8 @@ def evaluate_images(
         raise DataError(f"{opened.path} has no labelled test image; pass another --store.")
     truth = opened.labels[index]
     chosen = distributed.pick_device(device)
-    uncalibrated = predict(model, opened, index, settings.size, chosen)
+    batches = in_batches(opened, index, settings.size, chosen)
+    uncalibrated = heads.predict(model, batches, chosen)
     temperature = record["calibration"]["temperature"]
     probabilities = metrics.tempered(uncalibrated, temperature)
     output = path / (f"evaluation-{opened.path.name}" if external else "evaluation")

@@ -26,10 +26,12 @@ MOST_NUMBERS = 20
 HEIGHT = {"W": 4, "REM": 3, "N1": 2, "N2": 1, "N3": 0}
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save(figure: Figure, path: Path, dpi: int = 130) -> Path:
+    """Write a figure as PNG or SVG, by the path's ending; return the path."""
     FigureCanvasAgg(figure)
+    kind = path.suffix[1:]
     with atomic(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=130)
+        figure.savefig(temporary, format=kind, dpi=dpi, metadata=UNDATED if kind == "svg" else None)
     return path
 
 
@@ -63,7 +65,7 @@ def confusion(
     axes.set_ylabel(truth)
     axes.set_title(title, fontsize=10)
     figure.colorbar(image, label=f"share of the {truth}", shrink=0.85)
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def hypnogram(
@@ -91,7 +93,7 @@ def hypnogram(
     _hypnodensity(rows[2], edges, probabilities)
     rows[2].set_xlabel(f"time from the start of the recording ({unit})")
     rows[2].set_xlim(0, edges[-1])
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def staging(found: Staging, paths: Sequence[Path] = ()) -> Figure:
@@ -153,8 +155,7 @@ def staging(found: Staging, paths: Sequence[Path] = ()) -> Figure:
     )
     FigureCanvasAgg(figure)
     for path in paths:
-        with atomic(path) as temporary:
-            figure.savefig(temporary, format=path.suffix[1:], dpi=130, metadata=UNDATED)
+        save(figure, path)
     return figure
 
 
@@ -246,14 +247,14 @@ def trust(calibration: dict, reviewed: dict, path: Path) -> Path:
     right.grid(axis="y", color="0.9")
     right.legend(fontsize=8, frameon=False)
     right.set_title("95 % interval over subjects", fontsize=9, loc="left")
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def reliability(calibration: dict, counted: str, path: Path) -> Path:
     """Draw confidence against the share right; ``counted`` is what is classified."""
     figure = Figure(figsize=(4.9, 4.4), layout="constrained")
     _reliability(figure.add_subplot(), calibration, counted)
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def _reliability(axes, calibration: dict, counted: str) -> None:
@@ -314,7 +315,7 @@ def label_curve(rows: Sequence, methods: Sequence[str], unit: str, path: Path) -
     axes.grid(axis="y", color="0.9")
     axes.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     axes.set_title("95 % intervals over test subjects", fontsize=9, loc="left")
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def _has_all(rows: Sequence) -> bool:

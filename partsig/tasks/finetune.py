@@ -250,9 +250,7 @@ def _start(
     encoder = Encoder(shape, len(store.ch_names), patch)
     encoder.load_state_dict(pretrained.state_dict())
     settings = replace(settings, encoder=shape, patch_s=pretraining.patch_s)
-    objective = pretraining.objective
-    known = getattr(objective, "positions", "sincos" if objective.name != "mp3" else "none")
-    settings = _with_positions(settings, known)
+    settings = _with_positions(settings, pretraining.positions)
     return encoder, settings, record["subjects_seen"]
 
 

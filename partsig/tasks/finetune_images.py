@@ -27,9 +27,8 @@ from partsig.tasks.finetune import SCRATCH
 from partsig.tasks.labelled_images import (
     draw_images,
     epoch_order,
-    features,
+    in_batches,
     labelled,
-    predict,
     share_right,
 )
 from partsig.tasks.pretrain import DEFAULT_SOURCE, STORES, load_encoder
@@ -150,7 +149,7 @@ def finetune_images(
         best = _fit(model, settings, opened, train, val, seed, path, chosen).best
         found = {"chosen_epoch": best["epoch"], "val_accuracy": best["value"]}
         heads.load_best(path, model)
-    probabilities = predict(model, opened, val, settings.size, chosen)
+    probabilities = heads.predict(model, in_batches(opened, val, settings.size, chosen), chosen)
     _, calibration = heads.calibrate(opened.labels[val], probabilities)
     runs.finish(path, **found, calibration=calibration | {"n_images": len(val)})
     return path
@@ -177,10 +176,9 @@ def _start(
                 )
         pretrained, record, pretraining = load_encoder(origin)
         _check_shape(settings, pretraining, origin)
-        objective = pretraining.objective
         shape, patch = pretraining.encoder, pretraining.patch_px
-        summary = {"objective": objective.name, "seed": record["seed"]}
-        known = getattr(objective, "positions", "sincos" if objective.name != "mp3" else "none")
+        summary = {"objective": pretraining.objective.name, "seed": record["seed"]}
+        known = pretraining.positions
     shape = replace(shape, drop_path=settings.drop_path)
     settings = replace(
         settings,
@@ -248,12 +246,12 @@ def _fit_head(
 ) -> dict[str, float]:
     """Fit what stands on the frozen features, or remember them; return how good that is."""
     truth = store.labels[val]
+    seen, unseen = (in_batches(store, index, settings.size, device) for index in (train, val))
     if isinstance(model, heads.Neighbours):
-        x = features(model.net, store, train, settings.size, device)
-        model.fit(x, store.labels[train])
-        predicted = predict(model, store, val, settings.size, device).argmax(1)
+        model.fit(heads.features(model.net, seen, device), store.labels[train])
+        predicted = heads.predict(model, unseen, device).argmax(1)
         return {"val_accuracy": share_right(truth, predicted)}
-    x, x_val = (features(model, store, index, settings.size, device) for index in (train, val))
+    x, x_val = (heads.features(model, batches, device) for batches in (seen, unseen))
     weight, bias, strength, value = heads.fit_logistic(
         x, store.labels[train], x_val, truth, len(store.classes), share_right
     )
@@ -286,7 +284,7 @@ def _fit(
         return augmented(x, change, [seed, epoch], first).to(device), labels.to(device)
 
     def choose(_epoch: int) -> dict[str, float]:
-        p = predict(model, store, val, settings.size, device)
+        p = heads.predict(model, in_batches(store, val, settings.size, device), device)
         truth = store.labels[val]
         return {
             "val_accuracy": share_right(truth, p.argmax(1)),

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from partsig.core.encoder import SILENCE
 from partsig.core.normalise import FLAT
-from partsig.core.objectives.supervised import Classifier
+from partsig.core.objectives.supervised import Classifier, pooled
 from partsig.errors import ConfigError
 from partsig.files import atomic
 
@@ -69,16 +69,8 @@ class Stager(nn.Module):
         if self.model.positions is not None:
             tokens = tokens + self.model.positions
         tokens = encoder.norm(encoder.blocks(tokens))
-        if pool == "cls":
-            return self.model.head(tokens[:, -1])
-        tokens = tokens[:, :-1]
-        mean = tokens.mean(1)
-        seen = [mean]
-        if pool.startswith("mean+sd"):
-            seen.append((tokens - mean.unsqueeze(1)).square().mean(1).add(1e-6).sqrt())
-        if pool == "mean+sd+spectrum":
-            seen.append(spectrum.mean(1).flatten(1))
-        return self.model.head(torch.cat(seen, dim=-1))
+        told = spectrum.mean(1).flatten(1) if pool == "mean+sd+spectrum" else None
+        return self.model.head(pooled(pool, tokens[:, :-1], tokens[:, -1], told))
 
 
 def exported(stager: Stager, channels: int, n_times: int) -> torch.export.ExportedProgram:

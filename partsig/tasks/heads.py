@@ -1,6 +1,6 @@
 """What stands on frozen features, and what every classifier has in common once it is trained."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,9 @@ from partsig.train import checkpoint, loop
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 # A neighbour's vote is exp(cosine / 0.07) (Wu et al. 2018, arXiv 1805.01978, section 3.4).
 VOTE_TEMPERATURE = 0.07
+# Windows per forward pass where nothing is learned: on a CPU so many that layers stay in its cache
+# (measured: 5.3 s a night with 64, 6.2 s with 256 or 32, 6.9 s with 16).
+CPU_BATCH, DEVICE_BATCH = 64, 256
 Score = Callable[[np.ndarray, np.ndarray], float]
 
 
@@ -105,6 +108,27 @@ class Neighbours(SupervisedModule):
         every = np.zeros((len(x), self.n_classes))
         every[:, classes] = votes
         return torch.from_numpy(np.log(every + metrics.LEAST)).to(x.device, torch.float32)
+
+
+def batch_size(device: torch.device) -> int:
+    """Return how many windows go through a network at once on this device."""
+    return CPU_BATCH if device.type == "cpu" else DEVICE_BATCH
+
+
+@torch.inference_mode()
+def features(model: Classifier, batches: Iterable[Tensor], device: torch.device) -> np.ndarray:
+    """Return what the model's head sees of batches (b, C, *L), (n, F) float64."""
+    model.eval().to(device)
+    found = [model.features(x).float().cpu().numpy() for x in batches]
+    return np.concatenate(found).astype(np.float64)
+
+
+@torch.inference_mode()
+def predict(model: SupervisedModule, batches: Iterable[Tensor], device: torch.device) -> np.ndarray:
+    """Return class probabilities (n, K) of batches, as the model gives them: not calibrated."""
+    model.eval().to(device)
+    found = [model.logits(x).float().softmax(-1).cpu().numpy() for x in batches]
+    return np.concatenate(found)
 
 
 def settle_positions(wish: str, train: str, pretrained_with: str) -> str:

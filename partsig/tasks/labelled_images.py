@@ -5,12 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from partsig.core.objectives.supervised import Classifier, SupervisedModule
 from partsig.data.images import ImageStore
 from partsig.errors import ConfigError, DataError
-
-# Images per forward pass where nothing is learned.
-PREDICT_BATCH = 256
+from partsig.tasks import heads
 
 
 def labelled(store: ImageStore, role: str) -> np.ndarray:
@@ -66,28 +63,7 @@ def in_batches(
 ) -> Iterator[torch.Tensor]:
     """Yield images in order, (b, C, size, size), cropped at the centre."""
     top, left = ((extent - size) // 2 for extent in store.size)
-    for first in range(0, len(index), PREDICT_BATCH):
-        x = store.batch(index[first : first + PREDICT_BATCH])
+    each = heads.batch_size(device)
+    for first in range(0, len(index), each):
+        x = store.batch(index[first : first + each])
         yield torch.from_numpy(x[:, :, top : top + size, left : left + size]).to(device)
-
-
-@torch.inference_mode()
-def features(
-    model: Classifier, store: ImageStore, index: np.ndarray, size: int, device: torch.device
-) -> np.ndarray:
-    """Return what the head sees of images, (n, F) float64."""
-    model.eval().to(device)
-    found = [
-        model.features(x).float().cpu().numpy() for x in in_batches(store, index, size, device)
-    ]
-    return np.concatenate(found).astype(np.float64)
-
-
-@torch.inference_mode()
-def predict(
-    model: SupervisedModule, store: ImageStore, index: np.ndarray, size: int, device: torch.device
-) -> np.ndarray:
-    """Return class probabilities (n, K) of images, as the model gives them: not calibrated."""
-    model.eval().to(device)
-    batches = in_batches(store, index, size, device)
-    return np.concatenate([model.logits(x).float().softmax(-1).cpu().numpy() for x in batches])

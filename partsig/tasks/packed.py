@@ -10,7 +10,6 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 
 import torch
@@ -19,9 +18,14 @@ from torch import Tensor
 from partsig import __version__
 from partsig import config as configs
 from partsig.core.crop import crop_grid
-from partsig.core.encoder import Encoder, EncoderConfig, bins, log_spectrum
+from partsig.core.encoder import Encoder, EncoderConfig, log_spectrum
 from partsig.core.normalise import instance_normalise
-from partsig.core.objectives.supervised import Classifier, ClassifierConfig
+from partsig.core.objectives.supervised import (
+    Classifier,
+    ClassifierConfig,
+    pooled,
+    pooled_width,
+)
 from partsig.data.recordings import EPOCH_S, STAGES
 from partsig.data.store import read_meta
 from partsig.errors import CheckpointError, ConfigError, DataError
@@ -95,19 +99,17 @@ def load(path: Path) -> Packed:
 def _of_pretraining(path: Path) -> Packed:
     encoder, record, settings = load_encoder(path)
     objective = settings.objective
-    window = round(settings.window_s * record["sfreq"])
+    (window,), (patch,) = settings.extents(record["sfreq"])
     if getattr(objective, "context", 0.0):
         window //= 2  # PART looks at each half of such a window by itself
-    # What a linear probe is given, too: codes only where there were codes in pretraining.
-    codes = getattr(objective, "positions", "sincos" if objective.name != "mp3" else "none")
     facts = _facts(
         record,
         kind="encoder",
         classes=[],
         window=min(window, round(EPOCH_S * record["sfreq"])),
-        patch=round(settings.patch_s * record["sfreq"]),
+        patch=patch,
         encoder=configs.to_dict(settings.encoder),
-        positions=codes,
+        positions=settings.positions,  # what a linear probe is given, too
         pool="cls",
         temperature=1.0,
         training={
@@ -222,10 +224,7 @@ def check_pool(pool: str | None, packed: Packed) -> str:
 
 def width_of(model: Classifier, pool: str) -> int:
     """Return how many numbers :func:`embed_windows` gives."""
-    width = model.encoder.config.width * (2 if pool.startswith("mean+sd") else 1)
-    if pool == POOLS[-1]:
-        width += model.encoder.embed.in_features // prod(model.patch) * prod(bins(model.patch))
-    return width
+    return pooled_width(model.encoder, model.patch, pool)
 
 
 def starts(n_times: int, window: int) -> list[int]:
@@ -250,14 +249,8 @@ def embed_windows(model: Classifier, window: int, x: Tensor, pool: str) -> Tenso
     patches = crop_grid(normal, model.patch)
     tokens, cls = model.encoder(patches, level, model.positions)
     together = (-1, len(first))
-    if pool == "cls":
-        return cls.unflatten(0, together).mean(1)
-    tokens = tokens.unflatten(0, together).flatten(1, 2)  # (B, n * N, E)
-    mean = tokens.mean(1)
-    if pool == "mean":
-        return mean
-    spread = (tokens - mean.unsqueeze(1)).square().mean(1).add(1e-6).sqrt()
-    if pool == "mean+sd":
-        return torch.cat([mean, spread], dim=-1)
-    spectrum = log_spectrum(patches, level).mean(1).unflatten(0, together).mean(1).flatten(1)
-    return torch.cat([mean, spread, spectrum.to(mean.dtype)], dim=-1)
+    spectrum = None
+    if pool == "mean+sd+spectrum":
+        spectrum = log_spectrum(patches, level).mean(1).unflatten(0, together).mean(1).flatten(1)
+    cls = cls.unflatten(0, together).mean(1)
+    return pooled(pool, tokens.unflatten(0, together).flatten(1, 2), cls, spectrum)

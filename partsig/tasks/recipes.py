@@ -46,6 +46,12 @@ class Recipe:
         """Return window and patch in samples, where a unit of the settings has ``per_unit``."""
         raise NotImplementedError
 
+    @property
+    def positions(self) -> str:
+        """Position codes the encoder is given: sincos or none. MAE and DropPos always give them."""
+        always = "none" if self.objective.name == "mp3" else "sincos"
+        return getattr(self.objective, "positions", always)
+
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig(Recipe):

@@ -170,7 +170,8 @@ def curve(
     random, gets the scorer's stage (kappa of the expected table).
     """
     order = np.argsort(-doubt, kind="stable")
-    k, units = len(STAGES), list(dict.fromkeys(subjects.tolist()))
+    k = len(STAGES)
+    units = [np.flatnonzero(subjects == unit) for unit in dict.fromkeys(subjects.tolist())]
     whole = metrics.confusion(truth, predicted, k)
     found: dict[str, list] = {"share": list(SHARES)}
     for key in ("kappa_reviewed", "kappa_reviewed_interval_95", "kappa_kept", "kappa_random"):
@@ -180,7 +181,7 @@ def curve(
         looked_at = np.zeros(len(truth), bool)
         looked_at[order[:n]] = True
         mended = np.where(looked_at, truth, predicted)
-        tables = [metrics.confusion(truth[subjects == u], mended[subjects == u], k) for u in units]
+        tables = [metrics.confusion(truth[mine], mended[mine], k) for mine in units]
         found["kappa_reviewed"].append(metrics.or_none(metrics.kappa(sum(tables))))
         ends = metrics.bootstrap(tables, metrics.kappa, seed=seed)
         found["kappa_reviewed_interval_95"].append([metrics.or_none(end) for end in ends])

@@ -23,9 +23,6 @@ from partsig.tasks import heads
 
 Model = Literal["encoder", "logistic", "boosting", "chambon2018", "usleep", "yasa"]
 BRAINDECODE = {"chambon2018": "SleepStagerChambon2018", "usleep": "USleep"}
-# Windows per forward pass where nothing is learned: on a CPU so many that layers stay in its cache
-# (measured: 5.3 s a night with 64, 6.2 s with 256 or 32, 6.9 s with 16).
-CPU_BATCH, DEVICE_BATCH = 64, 256
 CPU = torch.device("cpu")
 
 
@@ -175,7 +172,7 @@ def fit_linear(
     The strength of its penalty is chosen by kappa on ``val``, see
     :func:`~partsig.tasks.heads.fit_logistic`. Returns the chosen strength and its kappa.
     """
-    x, x_val = (_features(model, epochs, device) for epochs in (train, val))
+    x, x_val = (heads.features(model, in_batches(e, device), device) for e in (train, val))
     weight, bias, strength, value = heads.fit_logistic(
         x, train.stages, x_val, val.stages, len(STAGES), kappa_or_zero
     )
@@ -189,53 +186,30 @@ def kappa_or_zero(truth: np.ndarray, predicted: np.ndarray) -> float:
     return float(np.nan_to_num(metrics.kappa(table)))
 
 
-def predict_batch(device: torch.device) -> int:
-    """Return how many windows go through a network at once on this device."""
-    return CPU_BATCH if device.type == "cpu" else DEVICE_BATCH
-
-
 def in_batches(epochs: Epochs, device: torch.device) -> Iterator[Tensor]:
     """Yield the windows of epochs, in order."""
-    size = predict_batch(device)
+    size = heads.batch_size(device)
     for first in range(0, len(epochs), size):
         index = range(first, min(first + size, len(epochs)))
         yield torch.from_numpy(epochs.windows(index)).to(device)
 
 
-@torch.inference_mode()
-def _features(
-    model: Classifier | LogisticStager, epochs: Epochs, device: torch.device
-) -> np.ndarray:
-    model.eval().to(device)
-    found = [model.features(x).float().cpu().numpy() for x in in_batches(epochs, device)]
-    return np.concatenate(found).astype(np.float64)
-
-
-@torch.inference_mode()
 def predict(model: SupervisedModule, epochs: Epochs, device: torch.device) -> np.ndarray:
     """Return stage probabilities (n, 5) of epochs, as the model gives them: not calibrated."""
     if isinstance(model, YasaStager):
         nights = {name: model.stage(epochs.signal(name)) for name in epochs.recordings}
         return np.stack([nights[name][epoch] for name, epoch in epochs.places])
-    model.eval().to(device)
-    found = [model.logits(x).float().softmax(-1).cpu().numpy() for x in in_batches(epochs, device)]
-    return np.concatenate(found)
+    return heads.predict(model, in_batches(epochs, device), device)
 
 
-@torch.inference_mode()
 def predict_signal(
     model: SupervisedModule, signal: np.ndarray, sfreq: float, device: torch.device
 ) -> np.ndarray:
-    """Return stage probabilities (E, 5) of the whole epochs of one signal (C, T) in µV."""
+    """Return stage probabilities (E, 5) of the whole epochs, one at least, of a signal (C, T)."""
     if isinstance(model, YasaStager):
         return model.stage(signal)
-    model.eval().to(device)
     n_times = round(EPOCH_S * sfreq)
     n = n_epochs(signal.shape[1], sfreq)
     windows = torch.from_numpy(signal[:, : n * n_times].reshape(len(signal), n, n_times))
-    found = [np.empty((0, len(STAGES)), np.float32)]
-    size = predict_batch(device)
-    for first in range(0, n, size):
-        x = windows[:, first : first + size].transpose(0, 1).to(device)  # (B, C, T)
-        found.append(model.logits(x).float().softmax(-1).cpu().numpy())
-    return np.concatenate(found)
+    batches = windows.transpose(0, 1).split(heads.batch_size(device))  # (B, C, T) each
+    return heads.predict(model, (x.to(device) for x in batches), device)

@@ -16,7 +16,7 @@ from partsig.tasks.evaluate import evaluate
 from partsig.tasks.evaluate_images import interval, measure
 from partsig.tasks.finetune import finetune, load_stager
 from partsig.tasks.finetune_images import load_classifier
-from partsig.tasks.labelled_images import draw_images, epoch_order, predict
+from partsig.tasks.labelled_images import draw_images, epoch_order, in_batches
 from partsig.tasks.preprocess import preprocess
 from partsig.tasks.pretrain import load_encoder, pretrain
 
@@ -122,7 +122,8 @@ def test_neighbours_are_kept_with_the_run(pretrained, digits, tmp_path):
     model, _, record = load_classifier(run)
     store = open_images(digits)
     val = draw_images(store, 20, 0)["val"]
-    right = predict(model, store, val, 8, CPU).argmax(1) == store.labels[val]
+    p = heads.predict(model, in_batches(store, val, 8, CPU), CPU)
+    right = p.argmax(1) == store.labels[val]
     assert right.mean() == record["val_accuracy"] > 0.25  # chance is 0.1
     assert model.known.shape == (200, 64)
 

@@ -142,6 +142,30 @@ def draw_box(window: Sequence[int], share: float) -> Tensor:
     return inside
 
 
+def pooled(pool: str, tokens: Tensor, cls: Tensor, spectrum: Tensor | None) -> Tensor:
+    """Return what a head sees, (B, F), of patch tokens (B, N, E) and [CLS] (B, E).
+
+    ``pool`` is :class:`ClassifierConfig`'s; only mean+sd+spectrum needs the ``spectrum`` (B, S).
+    """
+    if pool == "cls":
+        return cls
+    mean = tokens.mean(1)
+    if pool == "mean":
+        return mean
+    spread = (tokens - mean.unsqueeze(1)).square().mean(1).add(1e-6).sqrt()
+    if pool == "mean+sd":
+        return torch.cat([mean, spread], dim=-1)
+    return torch.cat([mean, spread, spectrum.to(mean.dtype)], dim=-1)
+
+
+def pooled_width(encoder: Encoder, patch: Sequence[int], pool: str) -> int:
+    """Return how many numbers F :func:`pooled` gives."""
+    width = encoder.config.width * (2 if pool.startswith("mean+sd") else 1)
+    if pool == "mean+sd+spectrum":
+        width += encoder.embed.in_features // prod(patch) * prod(bins(patch))
+    return width
+
+
 class Classifier(SupervisedModule):
     """An encoder on grid patches, position codes, a linear head (PART, section 3.3)."""
 
@@ -166,29 +190,19 @@ class Classifier(SupervisedModule):
         elif config.positions == "sincos":
             code[:-1] = sincos(centres / sizes - 0.5, width)
         self.positions = None if config.positions == "none" else nn.Parameter(code)
-        inputs = width * (2 if config.pool.startswith("mean+sd") else 1)
-        if config.pool == "mean+sd+spectrum":
-            channels = encoder.embed.in_features // prod(patch)
-            inputs += channels * prod(bins(patch))
-        self.head = nn.Linear(inputs, n_classes)
+        self.head = nn.Linear(pooled_width(encoder, patch, config.pool), n_classes)
         initialise(self.head)
 
     def features(self, x: Tensor) -> Tensor:
         """Return what the head sees, (B, F), of windows (B, C, *L), as recorded."""
         x, level = instance_normalise(x)
         patches = crop_grid(x, self.patch)
-        cls_only = self.config.pool == "cls"
-        tokens, cls = self.encoder(patches, level, self.positions, cls_only=cls_only)
-        if cls_only:
-            return cls
-        mean = tokens.mean(1)
-        if self.config.pool == "mean":
-            return mean
-        spread = (tokens - mean.unsqueeze(1)).square().mean(1).add(1e-6).sqrt()
-        if self.config.pool == "mean+sd":
-            return torch.cat([mean, spread], dim=-1)
-        spectrum = log_spectrum(patches, level).mean(1).flatten(1)
-        return torch.cat([mean, spread, spectrum.to(mean.dtype)], dim=-1)
+        pool = self.config.pool
+        tokens, cls = self.encoder(patches, level, self.positions, cls_only=pool == "cls")
+        spectrum = None
+        if pool == "mean+sd+spectrum":
+            spectrum = log_spectrum(patches, level).mean(1).flatten(1)
+        return pooled(pool, tokens, cls, spectrum)
 
     def logits(self, x: Tensor) -> Tensor:
         """Return logits (B, classes) of windows (B, C, *L), as recorded."""
