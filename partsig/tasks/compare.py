@@ -135,7 +135,7 @@ def _load(named: Sequence[str | Path], device: str) -> list[_Run]:
     for item in map(str, named):
         label, _, directory = item.rpartition("=")
         path = Path(directory)
-        record = runs.finished(path, "finetune")
+        record = runs.finished(path, "finetune", "eeg")
         first = first or record
         for key, what in (("provenance", "another store"), ("sfreq", "another rate")):
             if record[key] != first[key]:

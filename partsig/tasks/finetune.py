@@ -358,9 +358,7 @@ def _fit(
 
 def load_stager(run: Path) -> tuple[SupervisedModule, dict]:
     """Return the stager of a finished run at its chosen epoch, and the run's ``run.json``."""
-    record = runs.finished(run, "finetune")
-    if record.get("modality") == "image":
-        raise CheckpointError(f"{run} classifies images; a run on signals is needed here.")
+    record = runs.finished(run, "finetune", "eeg")
     settings = configs.build(FinetuneConfig, record["config"])
     patch = (round(settings.patch_s * record["sfreq"]),)
     encoder = Encoder(settings.encoder, len(record["ch_names"]), patch)

@@ -319,9 +319,7 @@ def load_classifier(run: Path) -> tuple[SupervisedModule, ImageFinetuneConfig, d
 
     Raises CheckpointError when the run is not one on images, or not complete.
     """
-    record = runs.finished(run, "finetune")
-    if record.get("modality") != "image":
-        raise CheckpointError(f"{run} is a run on signals; one on images is needed here.")
+    record = runs.finished(run, "finetune", "image")
     settings = configs.build(ImageFinetuneConfig, record["config"])
     patch = (settings.patch_px, settings.patch_px)
     encoder = Encoder(settings.encoder, len(record["ch_names"]), patch)

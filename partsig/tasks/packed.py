@@ -97,6 +97,7 @@ def load(path: Path) -> Packed:
 
 
 def _of_pretraining(path: Path) -> Packed:
+    runs.finished(path, "pretrain", "eeg")
     encoder, record, settings = load_encoder(path)
     objective = settings.objective
     (window,), (patch,) = settings.extents(record["sfreq"])

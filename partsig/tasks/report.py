@@ -58,7 +58,7 @@ def report(
     settings = configs.compose(ReportConfig, "report", None, overrides)
     folders = scorer if isinstance(scorer, Mapping) else scorers.parse(scorer or ())
     path = Path(run) if run else runs.last("finetune")
-    record = runs.finished(path, "finetune")
+    record = runs.finished(path, "finetune", "eeg")
     folder, measured = _evaluated(path, record, store, device, seed)
     opened = open_store(Path(measured["store"]))
     nights = agreement.read_predictions(folder / "predictions.csv", opened)

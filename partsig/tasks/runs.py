@@ -21,6 +21,8 @@ from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.files import write_json, write_text
 
 RUNS = Path("runs")
+# What runs of a modality are said to be on.
+CALLED = {"eeg": "signals", "image": "images"}
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "wfdb")
 
 
@@ -105,9 +107,18 @@ def read(path: Path, kind: str | None = None) -> dict:
     return record
 
 
-def finished(path: Path, kind: str) -> dict:
-    """Return the ``run.json`` of a complete run of this kind; raise CheckpointError otherwise."""
+def finished(path: Path, kind: str, modality: str | None = None) -> dict:
+    """Return the ``run.json`` of a complete run of this kind; raise CheckpointError otherwise.
+
+    ``modality``: eeg or image, where a run on the other is refused as well.
+    """
     record = read(path, kind)
+    theirs = record.get("modality", "eeg")
+    if modality is not None and theirs != modality:
+        did = "was pretrained on" if kind == "pretrain" else "classifies"
+        raise CheckpointError(
+            f"{path} {did} {CALLED[theirs]}; a run on {CALLED[modality]} is needed here."
+        )
     if record["state"] != "finished":
         raise CheckpointError(
             f"{path} is not finished: run the same `partsig {kind}` command again to continue it."

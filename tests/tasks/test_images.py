@@ -8,6 +8,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
+import partsig
 from partsig import metrics
 from partsig.data.images import open_images
 from partsig.errors import CheckpointError, ConfigError
@@ -214,3 +215,13 @@ def test_runs_of_the_other_modality_are_refused(probe, sample_store, pretrained,
         load_stager(probe)
     with pytest.raises(CheckpointError, match="was pretrained with ch_names"):
         finetune(pretrained, sample_store, tmp_path / "run", device="cpu")
+
+
+@pytest.mark.parametrize("verb", ["compare", "report", "embed", "export", "stage"])
+def test_verbs_that_are_for_signals_say_so(verb, probe, pretrained, tmp_path):
+    run = pretrained if verb == "embed" else probe
+    did = "was pretrained on" if verb == "embed" else "classifies"
+    (tmp_path / "night.edf").write_bytes(b"")
+    given = {"compare": [[run]], "stage": [tmp_path / "night.edf", run]}.get(verb, [run])
+    with pytest.raises(CheckpointError, match=f"{did} images; a run on signals is needed here"):
+        getattr(partsig, verb)(*given)
