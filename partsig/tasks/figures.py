@@ -278,8 +278,10 @@ def _reliability(axes, calibration: dict, counted: str) -> None:
     )
 
 
-def label_curve(rows: Sequence, methods: Sequence[str], unit: str, path: Path) -> Path:
-    """Draw kappa against the number of labels, one line a method, intervals over subjects.
+def label_curve(
+    rows: Sequence, methods: Sequence[str], score: str, tested: str, unit: str, path: Path
+) -> Path:
+    """Draw scores against the number of labels, one line a method, intervals over test units.
 
     ``rows`` are those of a comparison; a budget of 0 (all) is drawn to the right of the others.
     """
@@ -293,12 +295,12 @@ def label_curve(rows: Sequence, methods: Sequence[str], unit: str, path: Path) -
         # Side by side, so that intervals do not hide each other.
         shift = 0.5 * ((number + 0.5) / len(methods) - 0.5)
         at = [places[row.budget] + shift for row in own]
-        kappa = np.array([row.kappa for row in own])
+        means = np.array([row.score for row in own])
         ends = np.array([row.interval for row in own]).T
         axes.errorbar(
             at,
-            kappa,
-            yerr=np.abs(ends - kappa),
+            means,
+            yerr=np.abs(ends - means),
             color=f"C{number % 10}",
             marker="osD^vPX*<>"[number // 10 % 10],
             linestyle="-" if number < 10 else "--",
@@ -311,10 +313,10 @@ def label_curve(rows: Sequence, methods: Sequence[str], unit: str, path: Path) -
     shown = {budget: place for budget, place in places.items() if budget or _has_all(rows)}
     axes.set_xticks(list(shown.values()), [str(budget or "all") for budget in shown])
     axes.set_xlabel(f"labelled {unit}")
-    axes.set_ylabel("Cohen's kappa on held-out subjects")
+    axes.set_ylabel(f"{score} on held-out {tested}")
     axes.grid(axis="y", color="0.9")
     axes.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    axes.set_title("95 % intervals over test subjects", fontsize=9, loc="left")
+    axes.set_title(f"95 % intervals over test {tested}", fontsize=9, loc="left")
     return save(figure, path)
 
 

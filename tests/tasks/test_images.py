@@ -11,8 +11,9 @@ from sklearn.linear_model import LogisticRegression
 import partsig
 from partsig import metrics
 from partsig.data.images import open_images
-from partsig.errors import CheckpointError, ConfigError
+from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.tasks import heads, runs
+from partsig.tasks.compare import compare
 from partsig.tasks.evaluate import evaluate
 from partsig.tasks.evaluate_images import interval, measure
 from partsig.tasks.finetune import finetune, load_stager
@@ -217,11 +218,61 @@ def test_runs_of_the_other_modality_are_refused(probe, sample_store, pretrained,
         finetune(pretrained, sample_store, tmp_path / "run", device="cpu")
 
 
-@pytest.mark.parametrize("verb", ["compare", "report", "embed", "export", "stage"])
+@pytest.mark.parametrize("verb", ["report", "embed", "export", "stage"])
 def test_verbs_that_are_for_signals_say_so(verb, probe, pretrained, tmp_path):
     run = pretrained if verb == "embed" else probe
     did = "was pretrained on" if verb == "embed" else "classifies"
     (tmp_path / "night.edf").write_bytes(b"")
-    given = {"compare": [[run]], "stage": [tmp_path / "night.edf", run]}.get(verb, [run])
+    given = [tmp_path / "night.edf", run] if verb == "stage" else [run]
     with pytest.raises(CheckpointError, match=f"{did} images; a run on signals is needed here"):
         getattr(partsig, verb)(*given)
+
+
+def test_runs_on_images_are_compared_by_accuracy_over_images(probe, pretrained, digits, tmp_path):
+    settings = SHAPE | {"train": "probe", "pool": "mean+sd"}
+    bare = [tune("scratch", digits, tmp_path / f"r-{seed}", settings, seed=seed) for seed in (0, 1)]
+    found = compare([probe, *bare], against="random, probe", output=tmp_path / "table")
+    assert (found.measure, found.unit) == ("accuracy", "images per class")
+    assert found.n_units == found.n_answers == len(open_images(digits).members("test"))
+    part, rand = sorted(found.rows, key=lambda row: row.method)
+    assert (part.method, rand.method) == ("part, probe", "random, probe")
+    own = [evaluate(run, device="cpu").metrics for run in (probe, *bare)]
+    assert part.score == pytest.approx(own[0]["accuracy"])
+    assert part.macro_f1 == pytest.approx(own[0]["macro_f1"])
+    assert part.n_train == 200
+    # The interval is of the binomial that evaluate draws from, by other draws.
+    np.testing.assert_allclose(part.interval, own[0]["accuracy_interval_95"], atol=0.02)
+    assert rand.score == pytest.approx((own[1]["accuracy"] + own[2]["accuracy"]) / 2)
+    # Paired: the draw of labels that both have, image by image.
+    right = []
+    for run in (probe, bare[0]):
+        with open(run / "evaluation" / "predictions.csv", newline="") as handle:
+            right.append([line["truth"] == line["prediction"] for line in csv.DictReader(handle)])
+    gain = np.subtract(*np.array(right, dtype=float))
+    assert part.gain == pytest.approx(gain.mean())
+    half = 1.96 * gain.std() / np.sqrt(len(gain))
+    np.testing.assert_allclose(part.gain_interval, (part.gain - half, part.gain + half), atol=0.01)
+    text = found.markdown
+    assert "| 20 (200 images) | part, probe | 1 |" in text
+    assert f"Test: {found.n_units} images, the same for every row. Accuracy is pooled" in text
+    assert found.figure.read_bytes().startswith(b"\x89PNG")
+    header = (tmp_path / "table" / "compare.csv").read_text().partition("\n")[0]
+    assert "accuracy" in header.split(",")
+
+
+def test_what_cannot_stand_in_one_table_with_images_is_refused(
+    probe, sample_store, digits, tmp_path
+):
+    stager = finetune(
+        "scratch", sample_store, tmp_path / "s", subjects=10, overrides={"model": "logistic"}
+    )
+    with pytest.raises(CheckpointError, match="classifies signals; a run on images is needed here"):
+        compare([probe, stager], output=tmp_path)
+    with pytest.raises(ConfigError, match="are both part, probe with 20 images per class, seed 0"):
+        compare([probe, probe], output=tmp_path)
+    bare = tune("scratch", digits, tmp_path / "run", SHAPE | {"train": "probe"})
+    evaluate(bare, device="cpu")
+    names = bare / "evaluation" / "predictions.csv"
+    names.write_text("".join(names.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(DataError, match="has other images than the first run's"):
+        compare([probe, bare], output=tmp_path)

@@ -262,7 +262,7 @@ def test_the_table_has_means_intervals_and_paired_gains(bands, segments, tmp_pat
         for run in [*bands.values(), *other.values()]
     }
     own = [kappas[bands[10, seed]] for seed in (0, 1, 2)]
-    assert rows["logistic", 10].kappa == pytest.approx(np.mean(own))
+    assert rows["logistic", 10].score == pytest.approx(np.mean(own))
     assert rows["logistic", 10].sd == pytest.approx(np.std(own, ddof=1))
     assert rows["logistic", 10].gain is None
     gains = [kappas[other[seed]] - kappas[bands[10, seed]] for seed in (0, 1)]
@@ -270,12 +270,15 @@ def test_the_table_has_means_intervals_and_paired_gains(bands, segments, tmp_pat
     assert rows["boosting", 10].gain_sd == pytest.approx(np.std(gains, ddof=1))
     low, high = rows["boosting", 10].gain_interval
     assert low <= rows["boosting", 10].gain <= high
-    assert found.n_subjects == 30
-    assert found.n_epochs == 60
+    assert found.n_units == 30
+    assert found.n_answers == 60
+    assert found.measure == "kappa"
     text = (tmp_path / "runs" / "compare" / "compare.csv").read_text()
     lines = list(csv.DictReader(text.splitlines()))
     assert [line["method"] for line in lines] == ["logistic", "logistic", "boosting"]
     assert float(lines[2]["gain"]) == pytest.approx(np.mean(gains), abs=1e-5)
+    own = [kappas[other[seed]] for seed in (0, 1)]
+    assert float(lines[2]["kappa"]) == pytest.approx(np.mean(own), abs=1e-5)
     text = (tmp_path / "runs" / "compare" / "compare.md").read_text()
     assert "| 10 (100 epochs) | boosting | 2 |" in text
     assert "60 epochs of 30 subjects" in text
