@@ -13,8 +13,8 @@ from partsig.data.recordings import STAGES
 from partsig.errors import ConfigError, DataError
 from partsig.tasks import runs
 from partsig.tasks.evaluate import evaluate
-from partsig.tasks.evaluate_images import evaluate_images
 from partsig.tasks.finetune import SCRATCH
+from partsig.tasks.images.evaluate import evaluate_images
 
 SEEDED = re.compile(r"-s\d+$")
 

@@ -47,14 +47,14 @@ def evaluate(
     ``run`` defaults to the fine-tuning run that finished last. Writes ``predictions.csv``,
     ``metrics.json`` and figures into ``RUN/evaluation`` (``RUN/evaluation-STORE`` for another
     store). Warns with LeakWarning when pretraining has seen a test subject. A run on images goes to
-    :func:`~partsig.tasks.evaluate_images.evaluate_images`.
+    :func:`~partsig.tasks.images.evaluate.evaluate_images`.
 
     Raises DataError when the store's channels or rate are not the run's, or when a subject that
     trained the classifier would be tested.
     """
     path = Path(run) if run else runs.last("finetune")
     if runs.read(path, "finetune").get("modality") == "image":
-        from partsig.tasks.evaluate_images import evaluate_images
+        from partsig.tasks.images.evaluate import evaluate_images
 
         return evaluate_images(path, store, device=device, seed=seed)
     model, record = load_stager(path)

@@ -97,7 +97,7 @@ def finetune(
     opinion of unlabelled epochs is learned from as well, see ``pseudo``. ``run`` defaults to
     ``runs/finetune-ORIGIN-nN-sSEED``.
 
-    Where the store holds images, see :func:`~partsig.tasks.finetune_images.finetune_images`.
+    Where the store holds images, see :func:`~partsig.tasks.images.finetune.finetune_images`.
 
     Raises ConfigError, DataError or CheckpointError for whatever the user can mend.
     """
@@ -107,7 +107,7 @@ def finetune(
         store = runs.finished(origin, "pretrain")["store"]
     store_path = locate(store or STORES / DEFAULT_SOURCE["eeg"])
     if read_meta(store_path).get("modality") == "image":
-        from partsig.tasks.finetune_images import finetune_images
+        from partsig.tasks.images.finetune import finetune_images
 
         options = {"config": config, "overrides": overrides, "seed": seed, "device": device}
         refused = {"--subjects": subjects != 10, "--teacher": teacher is not None}

@@ -24,7 +24,8 @@ from partsig.data.store import locate
 from partsig.errors import check_range
 from partsig.files import atomic, write_json
 from partsig.modality import get_modality
-from partsig.tasks import drawings, drawings_image, material, runs
+from partsig.tasks import drawings, material, runs
+from partsig.tasks.images.drawings import image
 from partsig.tasks.oddity import load_part
 from partsig.train import distributed
 
@@ -33,7 +34,7 @@ WINDOWS, BATCH = 256, 32
 # Draws over which a window's disagreement is averaged, sample by sample.
 DRAWS = 32
 # How each kind of input is drawn; a further kind is a further entry here.
-DRAWINGS = {"eeg": drawings.signal, "image": drawings_image.image}
+DRAWINGS = {"eeg": drawings.signal, "image": image}
 
 
 @dataclass(frozen=True, kw_only=True)

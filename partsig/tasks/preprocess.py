@@ -106,7 +106,7 @@ def preprocess(
     Raises DataError when there is nothing to read, when no recording can be read, when the store
     was made with other settings, or when the disk is full (what was finished is kept).
     """
-    from partsig.tasks.preprocess_images import IMAGE_SOURCES, preprocess_images
+    from partsig.tasks.images.preprocess import IMAGE_SOURCES, preprocess_images
 
     check_option("source", source, (*SOURCES, *IMAGE_SOURCES))
     if source in IMAGE_SOURCES:

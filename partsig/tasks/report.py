@@ -13,10 +13,12 @@ from partsig.data.recordings import EPOCH_S, STAGES, UNSCORED
 from partsig.data.store import locate, open_store
 from partsig.errors import DataError
 from partsig.files import write_json, write_text
-from partsig.tasks import agreement, report_page, report_words, runs, scorers, statistics
-from partsig.tasks.agreement import Night
+from partsig.tasks import runs
 from partsig.tasks.evaluate import evaluate
-from partsig.tasks.scorers import ReportConfig
+from partsig.tasks.reporting import agreement, scorers, statistics, words
+from partsig.tasks.reporting.agreement import Night
+from partsig.tasks.reporting.page import page
+from partsig.tasks.reporting.scorers import ReportConfig
 
 # What evaluate writes that a report needs; an evaluation without is of an older partsig.
 NEEDED = ("calibration", "review", "confusion", "kappa_per_recording")
@@ -48,8 +50,8 @@ def report(
     subjects; all labelled subjects of another). Evaluates first where that is missing or older than
     the run. ``scorer``: further people's hypnograms of the same recordings, folders by name or
     ``NAME=FOLDER`` texts; ``overrides`` are fields of
-    :class:`~partsig.tasks.scorers.ReportConfig`, how those are read. ``output`` defaults to the
-    evaluation's folder; report.html, which needs no network, and report.json are written there.
+    :class:`~partsig.tasks.reporting.scorers.ReportConfig`, how those are read. ``output`` defaults
+    to the evaluation's folder; report.html, which needs no network, and report.json are written there.
 
     Raises ConfigError where YASA is not installed, and DataError when a scorer's hypnograms are not
     of these recordings.
@@ -82,12 +84,12 @@ def report(
             for name, second in seconds.items()
         },
     }
-    found["verdict"] = report_words.verdict(found)
-    found["limits"] = report_words.limits(found)
+    found["verdict"] = words.verdict(found)
+    found["limits"] = words.limits(found)
     where = Path(output) if output else folder
     written = _finite(found)
     write_json(where / "report.json", written)
-    write_text(where / "report.html", report_page.page(found, nights))
+    write_text(where / "report.html", page(found, nights))
     return Report(path=where, page=where / "report.html", metrics=written)
 
 

@@ -15,10 +15,10 @@ from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.tasks import heads, runs
 from partsig.tasks.compare import compare
 from partsig.tasks.evaluate import evaluate
-from partsig.tasks.evaluate_images import interval, measure
 from partsig.tasks.finetune import finetune, load_stager
-from partsig.tasks.finetune_images import load_classifier
-from partsig.tasks.labelled_images import draw_images, epoch_order, in_batches
+from partsig.tasks.images.evaluate import interval, measure
+from partsig.tasks.images.finetune import load_classifier
+from partsig.tasks.images.labelled import draw_images, epoch_order, in_batches
 from partsig.tasks.preprocess import preprocess
 from partsig.tasks.pretrain import load_encoder, pretrain
 

@@ -174,7 +174,7 @@ def test_killed_at_any_moment_it_continues(raw, tmp_path, after, short_arrays):
     store = tmp_path / "s"
     code = (
         "import sys, time, partsig\nfrom partsig.data import images, image_files\n"
-        "from partsig.tasks import preprocess_images\n"
+        "from partsig.tasks.images import preprocess\n"
         "images.PER_FILE = 10\nread = image_files.decode\n"
         "def slow(*given):\n    time.sleep(0.02)\n    return read(*given)\n"
         "image_files.decode = slow\nprint('ready', flush=True)\n"

@@ -16,14 +16,15 @@ from sklearn.metrics import cohen_kappa_score, precision_recall_fscore_support
 from partsig.data.recordings import STAGES, HypnogramConfig
 from partsig.data.store import open_store, read_index, write_index
 from partsig.errors import CheckpointError, ConfigError, DataError
-from partsig.tasks import charts, runs
-from partsig.tasks.agreement import AGES, Night, by_subject, measure, subgroups
-from partsig.tasks.charts import kappas
+from partsig.tasks import runs
 from partsig.tasks.finetune import finetune
 from partsig.tasks.report import report
-from partsig.tasks.report_sections import trust
-from partsig.tasks.report_words import limits, verdict
-from partsig.tasks.scorers import parse, read_scorer
+from partsig.tasks.reporting import charts
+from partsig.tasks.reporting.agreement import AGES, Night, by_subject, measure, subgroups
+from partsig.tasks.reporting.charts import kappas
+from partsig.tasks.reporting.scorers import parse, read_scorer
+from partsig.tasks.reporting.sections import trust
+from partsig.tasks.reporting.words import limits, verdict
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 SHOWN = ("TST", "SE", "SOL", "REM latency", "WASO", "N1", "N2", "N3", "REM")

@@ -24,7 +24,7 @@ from partsig.errors import CheckpointError, ConfigError, check_range
 from partsig.files import write_json
 from partsig.tasks import heads, runs
 from partsig.tasks.finetune import SCRATCH
-from partsig.tasks.labelled_images import (
+from partsig.tasks.images.labelled import (
     draw_images,
     epoch_order,
     in_batches,

@@ -1,7 +1,7 @@
 """What a report says in sentences: what was found, and what the model must not be used for."""
 
 from partsig.data.recordings import STAGES
-from partsig.tasks.agreement import FEW
+from partsig.tasks.reporting.agreement import FEW
 
 # Kappa of two people who score the same recordings, pooled over 11 studies, and of N1 among them
 # (Lee et al. 2022, J Clin Sleep Med 18:193, doi 10.5664/jcsm.9538).

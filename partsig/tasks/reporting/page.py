@@ -8,8 +8,6 @@ import numpy as np
 
 from partsig import __version__
 from partsig.data.recordings import EPOCH_S
-from partsig.tasks import charts, report_sections
-from partsig.tasks.agreement import Night
 from partsig.tasks.figures import COLOURS
 from partsig.tasks.page import (
     REPORT,
@@ -21,7 +19,9 @@ from partsig.tasks.page import (
     note,
     scrolling,
 )
-from partsig.tasks.report_words import (
+from partsig.tasks.reporting import charts, sections
+from partsig.tasks.reporting.agreement import Night
+from partsig.tasks.reporting.words import (
     filtered,
     number,
     people,
@@ -55,9 +55,9 @@ def page(found: dict, nights: Sequence[Night]) -> str:
         f"{bullets(found['limits'])}</div></div>",
         *_agreement(found),
         *_scorers(found),
-        *report_sections.statistics(found),
-        *report_sections.subgroups(found),
-        *report_sections.trust(found),
+        *sections.statistics(found),
+        *sections.subgroups(found),
+        *sections.trust(found),
         *_recordings(found, nights),
         *_model(found),
     ]

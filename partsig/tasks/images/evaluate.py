@@ -12,8 +12,8 @@ from partsig.errors import DataError
 from partsig.files import atomic, write_json
 from partsig.tasks import figures, heads, runs
 from partsig.tasks.evaluate import BOOTSTRAP_DRAWS, Evaluation, with_interval
-from partsig.tasks.finetune_images import load_classifier
-from partsig.tasks.labelled_images import in_batches, labelled
+from partsig.tasks.images.finetune import load_classifier
+from partsig.tasks.images.labelled import in_batches, labelled
 from partsig.train import distributed
 
 # Classes above which the five most likely count as well, and up to which every probability is told.

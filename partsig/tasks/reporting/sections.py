@@ -5,11 +5,11 @@ from html import escape
 import numpy as np
 
 from partsig.data.recordings import STAGES
-from partsig.tasks import charts
-from partsig.tasks.agreement import FEW
 from partsig.tasks.page import bullets, figure, note, scrolling
-from partsig.tasks.report_words import number, review_line, with_interval
-from partsig.tasks.statistics import NIGHT_H, STATISTICS
+from partsig.tasks.reporting import charts
+from partsig.tasks.reporting.agreement import FEW
+from partsig.tasks.reporting.statistics import NIGHT_H, STATISTICS
+from partsig.tasks.reporting.words import number, review_line, with_interval
 
 # Charts and columns; the other statistics are in the table of limits.
 SHOWN = ("TST", "SE", "SOL", "REM latency", "WASO", "N1", "N2", "N3", "REM")

@@ -1,0 +1,1 @@
+"""What the verbs do on images, where it is not what they do on signals."""

@@ -1,0 +1,1 @@
+"""What ``partsig report`` computes and writes, one part of its page a file."""
