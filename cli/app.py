@@ -494,11 +494,16 @@ def inspect(
 @app.command()
 @options.plain_errors
 def demo(
-    output: Annotated[Path | None, typer.Option("--output", help="Default: runs/demo.")] = None,
+    modality: Annotated[
+        str, typer.Option("--modality", help="eeg, or image: handwritten digits.")
+    ] = "eeg",
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Default: runs/demo, or runs/demo-image.")
+    ] = None,
     set_: options.Set = None,
     seed: options.Seed = 0,
 ) -> None:
-    """The whole way, raw records to kappa, on bundled real signal in a few minutes on the CPU."""
+    """The whole way, raw records to kappa, on bundled real data in a few minutes on the CPU."""
     from partsig.tasks.demo import demo as task
 
-    task(output, overrides=set_ or (), seed=seed, say=typer.echo)
+    task(output, modality=modality, overrides=set_ or (), seed=seed, say=typer.echo)

@@ -11,14 +11,15 @@ from partsig.data.datasets import Epochs
 from partsig.data.recordings import STAGES
 from partsig.data.sample import CHANNELS, write_records
 from partsig.data.store import open_store
-from partsig.errors import check_range
+from partsig.errors import check_option, check_range
 from partsig.files import write_text
+from partsig.modality import MODALITIES
 from partsig.tasks import runs
 from partsig.tasks.evaluate import evaluate, measure
 from partsig.tasks.finetune import finetune
 from partsig.tasks.preprocess import preprocess
 from partsig.tasks.pretrain import pretrain
-from partsig.tasks.recipes import PretrainConfig
+from partsig.tasks.recipes import recipe_of
 from partsig.train.journal import read_metrics
 
 
@@ -61,6 +62,7 @@ class Demo:
 def demo(
     output: str | Path | None = None,
     *,
+    modality: str = "eeg",
     overrides: Mapping[str, object] | Iterable[str] = (),
     seed: int = 0,
     say: Callable[[str], None] = print,
@@ -69,8 +71,14 @@ def demo(
 
     Writes bundled excerpts of PhysioNet-2018 as challenge-layout records below ``output`` (default
     ``runs/demo``), then runs preprocess, pretrain, finetune (pretrained and from scratch) and
-    evaluate as a user would. The same call again continues an interrupted demo.
+    evaluate as a user would. The same call again continues an interrupted demo. ``modality`` image
+    is the same way for handwritten digits, see :func:`~partsig.tasks.images.demo.demo_images`.
     """
+    check_option("--modality", modality, MODALITIES)
+    if modality == "image":
+        from partsig.tasks.images.demo import demo_images
+
+        return demo_images(output, overrides=overrides, seed=seed, say=say)
     settings = config.compose(DemoConfig, "demo", None, overrides)
     path = Path(output or "runs/demo")
     say(
@@ -111,7 +119,7 @@ def demo(
     ):
         run = path / f"finetune-{'scratch' if origin == 'scratch' else 'part'}"
         say(f"{number}/5  partsig finetune --from {origin} --subjects {settings.subjects} -> {run}")
-        encoder = _encoder(pretrained) if origin == "scratch" else {}
+        encoder = encoder_of(pretrained) if origin == "scratch" else {}
         tuned[label] = finetune(
             origin,
             store,
@@ -135,10 +143,12 @@ def demo(
     return Demo(path=path, table=table, rows=rows, pretext=pretext, figures=figures)
 
 
-def _encoder(pretrained: Path) -> dict[str, object]:
-    """Return the overrides that give the scratch run the pretrained encoder's shape."""
-    shape = config.build(PretrainConfig, runs.read(pretrained)["config"]).encoder
-    return {f"encoder.{key}": value for key, value in asdict(shape).items() if key != "drop_path"}
+def encoder_of(pretrained: Path) -> dict[str, object]:
+    """Return the overrides that give a run from scratch the pretrained encoder's shape."""
+    settings = recipe_of(runs.read(pretrained))
+    shape = asdict(settings.encoder)
+    found = {f"encoder.{key}": value for key, value in shape.items() if key != "drop_path"}
+    return found | ({"patch_px": settings.patch_px} if hasattr(settings, "patch_px") else {})
 
 
 def _pretext(run: Path) -> dict[str, float]:

@@ -51,7 +51,8 @@ def report(
     the run. ``scorer``: further people's hypnograms of the same recordings, folders by name or
     ``NAME=FOLDER`` texts; ``overrides`` are fields of
     :class:`~partsig.tasks.reporting.scorers.ReportConfig`, how those are read. ``output`` defaults
-    to the evaluation's folder; report.html, which needs no network, and report.json are written there.
+    to the evaluation's folder; report.html, which needs no network, and report.json are written
+    there.
 
     Raises ConfigError where YASA is not installed, and DataError when a scorer's hypnograms are not
     of these recordings.
