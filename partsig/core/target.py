@@ -124,7 +124,8 @@ def pair_metrics(prediction: Tensor, target: Tensor, sizes: Tensor, loss: str) -
 
     ``mse`` squared error in patches², with several axes also of each (``mse_0`` …); ``chance`` the
     same for predicting no translation, on these very pairs; ``chance_loss`` the loss of the best
-    constant prediction; ``distance`` mean Euclidean error in samples; ``sign`` how often the order
+    constant prediction; ``l2`` mean Euclidean error in patches (the paper's Table 5), ``distance``
+    the same in samples; ``sign`` how often the order
     along an axis is right (0.5 is chance; pairs without a difference do not count), ``near_sign``
     the same for pairs less than one patch apart.
     """
@@ -149,6 +150,7 @@ def pair_metrics(prediction: Tensor, target: Tensor, sizes: Tensor, loss: str) -
         **{f"mse_{axis}": value for axis, value in enumerate(per_axis)},
         "chance": chance,
         "chance_loss": constant,
+        "l2": error.square().sum(-1).sqrt().mean(),
         "distance": (error * sizes).square().sum(-1).sqrt().mean(),
         "sign": right.sum() / ordered.sum().clamp(min=1),
         "near_sign": (right & near).sum() / near.sum().clamp(min=1),

@@ -50,7 +50,7 @@ class Windows(Protocol):
 
 
 class Augmented:
-    """Images (C, H, W) of any windows, augmented; float32, 0 to 255."""
+    """Images (C, H, W) uint8 of any windows, augmented."""
 
     def __init__(self, windows: Windows, config: AugmentConfig, size: int, seed: int) -> None:
         self.windows, self.seed = windows, seed
@@ -65,10 +65,11 @@ class Augmented:
         self.windows.per_epoch = number
 
     def batch(self, epoch: int, first: int, count: int) -> np.ndarray:
-        """Return images first…first+count-1 of an epoch, (count, C, size, size) float32."""
-        images = torch.from_numpy(self.windows.batch(epoch, first, count))
+        """Return images first…first+count-1 of an epoch, (count, C, size, size) uint8."""
+        images = self.windows.batch(epoch, first, count)
         if self._change is None:
-            return images.float().numpy()
+            return images
+        images = torch.from_numpy(images)
         return augmented(images, self._change, [self.seed, epoch], first).numpy()
 
     def suspects(self, epoch: int, first: int, count: int) -> str:
@@ -79,7 +80,7 @@ class Augmented:
 def augmented(
     images: torch.Tensor, change: Callable, seeds: list[int], first: int = 0
 ) -> torch.Tensor:
-    """Return images (B, C, H, W) uint8 changed one by one, float32, the draws told by ``seeds``.
+    """Return images (B, C, H, W) uint8 changed one by one, the draws told by ``seeds``.
 
     Image i's draws depend on ``seeds`` and ``first + i`` alone, however a batch is cut.
     """
@@ -88,7 +89,7 @@ def augmented(
         for place, image in enumerate(images, first):
             drawn = np.random.SeedSequence([*seeds, place, 34]).generate_state(1, np.uint64)
             torch.manual_seed(int(drawn[0] >> 1))
-            found.append(change(image).float())
+            found.append(change(image))
     return torch.stack(found)
 
 

@@ -201,12 +201,14 @@ def units(material: Material) -> Derive:
     modality = material.modality
 
     def derive(values: dict[str, float]) -> dict[str, float]:
-        kept = {name: value for name, value in values.items() if name != "distance"}
+        kept = {name: v for name, v in values.items() if name not in ("distance", "l2")}
         if values.get("chance"):  # 0 where a window has room for one patch only
             kept["mse/chance"] = values["mse"] / values["chance"]
             kept["r2"] = 1 - kept["mse/chance"]
         if "distance" in values:
             kept[f"error_{modality.unit}"] = values["distance"] / material.per_unit
+        if "l2" in values:
+            kept["error_patches"] = values["l2"]
         for number, axis in enumerate(modality.axes):
             if f"mse_{number}" in values:
                 kept[f"mse_{axis}"] = kept.pop(f"mse_{number}")

@@ -1,6 +1,7 @@
 """``partsig pretrain``: a store in, an encoder out."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -8,6 +9,7 @@ from torch import nn
 
 from partsig import config as configs
 from partsig.core.encoder import Encoder
+from partsig.data.augment import Windows
 from partsig.data.store import locate
 from partsig.errors import CheckpointError, ConfigError
 from partsig.modality import get_modality
@@ -114,22 +116,13 @@ def _work(
     share = size // world.size
 
     held = resident(material, world, settings.resident)
-
-    def place(step: int) -> tuple[int, int]:
-        epoch, within = divmod(step, steps)
-        return epoch, within * size + world.rank * share
-
-    def batch_at(step: int) -> Batch:
-        if held is not None:
-            return (held.batch(*place(step), share),)
-        return (torch.from_numpy(windows.batch(*place(step), share)),)
-
-    def suspects(step: int) -> str:
-        return windows.suspects(*place(step), share)
+    own = _Share(windows, steps, size, world.rank * share, share)
+    # Augmentations draw from torch's own generator: in a thread they would mix with the training.
+    prefetch = "processes" if material.augmented else "thread"
 
     job = loop.Fit(
         model=model,
-        batch_at=batch_at,
+        batch_at=own if held is None else lambda step: (held.batch(*own.place(step)),),
         steps_per_epoch=steps,
         config=settings.fit,
         optim=settings.optim,
@@ -139,9 +132,8 @@ def _work(
         identity=material.identity | ({"subjects_seen": seen} if seen else {}),
         world=world,
         label="pretrain",
-        # Augmentations draw from torch's own generator: beside training they would mix with it.
-        prefetch=held is None and not material.augmented,
-        suspects=suspects,
+        prefetch="never" if held is not None else prefetch,
+        suspects=lambda step: windows.suspects(*own.place(step)),
         shown=(
             *("loss", "mse/chance", "val_mse/chance", f"error_{kind.unit}"),
             *("val_accuracy", "windows_per_s"),
@@ -157,6 +149,25 @@ def _work(
     loop.fit(job)
     if world.main:
         runs.finish(path, parameters=sum(p.numel() for p in model.encoder.parameters()))
+
+
+@dataclass(frozen=True)
+class _Share:
+    """What a process is given of every step's batch; a worker process may have a copy of it."""
+
+    windows: Windows
+    steps: int  # of an epoch
+    size: int  # of a whole batch
+    first: int
+    count: int
+
+    def place(self, step: int) -> tuple[int, int, int]:
+        """Return epoch, first window and number of windows."""
+        epoch, within = divmod(step, self.steps)
+        return epoch, within * self.size + self.first, self.count
+
+    def __call__(self, step: int) -> Batch:
+        return (torch.from_numpy(self.windows.batch(*self.place(step))),)
 
 
 def _take_over(model: nn.Module, origin: Path, material: Material) -> list[str]:

@@ -1,5 +1,6 @@
 """The one training loop: pretraining and fine-tuning differ in what they hand to it."""
 
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -12,8 +13,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.profiler import record_function
+from torch.utils.data import DataLoader, Dataset
 
-from partsig.errors import CheckpointError, DataError, check_range
+from partsig.errors import CheckpointError, DataError, PartsigError, check_range
 from partsig.train import checkpoint, distributed, speed
 from partsig.train.distributed import World
 from partsig.train.journal import Journal
@@ -34,7 +36,8 @@ class FitConfig:
     ``precision`` (auto: bf16 on a GPU, float32 on the CPU). Changes it by rounding, and by drop
     path's draws, only: ``accumulate`` (parts a process works its share through, to save memory),
     ``compile`` (auto: on a GPU). Only speed and disk: ``checkpoint_minutes``, ``keep``
-    (checkpoints), ``log_every`` (steps).
+    (checkpoints), ``log_every`` (steps), ``workers`` (processes of their own that augment images,
+    where they are augmented; -1 is what the machine has to spare, 0 none).
     """
 
     epochs: int = 1000
@@ -47,18 +50,23 @@ class FitConfig:
     checkpoint_minutes: float = 10.0
     keep: int = 2
     log_every: int = 20
+    workers: int = -1
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "validate_every", "accumulate", "keep", "log_every"):
             check_range(f"fit.{name}", getattr(self, name), 1)
         check_range("fit.checkpoint_minutes", self.checkpoint_minutes, 0.0)
         check_range("fit.average", self.average, 0.0, 0.99999)
+        check_range("fit.workers", self.workers, -1)
 
 
 # Settings that may change between a run and its continuation.
 SPEED_KEYS = tuple(
-    f"fit.{name}" for name in ("accumulate", "compile", "checkpoint_minutes", "keep", "log_every")
+    f"fit.{name}"
+    for name in ("accumulate", "compile", "checkpoint_minutes", "keep", "log_every", "workers")
 )
+# Processes that make batches, where nothing is said: above these the GPU has long been the limit.
+MOST_WORKERS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,13 +74,14 @@ class Fit:
     """What a verb hands to the loop.
 
     ``batch_at(step)`` returns this process's share of the batch of a step; it depends on (seed,
-    step) alone. With ``prefetch`` it gives CPU tensors and is called ahead, in a thread; without,
-    tensors on the device. ``model(*batch, generator=…, share=(first, total), progress=…)`` returns
-    scalars, one of them ``loss``. ``on_epoch(epoch)`` returns values to log and runs in the main
-    process only; where it gives ``best`` that value's highest epoch is kept in ``best.pt``.
-    ``derive`` turns the scalars into what is logged; ``suspects(step)`` names what may be wrong
-    with a step's batch; ``distance(parameter)`` is how many layers lie above a parameter, for
-    layer-wise rates.
+    step) alone. ``prefetch`` tells where it is called: ahead, in a thread; ahead, in processes of
+    their own (``config.workers``), where it takes long or draws from torch's own generator; or, as
+    it then gives tensors on the device, when they are needed. ``model(*batch, generator=…,
+    share=(first, total), progress=…)`` returns scalars, one of them ``loss``.
+    ``on_epoch(epoch)`` returns values to log and runs in the main process only; where it gives
+    ``best`` that value's highest epoch is kept in ``best.pt``. ``derive`` turns the scalars into
+    what is logged; ``suspects(step)`` names what may be wrong with a step's batch;
+    ``distance(parameter)`` is how many layers lie above a parameter, for layer-wise rates.
     """
 
     model: nn.Module
@@ -86,7 +95,7 @@ class Fit:
     identity: dict
     world: World
     label: str
-    prefetch: bool = True
+    prefetch: Literal["thread", "processes", "never"] = "thread"
     shown: tuple[str, ...] = ("loss",)
     on_epoch: Callable[[int], dict[str, float]] | None = None
     best: str | None = None
@@ -321,14 +330,30 @@ def _batches(job: Fit, step: int) -> Iterator[Batch]:
     """Yield the batches from ``step`` on, the next one being cut while this one is used."""
     device = job.world.device
 
-    def ready(at: int) -> Batch:
-        batch = job.batch_at(at)
+    def placed(batch: Batch) -> Batch:
         if device.type == "cuda":
             return tuple(t.pin_memory().to(device, non_blocking=True) for t in batch)
         return batch
 
-    if not job.prefetch:
+    def ready(at: int) -> Batch:
+        return placed(job.batch_at(at))
+
+    if job.prefetch == "never":
         yield from (job.batch_at(at) for at in range(step, job.total))
+        return
+    if job.prefetch == "processes":
+        source = DataLoader(
+            _Numbered(job.batch_at),
+            batch_size=None,
+            sampler=range(step, job.total),
+            num_workers=_workers(job),
+            collate_fn=_as_it_is,
+            generator=torch.Generator(),  # its seed is not to be drawn from the training's
+        )
+        for batch in source:
+            if isinstance(batch, PartsigError):
+                raise batch
+            yield placed(batch)
         return
     with ThreadPoolExecutor(1, "partsig-batches") as pool:
         ahead = pool.submit(ready, step) if step < job.total else None
@@ -337,6 +362,32 @@ def _batches(job: Fit, step: int) -> Iterator[Batch]:
             step += 1
             ahead = pool.submit(ready, step) if step < job.total else None
             yield batch
+
+
+class _Numbered(Dataset):
+    """Batches by their step, as a process is asked for them."""
+
+    def __init__(self, batch_at: Callable[[int], Batch]) -> None:
+        self.batch_at = batch_at
+
+    def __getitem__(self, step: int) -> Batch | PartsigError:
+        try:
+            return self.batch_at(step)
+        except PartsigError as error:  # handed over: raised there, it would come with a traceback
+            return error
+
+
+def _as_it_is(batch: Batch | PartsigError) -> Batch | PartsigError:
+    return batch
+
+
+def _workers(job: Fit) -> int:
+    """Return how many processes make batches: one on the CPU, which is needed elsewhere."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    if job.config.workers >= 0:
+        return min(job.config.workers, cores)
+    spare = cores // job.world.size - 1
+    return max(min(spare, MOST_WORKERS if job.world.device.type == "cuda" else 1), 0)
 
 
 @contextmanager

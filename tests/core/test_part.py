@@ -112,12 +112,14 @@ def test_unit_scale_changes_the_networks_target_but_not_the_reported_errors():
     assert unit.unit == (40 - 5) / 5
     assert b["loss"].item() * unit.unit**2 == pytest.approx(b["mse"].item(), rel=1e-5)
     assert a["distance"].item() == pytest.approx(b["distance"].item(), rel=0.01)
+    assert a["l2"].item() == pytest.approx(b["l2"].item(), rel=0.01)
 
 
 def test_distance_is_in_samples():
     truth = torch.tensor([[[3.0], [0.0]]])
     values = target.pair_metrics(truth + 0.5, truth, torch.full((1, 2, 1), 100.0), "mse")
     assert values["distance"] == 50.0
+    assert values["l2"] == 0.5
     assert values["mse"] == 0.25
     assert values["chance"] == 4.5
     assert values["sign"] == 1.0

@@ -1,3 +1,6 @@
+import pytest
+
+from partsig.errors import ConfigError
 from partsig.tasks.demo import demo
 
 
@@ -19,3 +22,33 @@ def test_the_demo_goes_the_whole_way(tmp_path):
     assert (tmp_path / "demo" / "table.md").read_text() == found.table + "\n"
     repeated = demo(tmp_path / "demo", overrides=short, say=said.append)
     assert repeated.table == found.table
+
+
+def test_the_demo_on_images_goes_the_whole_way(tmp_path):
+    said = []
+    short = {"pretrain_epochs": 8, "finetune_epochs": 2, "per_class": 5}
+    found = demo(tmp_path / "demo", modality="image", overrides=short, say=said.append)
+    assert [row["method"] for row in found.rows] == [
+        "linear probe, untrained encoder",
+        "linear probe, PART-pretrained",
+        "fine-tuned, untrained encoder",
+        "fine-tuned, PART-pretrained",
+        "predict the majority",
+    ]
+    assert found.rows[0]["accuracy"] > 0.4
+    assert found.rows[4]["accuracy"] < 0.15
+    assert found.pretext["r2"] > 0.1
+    text = "\n".join(said)
+    assert "train 1,174, val 264, test 359" in text
+    assert "5 labelled images per class" in text
+    assert found.table in text
+    for figure in found.figures:
+        assert figure.is_file()
+        assert str(figure) in text
+    repeated = demo(tmp_path / "demo", modality="image", overrides=short, say=said.append)
+    assert repeated.table == found.table
+
+
+def test_a_modality_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(ConfigError, match="audio"):
+        demo(tmp_path / "demo", modality="audio")

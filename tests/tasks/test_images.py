@@ -153,9 +153,11 @@ def test_augmented_training_does_not_depend_on_timing(pretrained, digits, tmp_pa
     pytest.importorskip("torchvision", reason="augmentations are torchvision's")
     settings = SHORT | {"augment.crop": "pad", "augment.jitter": 0.4, "augment.erase": 0.5}
     settings |= {"fit.epochs": 2, "drop_path": 0.3, "loss.cutmix": 1.0, "train": "probe+full"}
-    runs_ = [tune(pretrained, digits, tmp_path / name, settings) for name in "ab"]
-    a, b = (load_classifier(run)[0].state_dict() for run in runs_)
-    assert all(torch.equal(a[key], b[key]) for key in a)
+    found = []
+    for workers in (0, 1, 3):
+        run = tune(pretrained, digits, tmp_path / str(workers), settings | {"fit.workers": workers})
+        found.append(load_classifier(run)[0].state_dict())
+    assert all(torch.equal(found[0][key], other[key]) for other in found[1:] for key in other)
 
 
 def test_evaluation_tells_what_its_predictions_say(probe, digits):

@@ -1,6 +1,11 @@
 """The same verb on images: by a recipe and a store of another kind, nothing else."""
 
 import json
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -44,6 +49,7 @@ def test_a_run_on_images_tells_what_it_is(run):
     assert record["ch_names"] == ["grey"]
     last = [line for line in read_metrics(run) if "val_r2" in line][-1]
     assert {"val_mse_row", "val_mse_column", "val_error_px", "val_sign"} <= set(last)
+    assert last["val_error_px"] == pytest.approx(4 * last["val_error_patches"], rel=1e-4)
     both = (last["val_mse_row"] + last["val_mse_column"]) / 2
     assert last["val_mse"] == pytest.approx(both, rel=1e-4)
     assert last["val_r2"] == pytest.approx(1 - last["val_mse"] / last["val_chance"], rel=1e-4)
@@ -66,7 +72,7 @@ def test_the_rivals_learn_from_images_too(digits, tmp_path, config):
 
 
 def test_sizes_and_aspect_ratios_have_four_outputs(digits, tmp_path):
-    settings = SHORT | {"fit.epochs": 1, "objective.sampling": "sizes"}
+    settings = SHORT | {"fit.epochs": 1, "objective.sampling": "sizes", "patch_px": 2}
     path = pretrain(
         digits,
         tmp_path / "run",
@@ -149,3 +155,39 @@ def test_shipped_recipes_of_images_have_the_published_shapes(config, patches, pa
     model = build(3, window, patch, settings, IMAGE)
     assert model.n_patches == patches
     assert sum(p.numel() for p in model.encoder.parameters()) == parameters
+
+
+def test_processes_that_augment_end_with_a_run_that_is_killed(digits, tmp_path):
+    pytest.importorskip("torchvision", reason="augmentations are torchvision's")
+    settings = ["fit.workers=1", "augment.crop=pad", "augment.randaugment=9", "fit.epochs=10000"]
+    command = [sys.executable, "-m", "partsig", "pretrain", "--modality", "image", "--gpus", "0"]
+    command += ["--config", "image-tiny", "--store", str(digits), "--run", str(tmp_path / "run")]
+    child = subprocess.Popen(
+        [*command, *(part for item in settings for part in ("--set", item))],
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+    def alive():
+        """Processes of the run's group; none where there is no /proc."""
+        found = []
+        for file in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError):
+                state, _parent, group = file.read_text().rpartition(")")[2].split()[:3]
+                found += [file.parent.name] if int(group) == child.pid and state != "Z" else []
+        return found
+
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    wait_until(lambda: metrics.is_file() and metrics.stat().st_size > 0, 90)
+    assert len(alive()) >= 2
+    child.kill()
+    child.wait()
+    wait_until(lambda: not alive(), 30)
+
+
+def wait_until(condition, seconds):
+    ends = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < ends
+        time.sleep(0.1)

@@ -239,6 +239,27 @@ def test_validation_comes_every_so_many_epochs_and_at_the_end(tmp_path):
     assert state.best == {"value": -2.0, "epoch": 2}
 
 
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_batches_of_other_processes_change_nothing(workers, tmp_path):
+    """Dropout and noise included: the processes draw nothing from the training's generators."""
+    loop.fit(job(tmp_path / "a"))
+    fit = loop.FitConfig(epochs=4, batch_size=8, log_every=2, checkpoint_minutes=0, workers=workers)
+    loop.fit(job(tmp_path / "b", config=fit, prefetch="processes"))
+    a, b = weights(tmp_path / "a"), weights(tmp_path / "b")
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def broken(step):
+    if step == 5:
+        raise DataError("the disk is gone.")
+    return batch_at(step)
+
+
+def test_an_error_in_a_process_that_makes_batches_is_the_loops(tmp_path):
+    with pytest.raises(DataError, match=r"^the disk is gone\.$"):
+        loop.fit(job(tmp_path, batches=broken, prefetch="processes"))
+
+
 def test_the_average_of_the_weights_is_what_is_measured_and_kept(tmp_path):
     """Against a plain loop over the same weights; and a broken-off run keeps its average."""
     decay, seen, wanted = 0.8, [], []
@@ -261,7 +282,7 @@ def test_the_average_of_the_weights_is_what_is_measured_and_kept(tmp_path):
         return {"score": float(epoch)}
 
     task = job(
-        tmp_path / "a", model, batches, config=fit, on_epoch=measure, best="score", prefetch=False
+        tmp_path / "a", model, batches, config=fit, on_epoch=measure, best="score", prefetch="never"
     )
     loop.fit(task)
     batches(2 * STEPS)  # the last update

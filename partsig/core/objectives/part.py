@@ -228,6 +228,7 @@ class Part(nn.Module):
         )
         squared = [key for key in metrics if key.startswith("mse") or key == "chance"]
         metrics |= {key: metrics[key] * self.unit**2 for key in squared}
+        metrics["l2"] = metrics["l2"] * self.unit
         loss = losses.mean()
         if self.config.loss_on == "apart":
             apart = (truth[..., : len(self.patch)].abs() >= 1).any(-1)  # (B, P)

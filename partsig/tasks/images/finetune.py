@@ -1,6 +1,6 @@
 """``partsig finetune`` on a store of images: a pretrained run in, a classifier of images out."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -272,16 +272,15 @@ def _fit(
     size = min(settings.fit.batch_size, len(train))
     steps = -(-len(train) // size)
     change = transform(settings.augment, settings.size)
-
-    def batch_at(step: int) -> tuple[torch.Tensor, ...]:
-        epoch, within = divmod(step, steps)
-        first = within * size
-        order = epoch_order(len(train), settings.repeats, seed, epoch)
-        index = train[order[first : first + size]]
-        x, labels = torch.from_numpy(store.batch(index)), torch.from_numpy(store.labels[index])
-        if change is None:
-            return x, labels
-        return augmented(x, change, [seed, epoch], first).to(device), labels.to(device)
+    batches = _Batches(
+        store=store,
+        train=train,
+        steps=steps,
+        size=size,
+        repeats=settings.repeats,
+        change=change,
+        seed=seed,
+    )
 
     def choose(_epoch: int) -> dict[str, float]:
         p = heads.predict(model, in_batches(store, val, settings.size, device), device)
@@ -293,7 +292,7 @@ def _fit(
 
     job = loop.Fit(
         model=model,
-        batch_at=batch_at,
+        batch_at=batches,
         steps_per_epoch=steps,
         config=settings.fit,
         optim=settings.optim,
@@ -305,13 +304,36 @@ def _fit(
         label=f"finetune {path.name}",
         # torchvision draws from torch's own generator, as drop path and mixing do: in a thread
         # beside them the draws would depend on timing.
-        prefetch=change is None,
+        prefetch="thread" if change is None else "processes",
         shown=("loss", "accuracy", "val_accuracy"),
         on_epoch=choose,
         best="val_accuracy",
         distance=model.distance_from_head,
     )
     return loop.fit(job)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Batches:
+    """Images and their labels by step; a worker process may have a copy of it."""
+
+    store: ImageStore
+    train: np.ndarray
+    steps: int  # of an epoch
+    size: int
+    repeats: int
+    change: Callable | None
+    seed: int
+
+    def __call__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        epoch, within = divmod(step, self.steps)
+        first = within * self.size
+        order = epoch_order(len(self.train), self.repeats, self.seed, epoch)
+        index = self.train[order[first : first + self.size]]
+        x = torch.from_numpy(self.store.batch(index))
+        if self.change is not None:
+            x = augmented(x, self.change, [self.seed, epoch], first)
+        return x, torch.from_numpy(self.store.labels[index])
 
 
 def load_classifier(run: Path) -> tuple[SupervisedModule, ImageFinetuneConfig, dict]:
