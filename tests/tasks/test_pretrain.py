@@ -176,11 +176,13 @@ def test_two_processes_take_the_course_of_one(finished, sample_store, tmp_path):
 
 
 # Those of fine-tuning and of images are tried elsewhere.
-OTHERS = ("demo-finetune", "few-labels", "cifar", "cifar-tiny", "imagenet", "image-tiny")
-OTHERS += ("image-finetune", "image-tiny-finetune")
+OTHERS = ("demo-finetune", "few-labels")
+OF_IMAGES = ("cifar", "image")
 
 
-@pytest.mark.parametrize("name", [n for n in config.names() if n not in OTHERS])
+@pytest.mark.parametrize(
+    "name", [n for n in config.names() if n not in OTHERS and not n.startswith(OF_IMAGES)]
+)
 def test_shipped_configurations_train(name, sample_store, tmp_path):
     short = {"fit.epochs": 1, "fit.batch_size": 2, "windows_per_epoch": 2, "optim.warmup_epochs": 0}
     short |= {"split.monitor_subjects": 0}

@@ -1,5 +1,6 @@
 """The same verb on images: by a recipe and a store of another kind, nothing else."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -141,9 +142,12 @@ def test_signals_and_images_do_not_start_from_each_other(run, sample_store, tmp_
         )
 
 
+SHAPES = {"cifar": (64, 21_313_536), "imagenet": (196, 85_647_360), "cifar-tiny": (16, 818_176)}
+RIVALS = [f"{data}-{name}" for data in ("cifar", "imagenet") for name in ("mae", "mp3", "droppos")]
+
+
 @pytest.mark.parametrize(
-    ("config", "patches", "parameters"),
-    [("cifar", 64, 21_313_536), ("imagenet", 196, 85_647_360), ("cifar-tiny", 16, 818_176)],
+    ("config", "patches", "parameters"), [(name, *told) for name, told in SHAPES.items()]
 )
 def test_shipped_recipes_of_images_have_the_published_shapes(config, patches, parameters):
     """ViT-S/4 has 21.3 M parameters, ViT-B/16 85.6 M, without positions and head.
@@ -155,6 +159,29 @@ def test_shipped_recipes_of_images_have_the_published_shapes(config, patches, pa
     model = build(3, window, patch, settings, IMAGE)
     assert model.n_patches == patches
     assert sum(p.numel() for p in model.encoder.parameters()) == parameters
+
+
+def test_every_shipped_recipe_of_images_is_tried_here_or_trains_in_the_tests_of_fine_tuning():
+    named = {name for name in configs.names() if name.startswith(("cifar", "image"))}
+    assert named == {*RIVALS, *SHAPES, "image-tiny", "image-finetune", "image-tiny-finetune"}
+
+
+@pytest.mark.parametrize("config", RIVALS)
+def test_shipped_recipes_of_the_rivals_have_the_encoder_of_parts(config):
+    """Same tokens and encoder, one block of it here, and a loss that can be followed."""
+    settings = configs.compose(ImageConfig, "pretrain", config)
+    theirs = configs.compose(ImageConfig, "pretrain", config.partition("-")[0])
+    drop = {"drop_path": theirs.encoder.drop_path}
+    assert dataclasses.replace(settings.encoder, **drop) == theirs.encoder
+    assert settings.extents(1.0) == theirs.extents(1.0)
+    assert settings.objective.name == config.partition("-")[2]
+    short = configs.compose(ImageConfig, "pretrain", config, {"encoder.depth": 1})
+    model = build(3, *short.extents(1.0), short, IMAGE)
+    x = torch.randint(0, 256, (2, 3, settings.size, settings.size), dtype=torch.uint8)
+    values = model(x, torch.Generator().manual_seed(0))
+    values["loss"].backward()
+    assert torch.isfinite(values["loss"])
+    assert model.encoder.embed.weight.grad.abs().sum() > 0
 
 
 def test_processes_that_augment_end_with_a_run_that_is_killed(digits, tmp_path):
