@@ -432,15 +432,12 @@ def embed(
     ] = "auto",
     device: options.Device = "auto",
 ) -> None:
-    """A pretrained or fine-tuned run and a store to one embedding per 30-s epoch."""
+    """A pretrained or fine-tuned run and a store to one embedding per 30-s epoch, or image."""
     from partsig.tasks.embed import embed as task
 
     run = options.run_or_last(run, "pretrain")
     done = task(run, store, recordings=recording, output=output, pool=pool, device=device)
-    typer.echo(
-        f"{done.n_epochs:,} epochs of {done.n_recordings} recordings, {done.width} numbers each "
-        f"({done.pool})"
-    )
+    typer.echo(f"{done.n:,} {done.what}, {done.width} numbers each ({done.pool})")
     typer.echo(f"embeddings: {done.path}")
 
 

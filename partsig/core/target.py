@@ -122,12 +122,11 @@ def chance_mse(extent: Sequence[int], patch: Sequence[int], n: int) -> float:
 def pair_metrics(prediction: Tensor, target: Tensor, sizes: Tensor, loss: str) -> dict[str, Tensor]:
     """Return scalars that say how well pairs are placed.
 
-    ``mse`` squared error in patches², with several axes also of each (``mse_0`` …); ``chance`` the
-    same for predicting no translation, on these very pairs; ``chance_loss`` the loss of the best
-    constant prediction; ``l2`` mean Euclidean error in patches (the paper's Table 5), ``distance``
-    the same in samples; ``sign`` how often the order
-    along an axis is right (0.5 is chance; pairs without a difference do not count), ``near_sign``
-    the same for pairs less than one patch apart.
+    ``mse`` squared error in patches², and of each axis (``mse_0`` …); ``chance`` the same for
+    predicting no translation, on these very pairs; ``chance_loss`` the loss of the best constant
+    prediction; ``l2`` mean Euclidean error in patches (as in the paper's Table 5), ``distance`` the
+    same in samples; ``sign`` how often the order along an axis is right (0.5 is chance; pairs
+    without a difference do not count), ``near_sign`` the same for pairs less than one patch apart.
     """
     rank = sizes.shape[-1]
     mean = split_prediction(prediction, loss, target.shape[-1])[0][..., :rank].float()
@@ -144,7 +143,7 @@ def pair_metrics(prediction: Tensor, target: Tensor, sizes: Tensor, loss: str) -
         constant = 1 + math.log(2) + shift.abs().mean(dim=(0, 1)).log().mean()
     else:
         constant = chance
-    per_axis = error.square().mean(dim=(0, 1)) if rank > 1 else ()
+    per_axis = error.square().mean(dim=(0, 1))
     return {
         "mse": error.square().mean(),
         **{f"mse_{axis}": value for axis, value in enumerate(per_axis)},

@@ -1,10 +1,7 @@
 """``partsig embed``: a run and a store in, one embedding per 30-s epoch out."""
 
-import json
 import sys
-import zipfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,24 +13,20 @@ from partsig.data.datasets import Epochs
 from partsig.data.recordings import EPOCH_S, STAGES
 from partsig.data.store import Store, locate, open_store
 from partsig.errors import ConfigError, DataError
-from partsig.files import atomic, remove_leftovers
 from partsig.tasks import packed as packing
 from partsig.tasks import runs
+from partsig.tasks.embedded import check_suffix, writing
 from partsig.tasks.stagers import in_batches
 from partsig.train import distributed
-
-SUFFIXES = (".npz", ".parquet")
-# Epochs of a row group of a Parquet file.
-ROWS = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
 class Embedded:
-    """Where the embeddings lie, and how many there are: (n_epochs, width)."""
+    """Where the embeddings lie, (n, width), what they are of, in words, and how pooled."""
 
     path: Path
-    n_recordings: int
-    n_epochs: int
+    n: int
+    what: str
     width: int
     pool: str
 
@@ -48,6 +41,8 @@ def embed(
     device: str = "auto",
 ) -> Embedded:
     """Write an embedding of every 30-s epoch, scored or not, and return where.
+
+    Of a run on images, of every image: see :func:`~partsig.tasks.images.embed.embed_images`.
 
     ``run`` is a finished pretraining or fine-tuning run or an exported folder (default: the
     pretraining run that finished last), ``store`` the run's own if not given. ``output`` ends in
@@ -69,6 +64,12 @@ def embed(
     Raises ConfigError, DataError or CheckpointError for whatever the user can mend.
     """
     path = Path(run) if run else runs.last("pretrain")
+    if (path / "run.json").is_file() and runs.read(path).get("modality") == "image":
+        from partsig.tasks.images.embed import embed_images
+
+        if recordings is not None:
+            raise ConfigError(f"{path} is on images, which --recording is not for.")
+        return embed_images(path, store, output=output, pool=pool, device=device)
     packed = packing.load(path)
     chosen = packing.check_pool(pool, packed)
     if store is None and packed.record is None:
@@ -82,29 +83,28 @@ def embed(
             )
     names = _chosen(opened, recordings)
     target = Path(output) if output else path / "embeddings" / f"{opened.path.resolve().name}.npz"
-    if target.suffix not in SUFFIXES:
-        raise ConfigError(f"--output {target}: it must end in {' or '.join(SUFFIXES)}.")
+    check_suffix(target)
     width = packing.width_of(packed.model, chosen)
     meta = _meta(packed, path, opened, chosen)
     where = distributed.pick_device(device)
     model = packed.model.eval().to(where)
     total = sum(opened.recordings[name]["n_epochs"] for name in names)
-    remove_leftovers(target.parent)
-    writer = _npz if target.suffix == ".npz" else _parquet
     bar = tqdm(
         total=total,
         unit="epoch",
         desc="embed",
         mininterval=0.5 if sys.stderr.isatty() else 30.0,
     )
-    with writer(target, opened, names, width, meta) as take, bar, torch.inference_mode():
+    columns = _columns(opened, names)
+    with writing(target, columns, width, meta) as take, bar, torch.inference_mode():
         for name in names:
             epochs = Epochs(opened, [name], scored=False)
             for x in in_batches(epochs, where):
                 found = packing.embed_windows(model, packed.facts["window"], x, chosen)
                 take(found.float().cpu().numpy())
                 bar.update(len(found))
-    return Embedded(path=target, n_recordings=len(names), n_epochs=total, width=width, pool=chosen)
+    what = f"epochs of {len(names)} recordings"
+    return Embedded(path=target, n=total, what=what, width=width, pool=chosen)
 
 
 def _chosen(store: Store, recordings: Iterable[str] | None) -> list[str]:
@@ -144,71 +144,17 @@ def _meta(packed: packing.Packed, path: Path, store: Store, pool: str) -> dict:
     }
 
 
-def _columns(store: Store, names: list[str]) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield what is told of the epochs of recordings beside their embeddings."""
+def _columns(store: Store, names: list[str]) -> dict[str, np.ndarray]:
+    """Return what is told of the epochs of recordings beside their embeddings."""
     rows = [store.recordings[name] for name in names]
     counts = [row["n_epochs"] for row in rows]
-    yield "recording", np.repeat(names, counts)
-    yield "subject", np.repeat([row["subject"] for row in rows], counts)
     epoch = np.concatenate([np.arange(n, dtype=np.int32) for n in counts])
-    yield "epoch", epoch
     begin = np.repeat([float(row["start_s"] or 0) for row in rows], counts)
-    yield "onset_s", begin + EPOCH_S * epoch
     codes = np.concatenate([store.labels(name) for name in names])
-    yield "stage", np.array([*STAGES, ""])[codes]  # -1 is the last
-
-
-@contextmanager
-def _npz(
-    path: Path, store: Store, names: list[str], width: int, meta: dict
-) -> Iterator[Callable[[np.ndarray], None]]:
-    """Give what appends to ``embeddings`` of an .npz whose length is known beforehand."""
-    total = sum(store.recordings[name]["n_epochs"] for name in names)
-    header = {"descr": "<f4", "fortran_order": False, "shape": (total, width)}
-    with atomic(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-        for name, values in (*_columns(store, names), ("meta", np.array(json.dumps(meta)))):
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, values, allow_pickle=False)
-        with archive.open("embeddings.npy", "w", force_zip64=True) as member:
-            np.lib.format.write_array_header_1_0(member, header)
-            yield lambda block: member.write(np.ascontiguousarray(block, "<f4").data)
-
-
-@contextmanager
-def _parquet(
-    path: Path, store: Store, names: list[str], width: int, meta: dict
-) -> Iterator[Callable[[np.ndarray], None]]:
-    """Give what appends rows to a Parquet file, in groups of some thousand epochs."""
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise ConfigError(
-            f"writing {path.name} needs pyarrow: pip install 'partsig[parquet]'."
-        ) from None
-    kinds = {"recording": pa.string(), "subject": pa.string(), "epoch": pa.int32()}
-    kinds |= {"onset_s": pa.float64(), "stage": pa.string()}
-    kinds |= {f"e_{i}": pa.float32() for i in range(width)}
-    schema = pa.schema(kinds, metadata={"partsig": json.dumps(meta)})
-    told = dict(_columns(store, names))
-    held: list[np.ndarray] = []
-    written = 0
-
-    def flush() -> None:
-        nonlocal written
-        block = np.concatenate(held)
-        rows = slice(written, written + len(block))
-        columns = [values[rows] for values in told.values()] + list(block.T)
-        writer.write_table(pa.table(columns, schema=schema))
-        written += len(block)
-        held.clear()
-
-    def take(block: np.ndarray) -> None:
-        held.append(block)
-        if sum(map(len, held)) >= ROWS:
-            flush()
-
-    with atomic(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
-        yield take
-        if held:
-            flush()
+    return {
+        "recording": np.repeat(names, counts),
+        "subject": np.repeat([row["subject"] for row in rows], counts),
+        "epoch": epoch,
+        "onset_s": begin + EPOCH_S * epoch,
+        "stage": np.array([*STAGES, ""])[codes],  # -1 is the last
+    }

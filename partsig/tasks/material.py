@@ -210,8 +210,9 @@ def units(material: Material) -> Derive:
         if "l2" in values:
             kept["error_patches"] = values["l2"]
         for number, axis in enumerate(modality.axes):
-            if f"mse_{number}" in values:
-                kept[f"mse_{axis}"] = kept.pop(f"mse_{number}")
+            error = kept.pop(f"mse_{number}", None)
+            if error is not None and len(modality.axes) > 1:  # of one axis it is mse itself
+                kept[f"mse_{axis}"] = error
         return kept
 
     return derive

@@ -96,7 +96,7 @@ def test_every_epoch_has_its_embedding(pretrained, sample_store):
     done = embed(pretrained, device="cpu")
     store = open_store(sample_store)
     assert done.path == pretrained / "embeddings" / "store.npz"
-    assert done.n_epochs == sum(row["n_epochs"] for row in store.rows) == 1012
+    assert done.n == sum(row["n_epochs"] for row in store.rows) == 1012
     found = np.load(done.path, allow_pickle=False)
     # 16 means, 16 SDs, three channels of 51 frequencies: the probe's features of few-labels.
     assert found["embeddings"].shape == (1012, 16 + 16 + 3 * 51)

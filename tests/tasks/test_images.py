@@ -220,14 +220,39 @@ def test_runs_of_the_other_modality_are_refused(probe, sample_store, pretrained,
         finetune(pretrained, sample_store, tmp_path / "run", device="cpu")
 
 
-@pytest.mark.parametrize("verb", ["report", "embed", "export", "stage"])
-def test_verbs_that_are_for_signals_say_so(verb, probe, pretrained, tmp_path):
-    run = pretrained if verb == "embed" else probe
-    did = "was pretrained on" if verb == "embed" else "classifies"
+@pytest.mark.parametrize("verb", ["report", "export", "stage"])
+def test_verbs_that_are_for_signals_say_so(verb, probe, tmp_path):
     (tmp_path / "night.edf").write_bytes(b"")
-    given = [tmp_path / "night.edf", run] if verb == "stage" else [run]
-    with pytest.raises(CheckpointError, match=f"{did} images; a run on signals is needed here"):
+    given = [tmp_path / "night.edf", probe] if verb == "stage" else [probe]
+    with pytest.raises(CheckpointError, match="classifies images; a run on signals is needed here"):
         getattr(partsig, verb)(*given)
+
+
+def test_embeddings_of_images_are_what_the_heads_see(probe, pretrained, digits, tmp_path):
+    store = open_images(digits)
+    done = partsig.embed(probe, device="cpu")
+    assert (done.n, done.what, done.width, done.pool) == (1797, "images", 64, "mean+sd")
+    found = np.load(done.path)
+    assert found["image"].tolist() == list(store.names)
+    assert found["role"].tolist() == store.roles.tolist()
+    assert found["label"].tolist() == [store.classes[label] for label in store.labels]
+    model = load_classifier(probe)[0]
+    index = np.arange(len(store))
+    own = heads.features(model, in_batches(store, index, 8, CPU), CPU)
+    np.testing.assert_allclose(found["embeddings"], own, atol=1e-5)
+    # A probe is frozen: its encoder is the pretrained one.
+    other = partsig.embed(pretrained, output=tmp_path / "e.parquet", device="cpu")
+    table = pytest.importorskip("pyarrow.parquet").read_table(other.path)
+    assert table.num_rows == 1797
+    first = np.stack([table[f"e_{i}"].to_numpy() for i in range(64)], axis=1)
+    np.testing.assert_array_equal(first, found["embeddings"])
+    assert json.loads(table.schema.metadata[b"partsig"])["kind"] == "pretrain"
+    cls = np.load(partsig.embed(pretrained, output=tmp_path / "c.npz", pool="cls").path)
+    assert cls["embeddings"].shape == (1797, 32)
+    with pytest.raises(ConfigError, match="on images, which --recording is not for"):
+        partsig.embed(probe, recordings=["a"])
+    with pytest.raises(ConfigError, match=r"must end in \.npz or \.parquet"):
+        partsig.embed(probe, output=tmp_path / "e.csv")
 
 
 def test_runs_on_images_are_compared_by_accuracy_over_images(probe, pretrained, digits, tmp_path):

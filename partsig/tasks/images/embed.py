@@ -1,0 +1,100 @@
+"""``partsig embed`` of a run on images: one embedding per image out."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from partsig.core.objectives.supervised import Classifier, ClassifierConfig, pooled_width
+from partsig.data.images import open_images
+from partsig.data.store import locate
+from partsig.errors import DataError, check_option
+from partsig.tasks import heads, runs
+from partsig.tasks.embed import Embedded
+from partsig.tasks.embedded import check_suffix, writing
+from partsig.tasks.images.finetune import load_classifier
+from partsig.tasks.images.labelled import in_batches
+from partsig.tasks.pretrain import load_encoder
+from partsig.train import distributed
+
+POOLS = ("auto", "cls", "mean", "mean+sd", "mean+sd+spectrum")
+
+
+def embed_images(
+    run: str | Path,
+    store: str | Path | None = None,
+    *,
+    output: str | Path | None = None,
+    pool: str = "auto",
+    device: str = "auto",
+) -> Embedded:
+    """Write an embedding of every image of a store, labelled or not, and return where.
+
+    Columns are ``image``, ``role`` (train, val, test) and ``label`` ("" where there is none);
+    ``embeddings`` are (n, F) float32 of the frozen encoder, on the grid of patches. ``pool`` auto
+    is what a fine-tuned run's head sees, and mean+sd of a pretrained encoder. ``store`` defaults to
+    the run's own, ``output`` to ``RUN/embeddings/STORE.npz``. **What was trained on are the images
+    of the run's store with the role train**; its val chose.
+
+    Raises ConfigError, DataError or CheckpointError for whatever the user can mend.
+    """
+    check_option("pool", pool, POOLS)
+    path = Path(run)
+    record = runs.read(path)
+    net, size = _load(path, record["kind"])
+    chosen = net.config.pool if pool == "auto" else pool
+    net.config = replace(net.config, pool=chosen)
+    opened = open_images(locate(record["store"] if store is None else store))
+    if list(opened.ch_names) != record["ch_names"] or min(opened.size) < size:
+        raise DataError(
+            f"{path} takes {', '.join(record['ch_names'])} of {size} x {size} pixels; "
+            f"{opened.path} has {', '.join(opened.ch_names)} of {opened.size[0]} x "
+            f"{opened.size[1]}. Preprocess it again with those settings."
+        )
+    target = Path(output) if output else path / "embeddings" / f"{opened.path.resolve().name}.npz"
+    check_suffix(target)
+    where = distributed.pick_device(device)
+    net.eval().to(where)
+    index = np.arange(len(opened))
+    width = pooled_width(net.encoder, net.patch, chosen)
+    meta = {
+        "run": str(path),
+        "kind": record["kind"],
+        "pool": chosen,
+        "store": str(opened.path),
+        "provenance": opened.meta["provenance"],
+        "ch_names": list(opened.ch_names),
+        "size": size,
+        "environment": runs.environment(),
+        "date": runs.now(),
+    }
+    names = np.array([*opened.classes, ""])
+    columns = {
+        "image": np.array(opened.names),
+        "role": opened.roles,
+        "label": names[opened.labels],  # -1 is the last
+    }
+    bar = tqdm(
+        total=len(index),
+        unit="image",
+        desc="embed",
+        mininterval=0.5 if sys.stderr.isatty() else 30.0,
+    )
+    with writing(target, columns, width, meta) as take, bar, torch.inference_mode():
+        for x in in_batches(opened, index, size, where):
+            take(net.features(x).float().cpu().numpy())
+            bar.update(len(x))
+    return Embedded(path=target, n=len(index), what="images", width=width, pool=chosen)
+
+
+def _load(path: Path, kind: str) -> tuple[Classifier, int]:
+    """Return a run's classifier, its head untrained after pretraining, and the size of images."""
+    if kind == "pretrain":
+        encoder, _, settings = load_encoder(path)
+        config = ClassifierConfig(positions=settings.positions, pool="mean+sd")
+        return Classifier(config, encoder, *settings.extents(1.0), 1), settings.size
+    model, settings, _ = load_classifier(path)
+    return model.net if isinstance(model, heads.Neighbours) else model, settings.size
