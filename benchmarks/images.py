@@ -237,16 +237,18 @@ def main() -> None:
         parser.error("cifar needs --raw FILES")
     import partsig
     from partsig.tasks import runs
+    from partsig.tasks.images.preprocess import preprocess_images
 
     task = TASKS[options.data, options.scale]
     if options.only:
         task = dataclasses.replace(task, methods=tuple(options.only))
     label = f"images_{options.data}" + ("_gpu" if options.scale == "gpu" else "")
     work = (options.work or Path("runs") / label).resolve()
+    # Not partsig.preprocess, which also loads the readers of signals.
     if options.data == "digits":
-        partsig.preprocess("digits", None, work / "store", overrides={"val_share": 0.2})
+        preprocess_images("digits", None, work / "store", overrides={"val_share": 0.2})
     else:
-        partsig.preprocess("images", options.raw, work / "store", overrides={"size": task.size})
+        preprocess_images("images", options.raw, work / "store", overrides={"size": task.size})
     device, gpus = ("cpu", "0") if options.scale == "cpu" else ("cuda", "1")
     parallel = joblib.Parallel(n_jobs=options.jobs, verbose=5, batch_size=1)
     pretexts = parallel(

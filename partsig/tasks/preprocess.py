@@ -27,6 +27,7 @@ from partsig.data.filters import bandpass_resample
 from partsig.data.recordings import STAGES, ReadConfig, Recording, trimmed
 from partsig.errors import ConfigError, DataError, DiskFullError, check_option, check_range
 from partsig.tasks import machines
+from partsig.tasks.preprocessed import PreprocessResult
 
 # Each has CHANNELS, find_records, fingerprint and read_recording.
 SOURCES = {
@@ -65,17 +66,6 @@ class PreprocessConfig(ReadConfig):
                 raise ConfigError(f"{name} is {value!r} Hz; it must be above 0, or null for none.")
         if None not in (self.l_freq, self.h_freq) and self.l_freq >= self.h_freq:
             raise ConfigError(f"l_freq ({self.l_freq} Hz) must be below h_freq ({self.h_freq} Hz).")
-
-
-@dataclass(frozen=True, kw_only=True)
-class PreprocessResult:
-    """Where the store is, its counts per stage, and what could not be read."""
-
-    path: Path
-    n_recordings: int
-    counts: dict[str, int]
-    failed: dict[str, str]
-    notes: list[str]
 
 
 def preprocess(

@@ -1,5 +1,6 @@
 """The one training loop: pretraining and fine-tuning differ in what they hand to it."""
 
+import multiprocessing
 import os
 import signal
 import time
@@ -383,6 +384,8 @@ def _as_it_is(batch: Batch | PartsigError) -> Batch | PartsigError:
 
 def _workers(job: Fit) -> int:
     """Return how many processes make batches: one on the CPU, which is needed elsewhere."""
+    if multiprocessing.current_process().daemon:  # such a one may have no children
+        return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     if job.config.workers >= 0:
         return min(job.config.workers, cores)

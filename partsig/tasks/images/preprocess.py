@@ -15,7 +15,7 @@ from partsig.data import remote
 from partsig.data.cifar import LAYOUTS, open_cifar
 from partsig.data.image_files import ImageConfig, open_digits, open_images_in
 from partsig.errors import ConfigError, DataError, check_option
-from partsig.tasks.preprocess import PreprocessResult
+from partsig.tasks.preprocessed import PreprocessResult
 
 IMAGE_SOURCES = (*LAYOUTS, "images", "digits")
 # Images a thread decodes at a time: so many that handing them over costs nothing beside it.
