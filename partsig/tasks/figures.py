@@ -292,8 +292,8 @@ def label_curve(
     for number, method in enumerate(methods):
         own = [row for row in rows if row.method == method]
         own.sort(key=lambda row: places[row.budget])
-        # Side by side, so that intervals do not hide each other.
-        shift = 0.5 * ((number + 0.5) / len(methods) - 0.5)
+        # Side by side, so that intervals do not hide each other, and near enough to compare.
+        shift = min(0.06 * len(methods), 0.5) * ((number + 0.5) / len(methods) - 0.5)
         at = [places[row.budget] + shift for row in own]
         means = np.array([row.score for row in own])
         ends = np.array([row.interval for row in own]).T

@@ -336,24 +336,18 @@ def _fit(
             "val_macro_f1": float(metrics.macro_f1(table)),
         }
 
-    job = loop.Fit(
-        model=model,
-        batch_at=batch_at,
-        steps_per_epoch=-(-len(train) // size),
-        config=settings.fit,
-        optim=settings.optim,
+    return heads.train(
+        model,
+        batch_at,
+        -(-len(train) // size),
+        settings.fit,
+        settings.optim,
         seed=seed,
         run=path,
-        kind="finetune",
-        identity={},
-        world=distributed.World(rank=0, size=1, device=device),
-        label=f"finetune {path.name}",
-        shown=("loss", "accuracy", "val_kappa"),
-        on_epoch=choose,
+        device=device,
+        choose=choose,
         best="val_kappa",
-        distance=model.distance_from_head,
     )
-    return loop.fit(job)
 
 
 def load_stager(run: Path) -> tuple[SupervisedModule, dict]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,7 +14,9 @@ from torch import Tensor, nn
 from partsig import metrics
 from partsig.core.objectives.supervised import Classifier, LossConfig, SupervisedModule
 from partsig.errors import CheckpointError, ConfigError
-from partsig.train import checkpoint, loop
+from partsig.train import checkpoint, distributed, loop
+from partsig.train.optim import OptimConfig
+from partsig.train.step import Batch
 
 # Inverse strengths of the penalty a linear classifier is tried with; validation chooses.
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -129,6 +132,45 @@ def predict(model: SupervisedModule, batches: Iterable[Tensor], device: torch.de
     model.eval().to(device)
     found = [model.logits(x).float().softmax(-1).cpu().numpy() for x in batches]
     return np.concatenate(found)
+
+
+def train(
+    model: SupervisedModule,
+    batch_at: Callable[[int], Batch],
+    steps_per_epoch: int,
+    fit: loop.FitConfig,
+    optim: OptimConfig,
+    *,
+    seed: int,
+    run: Path,
+    device: torch.device,
+    choose: Callable[[int], dict[str, float]],
+    best: str,
+    prefetch: Literal["thread", "processes"] = "thread",
+) -> loop.State:
+    """Train a classifier; the epoch whose ``choose`` has the highest ``best`` is kept in the run.
+
+    ``batch_at`` and ``prefetch`` are :class:`~partsig.train.loop.Fit`'s.
+    """
+    job = loop.Fit(
+        model=model,
+        batch_at=batch_at,
+        steps_per_epoch=steps_per_epoch,
+        config=fit,
+        optim=optim,
+        seed=seed,
+        run=run,
+        kind="finetune",
+        identity={},
+        world=distributed.World(rank=0, size=1, device=device),
+        label=f"finetune {run.name}",
+        prefetch=prefetch,
+        shown=("loss", "accuracy", best),
+        on_epoch=choose,
+        best=best,
+        distance=model.distance_from_head,
+    )
+    return loop.fit(job)
 
 
 def settle_positions(wish: str, train: str, pretrained_with: str) -> str:

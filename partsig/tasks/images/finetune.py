@@ -290,27 +290,21 @@ def _fit(
             "val_log_loss": metrics.log_loss(truth, p),
         }
 
-    job = loop.Fit(
-        model=model,
-        batch_at=batches,
-        steps_per_epoch=steps,
-        config=settings.fit,
-        optim=settings.optim,
+    return heads.train(
+        model,
+        batches,
+        steps,
+        settings.fit,
+        settings.optim,
         seed=seed,
         run=path,
-        kind="finetune",
-        identity={},
-        world=distributed.World(rank=0, size=1, device=device),
-        label=f"finetune {path.name}",
+        device=device,
+        choose=choose,
+        best="val_accuracy",
         # torchvision draws from torch's own generator, as drop path and mixing do: in a thread
         # beside them the draws would depend on timing.
         prefetch="thread" if change is None else "processes",
-        shown=("loss", "accuracy", "val_accuracy"),
-        on_epoch=choose,
-        best="val_accuracy",
-        distance=model.distance_from_head,
     )
-    return loop.fit(job)
 
 
 @dataclass(frozen=True, kw_only=True)
