@@ -1,7 +1,7 @@
 """From patches to tokens: linear tokens, [CLS], transformer, final norm; and a classifier on it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Literal
 
@@ -98,6 +98,11 @@ class Encoder(nn.Module):
             keys = torch.cat([keys, torch.full_like(keys[:, :1], n)], dim=1)  # and [CLS]
         tokens = self.norm(self.blocks(tokens, keys, 1 if cls_only else None))
         return tokens[:, :-1], tokens[:, -1]
+
+    def shorten(self, blocks: int) -> None:
+        """Leave only the first ``blocks`` blocks, and the final norm behind them."""
+        del self.blocks[blocks:]
+        self.config = replace(self.config, depth=blocks)
 
 
 def log_spectrum(patches: Tensor, level: Tensor | None = None) -> Tensor:

@@ -163,6 +163,9 @@ def method_of(record: dict) -> str:
             name += ", no positions"
     else:
         name = SEEDED.sub("", Path(record["from"]).name).removeprefix("pretrain-")
+    blocks = settings.get("blocks", 0)
+    if blocks:
+        name += ", first block" if blocks == 1 else f", first {blocks} blocks"
     name += ", taught" if record.get("teacher") else ""
     return name if settings["train"] == "full" else f"{name}, {settings['train']}"
 

@@ -47,7 +47,9 @@ class FinetuneConfig:
     learned, or none where there is a probe. ``pool``: see ClassifierConfig. ``balanced``: every
     stage is drawn equally often. ``shift_s``: windows start up to this much before or after their
     epoch, in training only. ``encoder`` and ``patch_s`` are used ``--from scratch`` only; a
-    pretrained run brings its own. ``drop_path`` holds for both. ``pseudo`` needs a teacher.
+    pretrained run brings its own, or the first ``blocks`` of its blocks (0: all; the last ones know
+    most of the pretext, those before may know more of anything else). ``drop_path`` holds for both.
+    ``pseudo`` needs a teacher.
     """
 
     model: stagers.Model = "encoder"
@@ -55,6 +57,7 @@ class FinetuneConfig:
     positions: Literal["auto", "learned", "sincos", "none"] = "auto"
     pool: Literal["cls", "mean", "mean+sd", "mean+sd+spectrum"] = "cls"
     drop_path: float = 0.1
+    blocks: int = 0
     balanced: bool = False
     shift_s: float = 0.0
     patch_s: float = 1.0
@@ -67,6 +70,7 @@ class FinetuneConfig:
 
     def __post_init__(self) -> None:
         check_range("drop_path", self.drop_path, 0.0, 0.99)
+        check_range("blocks", self.blocks, 0)
         check_range("shift_s", self.shift_s, 0.0, EPOCH_S)
         check_range("patch_s", self.patch_s, 0.01, EPOCH_S)
         if self.train != "full" and self.model != "encoder":
@@ -228,6 +232,7 @@ def _start(
     if settings.model != "encoder" and origin is not None:
         raise ConfigError(f"model={settings.model} is trained from scratch: add --from scratch.")
     if origin is None:
+        heads.check_blocks(settings.blocks)
         settings = _with_positions(settings, "none")
         shape = replace(settings.encoder, drop_path=settings.drop_path)
         torch.manual_seed(seed_of(seed, 9))
@@ -239,13 +244,13 @@ def _start(
         given, usual = configs.to_dict(settings.encoder), configs.to_dict(defaults.encoder)
         changed = "; ".join(configs.differences(usual, given, "encoder."))
         raise ConfigError(f"the encoder comes from {origin}; leave out {changed}.")
-    pretrained, record, pretraining = load_encoder(origin)
+    pretrained, record, pretraining = load_encoder(origin, settings.blocks)
     for key, ours in (("ch_names", list(store.ch_names)), ("sfreq", store.sfreq)):
         if record[key] != ours:
             raise CheckpointError(
                 f"{origin} was pretrained with {key} {record[key]}; {store.path} has {ours}."
             )
-    shape = replace(pretraining.encoder, drop_path=settings.drop_path)
+    shape = replace(pretrained.config, drop_path=settings.drop_path)
     patch = (round(pretraining.patch_s * store.sfreq),)
     encoder = Encoder(shape, len(store.ch_names), patch)
     encoder.load_state_dict(pretrained.state_dict())

@@ -195,8 +195,12 @@ def _take_over(model: nn.Module, origin: Path, material: Material) -> list[str]:
     return sorted(mine.keys() - same)
 
 
-def load_encoder(run: Path) -> tuple[Encoder, dict, Recipe]:
-    """Return the encoder of a finished pretraining run, its ``run.json`` and its configuration."""
+def load_encoder(run: Path, blocks: int = 0) -> tuple[Encoder, dict, Recipe]:
+    """Return the encoder of a finished pretraining run, its ``run.json`` and its configuration.
+
+    With ``blocks``, an encoder of the first so many of its blocks. Raises ConfigError where it has
+    fewer.
+    """
     record = runs.finished(run, "pretrain")
     settings = recipe_of(record)
     _, patch = settings.extents(record.get("sfreq", 1.0))
@@ -208,6 +212,10 @@ def load_encoder(run: Path) -> tuple[Encoder, dict, Recipe]:
         if key.startswith(prefix)
     }
     encoder.load_state_dict(state)
+    if blocks > settings.encoder.depth:
+        raise ConfigError(f"blocks is {blocks}; {run} has {settings.encoder.depth} of them.")
+    if blocks:
+        encoder.shorten(blocks)
     return encoder, record, settings
 
 

@@ -13,6 +13,7 @@ from partsig import metrics
 from partsig.data.images import open_images
 from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.tasks import heads, runs
+from partsig.tasks.comparable import method_of
 from partsig.tasks.compare import compare
 from partsig.tasks.evaluate import evaluate
 from partsig.tasks.finetune import finetune, load_stager
@@ -128,6 +129,22 @@ def test_neighbours_are_kept_with_the_run(pretrained, digits, tmp_path):
     right = p.argmax(1) == store.labels[val]
     assert right.mean() == record["val_accuracy"] > 0.25  # chance is 0.1
     assert model.known.shape == (200, 64)
+
+
+def test_the_first_blocks_of_an_encoder_can_be_kept(pretrained, digits, tmp_path):
+    run = tune(pretrained, digits, tmp_path / "one", {"train": "probe", "blocks": 1})
+    model, settings, record = load_classifier(run)
+    assert settings.encoder.depth == len(model.encoder.blocks) == 1
+    whole, _, _ = load_encoder(pretrained)
+    theirs, ours = whole.state_dict(), model.encoder.state_dict()
+    assert set(ours) == {key for key in theirs if not key.startswith("blocks.1.")}
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    assert method_of(record) == "part, first block, probe"
+    deeper = {"train": "probe", "blocks": 3}
+    with pytest.raises(ConfigError, match=r"blocks is 3; .*part has 2 of them"):
+        tune(pretrained, digits, tmp_path / "three", deeper)
+    with pytest.raises(ConfigError, match=r"from scratch, set encoder\.depth"):
+        tune("scratch", digits, tmp_path / "scratch", SHAPE | {"train": "probe", "blocks": 1})
 
 
 def test_full_training_learns_is_the_same_again_and_goes_on(digits, tmp_path):

@@ -156,6 +156,16 @@ def test_a_probe_leaves_the_encoder_alone(name, pretrained, segments, tmp_path):
     assert -0.2 < record["val_kappa"] <= 1
 
 
+def test_blocks_of_an_encoder_are_kept_from_the_first_on(pretrained, segments, tmp_path):
+    with pytest.raises(ConfigError, match=r"blocks is 9; .*pretrain-part-s0 has \d of them"):
+        tune(pretrained["part"], segments, tmp_path / "a", {"train": "probe", "blocks": 9})
+    with pytest.raises(ConfigError, match=r"from scratch, set encoder\.depth"):
+        tune("scratch", segments, tmp_path / "b", {"blocks": 1})
+    run = tune(pretrained["part"], segments, tmp_path / "c", {"train": "probe", "blocks": 1})
+    model, record = load_stager(run)
+    assert record["config"]["encoder"]["depth"] == len(model.encoder.blocks) == 1
+
+
 def test_full_training_may_start_from_the_probe(pretrained, segments, tmp_path):
     still = {"optim.lr": 0.0, "optim.min_lr": 0.0, "optim.warmup_lr": 0.0, "fit.epochs": 1}
     probe = tune(pretrained["part"], segments, tmp_path / "a", {"train": "probe"})

@@ -45,7 +45,8 @@ class ImageFinetuneConfig:
     DeiT's recipe, which the paper fine-tunes with, is the configuration ``image-finetune``.
     ``train``: full; probe (logistic regression on the frozen encoder's features); probe+full,
     everything, from the probe's head on; or knn (the votes of the ``neighbours`` nearest training
-    images, by the cosine of frozen features). ``positions`` auto and ``pool``: as for signals.
+    images, by the cosine of frozen features). ``positions`` auto, ``pool`` and ``blocks``: as for
+    signals.
     ``size``: pixels a side, 0 for what the store holds; larger stored images are cropped at the
     centre where nothing is learned. ``patch_px`` and ``encoder`` are for ``--from
     scratch``; a pretrained run brings its own, and only that may be repeated here.
@@ -57,6 +58,7 @@ class ImageFinetuneConfig:
     positions: Literal["auto", "learned", "sincos", "none"] = "auto"
     pool: Literal["cls", "mean", "mean+sd", "mean+sd+spectrum"] = "cls"
     drop_path: float = 0.1
+    blocks: int = 0
     size: int = 0
     patch_px: int = 4
     neighbours: int = 20
@@ -70,6 +72,7 @@ class ImageFinetuneConfig:
     def __post_init__(self) -> None:
         check_range("drop_path", self.drop_path, 0.0, 0.99)
         check_range("size", self.size, 0)
+        check_range("blocks", self.blocks, 0)
         for name in ("patch_px", "neighbours", "repeats"):
             check_range(name, getattr(self, name), 1)
 
@@ -166,7 +169,9 @@ def _start(
     """Return the encoder to start from, the settings it implies, and its pretraining in short."""
     summary, known = None, "none"
     shape, patch = settings.encoder, settings.patch_px
-    if origin is not None:
+    if origin is None:
+        heads.check_blocks(settings.blocks)
+    else:
         record = runs.finished(origin, "pretrain")
         for key, ours in (("modality", "image"), ("ch_names", list(store.ch_names))):
             if record.get(key, "eeg") != ours:
@@ -174,9 +179,9 @@ def _start(
                     f"{origin} was pretrained with {key} {record.get(key, 'eeg')}; {store.path} "
                     f"has {ours}."
                 )
-        pretrained, record, pretraining = load_encoder(origin)
+        pretrained, record, pretraining = load_encoder(origin, settings.blocks)
         _check_shape(settings, pretraining, origin)
-        shape, patch = pretraining.encoder, pretraining.patch_px
+        shape, patch = pretrained.config, pretraining.patch_px
         summary = {"objective": pretraining.objective.name, "seed": record["seed"]}
         known = pretraining.positions
     shape = replace(shape, drop_path=settings.drop_path)
