@@ -58,6 +58,7 @@ def main() -> None:
     """Run what is not there yet; print and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("work", type=Path)
+    parser.add_argument("--ways", nargs="*", choices=["probe", "full"], default=["probe", "full"])
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
@@ -69,6 +70,7 @@ def main() -> None:
     todo = [
         (start, way, depth, budget, seed)
         for way, budgets in (("probe", BUDGETS), ("full", FULL_BUDGETS))
+        if way in options.ways
         for depth in (DEPTHS if way == "probe" else (2, 4))
         for budget in budgets
         for seed in SEEDS
@@ -93,7 +95,7 @@ def main() -> None:
         )
         lines.append(f"| {start}, {way} | {depth} | " + " | ".join(cells) + " |")
     tables = {}
-    for way in ("probe", "full"):
+    for way in options.ways:
         own = {key: by_budget for key, by_budget in kappas.items() if key[0] == way}
         named = []
         for start in starts:
@@ -118,7 +120,7 @@ def main() -> None:
     text = "\n".join(lines) + "\n"
     result = {
         "what": __doc__.partition("\n")[0],
-        "command": "python benchmarks/depth.py WORK",
+        "command": f"python benchmarks/depth.py WORK --ways {' '.join(options.ways)}",
         "date": runs.now(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "environment": runs.environment(),

@@ -20,6 +20,7 @@ import json
 import os
 import platform
 from datetime import datetime
+from multiprocessing import parent_process
 from pathlib import Path
 
 import joblib
@@ -129,7 +130,9 @@ def runs_of(method: str, budget: int) -> dict[str, tuple[str, dict]]:
 
 
 def quietly(work: Path, name: str) -> None:
-    """Send this process's output to a log file."""
+    """Send a worker process's output to a log file."""
+    if parent_process() is None:
+        return
     (work / "logs").mkdir(parents=True, exist_ok=True)
     log = open(work / "logs" / f"{name}.log", "a", encoding="utf-8")  # noqa: SIM115
     os.dup2(log.fileno(), 1)

@@ -500,7 +500,7 @@ def demo(
     set_: options.Set = None,
     seed: options.Seed = 0,
 ) -> None:
-    """The whole way, raw records to kappa, on bundled real data in a few minutes on the CPU."""
+    """The whole way, from raw data to a score on held-out data, in a few minutes on the CPU."""
     from partsig.tasks.demo import demo as task
 
     task(output, modality=modality, overrides=set_ or (), seed=seed, say=typer.echo)

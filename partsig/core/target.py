@@ -124,9 +124,10 @@ def pair_metrics(prediction: Tensor, target: Tensor, sizes: Tensor, loss: str) -
 
     ``mse`` squared error in patches², and of each axis (``mse_0`` …); ``chance`` the same for
     predicting no translation, on these very pairs; ``chance_loss`` the loss of the best constant
-    prediction; ``l2`` mean Euclidean error in patches (as in the paper's Table 5), ``distance`` the
-    same in samples; ``sign`` how often the order along an axis is right (0.5 is chance; pairs
-    without a difference do not count), ``near_sign`` the same for pairs less than one patch apart.
+    prediction; ``l2`` mean Euclidean error in widths of the reference patch (as in the paper's
+    Table 5), ``distance`` in samples; ``sign`` how often the order along an axis is right (0.5 is
+    chance; pairs without a difference do not count), ``near_sign`` the same for pairs less than one
+    patch apart.
     """
     rank = sizes.shape[-1]
     mean = split_prediction(prediction, loss, target.shape[-1])[0][..., :rank].float()

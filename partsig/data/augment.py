@@ -57,6 +57,11 @@ class Augmented:
         self._change = transform(config, size)
 
     @property
+    def changes(self) -> bool:
+        """Whether anything is done to the images at all."""
+        return self._change is not None
+
+    @property
     def per_epoch(self) -> int:
         return self.windows.per_epoch
 
@@ -98,7 +103,7 @@ def transform(config: AugmentConfig, size: int) -> Callable | None:
 
     Raises ConfigError where torchvision is not installed.
     """
-    if config == AugmentConfig():
+    if config == AugmentConfig(area=config.area):
         return None
     try:
         from torchvision.transforms import v2
@@ -108,7 +113,14 @@ def transform(config: AugmentConfig, size: int) -> Callable | None:
     if config.crop == "pad":
         steps.append(v2.RandomCrop(size, padding=size // 8))
     elif config.crop == "resized":
-        steps.append(v2.RandomResizedCrop(size, scale=(config.area, 1.0), antialias=True))
+        steps.append(
+            v2.RandomResizedCrop(
+                size,
+                scale=(config.area, 1.0),
+                interpolation=v2.InterpolationMode.BICUBIC,
+                antialias=True,
+            )
+        )
     if config.flip:
         steps.append(v2.RandomHorizontalFlip(config.flip))
     if config.randaugment:

@@ -303,19 +303,34 @@ def index_row(item: Item, row: int, reason: str | None = None) -> dict[str, obje
     return dict(zip(COLUMNS, (*item[:3], *state, item.source), strict=True))
 
 
+def centred(images: np.ndarray, size: int) -> np.ndarray:
+    """Return the middle (…, size, size) of images (…, H, W) that are at least as large.
+
+    >>> centred(np.arange(16).reshape(4, 4), 2).tolist()
+    [[5, 6], [9, 10]]
+    """
+    top, left = ((extent - size) // 2 for extent in images.shape[-2:])
+    return images[..., top : top + size, left : left + size]
+
+
 class RandomImages:
-    """Images of a store in random order, each once an epoch.
+    """Images of a store in random order, each once an epoch; their middle, where ``size`` is given.
 
     An epoch is ``per_epoch`` images (0: all); more than there are go round again in another order.
     The order depends on (seed, epoch) alone.
     """
 
     def __init__(
-        self, store: ImageStore, members: np.ndarray, seed: int, per_epoch: int = 0
+        self,
+        store: ImageStore,
+        members: np.ndarray,
+        seed: int,
+        per_epoch: int = 0,
+        size: int | None = None,
     ) -> None:
         if not len(members):
             raise DataError(f"no image of {store.path} was chosen to train on; preprocess more.")
-        self.store, self.members, self.seed = store, members, seed
+        self.store, self.members, self.seed, self.size = store, members, seed, size
         self.per_epoch = per_epoch or len(members)
         self._order: tuple[int, np.ndarray] | None = None
 
@@ -330,7 +345,8 @@ class RandomImages:
 
     def batch(self, epoch: int, first: int, count: int) -> np.ndarray:
         """Return images first…first+count-1 of an epoch, (count, C, H, W) uint8."""
-        return self.store.batch(self.drawn(epoch)[first : first + count])
+        found = self.store.batch(self.drawn(epoch)[first : first + count])
+        return found if self.size is None else np.ascontiguousarray(centred(found, self.size))
 
     @property
     def nbytes(self) -> int:

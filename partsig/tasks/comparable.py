@@ -1,6 +1,7 @@
 """What ``partsig compare`` holds side by side: a fine-tuned run's answers on its test set."""
 
 import csv
+import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -87,7 +88,7 @@ def load(named: Sequence[str | Path], device: str) -> tuple[list[Judged], Yardst
     """
     found: list[Judged] = []
     first: dict | None = None
-    units: list[str] = []
+    tested: _Answers | None = None
     for item in map(str, named):
         label, _, directory = item.rpartition("=")
         path = Path(directory)
@@ -105,10 +106,13 @@ def load(named: Sequence[str | Path], device: str) -> tuple[list[Judged], Yardst
             )
         file = path / "evaluation" / "predictions.csv"
         if not file.is_file():
-            (evaluate if modality == "eeg" else evaluate_images)(path, device=device)
-        names, confusion, counts = (_of_subjects if modality == "eeg" else _of_images)(file, record)
-        units = units or names
-        if names != units:
+            _evaluate(path, record, modality, device)
+        try:
+            answers = (_of_subjects if modality == "eeg" else _of_images)(file, record)
+        except (KeyError, ValueError):
+            raise DataError(f"{file} is damaged; evaluate {path} again.") from None
+        tested = tested or answers
+        if answers.units != tested.units:
             raise DataError(
                 f"{file} has other {yardstick.units} than the first run's; evaluate again."
             )
@@ -118,13 +122,24 @@ def load(named: Sequence[str | Path], device: str) -> tuple[list[Judged], Yardst
                 method=label or method_of(record),
                 draw=record["seed"],
                 pretraining_seed=(record["pretraining"] or {}).get("seed"),
-                confusion=confusion,
-                counts=counts,
+                confusion=answers.confusion,
+                counts=answers.counts,
                 **_budget(record),
             )
         )
     _check_apart(found)
     return found, YARDSTICKS[first.get("modality", "eeg")]
+
+
+def _evaluate(path: Path, record: dict, modality: str, device: str) -> None:
+    """Evaluate a run that never was; say what to do where its store has moved."""
+    store = Path(record["store"])
+    if not store.exists():
+        raise DataError(
+            f"{path} was never evaluated, and its store is no longer at {store}: repeat its "
+            "finetune command with --store and the place it has now, then compare again."
+        )
+    (evaluate if modality == "eeg" else evaluate_images)(path, device=device)
 
 
 def _budget(record: dict) -> dict:
@@ -144,7 +159,7 @@ def _check_apart(found: Sequence[Judged]) -> None:
     for item in found:
         key = (item.method, item.budget, item.draw, item.pretraining_seed)
         if key in seen:
-            budget = f"{item.budget} {item.unit}" if item.budget else f"all {item.unit}"
+            budget = f"{item.budget} {item.unit}" if item.budget else "all labels"
             raise ConfigError(
                 f"{seen[key]} and {item.path} are both {item.method} with {budget}, "
                 f"seed {item.draw}; name what differs: LABEL={item.path}."
@@ -175,8 +190,17 @@ def _lines(file: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
         return [tuple(line[name] for name in columns) for line in csv.DictReader(handle)]
 
 
-def _of_subjects(file: Path, _record: dict) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Return the test subjects, sorted, and confusion matrices: of all, and of each (S, K, K)."""
+@dataclass(frozen=True, kw_only=True)
+class _Answers:
+    """What tells a test set, unit by unit; and a run's answers as :class:`Judged` has them."""
+
+    units: list
+    confusion: np.ndarray
+    counts: np.ndarray
+
+
+def _of_subjects(file: Path, _record: dict) -> _Answers:
+    """Return the confusion matrix of every test subject, sorted by name."""
     code = {stage: number for number, stage in enumerate(STAGES)}
     found: dict[str, np.ndarray] = {}
     for subject, truth, prediction in _lines(file, ("subject", "truth", "prediction")):
@@ -184,13 +208,20 @@ def _of_subjects(file: Path, _record: dict) -> tuple[list[str], np.ndarray, np.n
         table[code[truth], code[prediction]] += 1
     names = sorted(found)
     counts = np.stack([found[name] for name in names])
-    return names, counts.sum(0), counts
+    return _Answers(units=names, confusion=counts.sum(0), counts=counts)
 
 
-def _of_images(file: Path, record: dict) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Return the test images, their confusion matrix, and whether each was wrong, right (n, 2)."""
+def _of_images(file: Path, record: dict) -> _Answers:
+    """Return whether each test image was wrong, right (n, 2).
+
+    A test set is told by names and classes, and by the hash of the pixels that ``evaluate`` wrote.
+    """
     code = {name: number for number, name in enumerate(record["classes"])}
     names, truth, given = zip(*_lines(file, ("image", "truth", "prediction")), strict=True)
     truth, given = (np.array([code[name] for name in column]) for column in (truth, given))
-    counts = np.eye(2)[(truth == given).astype(int)]
-    return list(names), metrics.confusion(truth, given, len(code)), counts
+    measured = json.loads((file.parent / "metrics.json").read_text(encoding="utf-8"))
+    return _Answers(
+        units=[measured.get("images_sha256"), *zip(names, truth.tolist(), strict=True)],
+        confusion=metrics.confusion(truth, given, len(code)),
+        counts=np.eye(2)[(truth == given).astype(int)],
+    )

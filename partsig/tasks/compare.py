@@ -218,7 +218,7 @@ def _markdown(
     name, units, answers = yardstick.name, yardstick.units, yardstick.answers
     lines = [
         f"| labels ({unit}) | method | runs | {name}, mean ± SD | 95 % over {units} | macro-F1 | "
-        f"gain on {reference} ± SD over draws | 95 % over {units} |",
+        f"gain on {reference} ± SD over seeds | 95 % over {units} |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
@@ -243,10 +243,11 @@ def _markdown(
     lines += [
         "",
         f"Test: {tested}, the same for every row. {name.capitalize()} is pooled over the test "
-        f"{answers} of a run; mean ± SD over runs, which differ in the draw of the labels and in "
-        f"the seed of the pretraining. Intervals: bootstrap over test {units} "
-        f"({BOOTSTRAP_DRAWS:,} samples, seed {seed}), the same samples for every run, of the mean "
-        f"over runs. Gains are paired: the same draw of labels, the same test {units}.",
+        f"{answers} of a run; mean ± SD over runs, which differ in their seeds: of the draw of the "
+        f"labels, where not all are used, of what is trained, of the pretraining. Intervals: "
+        f"bootstrap over test {units} ({BOOTSTRAP_DRAWS:,} samples, seed {seed}), the same samples "
+        f"for every run, of the mean over runs. Gains are paired: the same seed, and so the same "
+        f"labels; the same test {units}.",
     ]
     return "\n".join(lines)
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from partsig.data import images, splits
-from partsig.data.augment import AugmentConfig, Augmented, Windows
+from partsig.data.augment import Augmented, Windows
 from partsig.data.datasets import RandomWindows, ResidentWindows
 from partsig.data.store import open_store, read_meta
 from partsig.errors import ConfigError, DataError
@@ -87,23 +87,27 @@ def _of_signals(path: Path, modality: Modality, settings: PretrainConfig, seed: 
 
 def _of_images(path: Path, modality: Modality, settings: ImageConfig, seed: int) -> Material:
     store = images.open_images(path)
-    if settings.augment.crop == "none" and tuple(store.size) != (settings.size,) * 2:
+    cropped = settings.augment.crop != "none"
+    if min(store.size) < settings.size or (not cropped and store.size != (settings.size,) * 2):
         raise ConfigError(
             f"{path} holds images of {store.size[0]} x {store.size[1]}, and size is "
-            f"{settings.size}; pass --set size={store.size[0]}, or an augment.crop."
+            f"{settings.size}; pass --set size={min(store.size)}, or less with an augment.crop."
         )
     window, patch = settings.extents(1.0)
     train = images.RandomImages(store, store.members("train"), seed, settings.windows_per_epoch)
     val = store.members("val")
-    monitor = images.RandomImages(store, val, 0, MONITOR_WINDOWS) if len(val) else None
+    monitor = None
+    if len(val):
+        monitor = images.RandomImages(store, val, 0, MONITOR_WINDOWS, settings.size)
+    own = Augmented(train, settings.augment, settings.size, seed)
     return Material(
         modality=modality,
         channels=len(store.ch_names),
         window=window,
         patch=patch,
         per_unit=1.0,
-        train=Augmented(train, settings.augment, settings.size, seed),
-        augmented=settings.augment != AugmentConfig(),
+        train=own,
+        augmented=own.changes,
         monitor=monitor,
         facts={
             "modality": modality.name,
@@ -138,7 +142,7 @@ def unseen(path: Path, record: dict, window: Shape, seed: int, per_epoch: int) -
         for role in ("test", "val"):
             members = store.members(role)
             if len(members):
-                windows = images.RandomImages(store, members, seed, per_epoch)
+                windows = images.RandomImages(store, members, seed, per_epoch, window[-1])
                 return Unseen(
                     windows=windows, role=role, whose="n_images", number=len(members), per_unit=1.0
                 )

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -38,7 +39,7 @@ class FitConfig:
     path's draws, only: ``accumulate`` (parts a process works its share through, to save memory),
     ``compile`` (auto: on a GPU). Only speed and disk: ``checkpoint_minutes``, ``keep``
     (checkpoints), ``log_every`` (steps), ``workers`` (processes of their own that augment images,
-    where they are augmented; -1 is what the machine has to spare, 0 none).
+    for each that trains, at most one per core; -1 is what the machine has to spare, 0 none).
     """
 
     epochs: int = 1000
@@ -68,6 +69,8 @@ SPEED_KEYS = tuple(
 )
 # Processes that make batches, where nothing is said: above these the GPU has long been the limit.
 MOST_WORKERS = 16
+# Where processes hand batches over on Linux; in containers often 64 MB.
+SHARED = Path("/dev/shm")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,11 +152,9 @@ def fit(job: Fit) -> State:
                 values = _advance(job, stepper, next(batches), state.step)
                 if average:
                     average.update(model)
-                state.keys, scalars = (
-                    tuple(values),
-                    torch.stack([v.float() for v in values.values()]),
-                )
-                state.held.append(scalars)
+                if tuple(values) != state.keys:  # held by a partsig that measured something else
+                    state.keys, state.held = tuple(values), []
+                state.held.append(torch.stack([v.float() for v in values.values()]))
                 state.step += 1
                 journal.advance()
                 epoch, within = divmod(state.step, job.steps_per_epoch)
@@ -177,6 +178,13 @@ def fit(job: Fit) -> State:
                     saved = time.monotonic()
                 if stop and state.step < job.total:
                     raise Stopped(128 + stop)
+    except RuntimeError as error:  # torch raises it wherever the loop happens to be
+        if "DataLoader worker" not in str(error):
+            raise
+        raise DataError(
+            "a process that makes batches was lost, perhaps for want of memory: run the same "
+            "command again, with --set fit.workers=0 if that does not help."
+        ) from None
     finally:
         batches.close()
         journal.close()
@@ -343,18 +351,8 @@ def _batches(job: Fit, step: int) -> Iterator[Batch]:
         yield from (job.batch_at(at) for at in range(step, job.total))
         return
     if job.prefetch == "processes":
-        source = DataLoader(
-            _Numbered(job.batch_at),
-            batch_size=None,
-            sampler=range(step, job.total),
-            num_workers=_workers(job),
-            collate_fn=_as_it_is,
-            generator=torch.Generator(),  # its seed is not to be drawn from the training's
-        )
-        for batch in source:
-            if isinstance(batch, PartsigError):
-                raise batch
-            yield placed(batch)
+        if step < job.total:
+            yield from map(placed, _made_elsewhere(job, step))
         return
     with ThreadPoolExecutor(1, "partsig-batches") as pool:
         ahead = pool.submit(ready, step) if step < job.total else None
@@ -363,6 +361,37 @@ def _batches(job: Fit, step: int) -> Iterator[Batch]:
             step += 1
             ahead = pool.submit(ready, step) if step < job.total else None
             yield batch
+
+
+def _made_elsewhere(job: Fit, step: int) -> Iterator[Batch]:
+    """Yield CPU batches from ``step`` on, made by processes of their own, two ahead of each."""
+    source = iter(
+        DataLoader(
+            _Numbered(job.batch_at),
+            batch_size=None,
+            sampler=range(step, job.total),
+            num_workers=_workers(job, sum(t.nbytes for t in job.batch_at(step))),
+            collate_fn=_as_it_is,
+            pin_memory=job.world.device.type == "cuda",
+            worker_init_fn=_leave_signals_to_the_loop,
+            generator=torch.Generator(),  # its seed is not to be drawn from the training's
+        )
+    )
+    try:
+        for batch in source:
+            if isinstance(batch, PartsigError):
+                raise batch
+            yield batch
+    finally:
+        # Not left to the garbage collection: a traceback may hold the iterator, and its processes
+        # would then be waited for when Python ends.
+        getattr(source, "_shutdown_workers", lambda: None)()
+
+
+def _leave_signals_to_the_loop(_worker: int) -> None:
+    """A signal to the whole group stops the loop, which then ends its workers."""
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _Numbered(Dataset):
@@ -382,15 +411,22 @@ def _as_it_is(batch: Batch | PartsigError) -> Batch | PartsigError:
     return batch
 
 
-def _workers(job: Fit) -> int:
-    """Return how many processes make batches: one on the CPU, which is needed elsewhere."""
+def _workers(job: Fit, nbytes: int) -> int:
+    """Return how many processes make batches of so many bytes, where nothing is said.
+
+    One on the CPU, whose cores train; on a GPU as many as there are cores to spare and room in the
+    shared memory that hands batches over.
+    """
     if multiprocessing.current_process().daemon:  # such a one may have no children
         return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     if job.config.workers >= 0:
         return min(job.config.workers, cores)
-    spare = cores // job.world.size - 1
-    return max(min(spare, MOST_WORKERS if job.world.device.type == "cuda" else 1), 0)
+    beside = int(os.environ.get("LOCAL_WORLD_SIZE", job.world.size))  # processes that train here
+    most = min(cores // beside - 1, MOST_WORKERS if job.world.device.type == "cuda" else 1)
+    if SHARED.is_dir():
+        most = min(most, int(shutil.disk_usage(SHARED).free / 2 / beside // (3 * nbytes)))
+    return max(most, 0)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -263,7 +264,9 @@ def test_embeddings_of_images_are_what_the_heads_see(probe, pretrained, digits, 
     assert table.num_rows == 1797
     first = np.stack([table[f"e_{i}"].to_numpy() for i in range(64)], axis=1)
     np.testing.assert_array_equal(first, found["embeddings"])
-    assert json.loads(table.schema.metadata[b"partsig"])["kind"] == "pretrain"
+    told = json.loads(table.schema.metadata[b"partsig"])
+    assert (told["kind"], told["labelled_store"]) == ("pretrain", None)
+    assert json.loads(str(found["meta"]))["pretraining_store"] == str(digits)
     cls = np.load(partsig.embed(pretrained, output=tmp_path / "c.npz", pool="cls").path)
     assert cls["embeddings"].shape == (1797, 32)
     with pytest.raises(ConfigError, match="on images, which --recording is not for"):
@@ -315,8 +318,32 @@ def test_what_cannot_stand_in_one_table_with_images_is_refused(
     with pytest.raises(ConfigError, match="are both part, probe with 20 images per class, seed 0"):
         compare([probe, probe], output=tmp_path)
     bare = tune("scratch", digits, tmp_path / "run", SHAPE | {"train": "probe"})
-    evaluate(bare, device="cpu")
-    names = bare / "evaluation" / "predictions.csv"
-    names.write_text("".join(names.read_text().splitlines(keepends=True)[:-1]))
+    found = evaluate(bare, device="cpu")
+    names = found.path / "predictions.csv"
+    whole = names.read_text()
+    names.write_text("".join(whole.splitlines(keepends=True)[:-1]))
     with pytest.raises(DataError, match="has other images than the first run's"):
         compare([probe, bare], output=tmp_path)
+    names.write_text(whole.partition("\n")[0] + "\n")
+    with pytest.raises(DataError, match=r"predictions\.csv is damaged; evaluate .*run again"):
+        compare([probe, bare], output=tmp_path)
+    names.write_text(whole)
+    other = found.metrics | {"images_sha256": "of other pixels by the same names"}
+    (found.path / "metrics.json").write_text(json.dumps(other))
+    with pytest.raises(DataError, match="has other images than the first run's"):
+        compare([probe, bare], output=tmp_path)
+    shutil.rmtree(found.path)
+    record = json.loads((bare / "run.json").read_text()) | {"store": str(tmp_path / "gone")}
+    (bare / "run.json").write_text(json.dumps(record))
+    with pytest.raises(DataError, match=r"its store is no longer at .*gone: repeat its finetune"):
+        compare([probe, bare], output=tmp_path)
+
+
+def test_images_of_one_class_teach_nothing(digits, tmp_path):
+    store = tmp_path / "store"
+    shutil.copytree(digits, store)
+    rows = (store / "index.csv").read_text().splitlines()
+    alike = [rows[0], *(",".join([r.split(",")[0], "3", *r.split(",")[2:]]) for r in rows[1:])]
+    (store / "index.csv").write_text("\n".join(alike) + "\n")
+    with pytest.raises(DataError, match="are all of one class"):
+        tune("scratch", store, tmp_path / "run", SHAPE | {"train": "knn"}, segments_per_class=0)

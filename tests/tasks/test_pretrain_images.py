@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -15,9 +17,11 @@ import torch
 import partsig
 from partsig import config as configs
 from partsig.data.augment import AugmentConfig, augmented, transform
+from partsig.data.images import open_images
 from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.modality import IMAGE
 from partsig.tasks import runs
+from partsig.tasks.material import unseen
 from partsig.tasks.pretrain import load_encoder, pretrain
 from partsig.tasks.recipes import ImageConfig, build
 from partsig.train.journal import read_metrics
@@ -86,6 +90,52 @@ def test_sizes_and_aspect_ratios_have_four_outputs(digits, tmp_path):
     assert encoder.embed.in_features == 4
     state = torch.load(next((path / "checkpoints").glob("*.pt")), weights_only=True)["model"]
     assert state["relative.output.weight"].shape[0] == 4
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """A store of 40 noise images of 12 x 12."""
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("large")
+    rng = np.random.default_rng(0)
+    for number in range(40):
+        file = folder / "raw" / "ab"[number % 2] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (12, 12, 3), dtype=np.uint8)).save(file)
+    settings = {"size": 12, "val_share": 0.3}
+    return partsig.preprocess("images", folder / "raw", folder / "store", overrides=settings).path
+
+
+@pytest.mark.parametrize("objective", ["part", "mae", "mp3", "droppos"])
+def test_larger_images_are_cropped_at_the_centre_where_nothing_is_learned(
+    large, tmp_path, objective
+):
+    pytest.importorskip("torchvision", reason="augmentations are torchvision's")
+    settings = {"size": 8, "patch_px": 2, "augment.crop": "resized", "objective.name": objective}
+    settings |= {"encoder.width": 16, "encoder.depth": 1, "encoder.heads": 2, "fit.epochs": 1}
+    settings |= {"fit.batch_size": 8, "optim.warmup_epochs": 0}
+    path = pretrain(large, tmp_path / "run", modality="image", overrides=settings, gpus="0")
+    assert np.isfinite(
+        [line["val_loss"] for line in read_metrics(path) if "val_loss" in line]
+    ).all()
+    record = runs.read(path)
+    drawn = unseen(large, record, (8, 8), 0, 4).windows
+    store = open_images(large)
+    middle = store.batch(drawn.drawn(0)[:4])[:, :, 2:10, 2:10]
+    np.testing.assert_array_equal(drawn.batch(0, 0, 4), middle)
+    if objective == "part":
+        assert partsig.inspect(path, n=1, device="cpu").metrics["n_windows"] == 256
+
+
+def test_images_that_are_too_small_are_refused(digits, tmp_path):
+    settings = {"size": 32, "augment.crop": "pad"}
+    with pytest.raises(ConfigError, match=r"holds images of 8 x 8, and size is 32; pass .*size=8"):
+        pretrain(digits, tmp_path / "r", modality="image", overrides=settings, gpus="0")
+
+
+def test_an_area_alone_changes_nothing():
+    assert transform(AugmentConfig(area=0.5), 8) is None
 
 
 def test_inspect_draws_images_without_another_path(run):
@@ -184,7 +234,25 @@ def test_shipped_recipes_of_the_rivals_have_the_encoder_of_parts(config):
     assert model.encoder.embed.weight.grad.abs().sum() > 0
 
 
+def test_a_signal_to_the_whole_group_leaves_a_checkpoint(digits, tmp_path):
+    """As a cluster's scheduler sends it: the processes that augment must not be lost before."""
+    child, alive = start_augmented(digits, tmp_path)
+    os.killpg(child.pid, signal.SIGTERM)
+    assert child.wait(60) == 128 + signal.SIGTERM
+    assert list((tmp_path / "run" / "checkpoints").glob("*.pt"))
+    wait_until(lambda: not alive(), 30)
+
+
 def test_processes_that_augment_end_with_a_run_that_is_killed(digits, tmp_path):
+    child, alive = start_augmented(digits, tmp_path)
+    assert len(alive()) >= 2
+    child.kill()
+    child.wait()
+    wait_until(lambda: not alive(), 30)
+
+
+def start_augmented(digits, tmp_path):
+    """Start an endless run with a process that augments; return it and what tells who is alive."""
     pytest.importorskip("torchvision", reason="augmentations are torchvision's")
     settings = ["fit.workers=1", "augment.crop=pad", "augment.randaugment=9", "fit.epochs=10000"]
     command = [sys.executable, "-m", "partsig", "pretrain", "--modality", "image", "--gpus", "0"]
@@ -207,10 +275,7 @@ def test_processes_that_augment_end_with_a_run_that_is_killed(digits, tmp_path):
 
     metrics = tmp_path / "run" / "metrics.jsonl"
     wait_until(lambda: metrics.is_file() and metrics.stat().st_size > 0, 90)
-    assert len(alive()) >= 2
-    child.kill()
-    child.wait()
-    wait_until(lambda: not alive(), 30)
+    return child, alive
 
 
 def wait_until(condition, seconds):

@@ -1,4 +1,5 @@
 import json
+import multiprocessing
 import os
 import signal
 import threading
@@ -239,6 +240,24 @@ def test_validation_comes_every_so_many_epochs_and_at_the_end(tmp_path):
     assert state.best == {"value": -2.0, "epoch": 2}
 
 
+def test_a_run_of_a_version_that_measured_something_else_goes_on(tmp_path):
+    class Older(Model):
+        def forward(self, *given, **more):
+            return {"loss": super().forward(*given, **more)["loss"]}
+
+    def stop(step):
+        if step == 7:
+            raise Stop
+        return batch_at(step)
+
+    fit = loop.FitConfig(epochs=4, batch_size=8, log_every=100, checkpoint_minutes=0)
+    with pytest.raises(Stop):
+        loop.fit(job(tmp_path, Older(), stop, config=fit))
+    assert checkpoint.load(checkpoint.newest(tmp_path))["keys"] == ["loss"]
+    loop.fit(job(tmp_path, config=fit))
+    assert "size" in [line for line in read_metrics(tmp_path) if "loss" in line][-1]
+
+
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_batches_of_other_processes_change_nothing(workers, tmp_path):
     """Dropout and noise included: the processes draw nothing from the training's generators."""
@@ -258,6 +277,19 @@ def broken(step):
 def test_an_error_in_a_process_that_makes_batches_is_the_loops(tmp_path):
     with pytest.raises(DataError, match=r"^the disk is gone\.$"):
         loop.fit(job(tmp_path, batches=broken, prefetch="processes"))
+    assert not multiprocessing.active_children()
+
+
+def lost(step):
+    if multiprocessing.parent_process() is not None and step == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return batch_at(step)
+
+
+def test_a_process_that_makes_batches_and_is_lost_is_told_in_a_sentence(tmp_path):
+    with pytest.raises(DataError, match=r"was lost, .* run the same command again"):
+        loop.fit(job(tmp_path, batches=lost, prefetch="processes"))
+    assert not multiprocessing.active_children()
 
 
 def test_the_average_of_the_weights_is_what_is_measured_and_kept(tmp_path):

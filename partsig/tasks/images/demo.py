@@ -18,7 +18,7 @@ from partsig.tasks.inspect import inspect
 from partsig.tasks.preprocess import preprocess
 from partsig.tasks.pretrain import pretrain
 
-# A sixth of the images choose what a method leaves open; a twentieth would be 60.
+# A fifth of the training images choose what a method leaves open; the usual twentieth is too few.
 VAL_SHARE = 0.2
 CONFIG = "image-tiny"
 

@@ -15,6 +15,7 @@ from partsig.errors import DataError, check_option
 from partsig.tasks import heads, runs
 from partsig.tasks.embed import Embedded
 from partsig.tasks.embedded import check_suffix, writing
+from partsig.tasks.finetune import SCRATCH
 from partsig.tasks.images.finetune import load_classifier
 from partsig.tasks.images.labelled import in_batches
 from partsig.tasks.pretrain import load_encoder
@@ -36,8 +37,12 @@ def embed_images(
     Columns are ``image``, ``role`` (train, val, test) and ``label`` ("" where there is none);
     ``embeddings`` are (n, F) float32 of the frozen encoder, on the grid of patches. ``pool`` auto
     is what a fine-tuned run's head sees, and mean+sd of a pretrained encoder. ``store`` defaults to
-    the run's own, ``output`` to ``RUN/embeddings/STORE.npz``. **What was trained on are the images
-    of the run's store with the role train**; its val chose.
+    the run's own, ``output`` to ``RUN/embeddings/STORE.npz``.
+
+    **What the run has seen** is in the metadata: ``pretraining_store``, whose images of the role
+    train were seen without labels (null where there was no pretraining), ``labelled_store``, whose
+    train images, or those of them that RUN/split.json names, were seen with labels and whose val
+    images chose (null for a pretrained encoder).
 
     Raises ConfigError, DataError or CheckpointError for whatever the user can mend.
     """
@@ -68,6 +73,7 @@ def embed_images(
         "provenance": opened.meta["provenance"],
         "ch_names": list(opened.ch_names),
         "size": size,
+        **_seen(record),
         "environment": runs.environment(),
         "date": runs.now(),
     }
@@ -88,6 +94,15 @@ def embed_images(
             take(net.features(x).float().cpu().numpy())
             bar.update(len(x))
     return Embedded(path=target, n=len(index), what="images", width=width, pool=chosen)
+
+
+def _seen(record: dict) -> dict[str, str | None]:
+    if record["kind"] == "pretrain":
+        return {"pretraining_store": record["store"], "labelled_store": None}
+    origin = None if record["from"] == SCRATCH else Path(record["from"])
+    known = origin is not None and (origin / "run.json").is_file()
+    pretraining = runs.read(origin)["store"] if known else origin and "unknown"
+    return {"pretraining_store": pretraining, "labelled_store": record["store"]}
 
 
 def _load(path: Path, kind: str) -> tuple[Classifier, int]:

@@ -1,9 +1,12 @@
 """``partsig evaluate`` on a run on images: predictions, accuracy and figures out."""
 
 import csv
+import hashlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from partsig import metrics
 from partsig.data.images import ImageStore, open_images
@@ -47,7 +50,8 @@ def evaluate_images(
         raise DataError(f"{opened.path} has no labelled test image; pass another --store.")
     truth = opened.labels[index]
     chosen = distributed.pick_device(device)
-    batches = in_batches(opened, index, settings.size, chosen)
+    digest = hashlib.sha256()
+    batches = _hashed(in_batches(opened, index, settings.size, chosen), digest)
     uncalibrated = heads.predict(model, batches, chosen)
     temperature = record["calibration"]["temperature"]
     probabilities = metrics.tempered(uncalibrated, temperature)
@@ -61,6 +65,7 @@ def evaluate_images(
         "split_unit": "image",
         "train_images": record["n_images"]["train"],
         "val_images": record["n_images"]["val"],
+        "images_sha256": digest.hexdigest(),
         "seed": record["seed"],
         "date": runs.now(),
         "environment": runs.environment(),
@@ -81,6 +86,13 @@ def evaluate_images(
         figures.reliability(result["calibration"], "images", output / "reliability.png"),
     ]
     return Evaluation(path=output, metrics=result, figures=drawn)
+
+
+def _hashed(batches: Iterable[torch.Tensor], digest: "hashlib._Hash") -> Iterator[torch.Tensor]:
+    """Yield batches of pixels and add them to a hash: what tells test sets of like names apart."""
+    for x in batches:
+        digest.update(x.cpu().numpy().tobytes())
+        yield x
 
 
 def _check_fits(record: dict, store: ImageStore) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from partsig.data.images import ImageStore
+from partsig.data.images import ImageStore, centred
 from partsig.errors import ConfigError, DataError
 from partsig.tasks import heads
 
@@ -27,6 +27,11 @@ def draw_images(store: ImageStore, per_class: int, seed: int) -> dict[str, np.nd
         raise DataError(
             f"{store.path} has {len(train)} labelled training images and {len(val)} labelled "
             "validation images; both are needed, so preprocess images in folders named by class."
+        )
+    n_classes = len(np.unique(store.labels[train]))
+    if n_classes < 2:
+        raise DataError(
+            f"the training images of {store.path} are all of one class; nothing can be told apart."
         )
     if per_class:
         parts = []
@@ -62,8 +67,7 @@ def in_batches(
     store: ImageStore, index: np.ndarray, size: int, device: torch.device
 ) -> Iterator[torch.Tensor]:
     """Yield images in order, (b, C, size, size), cropped at the centre."""
-    top, left = ((extent - size) // 2 for extent in store.size)
     each = heads.batch_size(device)
     for first in range(0, len(index), each):
-        x = store.batch(index[first : first + each])
-        yield torch.from_numpy(x[:, :, top : top + size, left : left + size]).to(device)
+        x = centred(store.batch(index[first : first + each]), size)
+        yield torch.from_numpy(x).to(device)
