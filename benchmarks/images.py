@@ -21,10 +21,10 @@ import json
 import os
 import platform
 import statistics
-from multiprocessing import parent_process
 from pathlib import Path
 
 import joblib
+from pc18_segments import quietly
 
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")  # one thread a run; runs go side by side
@@ -110,16 +110,6 @@ VIT_S4 = dataclasses.replace(
     CIFAR, patch=4, encoder=(384, 12, 6), epochs=200, warmup=10, patches=64
 )
 TASKS = {("digits", "cpu"): DIGITS, ("cifar", "cpu"): CIFAR, ("cifar", "gpu"): VIT_S4}
-
-
-def quietly(work: Path, name: str) -> None:
-    """Send a worker process's output to a log file."""
-    if parent_process() is None:
-        return
-    (work / "logs").mkdir(parents=True, exist_ok=True)
-    log = open(work / "logs" / f"{name}.log", "a", encoding="utf-8")  # noqa: SIM115
-    os.dup2(log.fileno(), 1)
-    os.dup2(log.fileno(), 2)
 
 
 def pretrain_one(work: Path, task: Task, method: str, seed: int, gpus: str) -> dict:
