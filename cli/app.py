@@ -430,13 +430,18 @@ def embed(
         str,
         typer.Option("--pool", help="auto, cls, mean, mean+sd or mean+sd+spectrum."),
     ] = "auto",
+    blocks: Annotated[
+        int, typer.Option("--blocks", help="Of the encoder, from the first on; 0 is all.")
+    ] = 0,
     device: options.Device = "auto",
 ) -> None:
     """A pretrained or fine-tuned run and a store to one embedding per 30-s epoch, or image."""
     from partsig.tasks.embed import embed as task
 
     run = options.run_or_last(run, "pretrain")
-    done = task(run, store, recordings=recording, output=output, pool=pool, device=device)
+    done = task(
+        run, store, recordings=recording, output=output, pool=pool, blocks=blocks, device=device
+    )
     typer.echo(f"{done.n:,} {done.what}, {done.width} numbers each ({done.pool})")
     typer.echo(f"embeddings: {done.path}")
 

@@ -45,10 +45,10 @@ OPTIONS = {
     "compare": {"--against", "--output", "--seed", "--device"},
     "stage": {"--run", "--output", "--set", "--device"},
     "report": {"--run", "--store", "--scorer", "--output", "--set", "--seed", "--device"},
-    "embed": {"--run", "--store", "--output", "--recording", "--pool", "--device"},
+    "embed": {"--run", "--store", "--output", "--recording", "--pool", "--blocks", "--device"},
     "inspect": {"--run", "--store", "--output", "--n", "--seed", "--device"},
     "export": {"--run", "--output", "--format", "--device"},
-    "demo": {"--output", "--set", "--seed"},
+    "demo": {"--modality", "--output", "--set", "--seed"},
 }
 
 

@@ -100,7 +100,16 @@ class Encoder(nn.Module):
         return tokens[:, :-1], tokens[:, -1]
 
     def shorten(self, blocks: int) -> None:
-        """Leave only the first ``blocks`` blocks, and the final norm behind them."""
+        """Leave only the first ``blocks`` blocks, and the final norm behind them; 0 leaves all.
+
+        The last blocks of a pretrained encoder know most of its pretext, those before may know more
+        of anything else. Raises ConfigError where it has fewer.
+        """
+        depth = self.config.depth
+        if not 0 <= blocks <= depth:
+            raise ConfigError(f"blocks is {blocks}; the encoder has {depth} of them.")
+        if not blocks:
+            return
         del self.blocks[blocks:]
         self.config = replace(self.config, depth=blocks)
 

@@ -24,6 +24,7 @@ class PartEmbedder(TransformerMixin, BaseEstimator):
     run : path of a finished run or of an exported folder; None is the pretraining run that
         finished last. Weights are read from there whenever they are needed: a pickle holds none.
     pool : cls, mean, mean+sd, mean+sd+spectrum, or auto, see :func:`partsig.embed`.
+    blocks : tokens after the first so many of the encoder's blocks; 0 is all.
     device : auto, cpu, cuda or cuda:N.
     batch_size : windows per pass.
     unit : what the windows are in; volts are refused where µV are stated, and the reverse.
@@ -43,12 +44,14 @@ class PartEmbedder(TransformerMixin, BaseEstimator):
         run: str | Path | None = None,
         *,
         pool: str = "auto",
+        blocks: int = 0,
         device: str = "auto",
         batch_size: int = 256,
         unit: str = "uV",
     ) -> None:
         self.run = run
         self.pool = pool
+        self.blocks = blocks
         self.device = device
         self.batch_size = batch_size
         self.unit = unit
@@ -59,7 +62,7 @@ class PartEmbedder(TransformerMixin, BaseEstimator):
         units.factor_of(self.unit)
         distributed.pick_device(self.device)
         path = Path(self.run) if self.run is not None else runs.last("pretrain")
-        packed = _loaded(*_stamped(path))
+        packed = _loaded(*_stamped(path), self.blocks)
         self.pool_ = packing.check_pool(self.pool, packed)
         windows = torch.from_numpy(self._windows(X, packed, reset=True))
         # As many as it takes to tell; looking at all would copy them.
@@ -74,7 +77,7 @@ class PartEmbedder(TransformerMixin, BaseEstimator):
     def transform(self, X: object) -> np.ndarray:
         """Return embeddings (n, F), float32."""
         check_is_fitted(self)
-        packed = _loaded(*_stamped(Path(self.run_)))
+        packed = _loaded(*_stamped(Path(self.run_)), self.blocks)
         windows = torch.from_numpy(self._windows(X, packed, reset=False))
         any(units.told_by(part, self.unit) for part in windows.split(self.batch_size))
         device = distributed.pick_device(self.device)
@@ -127,9 +130,11 @@ def _stamped(path: Path) -> tuple[str, int]:
 
 
 @lru_cache(maxsize=2)
-def _loaded(path: str, written: int) -> packing.Packed:
+def _loaded(path: str, written: int, blocks: int) -> packing.Packed:
     """Return a run, kept in memory: estimators that are cloned for folds share it."""
-    return packing.load(Path(path))
+    packed = packing.load(Path(path))
+    packed.model.encoder.shorten(blocks)
+    return packed
 
 
 def _seen(record: dict | None) -> tuple[str, ...] | None:

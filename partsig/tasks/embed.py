@@ -38,6 +38,7 @@ def embed(
     recordings: Iterable[str] | None = None,
     output: str | Path | None = None,
     pool: str = "auto",
+    blocks: int = 0,
     device: str = "auto",
 ) -> Embedded:
     """Write an embedding of every 30-s epoch, scored or not, and return where.
@@ -53,8 +54,9 @@ def embed(
 
     ``pool``: cls, mean, mean+sd or mean+sd+spectrum, see ClassifierConfig; auto is what a
     fine-tuned run's head sees, and mean+sd+spectrum of a pretrained encoder, as in
-    ``configs/few-labels.yaml``. A run that was pretrained on windows shorter than 30 s encodes an
-    epoch in several, pooled together.
+    ``configs/few-labels.yaml``. ``blocks``: tokens after the first so many of the encoder's blocks,
+    0 is all; the middle ones of a run of PART alone know more of sleep than the last. A run that
+    was pretrained on windows shorter than 30 s encodes an epoch in several, pooled together.
 
     **Who was seen in training is in the metadata** (``subjects_pretraining`` and
     ``subjects_labelled``; null for an exported folder, which does not know): hold them out of
@@ -69,9 +71,10 @@ def embed(
 
         if recordings is not None:
             raise ConfigError(f"{path} is on images, which --recording is not for.")
-        return embed_images(path, store, output=output, pool=pool, device=device)
+        return embed_images(path, store, output=output, pool=pool, blocks=blocks, device=device)
     packed = packing.load(path)
     chosen = packing.check_pool(pool, packed)
+    packed.model.encoder.shorten(blocks)
     if store is None and packed.record is None:
         raise ConfigError(f"{path} is an exported folder and knows no store: pass --store.")
     opened = open_store(locate(packed.record["store"] if store is None else store))
@@ -131,6 +134,7 @@ def _meta(packed: packing.Packed, path: Path, store: Store, pool: str) -> dict:
         "run": str(path),
         "kind": facts["kind"],
         "pool": pool,
+        "blocks": packed.model.encoder.config.depth,
         "windows_per_epoch": len(packing.starts(round(EPOCH_S * store.sfreq), facts["window"])),
         "store": str(store.path),
         "provenance": store.meta["provenance"],

@@ -198,8 +198,7 @@ def _take_over(model: nn.Module, origin: Path, material: Material) -> list[str]:
 def load_encoder(run: Path, blocks: int = 0) -> tuple[Encoder, dict, Recipe]:
     """Return the encoder of a finished pretraining run, its ``run.json`` and its configuration.
 
-    With ``blocks``, an encoder of the first so many of its blocks. Raises ConfigError where it has
-    fewer.
+    ``blocks``: how many of its blocks are kept, see :meth:`~partsig.core.encoder.Encoder.shorten`.
     """
     record = runs.finished(run, "pretrain")
     settings = recipe_of(record)
@@ -212,10 +211,7 @@ def load_encoder(run: Path, blocks: int = 0) -> tuple[Encoder, dict, Recipe]:
         if key.startswith(prefix)
     }
     encoder.load_state_dict(state)
-    if blocks > settings.encoder.depth:
-        raise ConfigError(f"blocks is {blocks}; {run} has {settings.encoder.depth} of them.")
-    if blocks:
-        encoder.shorten(blocks)
+    encoder.shorten(blocks)
     return encoder, record, settings
 
 

@@ -142,7 +142,7 @@ def test_the_first_blocks_of_an_encoder_can_be_kept(pretrained, digits, tmp_path
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
     assert method_of(record) == "part, first block, probe"
     deeper = {"train": "probe", "blocks": 3}
-    with pytest.raises(ConfigError, match=r"blocks is 3; .*part has 2 of them"):
+    with pytest.raises(ConfigError, match=r"blocks is 3; the encoder has 2 of them"):
         tune(pretrained, digits, tmp_path / "three", deeper)
     with pytest.raises(ConfigError, match=r"from scratch, set encoder\.depth"):
         tune("scratch", digits, tmp_path / "scratch", SHAPE | {"train": "probe", "blocks": 1})
@@ -269,6 +269,17 @@ def test_embeddings_of_images_are_what_the_heads_see(probe, pretrained, digits, 
     assert json.loads(str(found["meta"]))["pretraining_store"] == str(digits)
     cls = np.load(partsig.embed(pretrained, output=tmp_path / "c.npz", pool="cls").path)
     assert cls["embeddings"].shape == (1797, 32)
+    # After one block they are those of a run that kept one block.
+    kept = tune(pretrained, digits, tmp_path / "kept", {"train": "probe", "blocks": 1})
+    one, same = (
+        np.load(partsig.embed(run, output=tmp_path / f"{name}.npz", pool="mean", **more).path)
+        for name, run, more in (("one", pretrained, {"blocks": 1}), ("kept", kept, {}))
+    )
+    np.testing.assert_array_equal(one["embeddings"], same["embeddings"])
+    assert not np.allclose(one["embeddings"], found["embeddings"][:, :32])
+    assert json.loads(str(one["meta"]))["blocks"] == 1
+    with pytest.raises(ConfigError, match="blocks is 3; the encoder has 2"):
+        partsig.embed(pretrained, output=tmp_path / "x.npz", blocks=3)
     with pytest.raises(ConfigError, match="on images, which --recording is not for"):
         partsig.embed(probe, recordings=["a"])
     with pytest.raises(ConfigError, match=r"must end in \.npz or \.parquet"):

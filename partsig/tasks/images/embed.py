@@ -30,13 +30,15 @@ def embed_images(
     *,
     output: str | Path | None = None,
     pool: str = "auto",
+    blocks: int = 0,
     device: str = "auto",
 ) -> Embedded:
     """Write an embedding of every image of a store, labelled or not, and return where.
 
     Columns are ``image``, ``role`` (train, val, test) and ``label`` ("" where there is none);
     ``embeddings`` are (n, F) float32 of the frozen encoder, on the grid of patches. ``pool`` auto
-    is what a fine-tuned run's head sees, and mean+sd of a pretrained encoder. ``store`` defaults to
+    is what a fine-tuned run's head sees, and mean+sd of a pretrained encoder. ``blocks``: tokens
+    after the first so many of the encoder's blocks; 0 is all. ``store`` defaults to
     the run's own, ``output`` to ``RUN/embeddings/STORE.npz``.
 
     **What the run has seen** is in the metadata: ``pretraining_store``, whose images of the role
@@ -52,6 +54,7 @@ def embed_images(
     net, size = _load(path, record["kind"])
     chosen = net.config.pool if pool == "auto" else pool
     net.config = replace(net.config, pool=chosen)
+    net.encoder.shorten(blocks)
     opened = open_images(locate(record["store"] if store is None else store))
     if list(opened.ch_names) != record["ch_names"] or min(opened.size) < size:
         raise DataError(
@@ -69,6 +72,7 @@ def embed_images(
         "run": str(path),
         "kind": record["kind"],
         "pool": chosen,
+        "blocks": net.encoder.config.depth,
         "store": str(opened.path),
         "provenance": opened.meta["provenance"],
         "ch_names": list(opened.ch_names),
