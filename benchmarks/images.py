@@ -194,7 +194,8 @@ def ways_of(task: Task) -> dict[str, Way]:
 def pretext_table(pretexts: list[dict]) -> list[str]:
     """Return lines on what each method's pretext reached on validation images, mean ± SD."""
     lines = [
-        "| method | R² | squared error by row, column (patches²) | error (px) | accuracy |",
+        "| method | R² (mae: of pixels) | squared error by row, column (patches²) | error (px) "
+        "| accuracy |",
         "|---|---|---|---|---|",
     ]
     for method in dict.fromkeys(found["method"] for found in pretexts):

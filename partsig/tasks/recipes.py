@@ -94,7 +94,9 @@ class ImageConfig(Recipe):
         check_range("patch_px", self.patch_px, 1)
         check_range("size", self.size, self.patch_px)
         if self.size % self.patch_px:
-            raise ConfigError(f"size ({self.size}) must be a multiple of patch_px.")
+            raise ConfigError(
+                f"size is {self.size}; it must be a multiple of patch_px ({self.patch_px})."
+            )
 
     def extents(self, per_unit: float) -> tuple[Shape, Shape]:
         return (self.size, self.size), (self.patch_px, self.patch_px)

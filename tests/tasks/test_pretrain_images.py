@@ -170,7 +170,11 @@ def test_augmented_images_do_not_depend_on_how_a_batch_is_cut():
     [
         ({"modality": "eeg", "config": None}, DataError, "holds image, not eeg"),
         ({"overrides": {"size": 32}}, ConfigError, "images of 8 x 8, and size is 32"),
-        ({"overrides": {"patch_px": 3}}, ConfigError, r"size \(8\) must be a multiple of patch_px"),
+        (
+            {"overrides": {"patch_px": 3}},
+            ConfigError,
+            r"size is 8; it must be a multiple of patch_px \(3",
+        ),
         ({"overrides": {"window_s": 3}}, ConfigError, "unknown key 'window_s'"),
         ({"overrides": {"augment.flip": 2}}, ConfigError, "augment.flip"),
     ],
