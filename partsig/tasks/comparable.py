@@ -15,7 +15,6 @@ from partsig.errors import ConfigError, DataError
 from partsig.tasks import runs
 from partsig.tasks.evaluate import evaluate
 from partsig.tasks.finetune import SCRATCH
-from partsig.tasks.images.evaluate import evaluate_images
 
 SEEDED = re.compile(r"-s\d+$")
 
@@ -92,8 +91,7 @@ def load(named: Sequence[str | Path], device: str) -> tuple[list[Judged], Yardst
     for item in map(str, named):
         label, _, directory = item.rpartition("=")
         path = Path(directory)
-        record = runs.finished(path, "finetune")
-        first = first or record
+        first = first or runs.finished(path, "finetune")
         modality = first.get("modality", "eeg")
         record = runs.finished(path, "finetune", modality)
         yardstick = YARDSTICKS[modality]
@@ -106,7 +104,7 @@ def load(named: Sequence[str | Path], device: str) -> tuple[list[Judged], Yardst
             )
         file = path / "evaluation" / "predictions.csv"
         if not file.is_file():
-            _evaluate(path, record, modality, device)
+            _evaluate(path, record, device)
         try:
             answers = (_of_subjects if modality == "eeg" else _of_images)(file, record)
         except (KeyError, ValueError):
@@ -131,7 +129,7 @@ def load(named: Sequence[str | Path], device: str) -> tuple[list[Judged], Yardst
     return found, YARDSTICKS[first.get("modality", "eeg")]
 
 
-def _evaluate(path: Path, record: dict, modality: str, device: str) -> None:
+def _evaluate(path: Path, record: dict, device: str) -> None:
     """Evaluate a run that never was; say what to do where its store has moved."""
     store = Path(record["store"])
     if not store.exists():
@@ -139,7 +137,7 @@ def _evaluate(path: Path, record: dict, modality: str, device: str) -> None:
             f"{path} was never evaluated, and its store is no longer at {store}: repeat its "
             "finetune command with --store and the place it has now, then compare again."
         )
-    (evaluate if modality == "eeg" else evaluate_images)(path, device=device)
+    evaluate(path, device=device)
 
 
 def _budget(record: dict) -> dict:

@@ -18,10 +18,9 @@ from partsig.tasks.embedded import check_suffix, writing
 from partsig.tasks.finetune import SCRATCH
 from partsig.tasks.images.finetune import load_classifier
 from partsig.tasks.images.labelled import in_batches
+from partsig.tasks.packed import POOLS
 from partsig.tasks.pretrain import load_encoder
 from partsig.train import distributed
-
-POOLS = ("auto", "cls", "mean", "mean+sd", "mean+sd+spectrum")
 
 
 def embed_images(
@@ -48,7 +47,7 @@ def embed_images(
 
     Raises ConfigError, DataError or CheckpointError for whatever the user can mend.
     """
-    check_option("pool", pool, POOLS)
+    check_option("pool", pool, ("auto", *POOLS))
     path = Path(run)
     record = runs.read(path)
     net, size = _load(path, record["kind"])
