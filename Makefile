@@ -18,6 +18,8 @@ lint: $(READY)
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --upgrade --constraint constraints.txt pip setuptools
+	# torch first: its archives, nearly 3 GB, are gone from the disk before the rest is fetched.
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt torch
 	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
 	touch $(READY)
 
