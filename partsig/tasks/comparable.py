@@ -107,7 +107,7 @@ def load(named: Sequence[str | Path], device: str) -> tuple[list[Judged], Yardst
             _evaluate(path, record, device)
         try:
             answers = (_of_subjects if modality == "eeg" else _of_images)(file, record)
-        except (KeyError, ValueError):
+        except (KeyError, ValueError, OSError):
             raise DataError(f"{file} is damaged; evaluate {path} again.") from None
         tested = tested or answers
         if answers.units != tested.units:
@@ -134,8 +134,8 @@ def _evaluate(path: Path, record: dict, device: str) -> None:
     store = Path(record["store"])
     if not store.exists():
         raise DataError(
-            f"{path} was never evaluated, and its store is no longer at {store}: repeat its "
-            "finetune command with --store and the place it has now, then compare again."
+            f"{path} was never evaluated, and its store is no longer at {store}: run `partsig "
+            f"evaluate --run {path} --store …` with the place it has now, then compare again."
         )
     evaluate(path, device=device)
 

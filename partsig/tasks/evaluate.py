@@ -59,11 +59,11 @@ def evaluate(
         return evaluate_images(path, store, device=device, seed=seed)
     model, record = load_stager(path)
     runs.check_kept(path, record, ("calibration",))
-    own = Path(record["store"])
-    given = own if store is None else locate(store)
-    external = given.resolve() != own.resolve()
-    opened = open_store(given)
+    opened = open_store(locate(store or record["store"]))
     _check_fits(record, opened)
+    known = {subject for part in record["split"].values() for subject in part}
+    holds = known.issubset(opened.labelled_subjects)
+    external = not runs.made_on(record, opened.path, opened.meta["provenance"], holds=holds)
     subjects = opened.labelled_subjects if external else record["split"]["test"]
     leaked = _check_leaks(record, subjects)
     chosen = distributed.pick_device(device)

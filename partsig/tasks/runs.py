@@ -126,6 +126,18 @@ def finished(path: Path, kind: str, modality: str | None = None) -> dict:
     return record
 
 
+def made_on(record: Mapping[str, object], store: Path, provenance: str, *, holds: bool) -> bool:
+    """Return whether a run's own store lies at ``store``.
+
+    It was moved there when nothing is left at the place that the run knows, and the store has the
+    same settings (``provenance``) and ``holds`` what the run was trained and is tested on.
+    """
+    known = Path(record["store"])
+    if known.exists():
+        return known.resolve() == store.resolve()
+    return holds and provenance == record["provenance"]
+
+
 def last(kind: str, where: Path = RUNS) -> Path:
     """Return the run of this kind that finished last; raise CheckpointError when there is none."""
     found = []

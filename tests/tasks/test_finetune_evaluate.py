@@ -177,6 +177,29 @@ def test_the_training_subjects_would_not_be_tested(tuned, sample_store, tmp_path
     assert len(found.metrics["subjects_seen_in_pretraining"]) == 40
 
 
+def test_a_store_that_was_moved_is_still_the_runs_own(tuned, sample_store, tmp_path):
+    """With the same people in it; one that lacks some of them is another store."""
+    run = tmp_path / "run"
+    shutil.copytree(tuned, run, ignore=shutil.ignore_patterns("evaluation*"))
+    record = runs.read(run)
+    (run / "run.json").write_text(json.dumps(record | {"store": str(tmp_path / "gone")}))
+    with pytest.raises(DataError, match="no store at .*gone"):
+        evaluate(run, device="cpu")
+    found = evaluate(run, sample_store, device="cpu")
+    assert (found.path.name, found.metrics["external"]) == ("evaluation", False)
+    fewer = tmp_path / "fewer"
+    fewer.mkdir()
+    for name in ("meta.json", "signals", "labels"):
+        (fewer / name).symlink_to(sample_store / name)
+    lines = (sample_store / "index.csv").read_text().splitlines()
+    first = record["split"]["test"][0]
+    (fewer / "index.csv").write_text(
+        "\n".join(line for line in lines if line.split(",")[0] != first) + "\n"
+    )
+    with pytest.raises(DataError, match="17 of the subjects to test on trained or chose"):
+        evaluate(run, fewer, device="cpu")
+
+
 def test_another_rate_or_montage_is_refused(tuned, sample_store, tmp_path):
     other = tmp_path / "other"
     other.mkdir()

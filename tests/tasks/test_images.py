@@ -343,11 +343,18 @@ def test_what_cannot_stand_in_one_table_with_images_is_refused(
     (found.path / "metrics.json").write_text(json.dumps(other))
     with pytest.raises(DataError, match="has other images than the first run's"):
         compare([probe, bare], output=tmp_path)
+    (found.path / "metrics.json").unlink()
+    with pytest.raises(DataError, match=r"predictions\.csv is damaged; evaluate .*run again"):
+        compare([probe, bare], output=tmp_path)
     shutil.rmtree(found.path)
     record = json.loads((bare / "run.json").read_text()) | {"store": str(tmp_path / "gone")}
     (bare / "run.json").write_text(json.dumps(record))
-    with pytest.raises(DataError, match=r"its store is no longer at .*gone: repeat its finetune"):
+    with pytest.raises(DataError, match=r"its store is no longer at .*gone: run `partsig evaluate"):
         compare([probe, bare], output=tmp_path)
+    again = evaluate(bare, digits, device="cpu")
+    assert (again.path, again.metrics["external"]) == (found.path, False)
+    assert again.metrics["images_sha256"] == found.metrics["images_sha256"]
+    compare([probe, bare], output=tmp_path / "table")
 
 
 def test_images_of_one_class_teach_nothing(digits, tmp_path):

@@ -40,12 +40,11 @@ def evaluate_images(
     """
     path = Path(run)
     model, settings, record = load_classifier(path)
-    own = Path(record["store"])
-    given = own if store is None else locate(store)
-    external = given.resolve() != own.resolve()
-    opened = open_images(given)
+    opened = open_images(locate(store or record["store"]))
     _check_fits(record, opened)
     index = labelled(opened, "test")
+    holds = len(index) == record["n_images"]["test"]
+    external = not runs.made_on(record, opened.path, opened.meta["provenance"], holds=holds)
     if not len(index):
         raise DataError(f"{opened.path} has no labelled test image; pass another --store.")
     truth = opened.labels[index]
