@@ -18,10 +18,10 @@ class OptimConfig:
     """AdamW with linear warm-up and a cosine to ``min_lr``. Defaults are the paper's (its code).
 
     ``lr``, ``warmup_lr`` and ``min_lr`` are stated for a global batch of 512 and scaled by
-    batch / 512. Weight decay spares vectors (biases, norms, tokens). ``clip`` is the largest norm
-    of the gradient, 0 for none. ``layer_decay``: the rate of a layer is this much lower for every
-    layer above it (fine-tuning only; 1 is off; BEiT, arXiv 2106.08254). *Differs from the paper*:
-    the rate changes every step, not every epoch.
+    batch / 512. Weight decay spares biases, norms, tokens and position codes. ``clip`` is the
+    largest norm of the gradient, 0 for none. ``layer_decay``: the rate of a layer is this much
+    lower for every layer above it (fine-tuning only; 1 is off; BEiT, arXiv 2106.08254). *Differs
+    from the paper*: the rate changes every step, not every epoch; its code scales only ``lr``.
     """
 
     lr: float = 5e-4
@@ -64,24 +64,26 @@ def learning_rate(
 def make_optimizer(
     model: nn.Module, config: OptimConfig, distance: Callable[[str], int] | None = None
 ) -> torch.optim.AdamW:
-    """Return AdamW over the trainable parameters; those of one axis or fewer are not decayed.
+    """Return AdamW over the trainable parameters.
 
-    ``distance`` tells how many layers lie above a parameter; every group has the ``scale`` of its
-    learning rate that follows from it.
+    Those of one axis or fewer are not decayed, nor a parameter called ``positions``. ``distance``
+    tells how many layers lie above a parameter; every group has the ``scale`` of its learning rate
+    that follows from it.
     """
     groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             above = distance(name) if distance and config.layer_decay < 1 else 0
-            groups.setdefault((above, parameter.ndim > 1), []).append(parameter)
+            decays = parameter.ndim > 1 and name.rpartition(".")[2] != "positions"
+            groups.setdefault((above, decays), []).append(parameter)
     return torch.optim.AdamW(
         [
             {
                 "params": members,
-                "weight_decay": config.weight_decay if matrix else 0.0,
+                "weight_decay": config.weight_decay if decays else 0.0,
                 "scale": config.layer_decay**above,
             }
-            for (above, matrix), members in sorted(
+            for (above, decays), members in sorted(
                 groups.items(), key=lambda item: (item[0][0], not item[0][1])
             )
         ],

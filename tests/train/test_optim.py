@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from partsig.core.encoder import Encoder, EncoderConfig
+from partsig.core.objectives.supervised import Classifier, ClassifierConfig
 from partsig.errors import ConfigError
 from partsig.train.optim import OptimConfig, learning_rate, make_optimizer
 
@@ -27,6 +29,17 @@ def test_vectors_are_not_decayed():
     assert decayed["weight_decay"] == 0.5
     assert [p.ndim for p in spared["params"]] == [1, 1, 1]
     assert spared["weight_decay"] == 0.0
+
+
+def test_position_codes_are_not_decayed():
+    """As in PART's code; the codes are a matrix here."""
+    encoder = Encoder(EncoderConfig(width=16, depth=1, heads=2), 1, (4,))
+    model = Classifier(ClassifierConfig(), encoder, (16,), (4,), 3)
+    decayed, spared = make_optimizer(model, OptimConfig(weight_decay=0.5)).param_groups
+    named = {id(p): name for name, p in model.named_parameters()}
+    assert model.positions.ndim == 2
+    assert {named[id(p)] for p in spared["params"] if p.ndim > 1} == {"positions"}
+    assert all(named[id(p)].endswith("weight") for p in decayed["params"])
 
 
 def test_a_step_is_adamws():
