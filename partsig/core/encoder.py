@@ -91,7 +91,8 @@ class Encoder(nn.Module):
         n = tokens.shape[1]
         if code is not None and code.shape[-2] == n:
             tokens = tokens + code
-        tokens = torch.cat([tokens, cls.to(tokens.dtype)], dim=1)  # (B, N + 1, E)
+        # In [CLS]'s float32, which the sums of the blocks then have under autocast too.
+        tokens = torch.cat([tokens.to(cls.dtype), cls], dim=1)  # (B, N + 1, E)
         if code is not None and code.shape[-2] == n + 1:
             tokens = tokens + code
         if keys is not None:

@@ -37,6 +37,18 @@ def test_the_last_tokens_alone_are_what_they_are_among_all_with_their_gradient()
         torch.testing.assert_close(whole, short)
 
 
+def test_the_sums_of_the_blocks_are_float32_under_autocast():
+    """With and without a position code, so that objectives compute alike."""
+    encoder = Encoder(EncoderConfig(width=16, depth=2, heads=2), 2, (8,))
+    seen = []
+    for block in encoder.blocks:
+        block.register_forward_hook(lambda _block, _given, found: seen.append(found.dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        for code in (None, torch.zeros(5, 16)):
+            encoder(torch.randn(3, 5, 2, 8), None, code)
+    assert seen == [torch.float32] * 4
+
+
 @pytest.mark.parametrize("patch", [(8,), (4, 4)])
 def test_cls_alone_equals_cls_beside_the_patches(patch):
     torch.manual_seed(0)
