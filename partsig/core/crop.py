@@ -13,8 +13,9 @@ def crop(x: Tensor, positions: Tensor, sizes: Tensor, patch: Sequence[int]) -> T
 
     Each box is resized to ``patch`` by linear interpolation along every axis; a box that has the
     size of ``patch`` and starts on a sample is copied exactly. Reads beyond the window repeat its
-    edge. *Differs from the paper*: boxes larger than the patch are not smoothed before they are
-    sampled (its code smooths); at most a factor of two there.
+    edge. *Differs from the paper's code*, which cuts, then resizes: boxes larger than the patch are
+    not smoothed before they are sampled (at most a factor of two there), and boxes smaller than it
+    read up to a quarter of a sample beyond themselves, where the cut would repeat its edge.
     """
     rank = len(patch)
     extent = x.shape[2:]

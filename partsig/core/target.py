@@ -124,10 +124,11 @@ def pair_metrics(prediction: Tensor, target: Tensor, sizes: Tensor, loss: str) -
 
     ``mse`` squared error in patches², and of each axis (``mse_0`` …); ``chance`` the same for
     predicting no translation, on these very pairs; ``chance_loss`` the loss of the best constant
-    prediction; ``l2`` mean Euclidean error in widths of the reference patch (as in the paper's
-    Table 5), ``distance`` in samples; ``sign`` how often the order along an axis is right (0.5 is
-    chance; pairs without a difference do not count), ``near_sign`` the same for pairs less than one
-    patch apart.
+    prediction (no translation; of size ratios their mean, under laplace their median, 1); where
+    ratios are predicted, ``ratio_mse`` and ``ratio_chance``; ``l2`` mean Euclidean error in widths
+    of the reference patch (as in the paper's Table 5), ``distance`` in samples; ``sign`` how often
+    the order along an axis is right (0.5 is chance; pairs without a difference do not count),
+    ``near_sign`` the same for pairs less than one patch apart.
     """
     rank = sizes.shape[-1]
     mean = split_prediction(prediction, loss, target.shape[-1])[0][..., :rank].float()
@@ -137,15 +138,25 @@ def pair_metrics(prediction: Tensor, target: Tensor, sizes: Tensor, loss: str) -
     right = ((mean > 0) == (shift > 0)) & ordered
     near = ordered & (shift.abs() < 1)
     chance = shift.square().mean()
+    ratios = target[..., rank:].flatten(0, 1)  # (B * P, 0 or D)
     if loss == "histogram":
         constant = _entropy(shift, prediction.shape[-1] // rank)
     elif loss == "laplace":
-        # The best constant is no translation, with the mean distance as a Laplace scale.
-        constant = 1 + math.log(2) + shift.abs().mean(dim=(0, 1)).log().mean()
+        # The best place is the median, of ratios 1; the best scale is the mean distance from it.
+        off = torch.cat([shift.flatten(0, 1), ratios - 1], dim=-1)
+        constant = 1 + math.log(2) + off.abs().mean(0).log().mean()
     else:
-        constant = chance
+        constant = torch.cat([shift.flatten(0, 1), ratios - ratios.mean(0)], dim=-1).square().mean()
     per_axis = error.square().mean(dim=(0, 1))
+    of_sizes = {}
+    if ratios.numel():
+        given = split_prediction(prediction, loss, target.shape[-1])[0][..., rank:].float()
+        of_sizes = {
+            "ratio_mse": (given - target[..., rank:]).square().mean(),
+            "ratio_chance": (ratios - ratios.mean(0)).square().mean(),
+        }
     return {
+        **of_sizes,
         "mse": error.square().mean(),
         **{f"mse_{axis}": value for axis, value in enumerate(per_axis)},
         "chance": chance,

@@ -230,16 +230,16 @@ def measure(
     if windows is None or not world.main:
         return None
     size, derive = min(MONITOR_BATCH, batch), units(material)
-    starts = range(0, min(MONITOR_WINDOWS, windows.per_epoch), size)
+    number = min(MONITOR_WINDOWS, windows.per_epoch)
 
     @torch.inference_mode()
     def measured(_epoch: int) -> dict[str, float]:
         sums: dict[str, float] = {}
-        for first in starts:
-            x = torch.from_numpy(windows.batch(0, first, size)).to(world.device)
+        for first in range(0, number, size):  # the last batch may be smaller
+            x = windows.batch(0, first, min(size, number - first))
             generator = torch.Generator(world.device).manual_seed(first)
-            for key, value in model(x, generator).items():
-                sums[key] = sums.get(key, 0.0) + value.item() / len(starts)
+            for key, value in model(torch.from_numpy(x).to(world.device), generator).items():
+                sums[key] = sums.get(key, 0.0) + value.item() * len(x) / number
         return {f"val_{key}": value for key, value in derive(sums).items()}
 
     return measured

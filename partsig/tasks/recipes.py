@@ -97,6 +97,10 @@ class ImageConfig(Recipe):
             raise ConfigError(
                 f"size is {self.size}; it must be a multiple of patch_px ({self.patch_px})."
             )
+        if getattr(self.objective, "context", 0):
+            raise ConfigError(
+                "objective.context is for signals, whose windows have neighbours; leave it at 0."
+            )
 
     def extents(self, per_unit: float) -> tuple[Shape, Shape]:
         return (self.size, self.size), (self.patch_px, self.patch_px)

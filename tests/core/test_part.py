@@ -115,6 +115,31 @@ def test_unit_scale_changes_the_networks_target_but_not_the_reported_errors():
     assert a["l2"].item() == pytest.approx(b["l2"].item(), rel=0.01)
 
 
+@pytest.mark.parametrize("loss", ["mse", "laplace"])
+def test_no_constant_has_less_than_the_chance_loss_where_ratios_are_predicted(loss):
+    """What is called chance is what the best of many constants costs."""
+    model = part(2, sampling="sizes", loss=loss)
+    positions, sizes = model.sample(64, draw())
+    pairs = model.draw_pairs(draw())
+    truth = target.translation(positions, sizes, pairs, ratios=True)
+    reference = sizes[:, pairs[:, 0]]
+
+    def cost(ratio, scale):
+        given = torch.tensor([0.0, 0.0, ratio, ratio]).expand_as(truth)
+        if loss == "laplace":
+            given = torch.cat([given, scale.log().expand_as(truth)], dim=-1)
+        return target.pair_loss(given, truth, loss).mean().item()
+
+    off = torch.cat([truth[..., :2], truth[..., 2:] - 1], dim=-1).abs().mean(dim=(0, 1))
+    tried = itertools.product(torch.arange(0.8, 1.5, 0.02), (0.97, 1))
+    lowest = min(cost(ratio, off * factor) for ratio, factor in tried)
+    zeros = torch.zeros(*truth.shape[:2], 4 if loss == "mse" else 8)
+    found = target.pair_metrics(zeros, truth, reference, loss)
+    assert found["chance_loss"].item() == pytest.approx(lowest, rel=0.02)
+    assert found["ratio_mse"] == truth[..., 2:].square().mean()
+    assert found["ratio_chance"].item() == pytest.approx(truth[..., 2:].var().item(), rel=0.02)
+
+
 def test_distance_is_in_samples():
     truth = torch.tensor([[[3.0], [0.0]]])
     values = target.pair_metrics(truth + 0.5, truth, torch.full((1, 2, 1), 100.0), "mse")

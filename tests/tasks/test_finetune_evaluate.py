@@ -183,7 +183,7 @@ def test_a_store_that_was_moved_is_still_the_runs_own(tuned, sample_store, tmp_p
     shutil.copytree(tuned, run, ignore=shutil.ignore_patterns("evaluation*"))
     record = runs.read(run)
     (run / "run.json").write_text(json.dumps(record | {"store": str(tmp_path / "gone")}))
-    with pytest.raises(DataError, match="no store at .*gone"):
+    with pytest.raises(DataError, match=r"no store at .*gone"):
         evaluate(run, device="cpu")
     found = evaluate(run, sample_store, device="cpu")
     assert (found.path.name, found.metrics["external"]) == ("evaluation", False)

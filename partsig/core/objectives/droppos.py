@@ -118,7 +118,8 @@ class DropPos(nn.Module):
 
         ``generator`` and ``share`` as in :class:`~partsig.core.objectives.part.Part`; ``progress``
         is the share of the training that is over, for the smoothing. The weights sum to 1 over the
-        visible patches of a window, and the loss is their mean over patches without position.
+        visible patches of a window, and the loss is their mean over patches without position, of
+        each part by itself where a batch is divided.
         """
         x, level = instance_normalise(x)
         first, total = share or (0, len(x))

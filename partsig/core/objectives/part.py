@@ -74,6 +74,11 @@ class PartConfig:
                 "objective.loss=histogram counts translations in patches: it goes neither with "
                 "sampling=sizes nor with target_scale=unit."
             )
+        if self.target_scale == "unit" and self.sampling == "sizes":
+            raise ConfigError(
+                "objective.target_scale=unit counts translations in the window's reach, which the "
+                "size ratios of sampling=sizes have nothing to do with; leave it at patch."
+            )
         if self.span:
             check_range("objective.span", self.span, 1.0)
             if self.sampling != "off-grid":
@@ -198,7 +203,8 @@ class Part(nn.Module):
 
         Draws come from ``generator`` alone. ``share`` (first, total) says that ``x`` holds rows
         first, first + 1, … of a batch of ``total``: draws are made for the whole batch, so a batch
-        gives the same loss however it is divided among processes. ``progress``, the share of the
+        gives the same loss however it is divided among processes (with ``loss_on`` masked or apart
+        nearly the same: each part is averaged over its own pairs). ``progress``, the share of the
         training that is over, is not used.
         """
         first, total = share or (0, len(x))

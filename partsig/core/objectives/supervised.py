@@ -118,8 +118,9 @@ def mix(x: Tensor, mixup: float, cutmix: float) -> tuple[Tensor, Tensor, float]:
     other = torch.randperm(len(x), device=x.device)
     if not by_box:
         return torch.lerp(x[other], x, share), other, share
-    inside = draw_box(x.shape[2:], 1 - share).to(x.device)
-    return torch.where(inside, x[other], x), other, 1 - inside.float().mean().item()
+    inside = draw_box(x.shape[2:], 1 - share)
+    kept = 1 - inside.float().mean().item()  # before it is on a GPU, which nobody need wait for
+    return torch.where(inside.to(x.device, non_blocking=True), x[other], x), other, kept
 
 
 def draw_box(window: Sequence[int], share: float) -> Tensor:
