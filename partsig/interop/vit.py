@@ -2,19 +2,21 @@
 
 The same transformer under three sets of names. partsig puts [CLS] last and the others first, which
 makes no difference to attention; a run that was pretrained without positions becomes a ViT whose
-position embeddings are zero, to be learned in fine-tuning. **Images are to be normalised as in
+position embeddings are zero, to be learned in fine-tuning, one that was pretrained with codes (MAE,
+DropPos) a ViT that has these. **Images are to be normalised as in
 partsig**, each and every channel to mean 0 and SD 1 (:func:`partsig.core.normalise`), not by
 ImageNet's constants.
 """
 
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from partsig.core.encoder import Encoder, EncoderConfig
+from partsig.core.geometry import grid
+from partsig.core.position import sincos
 from partsig.errors import CheckpointError, ConfigError
 from partsig.tasks.pretrain import load_encoder
 
@@ -56,16 +58,17 @@ def to_timm(run: str | Path, **options: object) -> "VisionTransformer":
     """Return timm's ``VisionTransformer`` with the encoder of a pretraining run on images.
 
     ``options`` are further arguments of timm's class (``num_classes``, ``global_pool``, …; without
-    them it has no head). ``forward_features`` gives [CLS] and the patch tokens as partsig does.
+    them it has no head). ``forward_features`` gives [CLS] and the patch tokens as partsig does;
+    ``global_pool="avg"`` is the mean of those tokens, normalised before and not after.
 
     Raises CheckpointError for a run on signals or with spectra in its tokens, ConfigError where
-    timm is not installed.
+    timm is not installed or ``options`` ask for a ViT of other weights.
     """
     try:
         from timm.models.vision_transformer import VisionTransformer
     except ImportError:
         raise ConfigError(NEEDED.format("timm")) from None
-    encoder, size, patch, channels = _of_images(Path(run))
+    encoder, code, size, patch, channels = _of_images(Path(run))
     shape = encoder.config
     model = VisionTransformer(
         img_size=size,
@@ -75,9 +78,10 @@ def to_timm(run: str | Path, **options: object) -> "VisionTransformer":
         depth=shape.depth,
         num_heads=shape.heads,
         mlp_ratio=shape.mlp_ratio,
-        **{"num_classes": 0, **options},
+        **{"num_classes": 0, "fc_norm": False, **options},
     )
-    _fill(model, _renamed(encoder, TIMM, channels, patch), "pos_embed", ("head.", "fc_norm."))
+    state = _renamed(encoder, TIMM, channels, patch) | {"pos_embed": code}
+    _fill(model, state, "head.")
     return model
 
 
@@ -90,7 +94,7 @@ def to_torchvision(run: str | Path, num_classes: int = 1000) -> "TorchvisionViT"
         from torchvision.models import VisionTransformer
     except ImportError:
         raise ConfigError(NEEDED.format("torchvision")) from None
-    encoder, size, patch, channels = _of_images(Path(run))
+    encoder, code, size, patch, channels = _of_images(Path(run))
     if channels != 3:
         raise CheckpointError(f"{run} has {channels} channels; torchvision's ViT takes three.")
     shape = encoder.config
@@ -103,8 +107,8 @@ def to_torchvision(run: str | Path, num_classes: int = 1000) -> "TorchvisionViT"
         mlp_dim=round(shape.width * shape.mlp_ratio),
         num_classes=num_classes,
     )
-    state = _renamed(encoder, TORCHVISION, channels, patch)
-    _fill(model, state, "encoder.pos_embedding", ("heads.",))
+    state = _renamed(encoder, TORCHVISION, channels, patch) | {"encoder.pos_embedding": code}
+    _fill(model, state, "heads.")
     return model
 
 
@@ -141,15 +145,19 @@ def from_timm(model: "VisionTransformer") -> Encoder:
     return encoder
 
 
-def _of_images(run: Path) -> tuple[Encoder, int, int, int]:
-    """Return encoder, image size, patch (px) and channels of a run."""
+def _of_images(run: Path) -> tuple[Encoder, torch.Tensor, int, int, int]:
+    """Return encoder, position embeddings (1, 1 + N, E), image size, patch (px), channels."""
     encoder, record, settings = load_encoder(run)
     if record.get("modality") != "image":
         raise CheckpointError(f"{run} was pretrained on signals; a ViT here takes images.")
     if encoder.spectrum is not None:
         raise CheckpointError(f"{run} has spectra in its tokens, which other ViTs have not.")
-    (size, _), (patch, _) = settings.extents(1.0)
-    return encoder, size, patch, len(record["ch_names"])
+    window, patch = settings.extents(1.0)
+    centres, sizes = grid(window, patch)
+    code = torch.zeros(1, 1 + len(centres), encoder.config.width)  # the first is [CLS]'s
+    if settings.positions == "sincos":
+        code[0, 1:] = sincos(centres / sizes - 0.5, encoder.config.width)
+    return encoder, code, window[0], patch[0], len(record["ch_names"])
 
 
 def _names(encoder: Encoder, table: dict[str, str]) -> dict[str, str]:
@@ -175,11 +183,15 @@ def _renamed(
     return state
 
 
-def _fill(
-    model: torch.nn.Module, state: dict[str, torch.Tensor], positions: str, fresh: Iterable[str]
-) -> None:
-    """Load weights into a ViT, position embeddings as zeros; its head keeps what it has."""
+def _fill(model: torch.nn.Module, state: dict[str, torch.Tensor], head: str) -> None:
+    """Load weights into a ViT; its head keeps what it has."""
     own = model.state_dict()
-    state[positions] = torch.zeros_like(own[positions])
-    kept = {key: value for key, value in own.items() if key.startswith(tuple(fresh))}
-    model.load_state_dict(state | kept)
+    state = state | {key: value for key, value in own.items() if key.startswith(head)}
+    shapes, given = ({k: v.shape for k, v in weights.items()} for weights in (own, state))
+    if shapes != given:
+        differing = sorted(key for key, _ in shapes.items() ^ given.items())
+        raise ConfigError(
+            f"these options make a ViT that has other weights than the run ({differing[0]}); leave "
+            "out what changes registers, [CLS], norms or position embeddings."
+        )
+    model.load_state_dict(state)

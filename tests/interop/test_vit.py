@@ -7,7 +7,9 @@ import torch
 from torchvision.models import VisionTransformer
 
 from partsig.core.crop import crop_grid
+from partsig.core.geometry import grid
 from partsig.core.normalise import instance_normalise
+from partsig.core.position import sincos
 from partsig.data import images
 from partsig.errors import CheckpointError, ConfigError
 from partsig.interop import from_timm, to_timm, to_torchvision
@@ -67,6 +69,38 @@ def test_timms_features_are_ours(run, batch):
     torch.testing.assert_close(found[:, 0], cls, atol=1e-5, rtol=0)
     torch.testing.assert_close(found[:, 1:], tokens, atol=1e-5, rtol=0)
     assert tokens.std() > 0.1
+
+
+def test_position_codes_of_a_pretraining_are_taken_along(run, batch, tmp_path):
+    """MAE's encoder has seen nothing without them."""
+    settings = {key: value for key, value in SMALL.items() if key != "objective.patches"}
+    settings |= {"objective.name": "mae", "objective.decoder.width": 16}
+    settings |= {"objective.decoder.heads": 2}
+    store = load_encoder(run)[1]["store"]
+    mae = pretrain(store, tmp_path / "mae", modality="image", overrides=settings, gpus="0")
+    encoder, _, _ = load_encoder(mae)
+    centres, sizes = grid((16, 16), (4, 4))
+    with torch.inference_mode():
+        tokens, cls = encoder.eval()(
+            crop_grid(batch, (4, 4)), None, sincos(centres / sizes - 0.5, 32)
+        )
+        found = to_timm(mae).eval().forward_features(batch)
+        torch.testing.assert_close(found[:, 1:], tokens, atol=1e-5, rtol=0)
+        model = to_torchvision(mae).eval()
+        model.heads = torch.nn.Identity()
+        torch.testing.assert_close(model(batch), cls, atol=1e-5, rtol=0)
+
+
+def test_the_mean_of_the_tokens_is_timms_pooled_features(run, batch):
+    with torch.inference_mode():
+        found = to_timm(run, global_pool="avg").eval()(batch)
+    torch.testing.assert_close(found, ours(run, batch)[0].mean(1), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("options", [{"reg_tokens": 2}, {"fc_norm": True}, {"init_values": 0.1}])
+def test_options_that_need_other_weights_are_refused(run, options):
+    with pytest.raises(ConfigError, match="a ViT that has other weights than the run"):
+        to_timm(run, global_pool="avg", **options)
 
 
 def test_a_model_of_timms_factory_takes_our_weights(run, batch):
