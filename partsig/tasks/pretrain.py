@@ -221,4 +221,5 @@ def read_state(run: Path) -> dict[str, torch.Tensor]:
     if path is None:
         raise CheckpointError(f"{run} has lost its checkpoints; pretrain again.")
     content = checkpoint.load(path, "pretrain")
-    return content["model"] | content.get("average", {})
+    model, average = content["model"], content.get("average", {})
+    return {name: average.get(name, value) for name, value in model.items()}

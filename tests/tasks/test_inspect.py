@@ -14,7 +14,8 @@ from partsig.files import write_json
 from partsig.tasks import inspect as inspecting
 from partsig.tasks import material, runs
 from partsig.tasks.inspect import inspect
-from partsig.tasks.pretrain import pretrain
+from partsig.tasks.pretrain import pretrain, read_state
+from partsig.train import checkpoint
 
 TINY = {
     "window_s": 5,
@@ -41,6 +42,18 @@ def run(sample_store, tmp_path_factory):
 @pytest.fixture(scope="module")
 def inspection(run):
     return inspect(run, n=2, device="cpu")
+
+
+def test_a_run_that_averaged_its_weights_is_looked_at_with_the_average(sample_store, tmp_path):
+    settings = TINY | {"fit.average": 0.9}
+    averaged = pretrain(sample_store, tmp_path / "run", overrides=settings, gpus="0")
+    content = checkpoint.load(checkpoint.newest(averaged), "pretrain")
+    used = read_state(averaged)
+    assert used.keys() == content["model"].keys()
+    name = "encoder.embed.weight"
+    assert torch.equal(used[name], content["average"][name])
+    assert not torch.equal(used[name], content["model"][name])
+    assert inspect(averaged, n=1, device="cpu").metrics["role"] == "test"
 
 
 class Reads(nn.Module):
