@@ -16,15 +16,18 @@ import torch
 
 import partsig
 from partsig import config as configs
-from partsig.data.augment import AugmentConfig, augmented, transform
+from partsig.core.normalise import instance_normalise
+from partsig.data.augment import AugmentConfig, Erasing, RandAugment, augmented, transform
 from partsig.data.images import open_images
 from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.modality import IMAGE
 from partsig.tasks import runs
+from partsig.tasks.images.finetune import ImageFinetuneConfig
 from partsig.tasks.material import unseen
 from partsig.tasks.pretrain import load_encoder, pretrain
 from partsig.tasks.recipes import ImageConfig, build
 from partsig.train.journal import read_metrics
+from partsig.train.optim import learning_rate
 
 SHORT = {"fit.epochs": 12, "encoder.width": 48, "encoder.depth": 2, "optim.warmup_epochs": 1}
 
@@ -165,6 +168,33 @@ def test_augmented_images_do_not_depend_on_how_a_batch_is_cut():
     assert transform(AugmentConfig(), 8) is None
 
 
+def test_erased_boxes_hold_noise_like_the_image():
+    """So that the rest of the image is normalised as if nothing had been erased."""
+    drawn = torch.Generator().manual_seed(0)
+    images = 180 + 10 * torch.randn(60, 3, 32, 32, generator=drawn)
+    images = images.round().clamp(0, 255).to(torch.uint8)
+    found = augmented(images, Erasing(1.0), [0])
+    changed = (found != images).any(1, keepdim=True).expand_as(images)
+    assert 0.03 < changed.float().mean() < 0.4  # boxes of 2 to 33 %
+    assert found[changed].float().mean().item() == pytest.approx(180, abs=1)
+    assert found[changed].float().std().item() == pytest.approx(10, abs=1)
+    off = instance_normalise(found)[0] - instance_normalise(images)[0]
+    assert off[~changed].abs().max() < 0.3
+
+
+def test_randaugment_does_two_operations_each_half_of_the_time():
+    """And it does more to an image, the greater its magnitude."""
+    images = torch.randint(0, 256, (400, 3, 16, 16), generator=torch.Generator().manual_seed(0))
+    images = images.to(torch.uint8)
+    moved = {}
+    for magnitude in (1.0, 9.0):
+        found = augmented(images, RandAugment(magnitude), [0])
+        same = (found == images).flatten(1).all(1).float().mean().item()
+        assert 0.25 < same < 0.5  # a quarter, and those where an operation changed nothing
+        moved[magnitude] = (found.float() - images.float()).abs().mean().item()
+    assert moved[9.0] > 2 * moved[1.0]
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
@@ -177,6 +207,13 @@ def test_augmented_images_do_not_depend_on_how_a_batch_is_cut():
         ),
         ({"overrides": {"window_s": 3}}, ConfigError, "unknown key 'window_s'"),
         ({"overrides": {"augment.flip": 2}}, ConfigError, "augment.flip"),
+        ({"overrides": {"augment.randaugment": 27}}, ConfigError, "must be .* 10"),
+        ({"overrides": {"objective.context": 0.5}}, ConfigError, "context is for signals"),
+        (
+            {"overrides": {"objective.sampling": "sizes", "objective.target_scale": "unit"}},
+            ConfigError,
+            "leave it at patch",
+        ),
     ],
 )
 def test_mistakes_are_told(options, error, message, digits, tmp_path):
@@ -197,6 +234,7 @@ def test_signals_and_images_do_not_start_from_each_other(run, sample_store, tmp_
 
 
 SHAPES = {"cifar": (64, 21_313_536), "imagenet": (196, 85_647_360), "cifar-tiny": (16, 818_176)}
+FINETUNING = ("image-finetune", "image-tiny-finetune", "imagenet-finetune")
 RIVALS = [f"{data}-{name}" for data in ("cifar", "imagenet") for name in ("mae", "mp3", "droppos")]
 
 
@@ -217,7 +255,30 @@ def test_shipped_recipes_of_images_have_the_published_shapes(config, patches, pa
 
 def test_every_shipped_recipe_of_images_is_tried_here_or_trains_in_the_tests_of_fine_tuning():
     named = {name for name in configs.names() if name.startswith(("cifar", "image"))}
-    assert named == {*RIVALS, *SHAPES, "image-tiny", "image-finetune", "image-tiny-finetune"}
+    assert named == {*RIVALS, *SHAPES, "image-tiny", *FINETUNING}
+
+
+@pytest.mark.parametrize(
+    ("config", "peak"), [("image-finetune", 2.5e-4), ("imagenet-finetune", 2e-3)]
+)
+def test_shipped_recipes_of_fine_tuning_have_the_published_rates(config, peak):
+    """From 1e-6 to the peak for the batch, and down to 1e-5, whatever the batch."""
+    settings = configs.compose(ImageFinetuneConfig, "finetune", config)
+    optim, fit = settings.optim, settings.fit
+
+    def rate(epoch):
+        return learning_rate(epoch, 1, fit.epochs, fit.batch_size, optim)
+
+    assert [rate(0), rate(5), rate(fit.epochs)] == pytest.approx([1e-6, peak, 1e-5])
+    assert (settings.repeats, settings.loss.mixup, settings.augment.erase) == (3, 0.8, 0.25)
+
+
+@pytest.mark.parametrize("config", ["cifar", "imagenet", "cifar-mp3", "imagenet-mp3"])
+def test_shipped_recipes_of_pretraining_start_and_end_with_the_published_rates(config):
+    settings = configs.compose(ImageConfig, "pretrain", config)
+    batch, epochs = settings.fit.batch_size, settings.fit.epochs
+    ends = [learning_rate(epoch, 1, epochs, batch, settings.optim) for epoch in (0, 20, epochs)]
+    assert ends == pytest.approx([1e-6, 5e-4 * batch / 512, 1e-5])
 
 
 @pytest.mark.parametrize("config", RIVALS)
