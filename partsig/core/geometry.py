@@ -88,7 +88,7 @@ def shuffled_grid(
 
     This is PART-grid, the paper's ablation.
     """
-    positions, sizes = (t.to(generator.device) for t in grid(extent, patch))
+    positions, sizes = (t.to(generator.device, non_blocking=True) for t in grid(extent, patch))
     keys = torch.rand(batch, len(positions), generator=generator, device=generator.device)
     positions = positions[keys.argsort(dim=1)]  # (B, N, D)
     return positions, sizes.expand_as(positions)
