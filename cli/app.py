@@ -103,7 +103,7 @@ def preprocess(
         bool, typer.Option("--merge", help="Make one index of the shards, at the end.")
     ] = False,
 ) -> None:
-    """Raw recordings to a store: band-pass, resample, label; resumes what was interrupted."""
+    """Raw recordings (band-passed, resampled) or images to a store; resumes when interrupted."""
     from partsig.tasks.preprocess import preprocess as run
 
     result = run(
@@ -217,13 +217,14 @@ def finetune(
     store: options.Store = None,
     run: options.Run = None,
     subjects: Annotated[
-        int, typer.Option("--subjects", help="Labelled training subjects; 0 is all.")
-    ] = 10,
+        int | None,
+        typer.Option("--subjects", help="Labelled training subjects; 0 is all.", show_default="10"),
+    ] = None,
     segments_per_class: Annotated[
         int | None,
         typer.Option(
             "--segments-per-class",
-            help="Short recordings per stage, or images per class; 0 is all.",
+            help="Short recordings per stage, or images per class (default: all); 0 is all.",
         ),
     ] = None,
     teacher: Annotated[
@@ -235,7 +236,7 @@ def finetune(
     seed: options.Seed = 0,
     device: options.Device = "auto",
 ) -> None:
-    """A store and a pretrained run to a sleep stager, from N labelled subjects."""
+    """A store and a pretrained run to a classifier: N labelled subjects, or images."""
     from partsig.tasks import runs
     from partsig.tasks.finetune import finetune as task
 
@@ -289,7 +290,7 @@ def evaluate(
     seed: options.Seed = 0,
     device: options.Device = "auto",
 ) -> None:
-    """A fine-tuned run to predictions, kappa with interval, and figures on held-out subjects."""
+    """A fine-tuned run to predictions, kappa (images: accuracy) and figures on held-out data."""
     from partsig.tasks.evaluate import evaluate as task
     from partsig.tasks.evaluate import with_interval
 
@@ -477,7 +478,7 @@ def inspect(
     output: Annotated[
         Path | None, typer.Option("--output", help="Default: RUN/inspection.")
     ] = None,
-    n: Annotated[int, typer.Option("--n", help="Windows to draw.")] = 4,
+    n: Annotated[int, typer.Option("--n", help="Windows or images to draw.")] = 4,
     seed: options.Seed = 0,
     device: options.Device = "auto",
 ) -> None:

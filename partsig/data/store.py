@@ -219,6 +219,11 @@ def file_names(recording: str) -> list[str]:
     return [f"{kind}/{recording}.npy" for kind in ("signals", "labels")]
 
 
+def index_digest(path: Path) -> str:
+    """Return the SHA-256 of the list of what a store holds: the same wherever it is moved."""
+    return hashlib.sha256(_index(path).read_bytes()).hexdigest()
+
+
 def _index(path: Path, shard: str = "") -> Path:
     return path / index_name(shard)
 
@@ -384,6 +389,8 @@ def open_store(path: str | Path) -> Store:
     """Open a store for reading; raise DataError when it is missing, empty or of another version."""
     path = Path(path)
     meta = read_meta(path)
+    if meta.get("modality") == "image":
+        raise DataError(f"{path} is a store of images, and signals are needed here.")
     if not _index(path).is_file():
         raise DataError(f"{path} has no index.csv yet: run the same preprocess command again.")
     found = read_index(path)

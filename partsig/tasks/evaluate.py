@@ -46,7 +46,8 @@ def evaluate(
 
     ``run`` defaults to the fine-tuning run that finished last. Writes ``predictions.csv``,
     ``metrics.json`` and figures into ``RUN/evaluation`` (``RUN/evaluation-STORE`` for another
-    store). Warns with LeakWarning when pretraining has seen a test subject. A run on images goes to
+    store; a number is added where another one has that name). Warns with LeakWarning when
+    pretraining has seen a test subject. A run on images goes to
     :func:`~partsig.tasks.images.evaluate.evaluate_images`.
 
     Raises DataError when the store's channels or rate are not the run's, or when a subject that
@@ -61,9 +62,7 @@ def evaluate(
     runs.check_kept(path, record, ("calibration",))
     opened = open_store(locate(store or record["store"]))
     _check_fits(record, opened)
-    known = {subject for part in record["split"].values() for subject in part}
-    holds = known.issubset(opened.labelled_subjects)
-    external = not runs.made_on(record, opened.path, opened.meta["provenance"], holds=holds)
+    output, external = runs.evaluation_of(path, record, opened.path)
     subjects = opened.labelled_subjects if external else record["split"]["test"]
     leaked = _check_leaks(record, subjects)
     chosen = distributed.pick_device(device)
@@ -71,7 +70,6 @@ def evaluate(
     calibration = record["calibration"]
     uncalibrated = predict(model, epochs, chosen)
     probabilities = metrics.tempered(uncalibrated, calibration["temperature"])
-    output = path / (f"evaluation-{opened.path.name}" if external else "evaluation")
     result = {
         "run": str(path),
         "from": record["from"],

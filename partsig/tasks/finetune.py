@@ -20,7 +20,7 @@ from partsig.core.objectives.supervised import (
 from partsig.data.datasets import Epochs, shuffled_batch
 from partsig.data.recordings import EPOCH_S, STAGES
 from partsig.data.splits import SplitConfig
-from partsig.data.store import Store, locate, open_store, read_meta
+from partsig.data.store import Store, index_digest, locate, open_store, read_meta
 from partsig.errors import CheckpointError, ConfigError, DataError, check_range
 from partsig.files import write_json
 from partsig.tasks import heads, pseudo, review, runs, stagers
@@ -32,6 +32,8 @@ from partsig.train.optim import OptimConfig
 from partsig.train.step import seed_of
 
 SCRATCH = "scratch"
+# What may differ between the parts of a run: speed, and where its store lies or what was added.
+FREE = (*loop.SPEED_KEYS, "store", "index_sha256")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +84,7 @@ def finetune(
     store: str | Path | None = None,
     run: str | Path | None = None,
     *,
-    subjects: int = 10,
+    subjects: int | None = None,
     segments_per_class: int | None = None,
     teacher: str | Path | None = None,
     config: str | Path | None = None,
@@ -90,7 +92,7 @@ def finetune(
     seed: int = 0,
     device: str = "auto",
 ) -> Path:
-    """Fine-tune on N labelled subjects drawn by ``seed`` and return the run directory.
+    """Fine-tune on N labelled ``subjects`` (default 10) drawn by ``seed``; return the run.
 
     ``from_`` is a pretraining run (default: the one that finished last) or ``"scratch"``, the
     supervised baseline; ``store`` defaults to the run's, or ``data/store/physionet2018``.
@@ -105,7 +107,8 @@ def finetune(
 
     Raises ConfigError, DataError or CheckpointError for whatever the user can mend.
     """
-    check_range("--subjects", subjects, 0)
+    check_range("--subjects", subjects or 0, 0)
+    check_range("--seed", seed, 0)
     origin = None if str(from_) == SCRATCH else Path(from_) if from_ else runs.last("pretrain")
     if store is None and origin is not None:
         store = runs.finished(origin, "pretrain")["store"]
@@ -114,9 +117,10 @@ def finetune(
         from partsig.tasks.images.finetune import finetune_images
 
         options = {"config": config, "overrides": overrides, "seed": seed, "device": device}
-        refused = {"--subjects": subjects != 10, "--teacher": teacher is not None}
+        refused = {"--subjects": subjects is not None, "--teacher": teacher is not None}
         where = (SCRATCH if origin is None else origin, store_path, run)
         return finetune_images(*where, per_class=segments_per_class, refused=refused, **options)
+    subjects = 10 if subjects is None else subjects
     settings = configs.compose(FinetuneConfig, "finetune", config, overrides)
     chosen = distributed.pick_device(device)
     opened = open_store(store_path)
@@ -135,6 +139,7 @@ def finetune(
         "teacher": None if teacher is None else str(teacher),
         "store": str(store_path),
         "provenance": opened.meta["provenance"],
+        "index_sha256": index_digest(opened.path),
         "ch_names": list(opened.ch_names),
         "sfreq": opened.sfreq,
         "filter": opened.meta["filter"],
@@ -144,7 +149,7 @@ def finetune(
         "split": split,
         "recordings": recordings,
     }
-    begun = runs.begin(path, "finetune", settings, facts, (*loop.SPEED_KEYS, "store"))
+    begun = runs.begin(path, "finetune", settings, facts, FREE)
     if begun["state"] == "finished":
         return path
     write_json(path / "split.json", split)

@@ -8,6 +8,7 @@
          checkpoint.pt  the whole state; best.pt the chosen epoch's weights, where there is a choice
 """
 
+import itertools
 import json
 import platform
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from partsig import __version__, config
+from partsig.data.store import index_digest
 from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.files import write_json, write_text
 
@@ -126,16 +128,28 @@ def finished(path: Path, kind: str, modality: str | None = None) -> dict:
     return record
 
 
-def made_on(record: Mapping[str, object], store: Path, provenance: str, *, holds: bool) -> bool:
-    """Return whether a run's own store lies at ``store``.
+def evaluation_of(path: Path, record: Mapping[str, object], store: Path) -> tuple[Path, bool]:
+    """Return where a run's evaluation on ``store`` goes, and whether that is another store.
 
-    It was moved there when nothing is left at the place that the run knows, and the store has the
-    same settings (``provenance``) and ``holds`` what the run was trained and is tested on.
+    The run's own store may have been moved: then nothing is left at the place that the run knows,
+    and ``store`` lists the very same things. Another store's evaluation has that store's name, and
+    a number where the name is taken.
     """
     known = Path(record["store"])
     if known.exists():
-        return known.resolve() == store.resolve()
-    return holds and provenance == record["provenance"]
+        own = known.resolve() == store.resolve()
+    else:
+        own = record.get("index_sha256") == index_digest(store)
+    if own:
+        return path / "evaluation", False
+    for number in itertools.count(1):
+        folder = path / f"evaluation-{store.name}{'' if number == 1 else f'-{number}'}"
+        with suppress(OSError, ValueError, KeyError):
+            found = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+            if Path(found["store"]).resolve() != store.resolve():
+                continue
+        return folder, True
+    raise AssertionError
 
 
 def last(kind: str, where: Path = RUNS) -> Path:

@@ -95,7 +95,7 @@ def test_metrics_equal_scikit_learns_on_the_written_predictions(evaluated, tuned
     for row in rows:
         p = [float(row[f"p_{stage}"]) for stage in STAGES]
         assert sum(p) == pytest.approx(1.0, abs=1e-4)
-        assert STAGES[int(np.argmax(p))] == row["prediction"]
+        assert p[STAGES.index(row["prediction"])] == max(p)  # two may be equal as written
     for name, value in found["kappa_per_recording"].items():
         own = [i for i, row in enumerate(rows) if row["recording"] == name]
         if value is not None:

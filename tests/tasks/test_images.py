@@ -216,14 +216,16 @@ def test_five_guesses_count_where_there_are_many_classes():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"subjects": 3}, "holds images, which --subjects is not for; pass --segments-per-class"),
+        ({"subjects": 10}, "holds images, which --subjects is not for; pass --segments-per-class"),
         ({"teacher": "run"}, "--teacher is not for"),
         ({"segments_per_class": 10_000}, "there are only [0-9]+ training images of class 0"),
         ({"segments_per_class": -1}, "--segments-per-class is -1"),
         ({"settings": {"size": 9}}, "size is 9; it must be a multiple of patch_px"),
         ({"settings": {"size": 6}}, "holds images of 8 x 8; size can be at most that"),
         ({"settings": {"encoder.width": 48}}, r"leave out encoder\.width: 32, now 48"),
+        ({"settings": {"patch_px": 1}}, r"comes from .*; leave out patch_px: 2, now 1\.$"),
         ({"settings": {"model": "yasa"}}, "unknown key 'model'"),
+        ({"seed": -1}, "--seed is -1"),
     ],
 )
 def test_mistakes_are_told_in_a_sentence(options, message, pretrained, digits, tmp_path):
@@ -351,6 +353,17 @@ def test_what_cannot_stand_in_one_table_with_images_is_refused(
     (bare / "run.json").write_text(json.dumps(record))
     with pytest.raises(DataError, match=r"its store is no longer at .*gone: run `partsig evaluate"):
         compare([probe, bare], output=tmp_path)
+    other = tmp_path / digits.name  # the same settings, number of images and name: another store
+    shutil.copytree(digits, other)
+    lines = (digits / "index.csv").read_text().splitlines(keepends=True)
+    renamed = [lines[0], *(f"x{line}" for line in lines[1:])]
+    (other / "index.csv").write_text("".join(renamed))
+    foreign = evaluate(bare, other, device="cpu")
+    assert (foreign.path.name, foreign.metrics["external"]) == (f"evaluation-{digits.name}", True)
+    further = tmp_path / "further" / digits.name
+    shutil.copytree(other, further)
+    assert evaluate(bare, further, device="cpu").path.name == f"evaluation-{digits.name}-2"
+    assert evaluate(bare, other, device="cpu").path == foreign.path
     again = evaluate(bare, digits, device="cpu")
     assert (again.path, again.metrics["external"]) == (found.path, False)
     assert again.metrics["images_sha256"] == found.metrics["images_sha256"]

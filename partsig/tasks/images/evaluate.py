@@ -43,8 +43,7 @@ def evaluate_images(
     opened = open_images(locate(store or record["store"]))
     _check_fits(record, opened)
     index = labelled(opened, "test")
-    holds = len(index) == record["n_images"]["test"]
-    external = not runs.made_on(record, opened.path, opened.meta["provenance"], holds=holds)
+    output, external = runs.evaluation_of(path, record, opened.path)
     if not len(index):
         raise DataError(f"{opened.path} has no labelled test image; pass another --store.")
     truth = opened.labels[index]
@@ -54,7 +53,6 @@ def evaluate_images(
     uncalibrated = heads.predict(model, batches, chosen)
     temperature = record["calibration"]["temperature"]
     probabilities = metrics.tempered(uncalibrated, temperature)
-    output = path / (f"evaluation-{opened.path.name}" if external else "evaluation")
     result = {
         "run": str(path),
         "from": record["from"],

@@ -19,11 +19,11 @@ from partsig.core.objectives.supervised import (
 )
 from partsig.data.augment import AugmentConfig, augmented, transform
 from partsig.data.images import ImageStore, open_images
-from partsig.data.store import locate
+from partsig.data.store import index_digest, locate
 from partsig.errors import CheckpointError, ConfigError, check_range
 from partsig.files import write_json
 from partsig.tasks import heads, runs
-from partsig.tasks.finetune import SCRATCH
+from partsig.tasks.finetune import FREE, SCRATCH
 from partsig.tasks.images.labelled import (
     draw_images,
     epoch_order,
@@ -126,6 +126,7 @@ def finetune_images(
         "from": SCRATCH if origin is None else str(origin),
         "store": str(store_path),
         "provenance": opened.meta["provenance"],
+        "index_sha256": index_digest(opened.path),
         "ch_names": list(opened.ch_names),
         "size": list(opened.size),
         "classes": list(opened.classes),
@@ -135,7 +136,7 @@ def finetune_images(
             "test": len(labelled(opened, "test")),
         },
     }
-    begun = runs.begin(path, "finetune", settings, facts, (*loop.SPEED_KEYS, "store"))
+    begun = runs.begin(path, "finetune", settings, facts, FREE)
     if begun["state"] == "finished":
         return path
     train, val = drawn["train"], drawn["val"]
@@ -207,9 +208,10 @@ def _check_shape(settings: ImageFinetuneConfig, theirs: ImageConfig, origin: Pat
         {"encoder": configs.to_dict(item.encoder) | {"drop_path": 0}, "patch_px": item.patch_px}
         for item in (settings, theirs, usual)
     )
-    if mine not in (wanted, default):
-        changed = "; ".join(configs.differences(wanted, mine))
-        raise ConfigError(f"the encoder comes from {origin}; leave out {changed}.")
+    given = {line.partition(":")[0] for line in configs.differences(default, mine)}
+    wrong = [line for line in configs.differences(wanted, mine) if line.partition(":")[0] in given]
+    if wrong:
+        raise ConfigError(f"the encoder comes from {origin}; leave out {'; '.join(wrong)}.")
 
 
 def _check_sizes(store: ImageStore, settings: ImageFinetuneConfig) -> None:
