@@ -122,12 +122,13 @@ def chance_mse(extent: Sequence[int], patch: Sequence[int], n: int) -> float:
 def pair_metrics(prediction: Tensor, target: Tensor, sizes: Tensor, loss: str) -> dict[str, Tensor]:
     """Return scalars that say how well pairs are placed.
 
-    ``mse`` squared error in patches², and of each axis (``mse_0`` …); ``chance`` the same for
-    predicting no translation, on these very pairs; ``chance_loss`` the loss of the best constant
-    prediction (no translation; of size ratios their mean, under laplace their median, 1); where
-    ratios are predicted, ``ratio_mse`` and ``ratio_chance``; ``l2`` mean Euclidean error in widths
-    of the reference patch (as in the paper's Table 5), ``distance`` in samples; ``sign`` how often
-    the order along an axis is right (0.5 is chance; pairs without a difference do not count),
+    ``mse`` squared error in patches², and of each axis (``mse_0`` …); ``chance`` (``chance_0`` …)
+    the same for predicting no translation, on these very pairs; ``chance_loss`` the loss of the
+    best constant prediction (no translation; of size ratios their mean, under laplace their median,
+    1); where ratios are predicted, ``ratio_mse`` and ``ratio_chance``; ``l2`` mean Euclidean error
+    in widths of the reference patch (as in the paper's Table 5), ``distance`` in samples,
+    ``chance_l2`` and ``chance_distance`` those of predicting no translation; ``sign`` how often the
+    order along an axis is right (0.5 is chance; pairs without a difference do not count),
     ``near_sign`` the same for pairs less than one patch apart.
     """
     rank = sizes.shape[-1]
@@ -147,7 +148,7 @@ def pair_metrics(prediction: Tensor, target: Tensor, sizes: Tensor, loss: str) -
         constant = 1 + math.log(2) + off.abs().mean(0).log().mean()
     else:
         constant = torch.cat([shift.flatten(0, 1), ratios - ratios.mean(0)], dim=-1).square().mean()
-    per_axis = error.square().mean(dim=(0, 1))
+    per_axis, chances = (values.square().mean(dim=(0, 1)) for values in (error, shift))
     of_sizes = {}
     if ratios.numel():
         given = split_prediction(prediction, loss, target.shape[-1])[0][..., rank:].float()
@@ -160,9 +161,12 @@ def pair_metrics(prediction: Tensor, target: Tensor, sizes: Tensor, loss: str) -
         "mse": error.square().mean(),
         **{f"mse_{axis}": value for axis, value in enumerate(per_axis)},
         "chance": chance,
+        **{f"chance_{axis}": value for axis, value in enumerate(chances)},
         "chance_loss": constant,
         "l2": error.square().sum(-1).sqrt().mean(),
         "distance": (error * sizes).square().sum(-1).sqrt().mean(),
+        "chance_l2": shift.square().sum(-1).sqrt().mean(),
+        "chance_distance": (shift * sizes).square().sum(-1).sqrt().mean(),
         "sign": right.sum() / ordered.sum().clamp(min=1),
         "near_sign": (right & near).sum() / near.sum().clamp(min=1),
     }

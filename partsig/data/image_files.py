@@ -35,7 +35,12 @@ SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".mpo", ".png", ".gif", ".bmp", ".tif", ".tiff"),
     *(".webp", ".ppm", ".pgm", ".pbm", ".jp2"),
 )
-FOLDER_ROLES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+FOLDER_ROLES = {
+    **{"train": "train", "training": "train", "test": "test", "testing": "test"},
+    **{"val": "val", "valid": "val", "validation": "val"},
+}
+# Files without a suffix that are tried as images, but for these.
+BESIDE = ("readme", "license", "licence", "copying", "notice", "changelog", "makefile", "index")
 ORIENTATION = 0x0112  # EXIF tag, from 1 (upright) to 8
 # What Pillow and zipfile raise on damaged files.
 DAMAGED = (
@@ -88,18 +93,19 @@ def open_images_in(raw: Path, config: ImageConfig) -> Source:
     base = _base(found)
     inner = {name: PurePosixPath(name).relative_to(base).parts for name in found}
     tops = {parts[0] if len(parts) > 1 else "." for parts in inner.values()}
-    with_roles = not tops.isdisjoint(FOLDER_ROLES)
-    if with_roles and not tops <= set(FOLDER_ROLES):
+    others = {top for top in tops if top.lower() not in FOLDER_ROLES}
+    with_roles = others != tops
+    if with_roles and others:
         # Taken as classes, they would mix the test into the training images.
         raise DataError(
-            f"{raw} holds images in {', '.join(sorted(tops & set(FOLDER_ROLES)))} and also in "
-            f"{', '.join(sorted(tops - set(FOLDER_ROLES))[:5])}: move the others out of it, or "
-            "rename a class of that name."
+            f"{raw} holds images in {', '.join(sorted(tops - others))} and also in "
+            f"{', '.join(sorted(others)[:5])}: move the others out of it, or rename a class of "
+            "that name."
         )
     listed = imagenet.validation_labels(prints, files.read) if with_roles else {}
     roles, folders = {}, {}
     for name, parts in inner.items():
-        roles[name] = FOLDER_ROLES[parts[0]] if with_roles else "train"
+        roles[name] = FOLDER_ROLES[parts[0].lower()] if with_roles else "train"
         below = parts[1:] if with_roles else parts
         folders[name] = _printable(below[0]) if len(below) > 1 else ""
         if roles[name] == "val" and not folders[name]:
@@ -140,13 +146,15 @@ def _notes(
 def _may_be_image(name: str) -> bool:
     """Tell whether a file's name allows an image: one without a suffix is tried.
 
-    >>> [_may_be_image(n) for n in ("a/b.JPEG", "a/b", "a/.b.jpg", "__MACOSX/b.jpg", "a/b.csv")]
+    >>> [_may_be_image(n) for n in ("a/b.JPEG", "a/b", "a/.b.jpg", "__MACOSX/b.jpg", "a/README")]
     [True, True, False, False, False]
     """
     path = PurePosixPath(name)
     if any(part.startswith(".") or part == "__MACOSX" for part in path.parts):
         return False
-    return not path.suffix or path.suffix.lower() in SUFFIXES
+    if not path.suffix:
+        return path.name.lower() not in BESIDE
+    return path.suffix.lower() in SUFFIXES
 
 
 def _base(names: list[str]) -> PurePosixPath:
@@ -159,7 +167,7 @@ def _base(names: list[str]) -> PurePosixPath:
     depth = 0
     while True:
         tops = {parts[depth] if len(parts) > depth + 1 else None for parts in split}
-        if len(tops) > 1 or None in tops or tops <= set(FOLDER_ROLES):
+        if len(tops) > 1 or None in tops or next(iter(tops)).lower() in FOLDER_ROLES:
             return PurePosixPath(*split[0][:depth])
         depth += 1
 
@@ -237,7 +245,7 @@ def decode(data: bytes, size: int, grey: bool = False) -> np.ndarray:
 
     Turned as its EXIF says, alpha over white, 16 bits rounded to 8, the first frame of several. An
     image of that size is copied exactly. Raises DataError for one that is damaged, of more pixels
-    than Pillow's limit, or of floats, whose range nobody knows.
+    than Pillow's limit, or of floats or 32-bit integers, whose range nobody knows.
     """
     try:
         with Image.open(BytesIO(data), formats=FORMATS) as image:
@@ -249,7 +257,7 @@ def decode(data: bytes, size: int, grey: bool = False) -> np.ndarray:
                 )
             image.draft(image.mode, (2 * size, 2 * size))
             image.load()
-            pixels = _to_bytes(_upright(image), grey)
+            pixels = _to_bytes(_upright(image), image.format, grey)
             side = min(pixels.size)
             left, top = ((extent - side) // 2 for extent in pixels.size)
             box = (left, top, left + side, top + side)
@@ -278,14 +286,16 @@ def _upright(image: Image.Image) -> Image.Image:
     return ImageOps.exif_transpose(image) if turned else image
 
 
-def _to_bytes(image: Image.Image, grey: bool) -> Image.Image:
-    """Return an image of any mode in L or RGB."""
+def _to_bytes(image: Image.Image, kind: str | None, grey: bool) -> Image.Image:
+    """Return an image of any mode, from a file of that format, in L or RGB."""
     if image.mode == "F":
         raise DataError("its values are floats of unknown range; convert it to 8 or 16 bits")
+    if image.mode == "I" and kind not in ("PNG", "PPM"):  # of these, 16 bits come as such too
+        raise DataError(
+            "its values are 32-bit integers of unknown range; convert it to 8 or 16 bits"
+        )
     if image.mode == "I" or image.mode.startswith("I;16"):
         values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise DataError("its values are beyond 16 bits; convert it to 8 or 16 bits")
         # Pillow's own conversion would cut everything above 255.
         image = Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
     elif image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:

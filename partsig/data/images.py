@@ -275,8 +275,8 @@ def open_images(path: str | Path) -> ImageStore:
     meta = read_meta(path)
     if meta.get("modality") != "image":
         raise DataError(
-            f"{path} is a store of {meta.get('modality')}, not of images: pass --modality "
-            f"{meta.get('modality')}, or another --store."
+            f"{path} is a store of {meta.get('modality')}, and images are needed here; pass "
+            "another --store."
         )
     if not (path / "index.csv").is_file():
         raise DataError(f"{path} has no index.csv yet: run the same preprocess command again.")

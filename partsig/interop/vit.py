@@ -70,16 +70,22 @@ def to_timm(run: str | Path, **options: object) -> "VisionTransformer":
         raise ConfigError(NEEDED.format("timm")) from None
     encoder, code, size, patch, channels = _of_images(Path(run))
     shape = encoder.config
-    model = VisionTransformer(
-        img_size=size,
-        patch_size=patch,
-        in_chans=channels,
-        embed_dim=shape.width,
-        depth=shape.depth,
-        num_heads=shape.heads,
-        mlp_ratio=shape.mlp_ratio,
-        **{"num_classes": 0, "fc_norm": False, **options},
-    )
+    usual = {
+        "img_size": size,
+        "patch_size": patch,
+        "in_chans": channels,
+        "embed_dim": shape.width,
+        "depth": shape.depth,
+        "num_heads": shape.heads,
+        "mlp_ratio": shape.mlp_ratio,
+        "num_classes": 0,
+        "fc_norm": False,
+    }
+    try:
+        model = VisionTransformer(**(usual | options))
+    except (AssertionError, TypeError, ValueError) as error:
+        told = str(error) or "it does not say why"
+        raise ConfigError(f"timm makes no ViT with these options: {told}.") from None
     state = _renamed(encoder, TIMM, channels, patch) | {"pos_embed": code}
     _fill(model, state, "head.")
     return model
@@ -115,10 +121,18 @@ def to_torchvision(run: str | Path, num_classes: int = 1000) -> "TorchvisionViT"
 def from_timm(model: "VisionTransformer") -> Encoder:
     """Return the encoder that has the weights of timm's ViT; its position embeddings are left out.
 
-    Raises ConfigError for a ViT that is built otherwise (registers, layer scale, no [CLS], …).
+    Raises ConfigError for a model that is built otherwise (another activation than GELU, registers,
+    layer scale, no [CLS], …).
     """
     state = model.state_dict()
+    if "patch_embed.proj.weight" not in state or "blocks.0.attn.qkv.weight" not in state:
+        raise ConfigError(f"{type(model).__name__} is no ViT of timm; one can be taken over.")
     first = next(iter(model.blocks))
+    activation = getattr(first.mlp, "act", None)
+    if not isinstance(activation, torch.nn.GELU) or activation.approximate != "none":
+        raise ConfigError(
+            f"this ViT has {activation} in its blocks; one with GELU can be taken over."
+        )
     embed = state["patch_embed.proj.weight"]
     config = EncoderConfig(
         width=embed.shape[0],

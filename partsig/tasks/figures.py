@@ -61,8 +61,9 @@ def confusion(
         slant = 0 if max(map(len, classes)) < 6 else 45
         axes.set_xticks(range(len(classes)), classes, rotation=slant)
         axes.set_yticks(range(len(classes)), classes)
-    axes.set_xlabel(predicted)
-    axes.set_ylabel(truth)
+    counted = "" if few else ", by its number in the list of classes"
+    axes.set_xlabel(predicted + counted)
+    axes.set_ylabel(truth + counted)
     axes.set_title(title, fontsize=10)
     figure.colorbar(image, label=f"share of the {truth}", shrink=0.85)
     return save(figure, path)
@@ -264,7 +265,11 @@ def _reliability(axes, calibration: dict, counted: str) -> None:
     axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle="--")
     axes.plot(confidence / count, hits / count, color="#0072B2", linewidth=1)
     axes.scatter(
-        confidence / count, hits / count, s=10 + 240 * count / count.sum(), color="#0072B2"
+        confidence / count,
+        hits / count,
+        s=10 + 240 * count / count.sum(),
+        color="#0072B2",
+        clip_on=False,
     )
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
@@ -292,9 +297,7 @@ def label_curve(
     for number, method in enumerate(methods):
         own = [row for row in rows if row.method == method]
         own.sort(key=lambda row: places[row.budget])
-        # Side by side, so that intervals do not hide each other, and near enough to compare.
-        shift = min(0.06 * len(methods), 0.5) * ((number + 0.5) / len(methods) - 0.5)
-        at = [places[row.budget] + shift for row in own]
+        at = [places[row.budget] + _aside(row, rows, methods) for row in own]
         means = np.array([row.score for row in own])
         ends = np.array([row.interval for row in own]).T
         axes.errorbar(
@@ -312,12 +315,23 @@ def label_curve(
         )
     shown = {budget: place for budget, place in places.items() if budget or _has_all(rows)}
     axes.set_xticks(list(shown.values()), [str(budget or "all") for budget in shown])
+    axes.set_xlim(min(shown.values()) - 0.4, max(shown.values()) + 0.4)
     axes.set_xlabel(f"labelled {unit}")
     axes.set_ylabel(f"{score} on held-out {tested}")
     axes.grid(axis="y", color="0.9")
     axes.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     axes.set_title(f"95 % intervals over test {tested}", fontsize=9, loc="left")
     return save(figure, path)
+
+
+def _aside(row, rows: Sequence, methods: Sequence[str]) -> float:
+    """Return how far a method is moved aside at a budget, so that intervals do not hide each other.
+
+    Methods stand side by side, near enough to compare; one that is alone there stays in its place.
+    """
+    there = {other.method for other in rows if other.budget == row.budget}
+    beside = [method for method in methods if method in there]
+    return min(0.06 * len(beside), 0.5) * ((beside.index(row.method) + 0.5) / len(beside) - 0.5)
 
 
 def _has_all(rows: Sequence) -> bool:

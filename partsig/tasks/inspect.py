@@ -31,6 +31,8 @@ from partsig.train import distributed
 
 # Windows the figures of metrics.json are computed on, and how many at once.
 WINDOWS, BATCH = 256, 32
+# Windows beyond which no figure can be read.
+MOST_DRAWN = 24
 # Draws over which a window's disagreement is averaged, sample by sample.
 DRAWS = 32
 # How each kind of input is drawn; a further kind is a further entry here.
@@ -76,7 +78,8 @@ def inspect(
 
     Raises CheckpointError for a run of another objective, DataError for a store that does not fit.
     """
-    check_range("--n", n, 1)
+    check_range("--n", n, 1, MOST_DRAWN)
+    check_range("--seed", seed, 0)
     path = Path(run) if run is not None else runs.last("pretrain")
     loaded = load_part(path)
     kind = get_modality(loaded.record.get("modality", "eeg"))
@@ -84,6 +87,8 @@ def inspect(
     chosen = distributed.pick_device(device)
     model = loaded.model.to(chosen)
     unseen = material.unseen(place, loaded.record, model.window, seed, max(n, WINDOWS))
+    if kind.name == "image":
+        check_range("--n", n, 1, unseen.number)
     drawn, per_unit = unseen.windows, unseen.per_unit
     with torch.inference_mode():
         metrics = {"run": str(path), "store": str(place), "role": unseen.role, "seed": seed}

@@ -48,7 +48,10 @@ def gather(store: Path, modality: Modality, settings: Recipe, seed: int) -> Mate
     """
     found = read_meta(store)["modality"]
     if found != modality.name:
-        raise DataError(f"{store} holds {found}, not {modality.name}.")
+        raise DataError(
+            f"{store} holds {found}, not {modality.name}: pass --modality {found}, or another "
+            "--store."
+        )
     if isinstance(settings, ImageConfig):
         return _of_images(store, modality, settings, seed)
     return _of_signals(store, modality, settings, seed)
@@ -205,18 +208,21 @@ def units(material: Material) -> Derive:
     modality = material.modality
 
     def derive(values: dict[str, float]) -> dict[str, float]:
-        kept = {name: v for name, v in values.items() if name not in ("distance", "l2")}
+        kept = {name: v for name, v in values.items() if not name.endswith(("distance", "l2"))}
         if values.get("chance"):  # 0 where a window has room for one patch only
             kept["mse/chance"] = values["mse"] / values["chance"]
             kept["r2"] = 1 - kept["mse/chance"]
-        if "distance" in values:
-            kept[f"error_{modality.unit}"] = values["distance"] / material.per_unit
-        if "l2" in values:
-            kept["error_patches"] = values["l2"]
+        for before in ("", "chance_"):
+            if f"{before}distance" in values:
+                distance = values[f"{before}distance"] / material.per_unit
+                kept[f"{before}error_{modality.unit}"] = distance
+            if f"{before}l2" in values:
+                kept[f"{before}error_patches"] = values[f"{before}l2"]
         for number, axis in enumerate(modality.axes):
-            error = kept.pop(f"mse_{number}", None)
-            if error is not None and len(modality.axes) > 1:  # of one axis it is mse itself
-                kept[f"mse_{axis}"] = error
+            for name in ("mse", "chance"):
+                value = kept.pop(f"{name}_{number}", None)
+                if value is not None and len(modality.axes) > 1:  # of one axis it is the whole
+                    kept[f"{name}_{axis}"] = value
         return kept
 
     return derive

@@ -11,7 +11,7 @@ from partsig import config as configs
 from partsig.core.encoder import Encoder
 from partsig.data.augment import Windows
 from partsig.data.store import locate
-from partsig.errors import CheckpointError, ConfigError
+from partsig.errors import CheckpointError, ConfigError, check_range
 from partsig.modality import get_modality
 from partsig.tasks import runs
 from partsig.tasks.material import Material, gather, measure, resident, units
@@ -32,7 +32,7 @@ def pretrain(
     overrides: Mapping[str, object] | Iterable[str] = (),
     from_: str | Path | None = None,
     seed: int = 0,
-    gpus: str = "auto",
+    gpus: str | int = "auto",
     cpu_processes: int = 1,
     profile: bool = False,
 ) -> Path:
@@ -49,8 +49,9 @@ def pretrain(
     Raises ConfigError, DataError or CheckpointError for whatever the user can mend.
     """
     kind = get_modality(modality)
+    check_range("--seed", seed, 0)
     settings = configs.compose(RECIPES[kind.name], "pretrain", config, overrides)
-    device, processes = distributed.count_processes(gpus, cpu_processes)
+    device, processes = distributed.count_processes(str(gpus), cpu_processes)
     store = locate(store or STORES / DEFAULT_SOURCE[kind.name])
     name = Path(config).stem if config else "part"
     path = Path(run or runs.RUNS / f"pretrain-{name}-s{seed}")
@@ -97,18 +98,19 @@ def _work(
         **material.facts,
         "subjects_seen": seen,
     }
+    torch.manual_seed(seed_of(seed, 7))
+    model = build(material.channels, material.window, material.patch, settings, kind)
+    over = (path / "run.json").is_file() and runs.read(path)["state"] == "finished"
+    # Before the run is begun: what is refused must not leave one behind.
+    fresh = [] if origin is None or over else _take_over(model, origin, material)
     if not profile:
         if world.main:
             runs.begin(path, "pretrain", settings, facts, (*loop.SPEED_KEYS, "resident", "store"))
         distributed.wait(world)
         if runs.read(path)["state"] == "finished":
             return
-    torch.manual_seed(seed_of(seed, 7))
-    model = build(material.channels, material.window, material.patch, settings, kind)
-    if origin is not None:
-        fresh = _take_over(model, origin, material)
-        if world.main:
-            print(f"from {origin}" + (f"; anew: {', '.join(fresh)}" if fresh else ""), flush=True)
+    if origin is not None and world.main:
+        print(f"from {origin}" + (f"; anew: {', '.join(fresh)}" if fresh else ""), flush=True)
     windows = material.train
     size = settings.fit.batch_size
     windows.per_epoch = max(windows.per_epoch, size)  # a small store still fills one batch
@@ -175,7 +177,7 @@ def _take_over(model: nn.Module, origin: Path, material: Material) -> list[str]:
 
     Raises CheckpointError when the encoder is of another shape or for other signals.
     """
-    encoder, record, _ = load_encoder(origin)
+    encoder, record, settings = load_encoder(origin)
     for key in ("modality", "ch_names", "sfreq"):
         theirs, mine = record.get(key), material.facts.get(key)
         if theirs != mine:
@@ -185,9 +187,14 @@ def _take_over(model: nn.Module, origin: Path, material: Material) -> list[str]:
         for module in (encoder, model.encoder)
     )
     if theirs != ours or encoder.config.heads != model.encoder.config.heads:
+        _, patch = settings.extents(record.get("sfreq", 1.0))
+        shapes = (
+            {"encoder": configs.to_dict(shape), "patch": f"{list(extent)} samples"}
+            for shape, extent in ((encoder.config, patch), (model.encoder.config, material.patch))
+        )
         raise CheckpointError(
-            f"{origin} has another encoder ({encoder.config}, this run {model.encoder.config}): "
-            "give both the same encoder.… and patch_s."
+            f"{origin} has another encoder ({'; '.join(configs.differences(*shapes))}): give both "
+            "the same encoder.… and the same patch_s, or patch_px."
         )
     state, mine = read_state(origin), model.state_dict()
     same = {key for key in mine if key in state and state[key].shape == mine[key].shape}

@@ -199,8 +199,12 @@ def profile(job: Fit) -> str:
     batches = _batches(job, 0)
 
     def step(number: int) -> None:
+        nonlocal batches
         with record_function("batch"):
-            batch = next(batches)
+            batch = next(batches, None)
+            if batch is None:  # the whole run has fewer steps than are timed
+                batches = _batches(job, 0)
+                batch = next(batches)
         values = _advance(job, stepper, batch, number)
         with record_function("reading"):
             torch.stack([value.float() for value in values.values()])
@@ -272,7 +276,7 @@ def _refuse_not_finite(job: Fit, state: State) -> None:
         if not abs(loss) < float("inf"):
             raise DataError(
                 f"the loss became {loss} at step {number + 1}{job.suspects(number)}. Lower "
-                "optim.lr, set optim.clip, or look for damaged signals; the last checkpoint is "
+                "optim.lr, set optim.clip, or look for damaged input; the last checkpoint is "
                 "kept."
             )
 

@@ -140,6 +140,28 @@ def test_no_constant_has_less_than_the_chance_loss_where_ratios_are_predicted(lo
     assert found["ratio_chance"].item() == pytest.approx(truth[..., 2:].var().item(), rel=0.02)
 
 
+@pytest.mark.parametrize("options", [{"patches": 1}, {"sampling": "grid"}])
+def test_patches_that_cannot_lie_apart_are_refused(options):
+    encoder = Encoder(EncoderConfig(width=16, depth=1, heads=2), 1, (8, 8))
+    with pytest.raises(ConfigError, match="no two of them lie apart"):
+        Part(PartConfig(**options), encoder, (8, 8), (8, 8))
+
+
+def test_chance_of_every_axis_and_distance_is_that_of_predicting_nothing():
+    model = part(2, target_scale="unit")
+    positions, sizes = model.sample(32, draw())
+    pairs = model.draw_pairs(draw())
+    truth = target.translation(positions, sizes, pairs)
+    found = target.pair_metrics(torch.zeros_like(truth), truth, sizes[:, pairs[:, 0]], "mse")
+    for axis in (0, 1):
+        assert found[f"chance_{axis}"] == found[f"mse_{axis}"]
+    assert found["chance_l2"] == found["l2"]
+    assert found["chance_distance"] == found["distance"]
+    scaled, plain = model(batch(2), draw()), part(2)(batch(2), draw())
+    for name in ("chance_0", "chance_1", "chance_l2", "chance_distance"):
+        torch.testing.assert_close(scaled[name], plain[name])
+
+
 def test_distance_is_in_samples():
     truth = torch.tensor([[[3.0], [0.0]]])
     values = target.pair_metrics(truth + 0.5, truth, torch.full((1, 2, 1), 100.0), "mse")

@@ -196,7 +196,7 @@ def test_a_decompression_bomb_is_refused_before_it_unpacks(side):
         (encoded(picture())[:-300], "it cannot be decoded .*truncated"),
         (encoded(picture(), "JPEG")[:-300], "it cannot be decoded .*[Tt]runcated"),
         (encoded(picture(mode="F"), "TIFF"), "its values are floats of unknown range"),
-        (encoded(Image.new("I", (8, 8), 70_000), "TIFF"), "its values are beyond 16 bits"),
+        (encoded(Image.new("I", (8, 8), 200), "TIFF"), "its values are 32-bit integers of unknown"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n", "it is none of"),
     ],
 )
@@ -299,6 +299,26 @@ def test_a_test_folder_is_never_a_class(tmp_path):
     write(tmp_path, "train/cat/1.png", "test/cat/2.png", "extra/3.png", "logo.png")
     with pytest.raises(DataError, match=r"holds images in test, train and also in \., extra: move"):
         open_images_in(tmp_path, ImageConfig())
+
+
+def test_roles_may_be_spelt_otherwise(tmp_path):
+    write(tmp_path, "Training/cat/1.png", "Training/dog/2.png", "TEST/cat/3.png", "Valid/dog/4.png")
+    source = open_images_in(tmp_path, ImageConfig(val_role="val"))
+    assert source.classes == ("cat", "dog")
+    assert [role for *_, role in told(source)] == ["test", "train", "train", "val"]
+    write(tmp_path, "Extra/cat/1.png")
+    with pytest.raises(DataError, match="holds images in TEST, Training, Valid and also in Extra"):
+        open_images_in(tmp_path, ImageConfig())
+
+
+def test_what_lies_beside_images_without_a_suffix_is_no_image(tmp_path):
+    write(tmp_path, "cat/one", "dog/two")
+    (tmp_path / "cat" / "README").write_text("cats")
+    (tmp_path / "LICENSE").write_text("free")
+    assert [name for name, *_ in told(open_images_in(tmp_path, ImageConfig()))] == [
+        "cat/one",
+        "dog/two",
+    ]
 
 
 def test_links_are_followed_once(tmp_path):

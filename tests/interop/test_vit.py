@@ -97,7 +97,9 @@ def test_the_mean_of_the_tokens_is_timms_pooled_features(run, batch):
     torch.testing.assert_close(found, ours(run, batch)[0].mean(1), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("options", [{"reg_tokens": 2}, {"fc_norm": True}, {"init_values": 0.1}])
+@pytest.mark.parametrize(
+    "options", [{"reg_tokens": 2}, {"fc_norm": True}, {"init_values": 0.1}, {"depth": 5}]
+)
 def test_options_that_need_other_weights_are_refused(run, options):
     with pytest.raises(ConfigError, match="a ViT that has other weights than the run"):
         to_timm(run, global_pool="avg", **options)
@@ -134,6 +136,19 @@ def test_a_vit_of_another_build_is_refused():
     )
     with pytest.raises(ConfigError, match=r"this ViT has .*reg_token.* a plain one"):
         from_timm(model)
+
+
+def test_options_that_timm_refuses_are_told(run):
+    with pytest.raises(ConfigError, match="timm makes no ViT with these options"):
+        to_timm(run, class_token=False)
+
+
+def test_what_computes_otherwise_is_not_taken_over():
+    relu = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=1, act_layer=torch.nn.ReLU)
+    with pytest.raises(ConfigError, match=r"has ReLU\(\) in its blocks; one with GELU"):
+        from_timm(relu)
+    with pytest.raises(ConfigError, match="ResNet is no ViT of timm"):
+        from_timm(timm.create_model("resnet10t"))
 
 
 def test_a_run_on_signals_is_refused(sample_store, tmp_path):

@@ -128,8 +128,11 @@ def test_a_run_starts_from_another(finished, sample_store, tmp_path):
     record = json.loads((run / "run.json").read_text())
     assert record["from"] == str(finished)
     other = settings | {"encoder.depth": 1}
-    with pytest.raises(CheckpointError, match="has another encoder"):
+    with pytest.raises(
+        CheckpointError, match=r"another encoder \(encoder\.depth: \d, now 1\): give"
+    ):
         pretrain(sample_store, tmp_path / "b", overrides=other, from_=finished, gpus="0")
+    assert not (tmp_path / "b").exists()
     with pytest.raises(CheckpointError, match=r"another configuration: from: None, now"):
         pretrain(sample_store, finished, overrides=TINY, from_=run, gpus="0")
 
@@ -256,7 +259,7 @@ def test_the_first_reading_comes_without_a_rate_and_the_others_with(finished):
 
 def test_a_profile_trains_nothing_and_shows_the_phases(sample_store, tmp_path, capsys):
     run = tmp_path / "run"
-    pretrain(sample_store, run, overrides=TINY | {"fit.epochs": 9}, gpus="0", profile=True)
+    pretrain(sample_store, run, overrides=TINY | {"fit.epochs": 1}, gpus=0, profile=True)
     shown = capsys.readouterr().out
     assert shown == (run / "profile" / "table.txt").read_text()
     for phase in ("batch", "forward", "backward", "optimiser", "rest"):

@@ -1,5 +1,6 @@
 """PART: predict the relative translations between off-grid patches (arXiv 2506.03682)."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -129,6 +130,12 @@ class Part(nn.Module):
             for length, p in zip(window, patch, strict=True)
         )
         reach = max((length - p) / p for length, p in zip(self.within, patch, strict=True))
+        if self.n_patches // config.stretches < 2 or not reach:
+            raise ConfigError(
+                f"patches of {tuple(patch)} samples, {self.n_patches} of them, in windows of "
+                f"{self.within}: no two of them lie apart, so there is nothing to predict. Take "
+                "smaller patches or more of them."
+            )
         outputs = target.n_outputs(len(self.patch), self.ratios, config.loss, reach)
         if config.relative == "cross-attention":
             self.relative = CrossAttention(width, outputs, config.heads, config.head_impl)
@@ -232,9 +239,11 @@ class Part(nn.Module):
         metrics = target.pair_metrics(
             prediction.detach(), truth / self.unit, reference * self.unit, self.config.loss
         )
-        squared = [key for key in metrics if key.startswith("mse") or key == "chance"]
-        metrics |= {key: metrics[key] * self.unit**2 for key in squared}
-        metrics["l2"] = metrics["l2"] * self.unit
+        for key in metrics:
+            if key in ("l2", "chance_l2"):
+                metrics[key] = metrics[key] * self.unit
+            elif re.fullmatch(r"(mse|chance)(_\d)?", key):
+                metrics[key] = metrics[key] * self.unit**2
         loss = losses.mean()
         if self.config.loss_on == "apart":
             apart = (truth[..., : len(self.patch)].abs() >= 1).any(-1)  # (B, P)
