@@ -4,10 +4,13 @@ The verbs of the command line are functions here: ``partsig.download``, ``partsi
 ``partsig.preprocess``, ``partsig.pretrain``, ``partsig.finetune``, ``partsig.evaluate``,
 ``partsig.compare``, ``partsig.stage``, ``partsig.report``, ``partsig.embed``, ``partsig.inspect``,
 ``partsig.export``, ``partsig.demo``. They are loaded on first use, so that importing the package
-(and ``partsig --help``) does not load torch.
+(and ``partsig --help``) does not load torch. What the user can mend is raised as a
+``partsig.PartsigError``.
 """
 
 from importlib import import_module
+
+from partsig.errors import PartsigError as PartsigError
 
 __version__ = "0.1.0"
 

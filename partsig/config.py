@@ -6,6 +6,7 @@ what differs. All mistakes are reported at once, each with the nearest valid key
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
@@ -106,10 +107,12 @@ def differences(old: Mapping, new: Mapping, prefix: str = "") -> list[str]:
 def _short(value: object) -> str:
     """Return a value as a message can hold it.
 
-    >>> _short(["a", "b"]), _short([f"tr03-{i:04d}" for i in range(99)])
-    ("['a', 'b']", "99 values, 'tr03-0000' to 'tr03-0098'")
+    >>> _short(["a", "b"]), _short([f"tr03-{i:04d}" for i in range(99)]), _short("0123456789" * 7)
+    ("['a', 'b']", "99 values, 'tr03-0000' to 'tr03-0098'", '0123456789…')
     """
     text = str(value)
+    if re.fullmatch("[0-9a-f]{40,}", text):  # a hash
+        return f"{text[:10]}…"
     if len(text) <= 80 or not isinstance(value, list):
         return text if len(text) <= 80 else f"{text[:77]}…"
     return f"{len(value)} values, {value[0]!r} to {value[-1]!r}"

@@ -46,9 +46,10 @@ def boxes(
     """Return positions and sizes (B, N, D) of boxes of varied size and aspect ratio (PART, eq. 5).
 
     Along each axis two end points are uniform on 0..L-1, given that their distance lies between
-    ``smallest`` and ``largest``. Drawn directly: distance s has weight L - s, and the lower end is
-    uniform given s. *Differs from the paper*: its code draws and rejects into a table beforehand;
-    the distribution is the same.
+    ``smallest`` and ``largest``: as published, so that the last sample along an axis lies in no
+    box. Drawn directly: distance s has weight L - s, and the lower end is uniform given s. *Differs
+    from the paper*: its code draws and rejects into a table beforehand; the distribution is the
+    same.
     """
     _check(extent, smallest)
     _check(extent, largest)
