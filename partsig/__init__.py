@@ -10,8 +10,6 @@ The verbs of the command line are functions here: ``partsig.download``, ``partsi
 
 from importlib import import_module
 
-from partsig.errors import PartsigError as PartsigError
-
 __version__ = "0.1.0"
 
 VERBS = (
@@ -23,8 +21,10 @@ VERBS = (
 def __getattr__(name: str):
     if name in VERBS:
         return getattr(import_module(f"partsig.tasks.{name}"), name)
+    if name == "PartsigError":
+        return import_module("partsig.errors").PartsigError
     raise AttributeError(f"module 'partsig' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *VERBS])
+    return sorted([*globals(), *VERBS, "PartsigError"])

@@ -1,6 +1,5 @@
 """PART: predict the relative translations between off-grid patches (arXiv 2506.03682)."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -239,11 +238,11 @@ class Part(nn.Module):
         metrics = target.pair_metrics(
             prediction.detach(), truth / self.unit, reference * self.unit, self.config.loss
         )
-        for key in metrics:
-            if key in ("l2", "chance_l2"):
-                metrics[key] = metrics[key] * self.unit
-            elif re.fullmatch(r"(mse|chance)(_\d)?", key):
-                metrics[key] = metrics[key] * self.unit**2
+        in_patches = dict.fromkeys(("l2", "chance_l2"), self.unit)
+        for name in ("mse", "chance"):
+            axes = (f"{name}_{axis}" for axis in range(len(self.patch)))
+            in_patches |= dict.fromkeys((name, *axes), self.unit**2)
+        metrics |= {name: metrics[name] * worth for name, worth in in_patches.items()}
         loss = losses.mean()
         if self.config.loss_on == "apart":
             apart = (truth[..., : len(self.patch)].abs() >= 1).any(-1)  # (B, P)
