@@ -69,6 +69,25 @@ def compose(
     return build(cls, values)
 
 
+def check_meant(cls: type, verb: str, config: str | Path | None, other: type, meant: str) -> None:
+    """Raise ConfigError where a file's keys are not those of ``cls``, but those of ``other``.
+
+    ``meant`` is what a configuration of the other kind is for.
+    """
+    if config is None:
+        return
+    fits = []
+    for kind in (cls, other):
+        try:
+            compose(kind, verb, config)
+        except ConfigError:
+            fits.append(False)
+        else:
+            fits.append(True)
+    if fits == [False, True]:
+        raise ConfigError(f"configuration {config} is for {meant}.")
+
+
 def build(cls: type[T], values: Mapping[str, object]) -> T:
     """Return a ``cls`` from nested values; raise ConfigError with all mistakes at once."""
     try:

@@ -113,14 +113,16 @@ def finetune(
     if store is None and origin is not None:
         store = runs.finished(origin, "pretrain")["store"]
     store_path = locate(store or STORES / DEFAULT_SOURCE["eeg"])
-    if read_meta(store_path).get("modality") == "image":
-        from partsig.tasks.images.finetune import finetune_images
+    from partsig.tasks.images.finetune import ImageFinetuneConfig, finetune_images
 
+    if read_meta(store_path).get("modality") == "image":
         options = {"config": config, "overrides": overrides, "seed": seed, "device": device}
         refused = {"--subjects": subjects is not None, "--teacher": teacher is not None}
         where = (SCRATCH if origin is None else origin, store_path, run)
         return finetune_images(*where, per_class=segments_per_class, refused=refused, **options)
     subjects = 10 if subjects is None else subjects
+    meant = "images; the store holds signals"
+    configs.check_meant(FinetuneConfig, "finetune", config, ImageFinetuneConfig, meant)
     settings = configs.compose(FinetuneConfig, "finetune", config, overrides)
     chosen = distributed.pick_device(device)
     opened = open_store(store_path)

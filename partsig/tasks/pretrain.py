@@ -50,6 +50,9 @@ def pretrain(
     """
     kind = get_modality(modality)
     check_range("--seed", seed, 0)
+    for other, recipe in RECIPES.items():
+        meant = f"{runs.CALLED[other]}: pass --modality {other}"
+        configs.check_meant(RECIPES[kind.name], "pretrain", config, recipe, meant)
     settings = configs.compose(RECIPES[kind.name], "pretrain", config, overrides)
     device, processes = distributed.count_processes(str(gpus), cpu_processes)
     store = locate(store or STORES / DEFAULT_SOURCE[kind.name])

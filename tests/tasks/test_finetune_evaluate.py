@@ -220,6 +220,11 @@ def test_another_rate_or_montage_is_refused(tuned, sample_store, tmp_path):
         ({"subjects": -1}, ConfigError, "--subjects is -1; it must be at least 0"),
         ({"overrides": {"encoder.width": 32}}, ConfigError, "leave out encoder.width: 512, now 32"),
         ({"from_": "nowhere"}, CheckpointError, "no run at nowhere"),
+        (
+            {"config": "image-finetune"},
+            ConfigError,
+            "image-finetune is for images; the store holds",
+        ),
         ({"config": "part"}, ConfigError, "is for `partsig pretrain`, not for finetune"),
     ],
 )

@@ -225,6 +225,7 @@ def test_five_guesses_count_where_there_are_many_classes():
         ({"settings": {"encoder.width": 48}}, r"leave out encoder\.width: 32, now 48"),
         ({"settings": {"patch_px": 1}}, r"comes from .*; leave out patch_px: 2, now 1\.$"),
         ({"settings": {"model": "yasa"}}, "unknown key 'model'"),
+        ({"config": "few-labels"}, "few-labels is for signals; the store holds images"),
         ({"seed": -1}, "--seed is -1"),
     ],
 )

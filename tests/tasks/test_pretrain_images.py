@@ -206,6 +206,7 @@ def test_randaugment_does_two_operations_each_half_of_the_time():
             r"size is 8; it must be a multiple of patch_px \(3",
         ),
         ({"overrides": {"window_s": 3}}, ConfigError, "unknown key 'window_s'"),
+        ({"modality": "eeg"}, ConfigError, "image-tiny is for images: pass --modality image"),
         ({"overrides": {"augment.flip": 2}}, ConfigError, "augment.flip"),
         ({"overrides": {"augment.randaugment": 27}}, ConfigError, "must be .* 10"),
         ({"overrides": {"objective.context": 0.5}}, ConfigError, "context is for signals"),

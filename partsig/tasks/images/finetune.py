@@ -23,7 +23,7 @@ from partsig.data.store import index_digest, locate
 from partsig.errors import CheckpointError, ConfigError, check_range
 from partsig.files import write_json
 from partsig.tasks import heads, runs
-from partsig.tasks.finetune import FREE, SCRATCH
+from partsig.tasks.finetune import FREE, SCRATCH, FinetuneConfig
 from partsig.tasks.images.labelled import (
     draw_images,
     epoch_order,
@@ -101,6 +101,8 @@ def finetune_images(
     also for a ``refused`` option that was given.
     """
     check_range("--segments-per-class", per_class or 0, 0)
+    meant = "signals; the store holds images"
+    configs.check_meant(ImageFinetuneConfig, "finetune", config, FinetuneConfig, meant)
     settings = configs.compose(ImageFinetuneConfig, "finetune", config, overrides)
     chosen = distributed.pick_device(device)
     origin = None if str(from_) == SCRATCH else Path(from_) if from_ else runs.last("pretrain")
