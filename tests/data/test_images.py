@@ -178,7 +178,7 @@ def test_rewriting_keeps_the_other_places(tmp_path):
         (lambda p: write_index(p, []), "holds no readable image"),
         (
             lambda p: (p / "meta.json").write_text('{"format": 1, "modality": "eeg"}'),
-            "is a store of eeg, not of images: pass --modality eeg",
+            "is a store of eeg, and images are needed here; pass another --store",
         ),
     ],
 )

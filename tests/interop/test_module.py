@@ -48,7 +48,7 @@ def test_volts_are_converted_or_refused(stager_run, real_epochs):
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
     # What would happen unseen: every channel flat, one and the same answer for all epochs.
     silent = load_stager(stager_run)[0].eval().logits(1e-6 * x)
-    assert torch.equal(silent, silent[:1].expand_as(silent))
+    torch.testing.assert_close(silent, silent[:1].expand_as(silent))
     with pytest.raises(DataError, match=r"taken as uV: all of it would count as flat\. MNE and"):
         PartStager.from_run(stager_run)(1e-6 * x)
     with pytest.raises(DataError, match=r"taken as V: that is no biopotential"):
