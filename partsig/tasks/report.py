@@ -62,8 +62,8 @@ def report(
     folders = scorer if isinstance(scorer, Mapping) else scorers.parse(scorer or ())
     path = Path(run) if run else runs.last("finetune")
     record = runs.finished(path, "finetune", "eeg")
-    folder, measured = _evaluated(path, record, store, device, seed)
-    opened = open_store(Path(measured["store"]))
+    opened = open_store(locate(store or record["store"]))
+    folder, measured = _evaluated(path, record, opened.path, device, seed)
     nights = agreement.read_predictions(folder / "predictions.csv", opened)
     seconds = {
         name: scorers.read_scorer(
@@ -94,23 +94,19 @@ def report(
     return Report(path=where, page=where / "report.html", metrics=written)
 
 
-def _evaluated(
-    path: Path, record: dict, store: str | Path | None, device: str, seed: int
-) -> tuple[Path, dict]:
+def _evaluated(path: Path, record: dict, store: Path, device: str, seed: int) -> tuple[Path, dict]:
     """Return the folder of the evaluation and its metrics, made anew where they are out of date."""
-    given = Path(record["store"]) if store is None else locate(store)
-    own = given.resolve() == Path(record["store"]).resolve()
-    folder = path / ("evaluation" if own else f"evaluation-{given.name}")
+    folder, _ = runs.evaluation_of(path, record, store)
     try:
         measured = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         whole = (folder / "predictions.csv").is_file() and all(key in measured for key in NEEDED)
-        same = Path(measured["store"]).resolve() == given.resolve()
+        same = Path(measured["store"]).resolve() == store.resolve()
         # Both are UTC in ISO 8601, so that their order as texts is that of time.
         if whole and same and measured["date"] >= record["finished"]:
             return folder, measured
     except (OSError, ValueError, KeyError, TypeError):
         pass  # none, or damaged: it is made anew
-    found = evaluate(path, None if own else given, device=device, seed=seed)
+    found = evaluate(path, store, device=device, seed=seed)
     return found.path, found.metrics
 
 

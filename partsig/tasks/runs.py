@@ -136,20 +136,21 @@ def evaluation_of(path: Path, record: Mapping[str, object], store: Path) -> tupl
     a number where the name is taken.
     """
     known = Path(record["store"])
-    if known.exists():
-        own = known.resolve() == store.resolve()
-    else:
-        own = record.get("index_sha256") == index_digest(store)
-    if own:
+    moved = not known.exists() and record.get("index_sha256") == index_digest(store)
+    if moved or known.resolve() == store.resolve():
         return path / "evaluation", False
-    for number in itertools.count(1):
-        folder = path / f"evaluation-{store.name}{'' if number == 1 else f'-{number}'}"
-        with suppress(OSError, ValueError, KeyError):
-            found = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-            if Path(found["store"]).resolve() != store.resolve():
-                continue
-        return folder, True
-    raise AssertionError
+    endings = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
+    folders = (path / f"evaluation-{store.name}{ending}" for ending in endings)
+    return next(folder for folder in folders if not _is_of_another(folder, store)), True
+
+
+def _is_of_another(evaluation: Path, store: Path) -> bool:
+    """Whether a folder holds an evaluation, and on another store."""
+    try:
+        found = json.loads((evaluation / "metrics.json").read_text(encoding="utf-8"))
+        return Path(found["store"]).resolve() != store.resolve()
+    except (OSError, ValueError, KeyError):
+        return False
 
 
 def last(kind: str, where: Path = RUNS) -> Path:

@@ -17,6 +17,7 @@ from partsig.tasks import runs
 from partsig.tasks.evaluate import LeakWarning, evaluate, with_interval
 from partsig.tasks.finetune import finetune, load_stager
 from partsig.tasks.pretrain import pretrain
+from partsig.tasks.report import report
 from partsig.tasks.stagers import predict
 from partsig.train import checkpoint
 
@@ -187,6 +188,7 @@ def test_a_store_that_was_moved_is_still_the_runs_own(tuned, sample_store, tmp_p
         evaluate(run, device="cpu")
     found = evaluate(run, sample_store, device="cpu")
     assert (found.path.name, found.metrics["external"]) == ("evaluation", False)
+    assert report(run, store=sample_store, device="cpu").path == found.path
     fewer = tmp_path / "fewer"
     fewer.mkdir()
     for name in ("meta.json", "signals", "labels"):
