@@ -74,18 +74,16 @@ def check_meant(cls: type, verb: str, config: str | Path | None, other: type, me
 
     ``meant`` is what a configuration of the other kind is for.
     """
-    if config is None:
-        return
-    fits = []
-    for kind in (cls, other):
-        try:
-            compose(kind, verb, config)
-        except ConfigError:
-            fits.append(False)
-        else:
-            fits.append(True)
-    if fits == [False, True]:
+    if config is not None and not _fits(cls, verb, config) and _fits(other, verb, config):
         raise ConfigError(f"configuration {config} is for {meant}.")
+
+
+def _fits(cls: type, verb: str, config: str | Path) -> bool:
+    try:
+        compose(cls, verb, config)
+    except ConfigError:
+        return False
+    return True
 
 
 def build(cls: type[T], values: Mapping[str, object]) -> T:

@@ -82,6 +82,16 @@ def grid(extent: Sequence[int], patch: Sequence[int]) -> tuple[Tensor, Tensor]:
     return positions, torch.tensor(patch, dtype=torch.float32).expand_as(positions)
 
 
+def grid_index(extent: Sequence[int], patch: Sequence[int]) -> Tensor:
+    """Return the numbers (N, D) of the grid's patches along each axis, in :func:`grid`'s order.
+
+    >>> grid_index((4, 6), (2, 3)).tolist()
+    [[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]
+    """
+    centres, sizes = grid(extent, patch)
+    return centres / sizes - 0.5
+
+
 def shuffled_grid(
     batch: int, extent: Sequence[int], patch: Sequence[int], generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:

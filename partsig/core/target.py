@@ -132,14 +132,15 @@ def pair_metrics(prediction: Tensor, target: Tensor, sizes: Tensor, loss: str) -
     ``near_sign`` the same for pairs less than one patch apart.
     """
     rank = sizes.shape[-1]
-    mean = split_prediction(prediction, loss, target.shape[-1])[0][..., :rank].float()
-    shift = target[..., :rank]
+    given = split_prediction(prediction, loss, target.shape[-1])[0].float()
+    mean, shift = given[..., :rank], target[..., :rank]
     error = mean - shift  # (B, P, D)
     ordered = shift != 0
     right = ((mean > 0) == (shift > 0)) & ordered
     near = ordered & (shift.abs() < 1)
     chance = shift.square().mean()
     ratios = target[..., rank:].flatten(0, 1)  # (B * P, 0 or D)
+    spread = ratios - ratios.mean(0)
     if loss == "histogram":
         constant = _entropy(shift, prediction.shape[-1] // rank)
     elif loss == "laplace":
@@ -147,14 +148,13 @@ def pair_metrics(prediction: Tensor, target: Tensor, sizes: Tensor, loss: str) -
         off = torch.cat([shift.flatten(0, 1), ratios - 1], dim=-1)
         constant = 1 + math.log(2) + off.abs().mean(0).log().mean()
     else:
-        constant = torch.cat([shift.flatten(0, 1), ratios - ratios.mean(0)], dim=-1).square().mean()
+        constant = torch.cat([shift.flatten(0, 1), spread], dim=-1).square().mean()
     per_axis, chances = (values.square().mean(dim=(0, 1)) for values in (error, shift))
     of_sizes = {}
     if ratios.numel():
-        given = split_prediction(prediction, loss, target.shape[-1])[0][..., rank:].float()
         of_sizes = {
-            "ratio_mse": (given - target[..., rank:]).square().mean(),
-            "ratio_chance": (ratios - ratios.mean(0)).square().mean(),
+            "ratio_mse": (given[..., rank:] - target[..., rank:]).square().mean(),
+            "ratio_chance": spread.square().mean(),
         }
     return {
         **of_sizes,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from partsig.core.encoder import Encoder, EncoderConfig
-from partsig.core.geometry import grid
+from partsig.core.geometry import grid_index
 from partsig.core.position import sincos
 from partsig.errors import CheckpointError, ConfigError
 from partsig.tasks.pretrain import load_encoder
@@ -167,10 +167,10 @@ def _of_images(run: Path) -> tuple[Encoder, torch.Tensor, int, int, int]:
     if encoder.spectrum is not None:
         raise CheckpointError(f"{run} has spectra in its tokens, which other ViTs have not.")
     window, patch = settings.extents(1.0)
-    centres, sizes = grid(window, patch)
-    code = torch.zeros(1, 1 + len(centres), encoder.config.width)  # the first is [CLS]'s
+    index = grid_index(window, patch)
+    code = torch.zeros(1, 1 + len(index), encoder.config.width)  # the first is [CLS]'s
     if settings.positions == "sincos":
-        code[0, 1:] = sincos(centres / sizes - 0.5, encoder.config.width)
+        code[0, 1:] = sincos(index, encoder.config.width)
     return encoder, code, window[0], patch[0], len(record["ch_names"])
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from partsig.core.crop import crop_grid
 from partsig.core.encoder import Encoder
-from partsig.core.geometry import grid
+from partsig.core.geometry import grid_index
 from partsig.core.masking import kept, shuffled, take
 from partsig.core.normalise import instance_normalise, widened
 from partsig.core.objectives.decoder import Decoder, DecoderConfig
@@ -56,8 +56,8 @@ class DropPos(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.encoder, self.patch = config, encoder, tuple(patch)
-        centres, sizes = grid(window, patch)
-        n, width = len(centres), encoder.config.width
+        index = grid_index(window, patch)
+        n, width = len(index), encoder.config.width
         self.n_seen = kept(n, config.mask_ratio, "objective.mask_ratio")
         # int() of what keeps its position, as in the published code: 7 seen, 1 kept, 6 dropped.
         self.n_told = int(self.n_seen * (1 - config.position_ratio) + 1e-9)
@@ -65,7 +65,6 @@ class DropPos(nn.Module):
             raise ConfigError(
                 f"objective.position_ratio {config.position_ratio} drops none of {self.n_seen}."
             )
-        index = centres / sizes - 0.5  # (N, D)
         self.register_buffer("code", sincos(index, width), persistent=False)
         squared = (index.unsqueeze(1) - index).square().sum(-1)  # (N, N)
         self.register_buffer("squared", squared, persistent=False)

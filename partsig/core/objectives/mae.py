@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from partsig.core.crop import crop_grid
 from partsig.core.encoder import Encoder
-from partsig.core.geometry import grid
+from partsig.core.geometry import grid_index
 from partsig.core.masking import kept, shuffled, take
 from partsig.core.normalise import instance_normalise, widened
 from partsig.core.objectives.decoder import Decoder, DecoderConfig
@@ -49,14 +49,13 @@ class Mae(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.encoder, self.patch = config, encoder, tuple(patch)
-        centres, sizes = grid(window, patch)
-        n, width, inner = len(centres), encoder.config.width, config.decoder.width
+        index = grid_index(window, patch)
+        n, width, inner = len(index), encoder.config.width, config.decoder.width
         self.n_kept = kept(n, config.mask_ratio, "objective.mask_ratio")
         if self.n_kept == n:
             raise ConfigError(
                 f"objective.mask_ratio {config.mask_ratio} hides none of {n} patches."
             )
-        index = centres / sizes - 0.5  # (N, D): numbers along each axis of the grid
         self.register_buffer("code", sincos(index, width), persistent=False)
         # [CLS] has a place in the decoder, with no code.
         code = torch.cat([sincos(index, inner), torch.zeros(1, inner)])

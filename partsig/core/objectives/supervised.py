@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from partsig.core.crop import crop_grid
 from partsig.core.encoder import Encoder, bins, log_spectrum
-from partsig.core.geometry import grid
+from partsig.core.geometry import grid_index
 from partsig.core.normalise import instance_normalise, widened
 from partsig.core.position import sincos
 from partsig.core.transformer import initialise
@@ -183,13 +183,13 @@ class Classifier(SupervisedModule):
         self.config = config
         self.encoder = encoder
         self.patch = tuple(patch)
-        centres, sizes = grid(window, patch)
+        index = grid_index(window, patch)
         width = encoder.config.width
-        code = torch.zeros(len(centres) + 1, width)  # the last is [CLS]'s
+        code = torch.zeros(len(index) + 1, width)  # the last is [CLS]'s
         if config.positions == "learned":
             nn.init.trunc_normal_(code, std=0.02)
         elif config.positions == "sincos":
-            code[:-1] = sincos(centres / sizes - 0.5, width)
+            code[:-1] = sincos(index, width)
         self.positions = None if config.positions == "none" else nn.Parameter(code)
         self.head = nn.Linear(pooled_width(encoder, patch, config.pool), n_classes)
         initialise(self.head)
