@@ -24,6 +24,22 @@ def confusion(truth: np.ndarray, predicted: np.ndarray, n_classes: int) -> np.nd
     return np.bincount(flat, minlength=n_classes**2).reshape(n_classes, n_classes)
 
 
+def confusions(
+    truth: np.ndarray, predicted: np.ndarray, n_classes: int, units: np.ndarray
+) -> np.ndarray:
+    """Return (U, K, K): the confusion matrix of every unit, ``units`` (n,) being numbers from 0.
+
+    >>> confusions(np.array([0, 1, 1]), np.array([0, 0, 1]), 2, np.array([0, 0, 1])).tolist()
+    [[[1, 0], [1, 0]], [[0, 0], [0, 1]]]
+    """
+    cells = n_classes**2
+    truth, units = np.asarray(truth, np.int64), np.asarray(units, np.int64)
+    scored = truth >= 0
+    flat = units[scored] * cells + truth[scored] * n_classes + np.asarray(predicted)[scored]
+    n_units = int(units.max(initial=-1)) + 1
+    return np.bincount(flat, minlength=n_units * cells).reshape(-1, n_classes, n_classes)
+
+
 def kappa(matrix: np.ndarray) -> np.ndarray:
     """Return Cohen's kappa of confusion matrices (…, K, K), unweighted.
 

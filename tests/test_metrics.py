@@ -30,6 +30,17 @@ def test_many_tables_at_once_equal_one_by_one(stages):
         np.testing.assert_allclose(measure(tables), [measure(table) for table in tables])
 
 
+def test_the_tables_of_units_equal_those_of_each_alone(stages):
+    truth, predicted = stages
+    truth = np.where(np.arange(400) % 7 == 0, -1, truth)
+    units = np.arange(400) ** 2 % 11
+    found = metrics.confusions(truth, predicted, 5, units)
+    assert found.shape == (units.max() + 1, 5, 5)
+    for unit, table in enumerate(found):
+        mine = units == unit
+        np.testing.assert_array_equal(table, metrics.confusion(truth[mine], predicted[mine], 5))
+
+
 def test_unscored_epochs_do_not_count(stages):
     truth, predicted = stages
     hidden = np.where(np.arange(400) < 100, -1, truth)

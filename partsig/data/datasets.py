@@ -1,8 +1,7 @@
 """Windows of a store as batches: any offset for pretraining, scored epochs for labels."""
 
 import math
-from collections.abc import Iterable, Sequence
-from itertools import repeat
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -30,8 +29,8 @@ class RandomWindows:
                 f"no recording of {store.path} is as long as a window "
                 f"({window / store.sfreq:g} s); shorten window_s or add recordings."
             )
-        self.window, self.seed = window, seed
-        self._signals = [store.signal(name) for name in self.names]
+        store.check_signals(self.names)
+        self.store, self.window, self.seed = store, window, seed
         starts = np.array([lengths[name] - window + 1 for name in self.names])
         self._ends = np.cumsum(starts)
         self.per_epoch = per_epoch or math.ceil(sum(lengths[n] for n in self.names) / window)
@@ -50,12 +49,20 @@ class RandomWindows:
     def batch(self, epoch: int, first: int, count: int) -> np.ndarray:
         """Return windows first…first+count-1 of an epoch, (count, C, window) as stored."""
         rows = self.drawn(epoch)[first : first + count]
-        return np.stack([self._signals[r][:, at : at + self.window] for r, at in rows])
+        batch = np.empty((len(rows), len(self.store.ch_names), self.window), self.store.dtype)
+        for out, (recording, at) in zip(batch, rows.tolist(), strict=True):
+            self.store.read(self.names[recording], at, out)
+        return batch
+
+    @property
+    def lengths(self) -> list[int]:
+        """Samples of each recording."""
+        return [self.store.recordings[name]["n_samples"] for name in self.names]
 
     @property
     def nbytes(self) -> int:
         """Bytes of the signals, as :class:`ResidentWindows` keeps them."""
-        return sum(signal.nbytes for signal in self._signals)
+        return sum(self.lengths) * len(self.store.ch_names) * self.store.dtype.itemsize
 
     def suspects(self, epoch: int, first: int, count: int) -> str:
         """Name the recordings behind a batch whose loss is not finite, damaged windows first."""
@@ -81,15 +88,13 @@ class ResidentWindows:
 
     def __init__(self, windows: RandomWindows, device: torch.device) -> None:
         self.windows, self.device = windows, device
-        signals = windows._signals
-        n_chans = signals[0].shape[0]
-        lengths = [signal.shape[1] for signal in signals]
+        store, lengths = windows.store, windows.lengths
         self._first = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-        dtype = getattr(torch, signals[0].dtype.name)
-        self._flat = torch.empty(n_chans, sum(lengths), dtype=dtype, device=device)
-        for signal, at in zip(signals, self._first, strict=True):
-            part = torch.from_numpy(np.array(signal))
-            self._flat[:, at : at + signal.shape[1]] = part.to(device)
+        dtype = getattr(torch, store.dtype.name)
+        self._flat = torch.empty(len(store.ch_names), sum(lengths), dtype=dtype, device=device)
+        for name, length, at in zip(windows.names, lengths, self._first.tolist(), strict=True):
+            part = torch.from_numpy(np.array(store.signal(name)))
+            self._flat[:, at : at + length] = part.to(device)
         self._table: tuple[int, torch.Tensor] | None = None
 
     def batch(self, epoch: int, first: int, count: int) -> torch.Tensor:
@@ -106,36 +111,49 @@ class ResidentWindows:
 class Epochs:
     """30-s epochs of some recordings, in the order of the nights: the scored ones, or all.
 
-    ``places`` (n) are (recording, epoch), ``stages`` (n,) their codes, ``n_epochs`` says how many a
-    recording has, scored or not.
+    Epoch i is number ``epoch[i]`` of recording ``names[recording[i]]`` and has the stage
+    ``stages[i]`` (all (n,)); the epochs of a recording follow one another, and ``names`` are the
+    recordings that have any. ``n_epochs`` says how many a recording has, scored or not.
     """
 
     def __init__(self, store: Store, recordings: Sequence[str], scored: bool = True) -> None:
-        self.n_times = round(EPOCH_S * store.sfreq)
-        self._signals = {name: store.signal(name) for name in recordings}
-        places = [
-            (name, epoch, int(stage))
-            for name in recordings
-            for epoch, stage in enumerate(store.labels(name))
-            if stage >= 0 or not scored
-        ]
-        if not places:
+        self.store, self.n_times = store, round(EPOCH_S * store.sfreq)
+        stages, epochs, names = [], [], []
+        for name in recordings:
+            labels = store.labels(name)
+            chosen = np.flatnonzero(labels >= 0) if scored else np.arange(len(labels))
+            if len(chosen):
+                names.append(name)
+                epochs.append(chosen.astype(np.int32))
+                stages.append(labels[chosen])
+        if not names:
             raise DataError(f"no scored epoch among recordings {', '.join(recordings[:5])}.")
-        self.places = [(name, epoch) for name, epoch, _ in places]
-        self.stages = np.array([stage for *_, stage in places], dtype=np.int64)
+        self.names = tuple(names)
+        store.check_signals(names)
+        self.counts = np.array([len(chosen) for chosen in epochs])
+        self.recording = np.repeat(np.arange(len(names), dtype=np.int32), self.counts)
+        self.epoch = np.concatenate(epochs)
+        self.stages = np.concatenate(stages).astype(np.int64)
         self.n_epochs = {name: store.recordings[name]["n_epochs"] for name in recordings}
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.stages)
 
-    @property
-    def recordings(self) -> list[str]:
-        """Names of the recordings that have an epoch here, in order."""
-        return list(dict.fromkeys(name for name, _ in self.places))
+    def by_recording(self) -> Iterator[tuple[str, slice]]:
+        """Yield each recording and where its epochs lie among these."""
+        ends = np.cumsum(self.counts).tolist()
+        for name, first, end in zip(self.names, [0, *ends], ends, strict=False):
+            yield name, slice(first, end)
+
+    def subjects(self) -> tuple[list[str], np.ndarray]:
+        """Return the subjects, in the order of their first epoch, and each epoch's number (n,)."""
+        own = [self.store.recordings[name]["subject"] for name in self.names]
+        numbers = {subject: number for number, subject in enumerate(dict.fromkeys(own))}
+        return list(numbers), np.repeat([numbers[subject] for subject in own], self.counts)
 
     def signal(self, recording: str) -> np.ndarray:
         """Return the whole signal (C, T) of a recording."""
-        return self._signals[recording]
+        return self.store.signal(recording)
 
     def windows(self, index: Iterable[int], shift: Iterable[int] | None = None) -> np.ndarray:
         """Return epochs as windows (n, C, T) in the store's type.
@@ -143,13 +161,18 @@ class Epochs:
         ``shift``: samples by which each window starts later than its epoch (negative: earlier); it
         stays within the recording.
         """
-        shift = repeat(0) if shift is None else shift
-        return np.stack([self._cut(*self.places[i], by) for i, by in zip(index, shift)])  # noqa: B905
-
-    def _cut(self, name: str, epoch: int, by: int) -> np.ndarray:
-        signal = self._signals[name]
-        first = min(max(epoch * self.n_times + int(by), 0), signal.shape[1] - self.n_times)
-        return signal[:, first : first + self.n_times]
+        index = np.fromiter(index, np.int64)
+        first = self.epoch[index].astype(np.int64) * self.n_times
+        if shift is not None:
+            first += np.fromiter(shift, np.int64, len(index))
+        batch = np.empty((len(index), len(self.store.ch_names), self.n_times), self.store.dtype)
+        for out, recording, at in zip(
+            batch, self.recording[index].tolist(), first.tolist(), strict=True
+        ):
+            name = self.names[recording]
+            last = self.store.recordings[name]["n_samples"] - self.n_times
+            self.store.read(name, min(max(at, 0), last), out)
+        return batch
 
 
 def balanced_order(stages: np.ndarray, seed: int, epoch: int) -> np.ndarray:
@@ -171,21 +194,45 @@ def balanced_order(stages: np.ndarray, seed: int, epoch: int) -> np.ndarray:
     return rng.permutation(np.concatenate(chosen))[: len(stages)]
 
 
-def shuffled_batch(
-    n: int, size: int, seed: int, step: int, balance: np.ndarray | None = None
-) -> np.ndarray:
-    """Return the numbers of step's batch when 0..n-1 is shuffled anew by (seed, epoch).
+class Shuffled:
+    """Batches of the numbers 0..n-1, shuffled anew by (seed, pass); called with a step.
 
-    ``balance``: the stages (n,), to draw each as often (:func:`balanced_order`).
+    A batch is a function of (seed, step) alone; the order is drawn once a pass. ``balance``: the
+    stages (n,), to draw each as often (:func:`balanced_order`). ``repeats``: how often a number
+    comes in a row, so that a pass, of n numbers all the same, has fewer of them.
 
-    >>> sorted(np.concatenate([shuffled_batch(5, 2, 0, step) for step in range(3)]).tolist())
+    >>> batch = Shuffled(5, 2, seed=0)
+    >>> sorted(np.concatenate([batch(step) for step in range(3)]).tolist())
     [0, 1, 2, 3, 4]
+    >>> len(set(Shuffled(7, 7, seed=0, repeats=3)(0).tolist()))
+    3
     """
-    if size < 1:
-        raise ConfigError(f"batch size {size}; it must be at least 1.")
-    epoch, at = divmod(step, math.ceil(n / size))
-    if balance is None:
-        order = np.random.default_rng([seed, epoch, 31]).permutation(n)
-    else:
-        order = balanced_order(balance, seed, epoch)
-    return order[at * size : (at + 1) * size]
+
+    def __init__(
+        self,
+        n: int,
+        size: int,
+        seed: int,
+        balance: np.ndarray | None = None,
+        repeats: int = 1,
+    ) -> None:
+        if size < 1:
+            raise ConfigError(f"batch size {size}; it must be at least 1.")
+        self.n, self.size, self.seed = n, size, seed
+        self.balance, self.repeats = balance, repeats
+        self.steps = math.ceil(n / size)  # of a pass
+        self._order: tuple[int, np.ndarray] | None = None
+
+    def order(self, number: int) -> np.ndarray:
+        """Return the order (n,) of a pass."""
+        if self._order is None or self._order[0] != number:
+            if self.balance is None:
+                drawn = np.random.default_rng([self.seed, number, 31]).permutation(self.n)
+            else:
+                drawn = balanced_order(self.balance, self.seed, number)
+            self._order = number, np.repeat(drawn, self.repeats)[: self.n]
+        return self._order[1]
+
+    def __call__(self, step: int) -> np.ndarray:
+        number, at = divmod(step, self.steps)
+        return self.order(number)[at * self.size : (at + 1) * self.size]

@@ -20,12 +20,13 @@ import math
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from partsig.data.array_files import ArrayFiles
 from partsig.data.store import FAILED, FORMAT, META, OK, provenance, read_meta
 from partsig.errors import DataError
 from partsig.files import atomic, remove_leftovers, write_json, write_text
@@ -116,9 +117,14 @@ def create(path: Path, meta: dict) -> dict[str, dict[str, str]]:
     return rows
 
 
+def array_name(number: int) -> str:
+    """Return what the array of this number is called."""
+    return f"{number:05d}.npy"
+
+
 def array_path(path: Path, number: int) -> Path:
     """Return where the array of this number lies in a store."""
-    return path / "images" / f"{number:05d}.npy"
+    return path / "images" / array_name(number)
 
 
 def write_array(
@@ -229,40 +235,40 @@ class ImageStore:
 
         Raises DataError when an array is missing, or cut short.
         """
-        file, place = np.divmod(self.rows[index], PER_FILE)
-        batch = np.empty((len(file), len(self.ch_names), *self.size), dtype=np.uint8)
-        for number in np.unique(file):
-            here = np.flatnonzero(file == number)
-            here = here[np.argsort(place[here])]  # a disk is read in its order
-            batch[here] = self._array(int(number))[place[here]]
+        rows = self.rows[index]
+        batch = np.empty((len(rows), len(self.ch_names), *self.size), dtype=np.uint8)
+        for i in np.argsort(rows).tolist():  # a disk is read in its order
+            file, place = divmod(int(rows[i]), PER_FILE)
+            self._arrays.read(array_name(file), place * batch[i].size, batch[i])
         return batch
 
     @cached_property
-    def _arrays(self) -> dict[int, np.ndarray]:
-        return {}
-
-    def _array(self, number: int) -> np.ndarray:
-        if number not in self._arrays:
-            file = array_path(self.path, number)
-            n_needed = int((self.rows[self.rows // PER_FILE == number] % PER_FILE).max()) + 1
-            try:
-                array = np.load(file, mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError, EOFError) as error:
-                raise DataError(
-                    f"{file} cannot be read ({error}): run the same preprocess command again."
-                ) from error
-            expected = (len(self.ch_names), *self.size)
-            if array.shape[1:] != expected or len(array) < n_needed or array.dtype != np.uint8:
-                raise DataError(
-                    f"{file} has the shape {array.shape} in {array.dtype}, the index asks for at "
-                    f"least {(n_needed, *expected)} in uint8: preprocess again into a new --store."
-                )
-            self._arrays[number] = array
-        return self._arrays[number]
+    def _arrays(self) -> ArrayFiles:
+        files, places = np.divmod(self.rows, PER_FILE)
+        needed = np.zeros(int(files.max()) + 1, np.int64)  # images, by array
+        np.maximum.at(needed, files, places + 1)
+        check = partial(_check_array, expected=(len(self.ch_names), *self.size), needed=needed)
+        return ArrayFiles(self.path / "images", check)
 
     def __getstate__(self) -> dict:
-        # Without the maps: pickled, a map is all of its bytes.
+        # Without open files: a copy in another process opens its own.
         return {key: value for key, value in self.__dict__.items() if key != "_arrays"}
+
+
+def _check_array(
+    file: Path,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    *,
+    expected: tuple[int, ...],
+    needed: np.ndarray,
+) -> None:
+    n = int(needed[int(file.stem)])
+    if shape[1:] != expected or shape[0] < n or dtype != np.uint8:
+        raise DataError(
+            f"{file} has the shape {shape} in {dtype}, the index asks for at least "
+            f"{(n, *expected)} in uint8: preprocess again into a new --store."
+        )
 
 
 def open_images(path: str | Path) -> ImageStore:

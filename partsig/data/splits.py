@@ -1,7 +1,7 @@
 """Who is trained on, chosen on and tested on: always whole subjects, decided in this one place."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +31,7 @@ class SplitConfig:
         check_range("split.val_subjects", self.val_subjects, 1)
 
 
-def _by_hash(subjects: Sequence[str]) -> list[str]:
+def _by_hash(subjects: Iterable[str]) -> list[str]:
     """Order subjects by a hash of their names: fixed for ever, and blind to age, site and label."""
     return sorted(set(subjects), key=lambda name: hashlib.sha256(name.encode()).hexdigest())
 
@@ -74,7 +74,7 @@ def split_pretraining(
     validation subjects count as others do, since no label is used here.
     """
     test = test_subjects(labelled, config, roles)
-    rest = _by_hash([subject for subject in subjects if subject not in set(test)])
+    rest = _by_hash(set(subjects) - set(test))
     count = min(config.monitor_subjects, len(rest) // 10)
     split = {"train": sorted(rest[count:]), "monitor": sorted(rest[:count]), "test": test}
     return _checked(split)
@@ -140,7 +140,8 @@ def draw_segments(segments: Mapping[str, Sequence[str]], per_class: int, seed: i
                 f"subjects are {label} throughout."
             )
         order = np.random.default_rng([seed, number, 2019]).permutation(len(members))
-        chosen += [sorted(members)[i] for i in order[: per_class or None]]
+        members = sorted(members)
+        chosen += [members[i] for i in order[: per_class or None]]
     return sorted(chosen)
 
 

@@ -22,12 +22,13 @@ import shutil
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 
 from partsig.data import remote
+from partsig.data.array_files import ArrayFiles, unreadable
 from partsig.data.recordings import EPOCH_S, STAGES, Recording, count_stages
 from partsig.errors import DataError
 from partsig.files import atomic, remove_leftovers, write_json, write_text
@@ -300,7 +301,7 @@ def read_index(path: Path, shard: str = "") -> list[dict]:
 
 @dataclass(frozen=True)
 class Store:
-    """A store opened for reading; signals are memory-mapped on demand."""
+    """A store opened for reading; of its signals only what is asked for is read."""
 
     path: Path
     meta: dict
@@ -354,10 +355,47 @@ class Store:
         """Return the stages that occur in a recording's scored epochs."""
         return {k for k, stage in enumerate(STAGES) if self.recordings[recording][stage] > 0}
 
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the signals' samples."""
+        return np.dtype(self.meta["dtype"])
+
     def signal(self, recording: str) -> np.ndarray:
-        """Return the signal (C, T) in µV, memory-mapped."""
+        """Return the signal (C, T) in µV, memory-mapped: its file is open as long as that lives."""
         shape = (len(self.ch_names), self.recordings[recording]["n_samples"])
         return self._load("signals", recording, shape, "r")
+
+    def read(self, recording: str, first: int, out: np.ndarray) -> None:
+        """Fill ``out`` (C, n), of the store's type, with a signal from sample ``first`` on."""
+        length = self.recordings[recording]["n_samples"]
+        if not 0 <= first <= length - out.shape[1]:
+            raise IndexError(f"{recording}: samples {first} to {first + out.shape[1]} of {length}")
+        for c, row in enumerate(out):
+            self._signals.read(f"{recording}.npy", c * length + first, row)
+
+    def check_signals(self, recordings: Iterable[str]) -> None:
+        """Raise DataError unless the signals of these recordings are there in their full length."""
+        for name in recordings:
+            file = self.path / "signals" / f"{name}.npy"
+            try:
+                size = file.stat().st_size
+            except OSError as error:
+                raise unreadable(file, error) from error
+            n_bytes = len(self.ch_names) * self.recordings[name]["n_samples"] * self.dtype.itemsize
+            if size <= n_bytes:
+                raise unreadable(file, f"{size:,} bytes, too few for its {n_bytes:,} of signal")
+
+    @cached_property
+    def _signals(self) -> ArrayFiles:
+        lengths = {name: row["n_samples"] for name, row in self.recordings.items()}
+        check = partial(
+            _check_signal, n_chans=len(self.ch_names), lengths=lengths, dtype=self.dtype
+        )
+        return ArrayFiles(self.path / "signals", check)
+
+    def __getstate__(self) -> dict:
+        # Without open files: a copy in another process opens its own.
+        return {key: value for key, value in self.__dict__.items() if key != "_signals"}
 
     def labels(self, recording: str) -> np.ndarray:
         """Return the stages (E,) int8, -1 unscored."""
@@ -368,12 +406,30 @@ class Store:
         try:
             array = np.load(file, mmap_mode=mode, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise DataError(
-                f"{file} cannot be read ({error}): run the same preprocess command again."
-            ) from error
+            raise unreadable(file, error) from error
         if array.shape != shape:
-            raise DataError(f"{file} has the shape {array.shape}, the index says {shape}.")
+            raise _misshapen(file, array.shape, shape)
         return array
+
+
+def _check_signal(
+    file: Path,
+    shape: tuple[int, ...],
+    found: np.dtype,
+    *,
+    n_chans: int,
+    lengths: Mapping[str, int],
+    dtype: np.dtype,
+) -> None:
+    expected = (n_chans, lengths[file.stem])
+    if shape != expected:
+        raise _misshapen(file, shape, expected)
+    if found != dtype:
+        raise DataError(f"{file} holds {found}, meta.json says {dtype}.")
+
+
+def _misshapen(file: Path, shape: tuple[int, ...], expected: tuple[int, ...]) -> DataError:
+    return DataError(f"{file} has the shape {shape}, the index says {expected}.")
 
 
 def locate(store: str | Path) -> Path:

@@ -169,7 +169,7 @@ def _majority(store: Path, run: Path, seed: int) -> dict:
     train, test = (Epochs(opened, opened.recordings_of(split[role])) for role in ("train", "test"))
     common = np.bincount(train.stages).argmax()
     given = np.eye(len(STAGES))[np.full(len(test), common)]
-    return measure(opened, test, given, seed)
+    return measure(test, given, seed)
 
 
 def _table(rows: list[dict], found: dict) -> str:

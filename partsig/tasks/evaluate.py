@@ -82,17 +82,17 @@ def evaluate(
         "seed": record["seed"],
         "date": runs.now(),
         "environment": runs.environment(),
-        **measure(opened, epochs, probabilities, seed),
+        **measure(epochs, probabilities, seed),
         "calibration": {
             "temperature": calibration["temperature"],
-            **_calibration(opened, epochs, probabilities, seed),
+            **_calibration(epochs, probabilities, seed),
             "ece_uncalibrated": float(
                 metrics.calibration_error(metrics.reliability(epochs.stages, uncalibrated))
             ),
         },
-        "review": _review(opened, epochs, probabilities, calibration, seed),
+        "review": _review(epochs, probabilities, calibration, seed),
     }
-    _write_predictions(output / "predictions.csv", opened, epochs, probabilities)
+    _write_predictions(output / "predictions.csv", epochs, probabilities)
     write_json(output / "metrics.json", result)
     title = (
         f"kappa {with_interval(result, 'kappa')}, {result['n_subjects']} subjects, "
@@ -101,9 +101,7 @@ def evaluate(
     drawn = [
         figures.confusion(np.array(result["confusion"]), title, output / "confusion.png"),
         figures.trust(result["calibration"], result["review"], output / "trust.png"),
-        figures.hypnogram(
-            *_typical(opened, epochs, probabilities, result), output / "hypnogram.png"
-        ),
+        figures.hypnogram(*_typical(epochs, probabilities, result), output / "hypnogram.png"),
     ]
     return Evaluation(path=output, metrics=result, figures=drawn)
 
@@ -138,37 +136,28 @@ def _check_leaks(record: dict, subjects: Iterable[str]) -> list[str]:
     return leaked
 
 
-def measure(store: Store, epochs: Epochs, probabilities: np.ndarray, seed: int) -> dict:
+def measure(epochs: Epochs, probabilities: np.ndarray, seed: int) -> dict:
     """Return every figure of agreement, pooled and per recording, with intervals over subjects."""
-    predicted = probabilities.argmax(1)
-    k = len(STAGES)
-    names = np.array([name for name, _ in epochs.places])
-    tables = {
-        name: metrics.confusion(epochs.stages[names == name], predicted[names == name], k)
-        for name in dict.fromkeys(names.tolist())
-    }
-    by_subject: dict[str, np.ndarray] = {}
-    for name, table in tables.items():
-        subject = store.recordings[name]["subject"]
-        by_subject[subject] = by_subject.get(subject, 0) + table
-    pooled = sum(by_subject.values())
-    each = np.array([float(metrics.kappa(table)) for table in tables.values()])
+    predicted, k = probabilities.argmax(1), len(STAGES)
+    _, subjects = epochs.subjects()
+    units = metrics.confusions(epochs.stages, predicted, k, subjects)
+    pooled = units.sum(0)
+    each = metrics.kappa(metrics.confusions(epochs.stages, predicted, k, epochs.recording))
     valid = each[~np.isnan(each)]
-    units = list(by_subject.values())
 
     def interval(statistic: Callable[[np.ndarray], np.ndarray]) -> list[float | None]:
         ends = metrics.bootstrap(units, statistic, draws=BOOTSTRAP_DRAWS, seed=seed)
         return [metrics.or_none(end) for end in ends]
 
     return {
-        "n_subjects": len(by_subject),
-        "n_recordings": len(tables),
+        "n_subjects": len(units),
+        "n_recordings": len(epochs.names),
         "n_epochs": int(pooled.sum()),
         "kappa": metrics.or_none(float(metrics.kappa(pooled))),
         "kappa_interval_95": interval(metrics.kappa),
         "kappa_per_recording_mean": metrics.or_none(valid.mean() if len(valid) else np.nan),
         "kappa_per_recording_sd": metrics.or_none(valid.std(ddof=1) if len(valid) > 1 else np.nan),
-        "kappa_per_recording": dict(zip(tables, map(metrics.or_none, each), strict=True)),
+        "kappa_per_recording": dict(zip(epochs.names, map(metrics.or_none, each), strict=True)),
         "recordings_without_kappa": int(np.isnan(each).sum()),
         "macro_f1": float(metrics.macro_f1(pooled)),
         "macro_f1_interval_95": interval(metrics.macro_f1),
@@ -181,12 +170,14 @@ def measure(store: Store, epochs: Epochs, probabilities: np.ndarray, seed: int) 
     }
 
 
-def _calibration(store: Store, epochs: Epochs, probabilities: np.ndarray, seed: int) -> dict:
+def _calibration(epochs: Epochs, probabilities: np.ndarray, seed: int) -> dict:
     """Return the expected calibration error, its interval over subjects, and its table."""
-    subjects = _subjects(store, epochs)
+    names, subjects = epochs.subjects()
+    order = np.argsort(subjects, kind="stable")
+    ends = np.cumsum(np.bincount(subjects, minlength=len(names)))
     tables = [
         metrics.reliability(epochs.stages[mine], probabilities[mine])
-        for mine in (subjects == subject for subject in dict.fromkeys(subjects.tolist()))
+        for mine in np.split(order, ends[:-1])
     ]
     ends = metrics.bootstrap(tables, metrics.calibration_error, draws=BOOTSTRAP_DRAWS, seed=seed)
     pooled = sum(tables)
@@ -197,9 +188,7 @@ def _calibration(store: Store, epochs: Epochs, probabilities: np.ndarray, seed: 
     }
 
 
-def _review(
-    store: Store, epochs: Epochs, probabilities: np.ndarray, calibration: dict, seed: int
-) -> dict:
+def _review(epochs: Epochs, probabilities: np.ndarray, calibration: dict, seed: int) -> dict:
     """Return what a review of the most doubtful epochs is worth, and what they are told by."""
     predicted = probabilities.argmax(1)
     by, prior = calibration["review_by"], np.array(calibration["prior"])
@@ -209,14 +198,8 @@ def _review(
     }
     wrong = predicted != epochs.stages
     told = {kind: review.find_errors(values, wrong) for kind, values in doubt.items()}
-    subjects = _subjects(store, epochs)
-    found = review.curve(epochs.stages, predicted, doubt[by], subjects, seed)
+    found = review.curve(epochs.stages, predicted, doubt[by], epochs.subjects()[1], seed)
     return {"by": by, "finds_errors": told} | found
-
-
-def _subjects(store: Store, epochs: Epochs) -> np.ndarray:
-    """Return the subject (n,) of every epoch."""
-    return np.array([store.recordings[name]["subject"] for name, _ in epochs.places])
 
 
 def with_interval(found: dict, key: str) -> str:
@@ -232,22 +215,27 @@ def with_interval(found: dict, key: str) -> str:
     return f"{value} [no interval]" if low is None else f"{value} [{low:.3f}, {high:.3f}]"
 
 
-def _write_predictions(path: Path, store: Store, epochs: Epochs, probabilities: np.ndarray) -> None:
+def _write_predictions(path: Path, epochs: Epochs, probabilities: np.ndarray) -> None:
     with atomic(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle, lineterminator="\n")
         columns = ["recording", "subject", "epoch", "onset_s", "truth", "prediction"]
         writer.writerow([*columns, *(f"p_{stage}" for stage in STAGES), "confidence"])
-        for (name, epoch), truth, p in zip(
-            epochs.places, epochs.stages, probabilities, strict=True
-        ):
-            row = store.recordings[name]
-            onset = f"{float(row['start_s'] or 0) + EPOCH_S * epoch:.10g}"
-            head = [name, row["subject"], epoch, onset, STAGES[truth], STAGES[p.argmax()]]
-            writer.writerow(head + [f"{value:.5f}" for value in (*p, p.max())])
+        for name, mine in epochs.by_recording():
+            row = epochs.store.recordings[name]
+            start, subject = float(row["start_s"] or 0), row["subject"]
+            for epoch, truth, p in zip(
+                epochs.epoch[mine].tolist(),
+                epochs.stages[mine].tolist(),
+                probabilities[mine].tolist(),
+                strict=True,
+            ):
+                onset, sure = f"{start + EPOCH_S * epoch:.10g}", max(p)
+                head = [name, subject, epoch, onset, STAGES[truth], STAGES[p.index(sure)]]
+                writer.writerow(head + [f"{value:.5f}" for value in (*p, sure)])
 
 
 def _typical(
-    store: Store, epochs: Epochs, probabilities: np.ndarray, result: dict
+    epochs: Epochs, probabilities: np.ndarray, result: dict
 ) -> tuple[str, np.ndarray, np.ndarray, float | None]:
     """Return the recording of median kappa: name, truth (E,), probabilities (E, K), kappa."""
     scores = {
@@ -255,10 +243,9 @@ def _typical(
     }
     ordered = sorted(scores, key=scores.__getitem__) or list(result["kappa_per_recording"])
     name = ordered[len(ordered) // 2]
-    length = store.recordings[name]["n_epochs"]
+    length = epochs.n_epochs[name]
     truth = np.full(length, -1)
     given = np.full((length, probabilities.shape[1]), np.nan)
-    for (other, epoch), stage, p in zip(epochs.places, epochs.stages, probabilities, strict=True):
-        if other == name:
-            truth[epoch], given[epoch] = stage, p
+    mine = epochs.recording == epochs.names.index(name)
+    truth[epochs.epoch[mine]], given[epochs.epoch[mine]] = epochs.stages[mine], probabilities[mine]
     return name, truth, given, scores.get(name)

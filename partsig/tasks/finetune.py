@@ -17,7 +17,7 @@ from partsig.core.objectives.supervised import (
     LossConfig,
     SupervisedModule,
 )
-from partsig.data.datasets import Epochs, shuffled_batch
+from partsig.data.datasets import Epochs, Shuffled
 from partsig.data.recordings import EPOCH_S, STAGES
 from partsig.data.splits import SplitConfig
 from partsig.data.store import Store, index_digest, locate, open_store, read_meta
@@ -330,9 +330,10 @@ def _fit(
     balance = train.stages if settings.balanced else None
     reach = round(settings.shift_s * train.n_times / EPOCH_S)
     stagers.set_scale(model, train)
+    shuffled = Shuffled(len(train), size, seed, balance)
 
     def batch_at(step: int) -> tuple[torch.Tensor, ...]:
-        index = shuffled_batch(len(train), size, seed, step, balance)
+        index = shuffled(step)
         rng = np.random.default_rng([seed, step, 33])
         x = train.windows(index, rng.integers(-reach, reach + 1, len(index)))
         if guide is None:
@@ -351,7 +352,7 @@ def _fit(
     return heads.train(
         model,
         batch_at,
-        -(-len(train) // size),
+        shuffled.steps,
         settings.fit,
         settings.optim,
         seed=seed,

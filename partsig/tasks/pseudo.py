@@ -68,14 +68,17 @@ def ask(
     Every label of ``epochs`` itself is disregarded: only what is in ``train`` counts as known.
     """
     found = predict(teacher, epochs, device)
-    known = {place: number for number, place in enumerate(train.places)}
-    free = np.array([place not in known for place in epochs.places])
     sure = found.max(1) >= config.confidence
     labels = np.eye(len(STAGES))[train.stages]
     taught = np.zeros_like(labels)
-    for place, opinion in zip(epochs.places, found, strict=True):
-        if place in known:
-            taught[known[place]] = opinion
+    free = np.ones(len(epochs), bool)
+    theirs = dict(train.by_recording())
+    for name, mine in epochs.by_recording():
+        if name in theirs:
+            shared = (epochs.epoch[mine], train.epoch[theirs[name]])
+            _, here, there = np.intersect1d(*shared, assume_unique=True, return_indices=True)
+            free[mine.start + here] = False
+            taught[theirs[name].start + there] = found[mine.start + here]
     extra = np.flatnonzero(free & sure)
     return Guide(
         config=config,

@@ -75,13 +75,11 @@ def doubts(
 def of_nights(epochs: Epochs, probabilities: np.ndarray, prior: np.ndarray, by: str) -> np.ndarray:
     """Return :func:`doubts` (n,) of a store's epochs; what is left out of a night says nothing."""
     found = np.empty(len(epochs))
-    names = np.array([name for name, _ in epochs.places])
-    numbers = np.array([number for _, number in epochs.places])
-    for name in epochs.recordings:
-        mine = np.flatnonzero(names == name)
+    for name, mine in epochs.by_recording():
+        numbers = epochs.epoch[mine]
         night = np.full((epochs.n_epochs[name], probabilities.shape[1]), np.nan)
-        night[numbers[mine]] = probabilities[mine]
-        found[mine] = doubts(night, prior, by)[numbers[mine]]
+        night[numbers] = probabilities[mine]
+        found[mine] = doubts(night, prior, by)[numbers]
     return found
 
 
@@ -165,13 +163,13 @@ def curve(
 ) -> dict[str, list]:
     """Return kappa when a share of the epochs, the most doubtful first, is looked at by a person.
 
-    ``kappa_reviewed``: those epochs get the scorer's stage; with its interval over ``subjects``;
+    ``kappa_reviewed``: those epochs get the scorer's stage; with its interval over ``subjects``,
+    numbers (n,) from 0;
     ``kappa_kept``: the other epochs alone (coverage); ``kappa_random``: the same share, drawn at
     random, gets the scorer's stage (kappa of the expected table).
     """
     order = np.argsort(-doubt, kind="stable")
     k = len(STAGES)
-    units = [np.flatnonzero(subjects == unit) for unit in dict.fromkeys(subjects.tolist())]
     whole = metrics.confusion(truth, predicted, k)
     found: dict[str, list] = {"share": list(SHARES)}
     for key in ("kappa_reviewed", "kappa_reviewed_interval_95", "kappa_kept", "kappa_random"):
@@ -181,8 +179,8 @@ def curve(
         looked_at = np.zeros(len(truth), bool)
         looked_at[order[:n]] = True
         mended = np.where(looked_at, truth, predicted)
-        tables = [metrics.confusion(truth[mine], mended[mine], k) for mine in units]
-        found["kappa_reviewed"].append(metrics.or_none(metrics.kappa(sum(tables))))
+        tables = metrics.confusions(truth, mended, k, subjects)
+        found["kappa_reviewed"].append(metrics.or_none(metrics.kappa(tables.sum(0))))
         ends = metrics.bootstrap(tables, metrics.kappa, seed=seed)
         found["kappa_reviewed_interval_95"].append([metrics.or_none(end) for end in ends])
         kept = metrics.confusion(truth[~looked_at], predicted[~looked_at], k)

@@ -197,8 +197,10 @@ def in_batches(epochs: Epochs, device: torch.device) -> Iterator[Tensor]:
 def predict(model: SupervisedModule, epochs: Epochs, device: torch.device) -> np.ndarray:
     """Return stage probabilities (n, 5) of epochs, as the model gives them: not calibrated."""
     if isinstance(model, YasaStager):
-        nights = {name: model.stage(epochs.signal(name)) for name in epochs.recordings}
-        return np.stack([nights[name][epoch] for name, epoch in epochs.places])
+        nights = epochs.by_recording()
+        return np.concatenate(
+            [model.stage(epochs.signal(name))[epochs.epoch[mine]] for name, mine in nights]
+        )
     return heads.predict(model, in_batches(epochs, device), device)
 
 

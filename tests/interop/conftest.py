@@ -41,5 +41,5 @@ def real_epochs(sample_store):
     """Scored epochs of the sample: windows (n, 3, 3000) in µV, stages (n,), subjects (n,)."""
     store = open_store(sample_store)
     epochs = Epochs(store, store.recordings_of(store.labelled_subjects))
-    subjects = [store.recordings[name]["subject"] for name, _ in epochs.places]
+    subjects = [store.recordings[epochs.names[i]]["subject"] for i in epochs.recording]
     return epochs.windows(range(len(epochs))), epochs.stages, np.array(subjects)

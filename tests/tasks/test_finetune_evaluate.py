@@ -120,13 +120,13 @@ def test_predictions_name_the_stores_own_epochs(evaluated, tuned, sample_store):
 def test_onsets_count_from_the_recordings_start(evaluated, sample_store, tmp_path):
     store = open_store(sample_store)
     epochs = Epochs(store, list(store.recordings)[:1])
-    name = epochs.places[0][0]
+    name = epochs.names[0]
     store.recordings[name]["start_s"] = "12.345"
     probabilities = np.full((len(epochs), 5), 0.2)
-    evaluating._write_predictions(tmp_path / "p.csv", store, epochs, probabilities)
+    evaluating._write_predictions(tmp_path / "p.csv", epochs, probabilities)
     with open(tmp_path / "p.csv", newline="") as handle:
         found = [float(row["onset_s"]) for row in csv.DictReader(handle)]
-    assert found == [12.345 + 30 * epoch for _, epoch in epochs.places]
+    assert found == [12.345 + 30 * epoch for epoch in epochs.epoch]
 
 
 def test_a_run_of_an_older_partsig_is_refused(tuned, tmp_path):

@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 
 import partsig
 from partsig import metrics
+from partsig.data.datasets import Shuffled
 from partsig.data.images import open_images
 from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.tasks import heads, runs
@@ -20,7 +21,7 @@ from partsig.tasks.evaluate import evaluate
 from partsig.tasks.finetune import finetune, load_stager
 from partsig.tasks.images.evaluate import interval, measure
 from partsig.tasks.images.finetune import load_classifier
-from partsig.tasks.images.labelled import draw_images, epoch_order, in_batches
+from partsig.tasks.images.labelled import draw_images, in_batches
 from partsig.tasks.preprocess import preprocess
 from partsig.tasks.pretrain import load_encoder, pretrain
 
@@ -67,10 +68,10 @@ def test_a_budget_is_so_many_images_of_every_class_and_nested(digits):
 
 
 def test_repeats_put_copies_side_by_side_in_an_epoch_of_the_same_length():
-    order = epoch_order(10, 3, 0, 1)
+    order = Shuffled(10, 10, seed=0, repeats=3).order(1)
     assert len(order) == 10
     assert np.unique(order[:9], return_counts=True)[1].tolist() == [3, 3, 3]
-    assert sorted(epoch_order(10, 1, 0, 1).tolist()) == list(range(10))
+    assert sorted(Shuffled(10, 10, seed=0).order(1).tolist()) == list(range(10))
 
 
 def test_a_linear_head_is_scikit_learns_and_beats_chance_by_far_on_pixels(digits):

@@ -196,6 +196,11 @@ def test_everything_at_once_runs_and_is_the_same_again(pretrained, segments, tmp
     assert all(torch.equal(a[key], b[key]) for key in a)
 
 
+def places(epochs):
+    names = [epochs.names[i] for i in epochs.recording]
+    return set(zip(names, epochs.epoch.tolist(), strict=True))
+
+
 def test_a_teacher_adds_sure_epochs_and_hides_their_labels(bands, segments, tmp_path):
     teacher, record = load_stager(bands[10, 0])
     store = open_store(segments)
@@ -206,10 +211,10 @@ def test_a_teacher_adds_sure_epochs_and_hides_their_labels(bands, segments, tmp_
     config = PseudoConfig(confidence=0.6, share=2.0, distil=0.25)
     guide = ask(teacher, every, train, config, CPU)
     found = predict(teacher, every, CPU)
-    labelled = set(train.places)
+    labelled = places(train)
     assert len(guide.extra) > 20
     for number, opinion in zip(guide.extra, guide.opinions, strict=True):
-        assert every.places[number] not in labelled
+        assert (every.names[every.recording[number]], every.epoch[number]) not in labelled
         assert opinion.max() >= 0.6
         np.testing.assert_array_equal(opinion, found[number])
     hard = np.eye(5)[train.stages]

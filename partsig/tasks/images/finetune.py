@@ -18,6 +18,7 @@ from partsig.core.objectives.supervised import (
     SupervisedModule,
 )
 from partsig.data.augment import AugmentConfig, augmented, transform
+from partsig.data.datasets import Shuffled
 from partsig.data.images import ImageStore, open_images
 from partsig.data.store import index_digest, locate
 from partsig.errors import CheckpointError, ConfigError, check_range
@@ -26,7 +27,6 @@ from partsig.tasks import heads, runs
 from partsig.tasks.finetune import FREE, SCRATCH, FinetuneConfig
 from partsig.tasks.images.labelled import (
     draw_images,
-    epoch_order,
     in_batches,
     labelled,
     share_right,
@@ -279,17 +279,9 @@ def _fit(
     device: torch.device,
 ) -> loop.State:
     size = min(settings.fit.batch_size, len(train))
-    steps = -(-len(train) // size)
     change = transform(settings.augment, settings.size)
-    batches = _Batches(
-        store=store,
-        train=train,
-        steps=steps,
-        size=size,
-        repeats=settings.repeats,
-        change=change,
-        seed=seed,
-    )
+    shuffled = Shuffled(len(train), size, seed, repeats=settings.repeats)
+    batches = _Batches(store=store, train=train, shuffled=shuffled, change=change)
 
     def choose(_epoch: int) -> dict[str, float]:
         p = heads.predict(model, in_batches(store, val, settings.size, device), device)
@@ -302,7 +294,7 @@ def _fit(
     return heads.train(
         model,
         batches,
-        steps,
+        shuffled.steps,
         settings.fit,
         settings.optim,
         seed=seed,
@@ -322,20 +314,16 @@ class _Batches:
 
     store: ImageStore
     train: np.ndarray
-    steps: int  # of an epoch
-    size: int
-    repeats: int
+    shuffled: Shuffled
     change: Callable | None
-    seed: int
 
     def __call__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        epoch, within = divmod(step, self.steps)
-        first = within * self.size
-        order = epoch_order(len(self.train), self.repeats, self.seed, epoch)
-        index = self.train[order[first : first + self.size]]
+        index = self.train[self.shuffled(step)]
         x = torch.from_numpy(self.store.batch(index))
         if self.change is not None:
-            x = augmented(x, self.change, [self.seed, epoch], first)
+            epoch, within = divmod(step, self.shuffled.steps)
+            first = within * self.shuffled.size
+            x = augmented(x, self.change, [self.shuffled.seed, epoch], first)
         return x, torch.from_numpy(self.store.labels[index])
 
 

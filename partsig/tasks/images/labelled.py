@@ -53,16 +53,6 @@ def share_right(truth: np.ndarray, predicted: np.ndarray) -> float:
     return float((truth == predicted).mean())
 
 
-def epoch_order(n: int, repeats: int, seed: int, epoch: int) -> np.ndarray:
-    """Return the numbers (n,) an epoch goes through: each image it sees ``repeats`` times in a row.
-
-    >>> len(epoch_order(7, 3, 0, 0)), len(set(epoch_order(7, 3, 0, 0).tolist()))
-    (7, 3)
-    """
-    order = np.random.default_rng([seed, epoch, 31]).permutation(n)
-    return np.repeat(order, repeats)[:n]
-
-
 def in_batches(
     store: ImageStore, index: np.ndarray, size: int, device: torch.device
 ) -> Iterator[torch.Tensor]:
