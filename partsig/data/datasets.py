@@ -51,7 +51,7 @@ class RandomWindows:
         rows = self.drawn(epoch)[first : first + count]
         batch = np.empty((len(rows), len(self.store.ch_names), self.window), self.store.dtype)
         for out, (recording, at) in zip(batch, rows.tolist(), strict=True):
-            self.store.read(self.names[recording], at, out)
+            out[:] = self.store.signal(self.names[recording])[:, at : at + self.window]
         return batch
 
     @property
@@ -162,16 +162,16 @@ class Epochs:
         stays within the recording.
         """
         index = np.fromiter(index, np.int64)
-        first = self.epoch[index].astype(np.int64) * self.n_times
+        starts = self.epoch[index].astype(np.int64) * self.n_times
         if shift is not None:
-            first += np.fromiter(shift, np.int64, len(index))
+            starts += np.fromiter(shift, np.int64, len(index))
         batch = np.empty((len(index), len(self.store.ch_names), self.n_times), self.store.dtype)
         for out, recording, at in zip(
-            batch, self.recording[index].tolist(), first.tolist(), strict=True
+            batch, self.recording[index].tolist(), starts.tolist(), strict=True
         ):
-            name = self.names[recording]
-            last = self.store.recordings[name]["n_samples"] - self.n_times
-            self.store.read(name, min(max(at, 0), last), out)
+            signal = self.store.signal(self.names[recording])
+            first = min(max(at, 0), signal.shape[1] - self.n_times)
+            out[:] = signal[:, first : first + self.n_times]
         return batch
 
 

@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from partsig.data.array_files import ArrayFiles
+from partsig.data.mapped import MappedArrays
 from partsig.data.store import FAILED, FORMAT, META, OK, provenance, read_meta
 from partsig.errors import DataError
 from partsig.files import atomic, remove_leftovers, write_json, write_text
@@ -235,23 +235,24 @@ class ImageStore:
 
         Raises DataError when an array is missing, or cut short.
         """
-        rows = self.rows[index]
-        batch = np.empty((len(rows), len(self.ch_names), *self.size), dtype=np.uint8)
-        for i in np.argsort(rows).tolist():  # a disk is read in its order
-            file, place = divmod(int(rows[i]), PER_FILE)
-            self._arrays.read(array_name(file), place * batch[i].size, batch[i])
+        file, place = np.divmod(self.rows[index], PER_FILE)
+        batch = np.empty((len(file), len(self.ch_names), *self.size), dtype=np.uint8)
+        for number in np.unique(file).tolist():
+            here = np.flatnonzero(file == number)
+            here = here[np.argsort(place[here])]  # a disk is read in its order
+            batch[here] = self._arrays[array_name(number)][place[here]]
         return batch
 
     @cached_property
-    def _arrays(self) -> ArrayFiles:
+    def _arrays(self) -> MappedArrays:
         files, places = np.divmod(self.rows, PER_FILE)
         needed = np.zeros(int(files.max()) + 1, np.int64)  # images, by array
         np.maximum.at(needed, files, places + 1)
         check = partial(_check_array, expected=(len(self.ch_names), *self.size), needed=needed)
-        return ArrayFiles(self.path / "images", check)
+        return MappedArrays(self.path / "images", check)
 
     def __getstate__(self) -> dict:
-        # Without open files: a copy in another process opens its own.
+        # Without its maps: a copy in another process makes its own.
         return {key: value for key, value in self.__dict__.items() if key != "_arrays"}
 
 

@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from partsig.data import remote
-from partsig.data.array_files import ArrayFiles, unreadable
+from partsig.data.mapped import MappedArrays, unreadable
 from partsig.data.recordings import EPOCH_S, STAGES, Recording, count_stages
 from partsig.errors import DataError
 from partsig.files import atomic, remove_leftovers, write_json, write_text
@@ -361,17 +361,8 @@ class Store:
         return np.dtype(self.meta["dtype"])
 
     def signal(self, recording: str) -> np.ndarray:
-        """Return the signal (C, T) in µV, memory-mapped: its file is open as long as that lives."""
-        shape = (len(self.ch_names), self.recordings[recording]["n_samples"])
-        return self._load("signals", recording, shape, "r")
-
-    def read(self, recording: str, first: int, out: np.ndarray) -> None:
-        """Fill ``out`` (C, n), of the store's type, with a signal from sample ``first`` on."""
-        length = self.recordings[recording]["n_samples"]
-        if not 0 <= first <= length - out.shape[1]:
-            raise IndexError(f"{recording}: samples {first} to {first + out.shape[1]} of {length}")
-        for c, row in enumerate(out):
-            self._signals.read(f"{recording}.npy", c * length + first, row)
+        """Return the signal (C, T) in µV, mapped into memory and read-only; no file stays open."""
+        return self._signals[f"{recording}.npy"]
 
     def check_signals(self, recordings: Iterable[str]) -> None:
         """Raise DataError unless the signals of these recordings are there in their full length."""
@@ -386,29 +377,27 @@ class Store:
                 raise unreadable(file, f"{size:,} bytes, too few for its {n_bytes:,} of signal")
 
     @cached_property
-    def _signals(self) -> ArrayFiles:
+    def _signals(self) -> MappedArrays:
         lengths = {name: row["n_samples"] for name, row in self.recordings.items()}
         check = partial(
             _check_signal, n_chans=len(self.ch_names), lengths=lengths, dtype=self.dtype
         )
-        return ArrayFiles(self.path / "signals", check)
+        return MappedArrays(self.path / "signals", check)
 
     def __getstate__(self) -> dict:
-        # Without open files: a copy in another process opens its own.
+        # Without its maps: a copy in another process makes its own.
         return {key: value for key, value in self.__dict__.items() if key != "_signals"}
 
     def labels(self, recording: str) -> np.ndarray:
         """Return the stages (E,) int8, -1 unscored."""
-        return self._load("labels", recording, (self.recordings[recording]["n_epochs"],), None)
-
-    def _load(self, kind: str, recording: str, shape: tuple, mode: str | None) -> np.ndarray:
-        file = self.path / kind / f"{recording}.npy"
+        file = self.path / "labels" / f"{recording}.npy"
         try:
-            array = np.load(file, mmap_mode=mode, allow_pickle=False)
+            array = np.load(file, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise unreadable(file, error) from error
-        if array.shape != shape:
-            raise _misshapen(file, array.shape, shape)
+        expected = (self.recordings[recording]["n_epochs"],)
+        if array.shape != expected:
+            raise _misshapen(file, array.shape, expected)
         return array
 
 

@@ -1,4 +1,4 @@
-"""Arrays read by place: the values, and how few files are open meanwhile."""
+"""Mapped arrays: their values, no open files, and what is told of files that are not whole."""
 
 import os
 import pickle
@@ -10,13 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from partsig.data import array_files
-from partsig.data.array_files import ArrayFiles, most_open
+from partsig.data import mapped
+from partsig.data.mapped import MappedArrays
 from partsig.errors import DataError
 
 
 def n_open():
     return len(os.listdir("/proc/self/fd"))
+
+
+def n_maps(folder):
+    return Path("/proc/self/maps").read_text().count(f"{folder}/")
 
 
 @pytest.fixture
@@ -26,65 +30,66 @@ def folder(tmp_path):
     return tmp_path
 
 
-def files_of(folder, check=lambda *_: None):
-    return ArrayFiles(folder, check)
+def arrays_of(folder, check=lambda *_: None, most=mapped.MOST_MAPS):
+    return MappedArrays(folder, check, most)
 
 
-def read(files, name, first, n):
-    out = np.empty(n, np.float32)
-    files.read(name, first, out)
-    return out
-
-
-def test_values_are_those_of_the_array(folder):
-    files = files_of(folder)
+def test_values_are_those_of_the_file_and_cannot_be_written(folder):
+    arrays = arrays_of(folder)
     for i in (3, 0, 9, 3):
-        np.testing.assert_array_equal(read(files, f"{i}.npy", 5, 8), np.arange(i + 5, i + 13))
+        np.testing.assert_array_equal(arrays[f"{i}.npy"], np.load(folder / f"{i}.npy"))
+    assert arrays["3.npy"].dtype == np.float32
+    with pytest.raises(ValueError, match="read-only"):
+        arrays["3.npy"][0, 0] = 1
 
 
-def test_no_more_files_are_open_than_allowed_and_none_when_it_is_gone(folder, monkeypatch):
-    monkeypatch.setattr(array_files, "most_open", lambda: 3)
+def test_no_file_stays_open_and_no_more_maps_than_allowed(folder):
     before = n_open()
-    files = files_of(folder)
+    arrays = arrays_of(folder, most=3)
     for turn in range(3):
         for i in range(10):
-            assert read(files, f"{i}.npy", turn, 1) == i + turn
-            assert n_open() <= before + 3
-    del files
-    assert n_open() == before
+            assert arrays[f"{i}.npy"][0, turn] == i + turn
+            assert n_open() == before
+            assert n_maps(folder) <= 3
+    del arrays
+    assert n_maps(folder) == 0
 
 
-def test_what_was_read_last_stays_open(folder, monkeypatch):
-    monkeypatch.setattr(array_files, "most_open", lambda: 2)
-    opened = []
-    monkeypatch.setattr(
-        array_files,
-        "_Handle",
-        lambda path, kind=array_files._Handle: opened.append(path.name) or kind(path),
-    )
-    files = files_of(folder)
+def test_a_part_that_is_held_outlives_everything_else(folder):
+    arrays = arrays_of(folder, most=1)
+    held = arrays["4.npy"][1, 3:7]
+    assert arrays["5.npy"][0, 0] == 5
+    del arrays
+    assert n_maps(folder) == 1
+    assert held.tolist() == [19, 20, 21, 22]
+    del held
+    assert n_maps(folder) == 0
+
+
+def test_what_was_used_last_stays_mapped(folder, monkeypatch):
+    done, real = [], mapped.map_array
+    monkeypatch.setattr(mapped, "map_array", lambda path: done.append(path.name) or real(path))
+    arrays = arrays_of(folder, most=2)
     for name in ("0.npy", "1.npy", "0.npy", "2.npy", "0.npy", "1.npy"):
-        read(files, name, 0, 1)
-    assert opened == ["0.npy", "1.npy", "2.npy", "1.npy"]
+        _ = arrays[name]
+    assert done == ["0.npy", "1.npy", "2.npy", "1.npy"]
 
 
-def test_an_array_is_checked_once_however_often_its_file_is_opened(folder, monkeypatch):
-    monkeypatch.setattr(array_files, "most_open", lambda: 1)
+def test_an_array_is_checked_once_however_often_it_is_mapped(folder):
     seen = []
-    files = files_of(folder, lambda path, shape, dtype: seen.append((path.name, shape, dtype)))
+    check = lambda path, shape, dtype: seen.append((path.name, shape, dtype))  # noqa: E731
+    arrays = arrays_of(folder, check, most=1)
     for name in ("0.npy", "1.npy", "0.npy", "1.npy"):
-        read(files, name, 0, 1)
+        _ = arrays[name]
     assert seen == [(f"{i}.npy", (2, 12), np.dtype("float32")) for i in (0, 1)]
 
 
-def test_threads_that_close_each_others_files_read_what_they_asked_for(folder, monkeypatch):
-    monkeypatch.setattr(array_files, "most_open", lambda: 1)
-    files, wrong = files_of(folder), []
+def test_threads_that_unmap_each_others_arrays_read_what_they_asked_for(folder):
+    arrays, wrong = arrays_of(folder, most=1), []
 
     def work(i):
         for turn in range(300):
-            at = turn % 20
-            if read(files, f"{i}.npy", at, 1) != i + at:
+            if arrays[f"{i}.npy"][turn % 2, turn % 12] != i + 12 * (turn % 2) + turn % 12:
                 wrong.append((i, turn))
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(6)]
@@ -99,41 +104,33 @@ def test_threads_that_close_each_others_files_read_what_they_asked_for(folder, m
     ("spoil", "sentence"),
     [
         (Path.unlink, "No such file.*run the same preprocess command again"),
-        (lambda p: p.write_bytes(p.read_bytes()[:-1]), "it has 223 bytes, and its array takes 224"),
+        (lambda p: p.write_bytes(p.read_bytes()[:-1]), "it has 223 bytes, and its array ends at"),
         (lambda p: p.write_bytes(b"not an array"), "cannot be read"),
+        (lambda p: p.write_bytes(b""), "cannot be read"),
         (lambda p: np.save(p, np.zeros((4, 3), order="F")), "float64 in Fortran order"),
+        (lambda p: np.save(p, np.array([None])), "it holds object"),
     ],
 )
 def test_a_damaged_file_is_told(folder, spoil, sentence):
     spoil(folder / "4.npy")
-    with pytest.raises(DataError, match=sentence):
-        read(files_of(folder), "4.npy", 0, 1)
+    with pytest.raises(DataError, match=rf"4\.npy cannot be read.*{sentence}|{sentence}"):
+        _ = arrays_of(folder)["4.npy"]
 
 
-def test_a_file_cut_short_while_it_is_open_is_told(folder):
-    files = files_of(folder)
-    read(files, "4.npy", 0, 1)
-    os.truncate(folder / "4.npy", 200)
-    with pytest.raises(DataError, match="it ends after 200 bytes"):
-        read(files, "4.npy", 12, 12)
-
-
-def test_a_file_that_was_made_anew_meanwhile_is_refused_not_mixed_in(folder, monkeypatch):
-    monkeypatch.setattr(array_files, "most_open", lambda: 1)
-    files = files_of(folder)
-    read(files, "4.npy", 0, 1)
-    read(files, "5.npy", 0, 1)
+def test_a_file_that_was_made_anew_meanwhile_is_refused_not_mixed_in(folder):
+    arrays = arrays_of(folder, most=1)
+    _ = arrays["4.npy"], arrays["5.npy"]
     np.save(folder / "4.npy", np.zeros((2, 12), np.float32))
     os.utime(folder / "4.npy", (1, 1))
     with pytest.raises(DataError, match=r"4\.npy was changed while it was in use"):
-        read(files, "4.npy", 0, 1)
+        _ = arrays["4.npy"]
 
 
 # A store of more recordings than a process may have open files, as a script sees it.
 SCRIPT = """
 import resource, sys
 import numpy as np
-limit, path, n = 40, sys.argv[1], 150
+limit, path, n = 32, sys.argv[1], 150
 resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
 from pathlib import Path
 from partsig.data import store as stores
@@ -172,23 +169,15 @@ def test_more_recordings_than_a_process_may_open_files(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_too_many_open_files_is_no_reason_to_preprocess_again(folder, monkeypatch):
-    def refuse(path):
-        raise OSError(24, "Too many open files")
-
-    monkeypatch.setattr(array_files, "_Handle", refuse)
-    with pytest.raises(DataError, match=r"Too many open files.*`ulimit -n 4096`") as told:
-        read(files_of(folder), "4.npy", 0, 1)
-    assert "preprocess" not in str(told.value)
+def test_too_many_open_files_is_no_reason_to_preprocess_again():
+    told = str(mapped.unreadable(Path("a.npy"), OSError(24, "Too many open files")))
+    assert told == (
+        "a.npy cannot be opened (Too many open files): let a process open more files, with "
+        "`ulimit -n 4096`, say."
+    )
 
 
-def test_a_share_of_the_limit_stays_open(monkeypatch):
-    for limit, expected in ((1024, 256), (2, 1), (10**6, 4096), (-1, 4096)):
-        monkeypatch.setattr(array_files.resource, "getrlimit", lambda _, n=limit: (n, n))
-        assert most_open() == expected
-
-
-def test_a_pickled_store_opens_its_own_files(tmp_path):
+def test_a_pickled_store_makes_its_own_maps(tmp_path):
     from partsig.data import store as stores
     from partsig.data.recordings import Recording
 
@@ -203,10 +192,8 @@ def test_a_pickled_store_opens_its_own_files(tmp_path):
     row = stores.write_recording(path, meta, recording, np.arange(300.0)[None])
     stores.write_index(path, [row])
     store = stores.open_store(path)
-    out = np.empty((1, 4), np.float32)
-    store.read("r", 7, out)
-    copy = pickle.loads(pickle.dumps(store))
-    copy.read("r", 296, out)
-    assert out.tolist() == [[296, 297, 298, 299]]
-    with pytest.raises(IndexError, match="samples 297 to 301 of 300"):
-        copy.read("r", 297, out)
+    held = store.signal("r")
+    carried = pickle.dumps(store)
+    assert len(carried) < 3000
+    copy = pickle.loads(carried)
+    assert copy.signal("r")[0, 296:].tolist() == held[0, 296:].tolist() == [296, 297, 298, 299]
