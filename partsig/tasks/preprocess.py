@@ -117,7 +117,7 @@ def preprocess(
     if places.raw is None:
         headers = reader.find_records(raw)
     else:
-        headers = machines.find_remote(reader, places.raw, raw)
+        headers = machines.find_remote(reader, places, raw)
     meta = data_store.make_meta(
         source=source,
         ch_names=settings.channels,
@@ -149,11 +149,12 @@ def preprocess(
         source=source,
         raw=raw,
         path=path,
-        places=places,
-        meta=meta,
-        settings=settings,
-        demographics=physionet2018.read_demographics(raw),
+        places=places.for_one(),
+        meta={key: value for key, value in meta.items() if key != "reading"},
     )
+    people = physionet2018.read_demographics(raw)
+    # What goes to another machine with a recording is of that recording, however many there are.
+    task = partial(_task, work=work, settings=settings, people=people)
     rows = {name: row for name, row in known.items() if _written(path, row, places)}
     if part:
         mine = {header.stem for header in headers}
@@ -170,7 +171,7 @@ def preprocess(
     if [rows.pop(header.stem) for header in todo if header.stem in rows]:
         keep()
     with machines.engine(jobs, scheduler) as parallel:
-        _work_off(parallel, work, todo, len(headers), rows, keep)
+        _work_off(parallel, map(task, todo), len(todo), len(headers), rows, keep)
     result = _summary(path, list(rows.values()), meta)
     if source == "edf":
         told = edf_nights.share_a_patient(headers, settings)
@@ -180,8 +181,8 @@ def preprocess(
 
 def _work_off(
     parallel: joblib.Parallel,
-    work: Callable[[Header], dict],
-    todo: list[Header],
+    tasks: Iterable[tuple],
+    left: int,
     total: int,
     rows: dict[str, dict],
     keep: Callable[[], None],
@@ -191,12 +192,12 @@ def _work_off(
     try:
         with tqdm(
             total=total,
-            initial=total - len(todo),
+            initial=total - left,
             unit="recording",
             desc="preprocess",
             mininterval=0.5 if sys.stderr.isatty() else 30.0,
         ) as bar:
-            for row in parallel(joblib.delayed(work)(header) for header in todo):
+            for row in parallel(tasks):
                 rows[row["recording"]] = row
                 bar.update()
                 if time.monotonic() - written > INDEX_EVERY_S:
@@ -204,6 +205,21 @@ def _work_off(
                     written = time.monotonic()
     finally:
         keep()
+
+
+def _task(
+    header: Header,
+    work: Callable[..., dict],
+    settings: PreprocessConfig,
+    people: Mapping[str, tuple[str, str]],
+) -> tuple:
+    """Return the work on one recording as joblib takes it, with what concerns this one alone."""
+    name, hypnogram = header.stem, settings.hypnogram
+    stated = hypnogram.offset_s
+    if isinstance(stated, Mapping):
+        own = {name: stated[name]} if name in stated else {}
+        settings = replace(settings, hypnogram=replace(hypnogram, offset_s=own))
+    return joblib.delayed(work)(header, settings=settings, person=people.get(name))
 
 
 def _written(path: Path, row: dict, places: machines.Places) -> bool:
@@ -245,14 +261,17 @@ def _process(
     places: machines.Places,
     meta: dict,
     settings: PreprocessConfig,
-    demographics: Mapping[str, tuple[str, str]],
+    person: tuple[str, str] | None,
 ) -> dict[str, object]:
-    """Read, filter and write one recording; return its index row, also when it is damaged."""
+    """Read, filter and write one recording; return its index row, also when it is damaged.
+
+    ``person`` is age and sex, where a table beside the recordings tells them.
+    """
     try:
         with places.fetched(raw, header):
             recording = SOURCES[source].read_recording(header, settings)
-            age, sex = demographics.get(recording.name, (recording.age, recording.sex))
-            recording = replace(recording, age=age, sex=sex)
+            if person is not None:
+                recording = replace(recording, age=person[0], sex=person[1])
             if settings.trim_wake_min is not None:
                 recording = trimmed(recording, settings.trim_wake_min)
             signal = filtered(recording, settings)
