@@ -41,8 +41,9 @@ SOURCES = {
 Header = Path | pc18_segments.Segment
 # Notes with these words are worth more than a line in the index.
 TOLD = ("cut off", "lies beside it", "goes on for", "not scored", "missing samples", "no stages")
-# The index is rewritten at most this often, and at the end.
-INDEX_EVERY_S = 2.0
+# The index is rewritten at most this often, and so seldom that it takes at most this share of the
+# time, since it names every recording; and at the end.
+INDEX_EVERY_S, INDEX_SHARE = 2.0, 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +189,7 @@ def _work_off(
     keep: Callable[[], None],
 ) -> None:
     """Do what is left, put its rows among ``rows``, and keep them now and then and at the end."""
-    written = time.monotonic()
+    written, took = time.monotonic(), 0.0
     try:
         with tqdm(
             total=total,
@@ -200,9 +201,11 @@ def _work_off(
             for row in parallel(tasks):
                 rows[row["recording"]] = row
                 bar.update()
-                if time.monotonic() - written > INDEX_EVERY_S:
+                begun = time.monotonic()
+                if begun - written > max(INDEX_EVERY_S, took / INDEX_SHARE):
                     keep()
                     written = time.monotonic()
+                    took = written - begun
     finally:
         keep()
 
