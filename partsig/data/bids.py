@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from partsig.data import edf_nights, psg
+from partsig.data.folders import Remembered
 from partsig.data.recordings import USUAL, ReadConfig, Recording, check_folder
 from partsig.errors import DataError
 
@@ -64,12 +65,24 @@ def _participants(path: Path, subject: str) -> tuple[str, str]:
     file = root / "participants.tsv"
     if not file.is_file():
         return "", ""
+    people, damage = _table(file)
+    if subject not in people and damage:
+        raise DataError(f"{file} is not a readable table ({damage}).")
+    return people.get(subject, ("", ""))
+
+
+def _read_table(file: Path) -> tuple[dict[str, tuple[str, str]], str]:
+    """Return {subject: (age, sex)} of a ``participants.tsv``, and why it ends early, if it does."""
+    people: dict[str, tuple[str, str]] = {}
     try:
         with open(file, newline="", encoding="utf-8-sig") as handle:
             for row in csv.DictReader(handle, delimiter="\t"):
-                if row.get("participant_id") == subject:
-                    values = [row.get(key) or "" for key in ("age", "sex")]
-                    return tuple("" if value == "n/a" else value for value in values)
+                values = [row.get(key) or "" for key in ("age", "sex")]
+                age, sex = ("" if value == "n/a" else value for value in values)
+                people.setdefault(row.get("participant_id"), (age, sex))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{file} is not a readable table ({error}).") from error
-    return "", ""
+        return people, str(error)
+    return people, ""
+
+
+_table = Remembered(_read_table)  # one table for all recordings

@@ -4,12 +4,13 @@ A recording is a file; its name is the file's without the extension. ``ReadConfi
 channels, whose night it is, and where its stages are.
 """
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from partsig.data import psg
+from partsig.data import folders, psg
 from partsig.data.alignment import find_offset, to_epochs
 from partsig.data.channels import resolve
 from partsig.data.edf import open_edf
@@ -124,8 +125,11 @@ def find_hypnogram(path: Path, settings: HypnogramConfig) -> Path | None:
         base = path.parent
         while text.startswith("../"):
             base, text = base.parent, text.removeprefix("../")
-        escaped = text if settings.pattern else text.replace("[", "[[]")
-        found |= dict.fromkeys(p for p in sorted(base.glob(escaped)) if p != path)
+        if settings.pattern:
+            files = folders.matching(base, text)
+        else:  # a name, whatever characters are in it
+            files = [base / text] if os.path.exists(base / text) else []
+        found |= dict.fromkeys(file for file in files if file != path)
     if len(found) > 1:
         raise DataError(
             f"{path.stem}: its stages may be in {' or '.join(p.name for p in found)}; say which, "
@@ -138,22 +142,19 @@ def _overlooked(path: Path, settings: HypnogramConfig) -> str:
     """Return what to say of a recording without stages: files that may hold them, or nothing."""
     if settings.pattern:
         return f"no {settings.pattern.format(name=path.stem)} beside it, and no stages inside"
-    beside = sorted(
-        other.name
-        for other in path.parent.glob("*")
-        if other.name.startswith(path.stem)
-        and not other.name[len(path.stem)].isalnum()  # night10 is another's
-        and other.suffix.lower() in SCORES
-        and (other.suffix.lower() not in psg.EDF or holds_no_signal(other))
-        and other != path
-    )
-    if not beside:
-        return ""
-    tail = beside[0].removeprefix(path.stem)
-    return (
-        f"no stages were found, but {beside[0]} lies beside it: pass --set "
-        f"'hypnogram.pattern={{name}}{tail}'"
-    )
+    for name in folders.names(path.parent, path.stem):
+        other, tail = path.parent / name, name.removeprefix(path.stem)
+        if (
+            not tail[:1].isalnum()  # night10 is another's
+            and other.suffix.lower() in SCORES
+            and other != path
+            and (other.suffix.lower() not in psg.EDF or holds_no_signal(other))
+        ):
+            return (
+                f"no stages were found, but {name} lies beside it: pass --set "
+                f"'hypnogram.pattern={{name}}{tail}'"
+            )
+    return ""
 
 
 def fingerprint(path: Path, settings: ReadConfig = USUAL) -> str:

@@ -13,8 +13,9 @@ twentieth of the others.
 """
 
 import hashlib
+import threading
+from collections import OrderedDict
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,11 @@ CHANNELS = ("O2-M1", "E1-M2", "Chin1-Chin2")
 KEYS = ("x", "y", "group", "segment", "ch_names", "sfreq")
 TEST_FILE = "test.npz"
 TEST_SHARE, VAL_SHARE = 0.2, 0.05
+# Files are compressed: none is read in part. So many bytes of samples are kept, and the two last
+# files whatever their size, since threads end one and begin the next.
+KEPT_BYTES, KEPT_FILES = 2**29, 2
+_kept: OrderedDict[tuple[Path, int, int], dict[str, np.ndarray]] = OrderedDict()
+_loading = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -50,8 +56,9 @@ class Segment:
 
 
 def find_records(raw: Path) -> list[Segment]:
-    """Return the segments of all ``.npz`` files in ``raw``, by name.
+    """Return the segments of all ``.npz`` files in ``raw``, file by file, by name in each.
 
+    In this order a file is not read anew for every segment, however its numbers lie among others'.
     Raises DataError when there is none, a file is not as described above, or a number comes twice.
     """
     files = sorted(raw.glob("*.npz"))
@@ -68,7 +75,7 @@ def find_records(raw: Path) -> list[Segment]:
                 raise DataError(f"{name} is in {found[name].path} and in {path}; keep one.")
             subject = f"group-{int(group):05d}"
             found[name] = Segment(path, row, name, subject, int(number), int(stage))
-    return [found[name] for name in sorted(found)]
+    return sorted(found.values(), key=lambda segment: (segment.path, segment.stem))
 
 
 def roles(segments: list[Segment]) -> dict[str, str]:
@@ -94,7 +101,11 @@ def roles(segments: list[Segment]) -> dict[str, str]:
 
 def fingerprint(segment: Segment, settings: ReadConfig = USUAL) -> str:
     """Return 16 hex digits of the segment's samples and stage."""
-    digest = hashlib.sha256(_load(segment.path)["x"][segment.row].tobytes())
+    return _digest(segment, _load(segment.path)["x"][segment.row])
+
+
+def _digest(segment: Segment, signal: np.ndarray) -> str:
+    digest = hashlib.sha256(signal.tobytes())
     digest.update(f"{segment.stage} {segment.subject}".encode())
     return digest.hexdigest()[:16]
 
@@ -128,13 +139,27 @@ def read_recording(segment: Segment, settings: ReadConfig = USUAL) -> Recording:
         mix=found.mix,
         filled=found.filled,
         stages=np.full(n_epochs(signal.shape[1], sfreq), stage, dtype=np.int8),
-        source=fingerprint(segment),
+        source=_digest(segment, signal),
         excerpt=True,
     )
 
 
-@lru_cache(maxsize=4)
 def _load(path: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of a file: read once, while segments of it and of its neighbour follow."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise DataError(f"{path} is not a file of segments ({error}).") from error
+    key = path, found.st_mtime_ns, found.st_size
+    with _loading:  # threads that want the same file wait for it
+        arrays = _kept.pop(key, None) or _read(path)
+        _kept[key] = arrays
+        while len(_kept) > KEPT_FILES and sum(a["x"].nbytes for a in _kept.values()) > KEPT_BYTES:
+            _kept.popitem(last=False)
+        return arrays
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as content:
             arrays = {key: content[key] for key in KEYS}

@@ -6,7 +6,9 @@ recording at a time, removed afterwards; of a store, files are sent as they are 
 fetched where they are missing before it is read.
 """
 
-from functools import lru_cache
+import threading
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
 
 import fsspec
@@ -16,6 +18,9 @@ from partsig.files import atomic
 
 # Files up to this size (bytes) are fetched at the start: no recording is so small.
 SMALL = 2**20
+# The calls for which this process has fetched the small files, and who may do so now.
+_pulled: set[str] = set()
+_pulling = threading.Lock()
 
 
 def is_url(path: str | Path) -> bool:
@@ -36,9 +41,31 @@ def mirror(url: str, kind: str) -> Path:
     return Path("data") / kind / PurePosixPath(url.partition("://")[2]).name
 
 
+@dataclass(frozen=True)
+class Listing:
+    """A remote folder: its file system, its root there, and the bytes of every file by its path."""
+
+    system: fsspec.AbstractFileSystem
+    root: str
+    sizes: dict[str, int]
+
+    @cached_property
+    def by_recording(self) -> dict[str, list[str]]:
+        """The files by their path without the extension: those of one recording together."""
+        found: dict[str, list[str]] = {}
+        for name in self.sizes:
+            found.setdefault(_without_suffix(name), []).append(name)
+        return found
+
+
+def _without_suffix(name: str) -> str:
+    place = PurePosixPath(name)
+    return (place.parent / place.stem).as_posix()
+
+
 @lru_cache(maxsize=8)
-def listing(url: str) -> tuple[fsspec.AbstractFileSystem, str, dict[str, int]]:
-    """Return the file system, the root and {relative path: bytes} of a remote folder.
+def listing(url: str) -> Listing:
+    """List a remote folder, once until the cache is cleared.
 
     Raises DataError when its protocol needs a package that is missing, or nobody answers.
     """
@@ -51,45 +78,48 @@ def listing(url: str) -> tuple[fsspec.AbstractFileSystem, str, dict[str, int]]:
         raise DataError(f"{url} cannot be listed ({error}).") from error
     start = len(root.rstrip("/")) + 1
     sizes = {path[start:]: int(info["size"] or 0) for path, info in found.items()}
-    return system, root.rstrip("/"), sizes
+    return Listing(system, root.rstrip("/"), sizes)
 
 
 def _get(url: str, folder: Path, name: str) -> Path:
     """Fetch one file unless it is there with the right size."""
-    system, root, sizes = listing(url)
-    target = folder / name
-    if target.is_file() and target.stat().st_size == sizes[name]:
+    there, target = listing(url), folder / name
+    if target.is_file() and target.stat().st_size == there.sizes[name]:
         return target
     with atomic(target) as temporary:
         try:
-            system.get_file(f"{root}/{name}", str(temporary))
+            there.system.get_file(f"{there.root}/{name}", str(temporary))
         except OSError as error:
             raise DataError(f"{url}: {name} cannot be fetched ({error}).") from error
     return target
 
 
-def pull_small(url: str, folder: Path) -> list[str]:
-    """Fetch the small files of a remote folder; return the names of all its files, sorted."""
-    sizes = listing(url)[2]
+def pull_small(url: str, folder: Path, call: str) -> list[str]:
+    """Fetch the small files of a remote folder; return the names of all its files, sorted.
+
+    ``call`` says for which call of a verb: see :func:`fetch`.
+    """
+    sizes = listing(url).sizes
     for name, size in sizes.items():
         if size <= SMALL:
             _get(url, folder, name)
+    _pulled.add(call)
     return sorted(sizes)
 
 
-def fetch(url: str, folder: Path, header: Path) -> list[Path]:
-    """Fetch the large files of one recording: those named as its header is, beside it."""
-    pull_small(url, folder)  # on another machine than the one that began
-    place = header.relative_to(folder)
-    sizes = listing(url)[2]
-    same = [
-        name
-        for name in sizes
-        if PurePosixPath(name).parent == PurePosixPath(place.parent.as_posix())
-        and PurePosixPath(name).stem == place.stem
-        and sizes[name] > SMALL
-    ]
-    return [_get(url, folder, name) for name in same]
+def fetch(url: str, folder: Path, header: Path, call: str) -> list[Path]:
+    """Fetch the large files of one recording: those named as its header is, beside it.
+
+    A process that meets a ``call`` for the first time, being another than the one that began it and
+    perhaps on another machine, lists the folder anew and fetches the small files before.
+    """
+    with _pulling:
+        if call not in _pulled:
+            listing.cache_clear()
+            pull_small(url, folder, call)
+    there = listing(url)
+    own = there.by_recording.get(_without_suffix(header.relative_to(folder).as_posix()), [])
+    return [_get(url, folder, name) for name in own if there.sizes[name] > SMALL]
 
 
 def pull(url: str, folder: Path, *, tables_only: bool = False) -> set[str]:
@@ -98,7 +128,7 @@ def pull(url: str, folder: Path, *, tables_only: bool = False) -> set[str]:
     Tables and settings are fetched anew, since they change; with ``tables_only`` nothing else is.
     """
     listing.cache_clear()
-    names = set(listing(url)[2])
+    names = set(listing(url).sizes)
     for name in names:
         table = name.endswith((".csv", ".json"))
         if table:

@@ -8,7 +8,7 @@ letter of the hypnogram the scorer. Both files begin at one time, which is held 
 from dataclasses import replace
 from pathlib import Path
 
-from partsig.data import edf_nights, psg
+from partsig.data import edf_nights, folders, psg
 from partsig.data.recordings import USUAL, ReadConfig, Recording, check_folder, sorted_by_name
 from partsig.errors import DataError
 
@@ -29,7 +29,7 @@ def find_records(raw: Path) -> list[Path]:
 
 def find_hypnogram(path: Path) -> Path:
     """Return the scoring of a night; raise DataError when there is none, or more than one."""
-    found = sorted(path.parent.glob(f"{path.stem[:6]}*-Hypnogram.edf"))
+    found = folders.matching(path.parent, f"{path.stem[:6]}*-Hypnogram.edf")
     if len(found) != 1:
         names = ", ".join(p.name for p in found) or "none"
         raise DataError(

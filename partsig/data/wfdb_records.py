@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import wfdb
 
-from partsig.data import psg
+from partsig.data import folders, psg
 from partsig.data.alignment import to_epochs
 from partsig.data.annotations import read_annotations
 from partsig.data.channels import resolve
@@ -57,7 +57,7 @@ def find_marks(header: Path) -> Path | None:
 
 def fingerprint(header: Path, settings: ReadConfig = USUAL) -> str:
     """Return 16 hex digits of a record's header, signal files and stages."""
-    others = sorted(p for p in header.parent.glob(f"{header.stem}.*") if p != header)
+    others = [p for p in folders.matching(header.parent, f"{header.stem}.*") if p != header]
     return psg.fingerprint(header, *(p for p in others if not p.name.endswith(".tmp")))
 
 

@@ -4,7 +4,7 @@ import csv
 import io
 import platform
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,8 @@ from partsig.tasks.preprocess import SOURCES
 
 SHOWN = 20  # rows of the printed table
 STORED = "store"
+ON_ONE_PAGE = 200  # recordings; each takes some kilobytes
+FOLDER = "pages"  # where the further ones lie
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +69,8 @@ def audit(
     cannot be seen any more. Any other is raw and read as ``source`` says, unfiltered; ``overrides``
     are fields of :class:`~partsig.data.recordings.ReadConfig`. ``path`` defaults to
     ``data/raw/SOURCE``, ``output`` to ``audit/NAME``, where audit.json, audit.csv and audit.html
-    are written. A recording that cannot be read is a row with its reason. ``jobs`` are threads.
+    are written, and in pages/ the strips beyond the worst 200. A recording that cannot be read is a
+    row with its reason. ``jobs`` are threads.
 
     Raises ConfigError for a wrong setting, DataError when there is nothing to read.
     """
@@ -128,7 +131,8 @@ def _write(output: Path, about: dict, audited: list[Audited]) -> Audit:
         output / "audit.json",
         about | {"summary": _summary(audited), "recordings": [_as_json(a) for a in audited]},
     )
-    write_text(output / "audit.html", _page(about, audited))
+    for name, text in _pages(about, audited):
+        write_text(output / name, text)
     return Audit(
         path=output,
         page=output / "audit.html",
@@ -232,16 +236,57 @@ def _table(audited: list[Audited]) -> str:
     return "\n".join(lines)
 
 
-def _page(about: dict, audited: list[Audited]) -> str:
-    s = _summary(audited)
+def _pages(about: dict, audited: list[Audited]) -> Iterator[tuple[str, str]]:
+    """Give the path and the text of every page, one at a time, the worst recordings on the first.
+
+    Each has so many recordings that a browser opens it at once.
+    """
     longest = max(max(a.night.n_whole, len(a.night.stages)) for a in audited)
+    how = (
+        f"{about['audited']} ({about['source']}), partsig {__version__}. A strip is the hypnogram "
+        f"above one row per channel, a colour per {EPOCH_S:.0f}-s epoch; channels below "
+        f"{LOWEST_HZ:.0f} Hz are not measured."
+    )
+    if about["source"] == STORED:
+        how += " A store is band-passed: audit the raw recordings to see clipping and line noise."
+    title = f"Audit of {Path(about['audited']).name}"
+    last = -(-len(audited) // ON_ONE_PAGE)
+    for number in range(1, last + 1):
+        first = (number - 1) * ON_ONE_PAGE
+        some = audited[first : first + ON_ONE_PAGE]
+        body = _overview(audited) if number == 1 else []
+        body += [f"<h2>Recordings, the worst first</h2>{page.legend()}"]
+        body += [_recording(a, longest) for a in some]
+        if last > 1:
+            told = f"Recordings {first + 1:,} to {first + len(some):,} of {len(audited):,}."
+            links = {"The worst": 1, "Before": number - 1, "After": number + 1}
+            shown = [
+                page.link(words, _place(other, number))
+                for words, other in links.items()
+                if 1 <= other <= last and other != number
+            ]
+            around = f'<p class="pages">{" · ".join([told, *shown])}</p>'
+            body = [around, *body, around]
+        yield _place(number), page.document(title, how, body)
+
+
+def _place(number: int, seen_from: int = 1) -> str:
+    """Return where a page lies, as seen from another; the first is ``audit.html``."""
+    if number == 1:
+        return "audit.html" if seen_from == 1 else "../audit.html"
+    return f"{FOLDER}/{number}.html" if seen_from == 1 else f"{number}.html"
+
+
+def _overview(audited: list[Audited]) -> list[str]:
+    """Return numbers of everything: stages, and findings by kind."""
+    s = _summary(audited)
     share = {k: n / max(sum(s["stages"].values()), 1) for k, n in s["stages"].items()}
     kinds: dict[tuple[str, str], int] = {}
     for a in audited:
         for key in {(f.level, f.kind) for f in a.findings}:
             kinds[key] = kinds.get(key, 0) + 1
     order = sorted(kinds, key=lambda key: (-LEVELS.index(key[0]), -kinds[key]))
-    body = [
+    return [
         page.facts(
             {
                 "recordings": f"{s['recordings']:,}",
@@ -263,23 +308,17 @@ def _page(about: dict, audited: list[Audited]) -> str:
         page.table(
             ["kind", "level", "recordings"], [[k, lv, f"{kinds[lv, k]:,}"] for lv, k in order]
         ),
-        f"</div></div><h2>Recordings, the worst first</h2>{page.legend()}",
+        "</div></div>",
     ]
-    for a in audited:
-        night = a.night
-        scored = sum(count_stages(night.stages)[stage] for stage in STAGES)
-        lead = "" if night.lead_in_s is None else f", the first after {night.lead_in_s / 60:g} min"
-        line = f"{night.duration_s / 3600:.2f} h, {scored:,} scored epochs{lead}"
-        drawing = page.strip(
-            night.name, night.stages, {n: q.epochs for n, q in night.measured.items()}, longest
-        )
-        said = [(f.level, f.text) for f in a.findings]
-        body.append(page.night(night.name, "" if night.reason else line, drawing, said))
-    how = (
-        f"{about['audited']} ({about['source']}), partsig {__version__}. A strip is the hypnogram "
-        f"above one row per channel, a colour per {EPOCH_S:.0f}-s epoch; channels below "
-        f"{LOWEST_HZ:.0f} Hz are not measured."
+
+
+def _recording(a: Audited, longest: int) -> str:
+    night = a.night
+    scored = sum(count_stages(night.stages)[stage] for stage in STAGES)
+    lead = "" if night.lead_in_s is None else f", the first after {night.lead_in_s / 60:g} min"
+    line = f"{night.duration_s / 3600:.2f} h, {scored:,} scored epochs{lead}"
+    drawing = page.strip(
+        night.name, night.stages, {n: q.epochs for n, q in night.measured.items()}, longest
     )
-    if about["source"] == STORED:
-        how += " A store is band-passed: audit the raw recordings to see clipping and line noise."
-    return page.document(f"Audit of {Path(about['audited']).name}", how, body)
+    said = [(f.level, f.text) for f in a.findings]
+    return page.night(night.name, "" if night.reason else line, drawing, said)

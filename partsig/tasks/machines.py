@@ -1,8 +1,9 @@
 """Where preprocessing is done (threads, Dask) and where its files are (folders, object stores)."""
 
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from types import ModuleType
@@ -61,6 +62,8 @@ class Places:
     raw: str | None
     store: str | None
     sent: frozenset[str] = frozenset()  # files that the remote store had at the start
+    # Tells one call of a verb from the next, on every machine that works for it.
+    call: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @classmethod
     def of(cls, raw: str | Path, store: str | Path) -> tuple["Places", Path, Path]:
@@ -76,6 +79,10 @@ class Places:
         sent = remote.pull(far_store, folder, tables_only=True)
         return cls(raw=far_raw, store=far_store, sent=frozenset(sent)), raw, folder
 
+    def for_one(self) -> "Places":
+        """Return what the work on one recording needs of them: not the names of all the others."""
+        return replace(self, sent=frozenset())
+
     def has(self, path: Path, name: str) -> bool:
         """Tell whether a file of the store is written, here or there."""
         return (path / name).is_file() or name in self.sent
@@ -83,7 +90,7 @@ class Places:
     @contextmanager
     def fetched(self, raw: Path, header: Path) -> Iterator[None]:
         """Have the large files of a recording here, and remove them afterwards."""
-        files = [] if self.raw is None else remote.fetch(self.raw, raw, header)
+        files = [] if self.raw is None else remote.fetch(self.raw, raw, header, self.call)
         try:
             yield
         finally:
@@ -101,11 +108,12 @@ class Places:
             remote.drop(self.store, [name for name in self.sent if name.startswith("shards/")])
 
 
-def find_remote(reader: ModuleType, url: str, raw: Path) -> list[Path]:
+def find_remote(reader: ModuleType, places: Places, raw: Path) -> list[Path]:
     """Return the recordings of a remote folder as the paths they will have here."""
+    url = places.raw
     if not hasattr(reader, "FILES"):
         raise ConfigError(f"{url}: this source is read from folders only; fetch it first.")
-    names = remote.pull_small(url, raw)
+    names = remote.pull_small(url, raw, places.call)
     paths = [raw / name for name in names if any(fnmatch(name, p) for p in reader.FILES)]
     found = [p for p in paths if not (p.is_file() and edf_nights.holds_no_signal(p))]
     if not found:

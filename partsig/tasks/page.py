@@ -7,6 +7,7 @@ one colour are one path: a night takes a few kilobytes.
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from itertools import groupby
+from urllib.parse import quote
 
 import numpy as np
 
@@ -125,11 +126,23 @@ def facts(values: Mapping[str, str]) -> str:
     return f'<div class="facts">{"".join(boxes)}</div>'
 
 
+class Html(str):
+    """A text that is HTML already, among others that are not."""
+
+    __slots__ = ()
+
+
+def link(words: str, address: str) -> Html:
+    """Return a link to another page of the same folder; ``address`` is a path of files."""
+    return Html(f'<a href="{escape(quote(address))}">{escape(words)}</a>')
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Return a table; the first column is of texts, the others of numbers."""
     lines = ["<tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in head) + "</tr>"]
     for row in rows:
-        lines.append("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>")
+        cells = (cell if isinstance(cell, Html) else escape(str(cell)) for cell in row)
+        lines.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     return f"<table>{''.join(lines)}</table>"
 
 

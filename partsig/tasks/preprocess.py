@@ -41,8 +41,9 @@ SOURCES = {
 Header = Path | pc18_segments.Segment
 # Notes with these words are worth more than a line in the index.
 TOLD = ("cut off", "lies beside it", "goes on for", "not scored", "missing samples", "no stages")
-# The index is rewritten at most this often, and at the end.
-INDEX_EVERY_S = 2.0
+# The index is rewritten at most this often, and so seldom that it takes at most this share of the
+# time, since it names every recording; and at the end.
+INDEX_EVERY_S, INDEX_SHARE = 2.0, 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +118,7 @@ def preprocess(
     if places.raw is None:
         headers = reader.find_records(raw)
     else:
-        headers = machines.find_remote(reader, places.raw, raw)
+        headers = machines.find_remote(reader, places, raw)
     meta = data_store.make_meta(
         source=source,
         ch_names=settings.channels,
@@ -149,11 +150,12 @@ def preprocess(
         source=source,
         raw=raw,
         path=path,
-        places=places,
-        meta=meta,
-        settings=settings,
-        demographics=physionet2018.read_demographics(raw),
+        places=places.for_one(),
+        meta={key: value for key, value in meta.items() if key != "reading"},
     )
+    people = physionet2018.read_demographics(raw)
+    # What goes to another machine with a recording is of that recording, however many there are.
+    task = partial(_task, work=work, settings=settings, people=people)
     rows = {name: row for name, row in known.items() if _written(path, row, places)}
     if part:
         mine = {header.stem for header in headers}
@@ -170,7 +172,7 @@ def preprocess(
     if [rows.pop(header.stem) for header in todo if header.stem in rows]:
         keep()
     with machines.engine(jobs, scheduler) as parallel:
-        _work_off(parallel, work, todo, len(headers), rows, keep)
+        _work_off(parallel, map(task, todo), len(todo), len(headers), rows, keep)
     result = _summary(path, list(rows.values()), meta)
     if source == "edf":
         told = edf_nights.share_a_patient(headers, settings)
@@ -180,30 +182,47 @@ def preprocess(
 
 def _work_off(
     parallel: joblib.Parallel,
-    work: Callable[[Header], dict],
-    todo: list[Header],
+    tasks: Iterable[tuple],
+    left: int,
     total: int,
     rows: dict[str, dict],
     keep: Callable[[], None],
 ) -> None:
     """Do what is left, put its rows among ``rows``, and keep them now and then and at the end."""
-    written = time.monotonic()
+    written, took = time.monotonic(), 0.0
     try:
         with tqdm(
             total=total,
-            initial=total - len(todo),
+            initial=total - left,
             unit="recording",
             desc="preprocess",
             mininterval=0.5 if sys.stderr.isatty() else 30.0,
         ) as bar:
-            for row in parallel(joblib.delayed(work)(header) for header in todo):
+            for row in parallel(tasks):
                 rows[row["recording"]] = row
                 bar.update()
-                if time.monotonic() - written > INDEX_EVERY_S:
+                begun = time.monotonic()
+                if begun - written > max(INDEX_EVERY_S, took / INDEX_SHARE):
                     keep()
                     written = time.monotonic()
+                    took = written - begun
     finally:
         keep()
+
+
+def _task(
+    header: Header,
+    work: Callable[..., dict],
+    settings: PreprocessConfig,
+    people: Mapping[str, tuple[str, str]],
+) -> tuple:
+    """Return the work on one recording as joblib takes it, with what concerns this one alone."""
+    name, hypnogram = header.stem, settings.hypnogram
+    stated = hypnogram.offset_s
+    if isinstance(stated, Mapping):
+        own = {name: stated[name]} if name in stated else {}
+        settings = replace(settings, hypnogram=replace(hypnogram, offset_s=own))
+    return joblib.delayed(work)(header, settings=settings, person=people.get(name))
 
 
 def _written(path: Path, row: dict, places: machines.Places) -> bool:
@@ -245,14 +264,17 @@ def _process(
     places: machines.Places,
     meta: dict,
     settings: PreprocessConfig,
-    demographics: Mapping[str, tuple[str, str]],
+    person: tuple[str, str] | None,
 ) -> dict[str, object]:
-    """Read, filter and write one recording; return its index row, also when it is damaged."""
+    """Read, filter and write one recording; return its index row, also when it is damaged.
+
+    ``person`` is age and sex, where a table beside the recordings tells them.
+    """
     try:
         with places.fetched(raw, header):
             recording = SOURCES[source].read_recording(header, settings)
-            age, sex = demographics.get(recording.name, (recording.age, recording.sex))
-            recording = replace(recording, age=age, sex=sex)
+            if person is not None:
+                recording = replace(recording, age=person[0], sex=person[1])
             if settings.trim_wake_min is not None:
                 recording = trimmed(recording, settings.trim_wake_min)
             signal = filtered(recording, settings)

@@ -17,7 +17,7 @@ from partsig.tasks import runs
 from partsig.tasks.evaluate import evaluate
 from partsig.tasks.reporting import agreement, scorers, statistics, words
 from partsig.tasks.reporting.agreement import Night
-from partsig.tasks.reporting.page import page
+from partsig.tasks.reporting.page import night_pages, page
 from partsig.tasks.reporting.scorers import ReportConfig
 
 # What evaluate writes that a report needs; an evaluation without is of an older partsig.
@@ -52,7 +52,7 @@ def report(
     ``NAME=FOLDER`` texts; ``overrides`` are fields of
     :class:`~partsig.tasks.reporting.scorers.ReportConfig`, how those are read. ``output`` defaults
     to the evaluation's folder; report.html, which needs no network, and report.json are written
-    there.
+    there; of more than 20 recordings, each has a page of its own in report/, linked from there.
 
     Raises ConfigError where YASA is not installed, and DataError when a scorer's hypnograms are not
     of these recordings.
@@ -89,6 +89,8 @@ def report(
     found["limits"] = words.limits(found)
     where = Path(output) if output else folder
     written = _finite(found)
+    for name, text in night_pages(found, nights):
+        write_text(where / name, text)
     write_json(where / "report.json", written)
     write_text(where / "report.html", page(found, nights))
     return Report(path=where, page=where / "report.html", metrics=written)

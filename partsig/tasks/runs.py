@@ -10,7 +10,9 @@
 
 import itertools
 import json
+import os
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -25,6 +27,10 @@ from partsig.files import write_json, write_text
 RUNS = Path("runs")
 # What runs of a modality are said to be on.
 CALLED = {"eeg": "signals", "image": "images"}
+# The first two lines and the last one of a ``run.json``, within so many bytes of its ends.
+FIRST = re.compile(rb'\{\n  "kind": "(\w+)",\n  "state": "(\w+)",\n')
+LAST = re.compile(rb',\n  "finished": "([\dT:+-]+)"\n\}\n\Z')
+ENDS = 256
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "wfdb")
 
 
@@ -157,14 +163,32 @@ def last(kind: str, where: Path = RUNS) -> Path:
     """Return the run of this kind that finished last; raise CheckpointError when there is none."""
     found = []
     for file in where.glob("*/run.json"):
-        record = read(file.parent)
-        if record["kind"] == kind and record["state"] == "finished":
-            found.append((record["finished"], file.parent))
+        theirs, finished = _outline(file)
+        if theirs == kind and finished:
+            found.append((finished, file.parent))
     if not found:
         raise CheckpointError(
             f"no finished {kind} run in {where}/: run `partsig {kind}` first or name one."
         )
     return max(found)[1]
+
+
+def _outline(file: Path) -> tuple[str, str | None]:
+    """Return the kind of a run and when it finished, None where it has not.
+
+    A ``run.json`` names every subject; as :func:`begin` and :func:`finish` write it, its first two
+    lines and its last one tell. Any other is read whole.
+    """
+    with open(file, "rb") as handle:
+        head = FIRST.match(handle.read(ENDS))
+        handle.seek(max(handle.seek(0, os.SEEK_END) - ENDS, 0))
+        tail = LAST.search(handle.read())
+    if head and head[2] != b"finished":
+        return head[1].decode(), None
+    if head and tail:
+        return head[1].decode(), tail[1].decode()
+    record = read(file.parent)
+    return record["kind"], record["finished"] if record["state"] == "finished" else None
 
 
 def check_kept(path: Path, record: Mapping[str, object], keys: Sequence[str]) -> None:

@@ -131,3 +131,39 @@ def test_the_real_segments_are_split_without_leaks():
     assert 600 < len(in_test) < 800
     block = {s.number for s in labelled if s.number % 800 >= 520}
     assert block <= {s.number for s in in_test}
+
+
+def test_files_whose_numbers_interleave_are_read_twice_each(tmp_path, monkeypatch):
+    """Eight files, number after number in another one; room for two of them in memory."""
+    raw, n = tmp_path / "raw", 8
+    for file in range(n):
+        numbers = np.arange(6) * n + file
+        write(raw / f"part{file}.npz", numbers % 5, numbers // 2, numbers, seconds=30, seed=file)
+    segments = pc18_segments.find_records(raw)
+    assert [s.path.name for s in segments] == [f"part{f}.npz" for f in range(n) for _ in range(6)]
+    assert [s.number for s in segments[:6]] == [0, 8, 16, 24, 32, 40]
+    monkeypatch.setattr(pc18_segments, "KEPT_BYTES", 0)
+    read, real = [], pc18_segments._read
+    monkeypatch.setattr(pc18_segments, "_read", lambda path: read.append(path) or real(path))
+    pc18_segments._kept.clear()
+    preprocess("pc18-segments", raw, tmp_path / "store", jobs=1)
+    assert len(read) == 2 * n  # to find the segments, and to read them
+    assert len(pc18_segments._kept) == 2
+    read.clear()
+    preprocess("pc18-segments", raw, tmp_path / "store", jobs=1)
+    assert len(read) == 2 * n  # to find the segments, and to compare them
+    store = open_store(tmp_path / "store")
+    assert list(store.recordings) == [f"segment-{i:05d}" for i in range(6 * n)]
+    with np.load(raw / "part3.npz") as content:
+        signal = content["x"][2].astype(float)  # number 19
+    settings = {"l_freq": 0.1, "h_freq": 30.0, "reflect": "even"}
+    expected = bandpass_resample(signal, 200.0, 100.0, **settings)
+    np.testing.assert_allclose(store.signal("segment-00019"), expected, atol=1e-4)
+
+
+def test_a_file_that_was_replaced_is_read_anew(raw):
+    path = raw / "labelled.npz"
+    before = pc18_segments.fingerprint(pc18_segments.find_records(raw)[0])
+    stages = np.repeat(np.arange(5), 20)
+    write(path, stages, np.arange(100) // 2, np.arange(100), seed=1)
+    assert pc18_segments.fingerprint(pc18_segments.find_records(raw)[0]) != before

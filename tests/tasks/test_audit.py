@@ -17,6 +17,7 @@ from partsig.data.recordings import STAGES as NAMES
 from partsig.data.recordings import Recording, Rows
 from partsig.data.store import failed_row, read_index, write_index
 from partsig.errors import ConfigError, DataError
+from partsig.tasks import audit as audits
 from partsig.tasks import page
 from partsig.tasks.audit import audit
 from partsig.tasks.nights import read_channel
@@ -176,12 +177,12 @@ class Walk(HTMLParser):
             self.headings.append(data)
 
 
-def walk(text: str) -> Walk:
+def walk(text: str, linked: bool = False) -> Walk:
     walked = Walk()
     walked.feed(text)
     walked.close()
     assert walked.open == []
-    assert walked.addresses == []
+    assert linked or walked.addresses == []
     assert not re.search(r"https?:|//[a-z]|@import|url\(", text)
     return walked
 
@@ -253,6 +254,24 @@ def test_the_worst_twenty_are_printed(night, tmp_path):
     assert len(lines) == 22
     assert lines[-1].startswith("23 recordings, 0.6 h, 0 scored epochs: 0 faults, 0 warnings, 23 ")
     assert lines[-1].endswith("(the worst 20 above)")
+
+
+def test_many_are_on_several_pages_the_worst_first(sample_store, tmp_path, monkeypatch):
+    monkeypatch.setattr(audits, "ON_ONE_PAGE", 20)
+    found = audit(sample_store, output=tmp_path / "out", jobs=1)
+    places = [found.page, *(tmp_path / "out" / "pages" / f"{k}.html" for k in range(2, 6))]
+    assert sorted((tmp_path / "out" / "pages").iterdir()) == places[1:]
+    names = []
+    for number, place in enumerate(places):
+        walked = walk(place.read_text(encoding="utf-8"), linked=True)
+        names += walked.headings
+        assert len(walked.headings) == (20 if number < 4 else 3)
+        reached = {(place.parent / address).resolve() for address in walked.addresses}
+        beside = {places[k].resolve() for k in (0, number - 1, number + 1) if 0 <= k < 5}
+        assert reached == beside - {place.resolve()}
+    assert names == [a.night.name for a in found.recordings]
+    told = "Recordings 81 to 83 of 83."
+    assert told in places[-1].read_text(encoding="utf-8")
 
 
 def test_a_restless_night_of_six_channels_is_a_few_kilobytes():

@@ -1,13 +1,16 @@
 """Several machines at one store: shards of a job array, and a Dask cluster that loses a worker."""
 
+import contextlib
 import hashlib
 import os
+import pickle
 import shutil
 import signal
 import subprocess
 import sys
 import time
 
+import cloudpickle
 import distributed
 import fsspec
 import pytest
@@ -16,6 +19,7 @@ import partsig
 from partsig.data import remote
 from partsig.data.store import locate, open_store, read_index
 from partsig.errors import ConfigError, DataError
+from partsig.tasks import machines
 
 N = 7
 COMMAND = (sys.executable, "-m", "partsig", "preprocess", "physionet2018")
@@ -218,3 +222,75 @@ def test_a_record_that_cannot_be_fetched_is_skipped(bucket, tmp_path):
     result = preprocess("memory://bucket/raw", tmp_path / "store")
     assert result.n_recordings == N - 1
     assert "cannot be fetched" in result.failed["tr03-0004"]
+
+
+def test_small_files_are_fetched_and_the_folder_is_listed_once_a_call(
+    bucket, tmp_path, monkeypatch
+):
+    """However many recordings there are: not a look at every file for every recording."""
+    counted = {"pull_small": 0, "_get": 0, "find": 0}
+
+    def count(owner, name):
+        real = getattr(owner, name)
+
+        def counting(*arguments, **options):
+            counted[name] += 1
+            return real(*arguments, **options)
+
+        monkeypatch.setattr(owner, name, counting)
+
+    count(remote, "pull_small")
+    count(remote, "_get")
+    count(type(bucket), "find")
+    assert preprocess("memory://bucket/raw", tmp_path / "store", jobs=2).n_recordings == N
+    # A header, a signal and its stages each; the two small ones are looked for at the start.
+    assert counted == {"pull_small": 1, "_get": 3 * N, "find": 1}
+
+
+def test_a_process_that_comes_later_fetches_what_is_small(bucket, write_night, tmp_path):
+    remote.listing("memory://bucket/raw")
+    late = write_night(tmp_path / "more", "tr03-0099", stages=(0, 1))
+    for path in late.parent.iterdir():
+        bucket.pipe_file(f"/bucket/raw/tr03-0099/{path.name}", path.read_bytes())
+    bucket.pipe_file("/bucket/raw/elsewhere/tr03-0099.big", b"0" * 20_000)
+    here = tmp_path / "other machine"
+    files = remote.fetch(
+        "memory://bucket/raw", here, here / "tr03-0099" / "tr03-0099.hea", "another call"
+    )
+    assert files == [here / "tr03-0099" / "tr03-0099.mat"]
+    found = {path.name for path in here.rglob("*") if path.is_file()}
+    small = {f"tr03-{i:04d}{ending}" for i in (*range(N), 99) for ending in (".hea", ".arousal")}
+    assert found == small | {"tr03-0099.mat"}
+
+
+def test_a_task_holds_what_is_its_own(raw, tmp_path, monkeypatch):
+    """Its pickle is as large for ten thousand recordings as for seven."""
+    sizes, engine = [], machines.engine
+
+    @contextlib.contextmanager
+    def measured(*arguments):
+        with engine(*arguments) as parallel:
+
+            def weigh(tasks):
+                for task in tasks:
+                    data = cloudpickle.dumps(task)
+                    sizes.append(len(data))
+                    yield pickle.loads(data)
+
+            yield lambda tasks: parallel(weigh(tasks))
+
+    monkeypatch.setattr(machines, "engine", measured)
+    names = [f"tr03-{i:04d}" for i in range(10_000)]
+    table = "".join(f"{name},{20 + i % 60},F\n" for i, name in enumerate(names))
+    (raw / "age-sex.csv").write_text("Record,Age,Sex\n" + table)
+    monkeypatch.setattr(
+        remote, "pull", lambda *_, **__: {f"signals/{name}.npy" for name in names[N:]}
+    )
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+    offsets = {"hypnogram.offset_s": dict.fromkeys(names, 0.0)}
+    result = preprocess(raw, "memory://bucket/many", overrides=offsets)
+    assert len(sizes) == N
+    assert max(sizes) < 4_000
+    rows = read_index(result.path)
+    assert [(row["age"], row["sex"]) for row in rows] == [(str(20 + i), "F") for i in range(N)]

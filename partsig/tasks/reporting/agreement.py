@@ -1,8 +1,10 @@
 """Agreement of a model with one scorer or several, on the same epochs; intervals over subjects."""
 
 import csv
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ DRAWS = 2000
 # (Hesterberg 2015, doi 10.1080/00031305.2015.1089789).
 FEW = 10
 AGES = ((0, 40, "under 40"), (40, 60, "40 to 59"), (60, np.inf, "60 and older"))
+CODES = {stage: code for code, stage in enumerate(STAGES)}
 SEXES = {"M": "men", "F": "women"}
 MEASURES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "f1": metrics.f1_per_class,
@@ -54,39 +57,48 @@ class Night:
 def read_predictions(path: Path, store: Store) -> list[Night]:
     """Return the nights of an evaluation's ``predictions.csv``, in its order.
 
-    Raises DataError when it is not of this store.
+    Raises DataError when it is not of this store, or damaged.
     """
-    rows: dict[str, list[dict]] = {}
+    nights: dict[str, Night] = {}
+    again = f"delete {path.parent} and run the same command again."
+    try:
+        for name, rows in groupby(_columns(path), key=itemgetter(0)):
+            _, at, truth, predicted, confidence = zip(*rows, strict=True)
+            known, at = store.recordings.get(name), np.array(at, np.int64)
+            if known is None or at.max() >= known["n_epochs"]:
+                raise DataError(f"{path} has epochs of {name} that {store.path} has not; {again}")
+            night = nights[name] if name in nights else _unscored(known)
+            nights[name] = night
+            night.truth[at] = [CODES[stage] for stage in truth]
+            night.predicted[at] = [CODES[stage] for stage in predicted]
+            night.confidence[at] = np.array(confidence, np.float64)
+    except (LookupError, ValueError) as error:
+        raise DataError(f"{path} is damaged ({error}); {again}") from None
+    return list(nights.values())
+
+
+def _columns(path: Path) -> Iterator[tuple[str, ...]]:
+    """Give recording, epoch, truth, prediction and confidence of every row, one at a time."""
+    columns = ("recording", "epoch", "truth", "prediction", "confidence")
     with open(path, newline="", encoding="utf-8") as handle:
-        for row in csv.DictReader(handle):
-            rows.setdefault(row["recording"], []).append(row)
-    nights = []
-    for name, own in rows.items():
-        known = store.recordings.get(name)
-        at = np.array([int(row["epoch"]) for row in own])
-        if known is None or at.max() >= known["n_epochs"]:
-            raise DataError(
-                f"{path} has epochs of {name} that {store.path} has not; delete {path.parent} and "
-                "run the same command again."
-            )
-        truth, predicted = np.full((2, known["n_epochs"]), UNSCORED, np.int8)
-        confidence = np.full(known["n_epochs"], np.nan)
-        truth[at] = [STAGES.index(row["truth"]) for row in own]
-        predicted[at] = [STAGES.index(row["prediction"]) for row in own]
-        confidence[at] = [float(row["confidence"]) for row in own]
-        nights.append(
-            Night(
-                name=name,
-                subject=known["subject"],
-                truth=truth,
-                predicted=predicted,
-                confidence=confidence,
-                start_s=float(known["start_s"] or 0.0),
-                age=age_of(known),
-                sex=str(known["sex"] or ""),
-            )
-        )
-    return nights
+        reader = csv.reader(handle)
+        place = {name: number for number, name in enumerate(next(reader, ()))}
+        yield from map(itemgetter(*(place[name] for name in columns)), filter(None, reader))
+
+
+def _unscored(row: Mapping[str, object]) -> Night:
+    """Return the night of a store's row without a scored epoch."""
+    n = row["n_epochs"]
+    return Night(
+        name=row["recording"],
+        subject=row["subject"],
+        truth=np.full(n, UNSCORED, np.int8),
+        predicted=np.full(n, UNSCORED, np.int8),
+        confidence=np.full(n, np.nan),
+        start_s=float(row["start_s"] or 0.0),
+        age=age_of(row),
+        sex=str(row["sex"] or ""),
+    )
 
 
 def age_of(row: Mapping[str, object]) -> float | None:

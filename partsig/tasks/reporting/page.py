@@ -1,12 +1,14 @@
-"""The page of a report: one HTML file without script, its charts inside it."""
+"""The pages of a report: HTML without script, charts inside; one page, or one a recording."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 
 import numpy as np
 
 from partsig import __version__
+from partsig.data.exports import file_stem
 from partsig.data.recordings import EPOCH_S
 from partsig.tasks.figures import COLOURS
 from partsig.tasks.page import (
@@ -16,6 +18,7 @@ from partsig.tasks.page import (
     document,
     facts,
     figure,
+    link,
     note,
     scrolling,
 )
@@ -29,15 +32,15 @@ from partsig.tasks.reporting.words import (
     with_interval,
 )
 
+# More recordings than these have pages of their own: a browser opens a page of a few megabytes.
+ON_ONE_PAGE = 20
+# Where those lie, beside the page of all.
+FOLDER = "report"
+
 
 def page(found: dict, nights: Sequence[Night]) -> str:
-    """Return the whole page of what ``report`` measured."""
+    """Return the page of what ``report`` measured, all recordings on it unless they are many."""
     n = found["n_subjects"]
-    about = (
-        f"{found['run']} on {found['store']}{' (external)' if found['external'] else ''}, "
-        f"evaluated {found['evaluated'][:10]}, reported {found['date'][:10]} by partsig "
-        f"{__version__}. Epochs of {EPOCH_S:.0f} s; what the scorer left unscored counts nowhere."
-    )
     body = [
         facts(
             {
@@ -58,10 +61,56 @@ def page(found: dict, nights: Sequence[Night]) -> str:
         *sections.statistics(found),
         *sections.subgroups(found),
         *sections.trust(found),
-        *_recordings(found, nights),
+        *(_recordings(found, nights) if len(nights) <= ON_ONE_PAGE else _listed(found)),
         *_model(found),
     ]
-    return document(f"Agreement report: {Path(found['run']).name}", about, body, REPORT)
+    return document(f"Agreement report: {Path(found['run']).name}", _about(found), body, REPORT)
+
+
+def night_pages(found: dict, nights: Sequence[Night]) -> Iterator[tuple[str, str]]:
+    """Give the path and the text of every recording's own page, one at a time; none of few."""
+    if len(nights) <= ON_ONE_PAGE:
+        return
+    by_name = {night.name: night for night in nights}
+    longest = max(len(night.truth) for night in nights)
+    files = _files(found)
+    names = list(files)  # in the order of the table
+    for place, row in enumerate(found["recordings"]):
+        name = row["recording"]
+        beside = {"all recordings": "report.html"}
+        beside |= {"lower kappa": names[place - 1]} if place else {}
+        beside |= {"higher kappa": names[place + 1]} if place + 1 < len(names) else {}
+        links = [link(words, f"../{files.get(target, target)}") for words, target in beside.items()]
+        body = [
+            f"<p>{' · '.join(links)}</p>",
+            _legend(),
+            *_recording(row, by_name[name], longest),
+            *sections.night_statistics(row),
+        ]
+        yield (
+            files[name],
+            document(name, f"Agreement with the scorer. {_about(found)}", body, REPORT),
+        )
+
+
+def _files(found: dict) -> dict[str, str]:
+    """Return the path of every recording's own page: one each, also where case does not count."""
+    files, taken = {}, set()
+    for row in found["recordings"]:
+        stem = file_stem(row["recording"])
+        names = itertools.chain([stem], (f"{stem}-{k}" for k in itertools.count(2)))
+        name = next(name for name in names if name.casefold() not in taken)
+        taken.add(name.casefold())
+        files[row["recording"]] = f"{FOLDER}/{name}.html"
+    return files
+
+
+def _about(found: dict) -> str:
+    return (
+        f"{found['run']} on {found['store']}{' (external)' if found['external'] else ''}, "
+        f"evaluated {found['evaluated'][:10]}, reported {found['date'][:10]} by partsig "
+        f"{__version__}. Epochs of {EPOCH_S:.0f} s; what the scorer left unscored counts nowhere."
+    )
 
 
 def _ends(measured: dict) -> str:
@@ -154,30 +203,59 @@ def _scorers(found: dict) -> list[str]:
 def _recordings(found: dict, nights: Sequence[Night]) -> list[str]:
     by_name = {night.name: night for night in nights}
     longest = max(len(night.truth) for night in nights)
+    parts = ["<h2>The recordings, lowest kappa first</h2>", _legend()]
+    for row in found["recordings"]:
+        parts += _recording(row, by_name[row["recording"]], longest)
+    return parts
+
+
+def _listed(found: dict) -> list[str]:
+    """Return the recordings as a table that leads to their own pages."""
+    rows = [
+        [
+            link(row["recording"], file),
+            number(row["kappa"]),
+            f"{number(row['accuracy'], 0)} %",
+            f"{row['epochs']:,}",
+            "" if row["age"] is None else f"{row['age']:.0f}",
+            row["sex"] or "",
+        ]
+        for row, file in zip(found["recordings"], _files(found).values(), strict=True)
+    ]
+    head = ["recording", "kappa", "same stage", "scored epochs", "age", "sex"]
+    return [
+        "<h2>The recordings, lowest kappa first</h2>",
+        note(
+            "Each has a page of its own, with its hypnograms, where they differ and the least "
+            f"confident epochs, in the folder {FOLDER} beside this page."
+        ),
+        scrolling(head, rows),
+    ]
+
+
+def _legend() -> str:
     colours = {**COLOURS, "unscored": UNSCORED_COLOUR, "differs": charts.OTHER}
     spans = [f'<span><i style="background:{c}"></i>{escape(k)}</span>' for k, c in colours.items()]
-    parts = [
-        "<h2>The recordings, lowest kappa first</h2>",
-        f'<div class="legend">{"".join(spans)}<span>vertical lines: hours</span></div>',
+    return f'<div class="legend">{"".join(spans)}<span>vertical lines: hours</span></div>'
+
+
+def _recording(row: dict, night: Night, longest: int) -> list[str]:
+    """Return one recording's section: both hypnograms, confidence, and the doubtful epochs."""
+    drawing = charts.night(night.name, night.truth, night.predicted, night.confidence, longest)
+    who = [f"{row['age']:.0f} years"] if row["age"] is not None else []
+    who += [row["sex"]] if row["sex"] else []
+    line = ", ".join([f"kappa {number(row['kappa'])}", people(row["epochs"], "epoch"), *who])
+    doubtful = "; ".join(
+        f"{_clock(item['onset_s'])} {item['predicted']} ({100 * item['confidence']:.0f} %, "
+        f"scored {item['scored']})"
+        for item in row["doubtful"]
+    )
+    return [
+        f'<section class="recording"><h3>{escape(night.name)}<small>{escape(line)}</small></h3>'
+        f'<div class="strip">{drawing}</div>'
+        + note(f"Least confident, from the recording's start: {doubtful}.")
+        + "</section>"
     ]
-    for row in found["recordings"]:
-        night = by_name[row["recording"]]
-        drawing = charts.night(night.name, night.truth, night.predicted, night.confidence, longest)
-        who = [f"{row['age']:.0f} years"] if row["age"] is not None else []
-        who += [row["sex"]] if row["sex"] else []
-        line = ", ".join([f"kappa {number(row['kappa'])}", people(row["epochs"], "epoch"), *who])
-        doubtful = "; ".join(
-            f"{_clock(item['onset_s'])} {item['predicted']} ({100 * item['confidence']:.0f} %, "
-            f"scored {item['scored']})"
-            for item in row["doubtful"]
-        )
-        parts.append(
-            f'<section class="recording"><h3>{escape(night.name)}<small>{escape(line)}</small></h3>'
-            f'<div class="strip">{drawing}</div>'
-            + note(f"Least confident, from the recording's start: {doubtful}.")
-            + "</section>"
-        )
-    return parts
 
 
 def _clock(seconds: float) -> str:

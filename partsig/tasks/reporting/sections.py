@@ -104,6 +104,15 @@ def statistics(found: dict) -> list[str]:
     return parts
 
 
+def night_statistics(row: dict) -> list[str]:
+    """Return one recording's sleep statistics, scored and predicted."""
+    lines = [
+        [f"{key} ({STATISTICS[key][0]})", _cell(row["scored"][key]), _cell(row["predicted"][key])]
+        for key in ("TIB", *SHOWN, *(f"%{stage}" for stage in STAGES[1:]))
+    ]
+    return ["<h3>Sleep statistics</h3>", scrolling(["", "scored", "predicted"], lines)]
+
+
 def _cell(value: float) -> str:
     """Return a figure in three digits or so: a tenth of a minute says nothing beside a hundred."""
     if not np.isfinite(value):
