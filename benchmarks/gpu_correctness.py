@@ -12,17 +12,27 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from gpu_data import segment_store
 from gpu_tools import Campaign
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from partsig.config import compose
+from partsig.data.datasets import RandomWindows, ResidentWindows
+from partsig.data.store import open_store
+from partsig.modality import get_modality
+from partsig.tasks import pretrain as pretraining
+from partsig.tasks.recipes import RECIPES, PretrainConfig, build
+from partsig.train import distributed
+from partsig.train.step import compile_blocks
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-SECONDS = 90
 # Of (loss, gradient). float32 rounds at 6e-8; through these models that leaves 3e-7 of a loss and
-# 1.3e-6 of a gradient at most (measured on a CPU against float64, 12.9-M encoder, four real windows).
-# A GPU sums in another order: some ten times that; TF32 would leave 3e-4 and be seen. bfloat16 rounds
-# at 4e-3: on the CPU 1e-2 of a loss (contrast, whose likenesses are divided by .1; 5e-4 of the
-# others) and .003 to .015 of a gradient.
+# 1.3e-6 of a gradient at most (measured on a CPU against float64, the 12.9-M encoder, four real
+# windows). A GPU sums in another order: some ten times that; TF32 would leave 3e-4 and be seen.
+# bfloat16 rounds at 4e-3: on the CPU 1e-2 of a loss (contrast, whose likenesses are divided by .1;
+# 5e-4 of the others) and .003 to .015 of a gradient.
 FLOAT32, BFLOAT16 = (1e-5, 1e-4), (3e-2, 5e-2)
 CASES: dict[str, tuple[str, dict]] = {
     "part": ("part", {}),
@@ -62,7 +72,7 @@ def run(campaign: Campaign) -> None:
     device = torch.device(campaign.device)
     on_cpu = "" if device.type == "cuda" else "no GPU here: the CPU against itself"
     campaign.put("about", {"tolerated": {"float32": FLOAT32, "bf16": BFLOAT16}, "note": on_cpu})
-    store = campaign.attempt("store", lambda: segment_store(campaign.work, campaign.data, True))
+    store = segment_store(campaign.work, campaign.data, made_up=True)
     batch = 4 if campaign.dry else 8
     for name in CASES:
         campaign.attempt(f"objective {name}", lambda n=name: objective(n, store, batch, campaign))
@@ -77,12 +87,6 @@ def model_and_windows(
     name: str, store: Path, batch: int, tiny: bool, more: Mapping[str, object] | None = None
 ) -> tuple[nn.Module, Tensor]:
     """Return a case's untrained model and windows (B, C, *L) for it: real ones of signals."""
-    from partsig.config import compose
-    from partsig.data.datasets import RandomWindows
-    from partsig.data.store import open_store
-    from partsig.modality import get_modality
-    from partsig.tasks.recipes import RECIPES, build
-
     stem, overrides = CASES[name]
     kind = "image" if stem.startswith("cifar") else "eeg"
     settings = {"encoder.drop_path": 0.0} | overrides | dict(more or {})
@@ -147,9 +151,6 @@ def objective(name: str, store: Path, batch: int, campaign: Campaign) -> dict:
 
 def same_windows(store: Path, device: torch.device, batch: int) -> dict:
     """Compare windows streamed from the store with those cut on the device: bit for bit."""
-    from partsig.data.datasets import RandomWindows, ResidentWindows
-    from partsig.data.store import open_store
-
     opened = open_store(store)
     windows = RandomWindows(opened, list(opened.subjects), 3000, 0, 4 * batch)
     held = ResidentWindows(windows, device)
@@ -176,8 +177,6 @@ def naive_head(store: Path, batch: int, campaign: Campaign) -> dict:
 
 def compiled(store: Path, batch: int, campaign: Campaign) -> dict:
     """Compare the compiled blocks with the plain ones, on the device, in both precisions."""
-    from partsig.train.step import compile_blocks
-
     device, said = torch.device(campaign.device), []
     model, x = model_and_windows("part", store, batch, campaign.dry)
     model = model.to(device)
@@ -204,10 +203,8 @@ def loop_settings(campaign: Campaign) -> dict[str, object]:
 
 def pretrained(store: Path, path: Path, campaign: Campaign) -> Tensor:
     """Run the real loop, or continue it; return its final weights in one row."""
-    from partsig.tasks.pretrain import pretrain
-
     gpus = "1" if campaign.device == "cuda" else "0"
-    pretrain(
+    pretraining.pretrain(
         store, path, config=CONFIGS / "part.yaml", overrides=loop_settings(campaign), gpus=gpus
     )
     return weights_of(path)
@@ -215,9 +212,7 @@ def pretrained(store: Path, path: Path, campaign: Campaign) -> Tensor:
 
 def weights_of(path: Path) -> Tensor:
     """Return the newest weights of a run in one row, float64."""
-    from partsig.tasks.pretrain import read_state
-
-    return torch.cat([value.double().flatten() for value in read_state(path).values()])
+    return torch.cat([value.double().flatten() for value in pretraining.read_state(path).values()])
 
 
 def weights_apart(found: Tensor, reference: Tensor, spread: float) -> dict[str, object]:
@@ -252,10 +247,6 @@ def resumed(store: Path, campaign: Campaign) -> dict:
 
 def launched(store: Path, campaign: Campaign) -> dict:
     """Run the same through the launcher, one process, and compare with the plain process."""
-    from partsig.config import compose
-    from partsig.tasks.recipes import PretrainConfig
-    from partsig.train import distributed
-
     path = campaign.work / "loop-launched"
     settings = compose(PretrainConfig, "pretrain", CONFIGS / "part.yaml", loop_settings(campaign))
     said = campaign.work / "launched.json"
@@ -267,12 +258,6 @@ def launched(store: Path, campaign: Campaign) -> dict:
 
 def in_a_group(settings: object, store: Path, path: Path, said: Path, device: str) -> None:
     """Do what a process of several does: meet, average gradients over the group, train."""
-    import torch.distributed as dist
-    from torch.nn.parallel import DistributedDataParallel
-
-    from partsig.tasks.pretrain import _work
-    from partsig.train import distributed
-
     world = distributed.start(device)
     total = torch.full((3,), 2.0, device=world.device)
     dist.all_reduce(total)
@@ -285,4 +270,4 @@ def in_a_group(settings: object, store: Path, path: Path, said: Path, device: st
     found = {"backend": dist.get_backend(), "size": world.size, "averaged": averaged,
              "summed": {"is": total.tolist(), "within": total.tolist() == [2.0] * 3}}  # fmt: skip
     said.write_text(json.dumps(found), encoding="utf-8")
-    _work(settings, "eeg", store, path, None, 0, device, False)
+    pretraining._work(settings, "eeg", store, path, None, 0, device, False)

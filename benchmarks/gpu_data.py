@@ -18,7 +18,7 @@ import numpy as np
 
 SEGMENTS, IMAGES = "segments.npz", "images.zip"
 PART = 200  # segments compressed together
-THREADS = 8
+THREADS = 16
 CH_NAMES = ("O2-M1", "E1-M2", "Chin1-Chin2")
 
 
@@ -121,15 +121,15 @@ def image_store(work: Path, data: Path | None, made_up: bool) -> Path:
     """Return the store of the packed images (made once); of made-up ones where there are none."""
     from partsig.tasks.images.preprocess import preprocess_images
 
-    path, size = work / "images", {"size": 32}
+    path, settings = work / "images", {"size": 32}
     if (path / "index.csv").is_file():
         return path
     packed = None if data is None else data / IMAGES
     if packed is None or not packed.is_file():
         if not made_up:
             raise FileNotFoundError(f"{packed or IMAGES}: make it with benchmarks/gpu_pack.py")
-        packed = made_up_images(work / IMAGES)
-    preprocess_images("images", packed, path, overrides=size)
+        packed, settings = made_up_images(work / IMAGES), settings | {"val_share": 0.3}
+    preprocess_images("images", packed, path, overrides=settings)
     return path
 
 

@@ -5,6 +5,7 @@ that its cosine ends with follows from it. The encoder is the 12.9-M one (ViT-S/
 settings are those of configs/, the schedule's length apart.
 """
 
+import gc
 import io
 import json
 import multiprocessing
@@ -17,7 +18,20 @@ from pathlib import Path
 
 import torch
 from gpu_data import image_store, segment_store
-from gpu_tools import Campaign, OutOfTime
+from gpu_tools import Campaign
+from pc18_segments import GENTLE, full
+
+from partsig import metrics
+from partsig.data.datasets import Epochs
+from partsig.data.images import open_images
+from partsig.data.recordings import STAGES
+from partsig.data.store import open_store
+from partsig.tasks import heads, stagers
+from partsig.tasks.finetune import finetune, load_stager
+from partsig.tasks.images.finetune import finetune_images, load_classifier
+from partsig.tasks.images.labelled import in_batches, labelled, share_right
+from partsig.tasks.pretrain import load_encoder, pretrain
+from partsig.train.journal import read_metrics
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 METHODS: dict[str, tuple[str, dict]] = {
@@ -36,7 +50,6 @@ SPECTRAL = {"encoder.tokens": "linear+spectrum"}
 # What compiling costs is earned back by runs of so many seconds only.
 WORTH_COMPILING_S = 120
 MOST_WORKERS = 6
-IMAGES_LEAST_S = 40
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,9 +123,6 @@ def timed_training(
     modality: str = "eeg",
 ) -> dict[str, object]:
     """Measure a run's speed, then train for what is left of ``seconds``; return its readings."""
-    from partsig.tasks.pretrain import pretrain
-    from partsig.train.journal import read_metrics
-
     began = time.monotonic()
     batch, trial = (4, 6) if campaign.dry else (BATCH, TRIAL)
     where = {"modality": modality, "config": config, "gpus": "1" if campaign.device == "cuda" else
@@ -127,7 +137,8 @@ def timed_training(
     training = 0.95 * (seconds - spent - around)
     steps = 8 if campaign.dry else max(int(training * rate / batch), trial)
     path = campaign.work / f"learn-{name}"
-    pretrain(store, path, overrides=settings | schedule(steps, batch, EPOCHS), **where)
+    epochs = 2 if campaign.dry else EPOCHS
+    pretrain(store, path, overrides=settings | schedule(steps, batch, epochs), **where)
     lines = read_metrics(path)
     rates = [line["windows_per_s"] for line in lines if "windows_per_s" in line]
     curve = [
@@ -149,15 +160,13 @@ def timed_training(
 
 def jobs_of(paths: dict[str, Path], store: Path, campaign: Campaign) -> list[Job]:
     """Return what is to be judged, in the order of its worth: a whole draw before the next."""
-    from pc18_segments import GENTLE, full
-
     budgets, draws = ((2,), (0,)) if campaign.dry else (BUDGETS, DRAWS)
     tiny = TINY if campaign.dry else {}
     jobs = []
     for draw in draws:
         for budget in budgets:
-            tuned = GENTLE | full(20 if campaign.dry else budget) | {"train": "probe+full"}
-            tuned |= {"fit.compile": "never"} | ({"fit.epochs": 2} if campaign.dry else {})
+            tuned = full(20 if campaign.dry else budget) | GENTLE | {"fit.compile": "never"}
+            tuned |= {"fit.epochs": 2} if campaign.dry else {}
             rows: dict[str, tuple[str, dict]] = {}
             for name, path in paths.items():
                 rows[f"{name}, fine-tuned"] = (str(path), tuned)
@@ -183,6 +192,9 @@ def jobs_of(paths: dict[str, Path], store: Path, campaign: Campaign) -> list[Job
 
 def judged(jobs: list[Job], campaign: Campaign) -> list[dict]:
     """Do the jobs, several at a time: small ones leave most of a card idle; return their rows."""
+    gc.collect()
+    if campaign.device == "cuda":
+        torch.cuda.empty_cache()  # the workers need some
     cores = len(os.sched_getaffinity(0))
     workers = 1 if campaign.dry else max(min(MOST_WORKERS, cores // 2), 1)
     os.environ.setdefault("OMP_NUM_THREADS", "2")  # of the workers
@@ -196,6 +208,9 @@ def judged(jobs: list[Job], campaign: Campaign) -> list[dict]:
             if failed:
                 campaign.put("not judged", failed[:5])
     campaign.put("rows", rows)
+    for line in table(rows):
+        spread = "" if line["sd"] is None else f" ± {line['sd']:.3f}"
+        print(f"{line['row']:<40}{line['budget']:>5}  {line['kappa']:.3f}{spread}")
     return rows
 
 
@@ -204,13 +219,6 @@ def judge(job: Job) -> dict[str, object]:
     told = {"row": job.row, "budget": job.budget, "draw": job.draw}
     began = time.monotonic()
     try:
-        from partsig import metrics
-        from partsig.data.datasets import Epochs
-        from partsig.data.recordings import STAGES
-        from partsig.data.store import open_store
-        from partsig.tasks import stagers
-        from partsig.tasks.finetune import finetune, load_stager
-
         finetune(
             job.origin, job.store, job.run,
             segments_per_class=job.budget, overrides=job.overrides, seed=job.draw,
@@ -259,8 +267,6 @@ def best_of(rows: list[dict], paths: dict[str, Path]) -> str | None:
 
 def keep_weights(path: Path, campaign: Campaign) -> dict[str, object]:
     """Write a run's encoder in half precision, two files of about half of it each."""
-    from partsig.tasks.pretrain import load_encoder
-
     encoder, record, _ = load_encoder(path)
     state = {key: value.half() for key, value in encoder.state_dict().items()}
     parts: list[dict] = [{}, {}]
@@ -279,9 +285,6 @@ def keep_weights(path: Path, campaign: Campaign) -> dict[str, object]:
 
 def images(campaign: Campaign) -> None:
     """Pretrain ViT-S/4 by PART on the images; probe it, and an untrained one."""
-    left = campaign.clock.left()
-    if not campaign.dry and left < IMAGES_LEAST_S:
-        raise OutOfTime
     store = image_store(campaign.work, campaign.data, campaign.dry)
     tiny = TINY if campaign.dry else {}
     # Augmenting in processes of their own; the probes take some seconds each.
@@ -303,11 +306,6 @@ def images(campaign: Campaign) -> None:
 
 def probed_images(origin: str, shape: dict, store: Path, campaign: Campaign) -> dict[str, float]:
     """Return the accuracy of a linear probe on the test images, all labels given."""
-    from partsig.data.images import open_images
-    from partsig.tasks import heads
-    from partsig.tasks.images.finetune import finetune_images, load_classifier
-    from partsig.tasks.images.labelled import in_batches, labelled, share_right
-
     path = campaign.work / f"probe-images-{'scratch' if origin == 'scratch' else 'part'}"
     overrides = {"train": "probe", "pool": "mean"} | shape
     finetune_images(origin, store, path, overrides=overrides, device=campaign.device)
