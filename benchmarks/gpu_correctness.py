@@ -60,7 +60,7 @@ LOOP = {
     "encoder.width": 64, "encoder.depth": 2, "encoder.heads": 4, "windows_per_epoch": 640,
     "optim.warmup_epochs": 1, "fit.epochs": 3, "fit.batch_size": 64, "fit.log_every": 5,
     "fit.checkpoint_minutes": 0, "fit.keep": 100, "fit.precision": "float32",
-    "fit.compile": "never",
+    "fit.compile": "never", "split.monitor_subjects": 0,
 }  # fmt: skip
 TINY_LOOP = {"encoder.width": 16, "encoder.depth": 1, "encoder.heads": 2, "fit.epochs": 2,
              "fit.batch_size": 4, "windows_per_epoch": 16, "fit.log_every": 2}  # fmt: skip

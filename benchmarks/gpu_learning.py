@@ -108,6 +108,8 @@ def pretrained(name: str, store: Path, seconds: float, campaign: Campaign) -> di
     """Pretrain a method so that all of it takes ``seconds``; return what it reached."""
     stem, overrides = METHODS[name]
     settings = overrides | (TINY if campaign.dry else {})
+    if campaign.dry and name == "mae":
+        settings = settings | {"objective.decoder.width": 16, "objective.decoder.heads": 2}
     if not campaign.dry and seconds < WORTH_COMPILING_S:
         settings = settings | {"fit.compile": "never"}
     return timed_training(name, store, CONFIGS / f"{stem}.yaml", settings, seconds, campaign)
@@ -124,7 +126,7 @@ def timed_training(
 ) -> dict[str, object]:
     """Measure a run's speed, then train for what is left of ``seconds``; return its readings."""
     began = time.monotonic()
-    batch, trial = (4, 6) if campaign.dry else (BATCH, TRIAL)
+    batch, trial = (16, 3) if campaign.dry else (BATCH, TRIAL)
     where = {"modality": modality, "config": config, "gpus": "1" if campaign.device == "cuda" else
              "0"}  # fmt: skip
     first = campaign.work / f"trial-{name}"
@@ -135,7 +137,7 @@ def timed_training(
     # What the trial took beside its steps the run takes again, at most; a little is kept back.
     around = max(spent - trial * batch / rate, 0.0)
     training = 0.95 * (seconds - spent - around)
-    steps = 8 if campaign.dry else max(int(training * rate / batch), trial)
+    steps = 4 if campaign.dry else max(int(training * rate / batch), trial)
     path = campaign.work / f"learn-{name}"
     epochs = 2 if campaign.dry else EPOCHS
     pretrain(store, path, overrides=settings | schedule(steps, batch, epochs), **where)
@@ -207,6 +209,8 @@ def judged(jobs: list[Job], campaign: Campaign) -> list[dict]:
             failed = [row for row in rows if "traceback" in row]
             if failed:
                 campaign.put("not judged", failed[:5])
+        pool.close()
+        pool.join()
     campaign.put("rows", rows)
     for line in table(rows):
         spread = "" if line["sd"] is None else f" ± {line['sd']:.3f}"
