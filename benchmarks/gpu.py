@@ -117,8 +117,8 @@ def the_phase(name: str) -> Callable[[Campaign], None]:
     return lambda job: getattr(import_module(module), function)(job)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the phases that were asked for; return the exit code."""
+def main(arguments: list[str] | None = None, began: float = gpu_tools.BEGAN) -> int:
+    """Run the phases that were asked for; return the exit code. ``began``: the clock's start."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, help="what gpu_pack.py made")
     parser.add_argument("--out", type=Path, required=True, help="where results go")
@@ -132,7 +132,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--data is needed: a folder that gpu_pack.py made; or --dry-run.")
     if options.data is not None and not options.data.is_dir():
         parser.error(f"--data {options.data} is no folder.")
-    folder, clock = Folder(options.out), Clock(options.minutes, gpu_tools.BEGAN)
+    folder, clock = Folder(options.out), Clock(options.minutes, began)
     record = Record(
         options.out,
         {
@@ -143,7 +143,7 @@ def main(arguments: list[str] | None = None) -> int:
             "minutes": options.minutes,
         },
     )
-    gpu_tools.watch(clock, record)
+    over = gpu_tools.watch(clock, record)
     work = Path(tempfile.mkdtemp(prefix="partsig-gpu-"))
     job = Campaign(
         device="cpu" if options.dry_run else "cuda", dry=options.dry_run, data=options.data,
@@ -167,6 +167,7 @@ def main(arguments: list[str] | None = None) -> int:
         return finish(job)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+        over.set()
 
 
 def raise_open_files() -> None:

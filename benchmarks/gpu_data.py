@@ -121,14 +121,15 @@ def image_store(work: Path, data: Path | None, made_up: bool) -> Path:
     """Return the store of the packed images (made once); of made-up ones where there are none."""
     from partsig.tasks.images.preprocess import preprocess_images
 
-    path, settings = work / "images", {"size": 32}
+    path = work / "images"
+    settings = {"size": 32} | ({"val_share": 0.3} if made_up else {})  # of few, some at least
     if (path / "index.csv").is_file():
         return path
     packed = None if data is None else data / IMAGES
     if packed is None or not packed.is_file():
         if not made_up:
             raise FileNotFoundError(f"{packed or IMAGES}: make it with benchmarks/gpu_pack.py")
-        packed, settings = made_up_images(work / IMAGES), settings | {"val_share": 0.3}
+        packed = made_up_images(work / IMAGES)
     preprocess_images("images", packed, path, overrides=settings)
     return path
 

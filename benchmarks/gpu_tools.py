@@ -238,11 +238,16 @@ def failures(content: object, path: str = "") -> list[str]:
     ]
 
 
-def watch(clock: Clock, record: Record) -> None:
-    """End the process at the hard end, from a thread, its results written."""
+def watch(clock: Clock, record: Record) -> threading.Event:
+    """End the process at the hard end, from a thread, its results written; unless told it is over.
+
+    Code 3. Set the event that is returned when nothing is left to be watched.
+    """
+    over = threading.Event()
 
     def wait() -> None:
-        time.sleep(max(clock.hard - time.monotonic(), 0))
+        if over.wait(max(clock.hard - time.monotonic(), 0)):
+            return
         with suppress(Exception):
             record.content["ended"] = "by the watchdog: a call did not return in time"
             record.write()
@@ -252,3 +257,4 @@ def watch(clock: Clock, record: Record) -> None:
         os._exit(3)
 
     threading.Thread(target=wait, name="watchdog", daemon=True).start()
+    return over
