@@ -6,9 +6,9 @@ points). The signals are read by wfdb; annotations by annotations.py, which says
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import wfdb
 
 from partsig.data import folders, psg
 from partsig.data.alignment import to_epochs
@@ -27,6 +27,9 @@ from partsig.data.recordings import (
     sorted_by_name,
 )
 from partsig.errors import DataError
+
+if TYPE_CHECKING:
+    import wfdb
 
 CHANNELS = ("C4-M1",)
 # What a recording is called, where a folder cannot be looked into.
@@ -67,6 +70,8 @@ def read_recording(header: Path, settings: ReadConfig = USUAL) -> Recording:
     Samples that were not digitised are bridged by straight lines, with a note. Raises DataError for
     anything damaged or missing.
     """
+    import wfdb  # here, so that what reads no such file needs no such package
+
     name, channels = header.stem, settings.channels or CHANNELS
     try:
         head = wfdb.rdheader(str(header.with_suffix("")))
@@ -125,7 +130,7 @@ def read_recording(header: Path, settings: ReadConfig = USUAL) -> Recording:
     )
 
 
-def _whole(samples: np.ndarray, record: wfdb.Record, c: int, notes: list[str]) -> np.ndarray:
+def _whole(samples: np.ndarray, record: "wfdb.Record", c: int, notes: list[str]) -> np.ndarray:
     """Return samples with straight lines over those that were not digitised."""
     bits = BITS.get(record.fmt[c])
     missing = samples == -(2 ** (bits - 1)) if bits else np.zeros(len(samples), bool)

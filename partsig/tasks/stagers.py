@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
-import skops.io
 import torch
 from sklearn.ensemble import HistGradientBoostingClassifier
 from torch import Tensor, nn
@@ -66,10 +65,14 @@ class BoostingStager(SupervisedModule):
 
     def get_extra_state(self) -> Tensor:
         """Return the trees as bytes in skops' format, which can be read without executing it."""
+        import skops.io
+
         return torch.frombuffer(bytearray(skops.io.dumps(self.trees)), dtype=torch.uint8)
 
     def set_extra_state(self, state: Tensor) -> None:
         """Take over trees from :meth:`get_extra_state`."""
+        import skops.io
+
         trusted = ["sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"]
         self.trees = skops.io.loads(state.numpy().tobytes(), trusted=trusted)
 

@@ -131,7 +131,11 @@ def start(device_type: str) -> World:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        # Told its device, NCCL need not guess it at the first barrier.
+        if device.type == "cuda":
+            dist.init_process_group("nccl", device_id=device)
+        else:
+            dist.init_process_group("gloo")
     return World(rank=dist.get_rank(), size=dist.get_world_size(), device=device)
 
 

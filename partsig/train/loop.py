@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 from torch.utils.data import DataLoader, Dataset
 
-from partsig.errors import CheckpointError, DataError, PartsigError, check_range
+from partsig.errors import CheckpointError, ConfigError, DataError, PartsigError, check_range
 from partsig.train import checkpoint, distributed, speed
 from partsig.train.distributed import World
 from partsig.train.journal import Journal
 from partsig.train.optim import OptimConfig, learning_rate, make_optimizer
-from partsig.train.step import Average, Batch, Stepper, compile_blocks
+from partsig.train.step import Average, Batch, Stepper, as_written, compile_blocks
 
 BEST = "best.pt"
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
@@ -135,8 +135,20 @@ def fit(job: Fit) -> State:
     processes.
 
     Raises DataError when the loss stops being finite, CheckpointError when the run's checkpoint
-    does not fit the model, Stopped after a signal.
+    does not fit the model, ConfigError when a batch does not fit a GPU's memory, Stopped after a
+    signal.
     """
+    try:
+        return _fit(job)
+    except torch.OutOfMemoryError:
+        raise ConfigError(
+            f"a batch of {job.config.batch_size // job.world.size} windows does not fit the memory "
+            f"of {job.world.device}: raise fit.accumulate (now {job.config.accumulate}), which "
+            "works it through in so many parts, or lower fit.batch_size."
+        ) from None
+
+
+def _fit(job: Fit) -> State:
     world, config = job.world, job.config
     model = job.model.to(world.device)
     clock = _clock(job)  # before anything is compiled: it counts on a copy of the model
@@ -149,7 +161,7 @@ def fit(job: Fit) -> State:
     try:
         with _signals() as asked:
             while state.step < job.total:
-                values = _advance(job, stepper, next(batches), state.step)
+                values = _advance(job, stepper, clock.wait_for(batches), state.step)
                 if average:
                     average.update(model)
                 if tuple(values) != state.keys:  # held by a partsig that measured something else
@@ -285,7 +297,8 @@ def _end_of_epoch(job: Fit, model: nn.Module, journal: Journal, state: State, ep
     due = epoch % job.config.validate_every == 0 or epoch == job.config.epochs
     if job.on_epoch is not None and due and job.world.main:
         model.eval()
-        values = job.on_epoch(epoch)
+        with as_written(model):
+            values = job.on_epoch(epoch)
         journal.write(state.step, epoch, values, job.shown)
         if job.best and (state.best is None or values[job.best] > state.best["value"]):
             state.best = {"value": values[job.best], "epoch": epoch}
@@ -358,7 +371,9 @@ def _batches(job: Fit, step: int) -> Iterator[Batch]:
         if step < job.total:
             yield from map(placed, _made_elsewhere(job, step))
         return
-    with ThreadPoolExecutor(1, "partsig-batches") as pool:
+    # A thread begins on the first GPU, and would pin memory for that one.
+    own = (torch.cuda.set_device, (device,)) if device.index is not None else (None, ())
+    with ThreadPoolExecutor(1, "partsig-batches", *own) as pool:
         ahead = pool.submit(ready, step) if step < job.total else None
         while ahead is not None:
             batch = ahead.result()
@@ -386,6 +401,8 @@ def _made_elsewhere(job: Fit, step: int) -> Iterator[Batch]:
             if isinstance(batch, PartsigError):
                 raise batch
             yield batch
+    except ConnectionError:  # it ended while it handed a batch over
+        raise RuntimeError("DataLoader worker ended") from None
     finally:
         # Not left to the garbage collection: a traceback may hold the iterator, and its processes
         # would then be waited for when Python ends.

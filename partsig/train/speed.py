@@ -2,7 +2,7 @@
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -36,9 +36,13 @@ def count_flops(model: nn.Module, batch: Batch) -> float:
 
 
 def measure_peak(device: torch.device, dtype: torch.dtype) -> float:
-    """Return the matrix-product rate of this device in FLOP/s, as measured here and now."""
+    """Return the matrix-product rate of this device in FLOP/s, as measured here and now.
+
+    Of random numbers: a GPU multiplies constants faster than it multiplies anything real.
+    """
     n = 8192 if device.type == "cuda" else 1024
-    a = torch.ones(n, n, device=device, dtype=dtype)
+    generator = torch.Generator(device).manual_seed(0)
+    a = torch.randn(n, n, generator=generator, device=device).to(dtype)
     best = 0.0
     for _ in range(5):
         _synchronise(device)
@@ -53,26 +57,36 @@ def measure_peak(device: torch.device, dtype: torch.dtype) -> float:
 class Clock:
     """Windows per second, share of the device's measured matrix rate, and GPU memory.
 
-    ``flops`` per window; ``peak`` in FLOP/s. With a batch of 0 nothing is told.
+    ``flops`` per window; ``peak`` in FLOP/s. With a batch of 0 nothing is told. ``waiting`` is the
+    share of the time in which the loop had no batch to go on with.
     """
 
     def __init__(self, batch: int, flops: float, peak: float, device: torch.device) -> None:
         self.batch, self.flops, self.peak, self.device = batch, flops, peak, device
-        self.started, self.step = 0.0, 0
+        self.started, self.step, self.waited = 0.0, 0, 0.0
 
     def skip(self, step: int) -> None:
         """Start a new measure at this step."""
-        self.started, self.step = time.perf_counter(), step
+        self.started, self.step, self.waited = time.perf_counter(), step, 0.0
+
+    def wait_for(self, batches: Iterator[Batch]) -> Batch:
+        """Return the next batch, and remember how long it took to come."""
+        asked = time.perf_counter()
+        batch = next(batches)
+        self.waited += time.perf_counter() - asked
+        return batch
 
     def read(self, step: int) -> dict[str, float]:
         """Return the rates since the last reading; the first one starts the clock only."""
         done, seconds = step - self.step, time.perf_counter() - self.started
+        waited = self.waited
         began = self.started > 0
         self.skip(step)
         if not began or not self.batch:
             return {}
         rate = done * self.batch / seconds
         found = {"windows_per_s": rate, "utilisation": rate * self.flops / self.peak}
+        found["waiting"] = waited / seconds
         if self.device.type == "cuda":
             found["gpu_gib"] = torch.cuda.max_memory_allocated(self.device) / 2**30
         return found

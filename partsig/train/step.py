@@ -1,7 +1,7 @@
 """One optimiser step: precision, accumulation, clipping; compiled where that works."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -134,22 +134,46 @@ class Average:
             parameter.copy_(weights[name])
 
 
+def _blocks(model: nn.Module) -> nn.Module | None:
+    return getattr(getattr(model, "encoder", None), "blocks", None)
+
+
+def as_written(model: nn.Module) -> AbstractContextManager:
+    """Return a context in which compiled blocks run as they are written.
+
+    For batches of other shapes, or without a gradient: each would be compiled anew, which takes
+    longer than it saves.
+    """
+    compiled = getattr(_blocks(model), "_compiled_call_impl", None) is not None
+    return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
+
+
 def compile_blocks(
     model: nn.Module, example: Batch, precision: str, tell: Callable[[str], None]
 ) -> bool:
     """Compile the encoder's blocks in place, if that works here; else say why and leave them.
 
     Parameters keep their names. ``example`` is a batch of the size to come, on the model's device,
-    used for one trial step forward and backward.
+    used for one trial step forward and backward. A batch too large for the memory is an error here
+    as it would be in training. A model without such blocks (a baseline) is left as it is.
     """
-    blocks = model.encoder.blocks
+    blocks = _blocks(model)
+    if blocks is None:
+        tell("this model has no encoder's blocks to compile: it runs as it is.")
+        return False
+    # The compiler keeps eight forms of one function in a process, whatever model they were for;
+    # beyond them it would give up without a word.
+    torch.compiler.reset()
     blocks.compile(dynamic=False)
+    model.train()  # what was measured before would be compiled as it is measured
     device = example[0].device
     generator = torch.Generator(device).manual_seed(0)
     try:
         with torch.autocast(device.type, torch.bfloat16, precision == "bf16"):
             loss = model(*example, generator=generator)["loss"]
         loss.backward()
+    except torch.OutOfMemoryError:
+        raise
     except (
         RuntimeError,
         ImportError,
