@@ -16,6 +16,7 @@ from partsig.data.annotations import read_annotations
 from partsig.data.channels import resolve
 from partsig.data.edf import Mark
 from partsig.data.hypnograms import from_marks
+from partsig.data.lazy import in_memory
 from partsig.data.recordings import (
     EPOCH_S,
     UNSCORED,
@@ -99,7 +100,7 @@ def read_recording(header: Path, settings: ReadConfig = USUAL) -> Recording:
         marks=(),
         gaps=(),
         notes=(),
-        samples=lambda c: _whole(np.asarray(record.e_d_signal[c]), record, c, notes),
+        samples=lambda c: in_memory(_whole(np.asarray(record.e_d_signal[c]), record, c, notes)),
     )
     chosen = resolve(name, file.labels, channels, settings)
     parts, chosen = psg.read_rows(file, chosen, settings.unit)
