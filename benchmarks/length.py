@@ -5,9 +5,9 @@ Run: ``python benchmarks/length.py [--hours 8 24 72 168] [--checkout FOLDER]``
 EDF files of 20 channels (1-s records, noise like EEG with a step and a clipped stretch a day) are
 written block by block to a temporary folder, one at a time. ``preprocess`` (into float32 at 100 Hz,
 0.1 to 30 Hz), ``stage`` (the paper's encoder, 6 channels) and ``audit`` each do one of them in a
-process of its own with one thread, whose peak memory (ru_maxrss: what is imported, memory-mapped
-pages and all), seconds and CPU seconds are noted: medians of --repeats. ``imports`` is the peak of a
-process that only imports the verb. ``sha256`` is of what was written: the store's signal, the
+process of its own with one thread, whose peak memory (VmHWM, resident: what is imported,
+memory-mapped pages and all), seconds and CPU seconds are noted: medians of --repeats. ``imports``
+is the peak after the verb was imported. ``sha256`` is of what was written: the store's signal, the
 hypnogram, audit.json. With --checkout another checkout of partsig is measured, in turns with this
 one, on the same files. --pair does two recordings at once, in two threads.
 Adds to benchmarks/results/length.json, under the hours and channels.
@@ -37,7 +37,7 @@ BLOCK_S = 600
 VERBS = ("preprocess", "stage", "audit")
 # Run in the child: the checkout, the verb, the files, the channels, the output, the stager.
 CHILD = """
-import json, os, resource, sys, time
+import json, os, sys, time
 checkout, verb, raw, channels, out, run, jobs = json.loads(sys.argv[1])
 sys.path.insert(0, checkout)
 sys.path.insert(0, os.path.join(checkout, "benchmarks"))
@@ -53,7 +53,9 @@ else:
     from partsig.tasks.audit import audit as work
     overrides = {"channels": channels}
     given = (raw,), {"source": "edf", "output": out, "overrides": overrides, "jobs": jobs}
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+def peak():  # ru_maxrss would begin with that of the process that started this one
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) / 1e6 for line in status if line.startswith("VmHWM"))
 imports, begin, used = peak(), time.perf_counter(), time.process_time()
 found = work(*given[0], **given[1])
 failed = getattr(found, "failed", {})

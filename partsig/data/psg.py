@@ -182,9 +182,20 @@ def from_raw(raw: "mne.io.BaseRaw", name: str) -> Psg:
     ]
     n = len(raw.ch_names)
 
+    # MNE reads all channels to get one: those asked for are read together, a stretch at a time.
+    chosen: list[int] = []
+    last: dict[tuple[int, int], dict[int, np.ndarray]] = {}
+
     def samples(index: int) -> Row:
+        chosen.append(index)
+
         def read(start: int, stop: int) -> np.ndarray:
-            return raw.get_data(picks=[index], start=start, stop=stop, verbose="error")[0]
+            if index not in last.get((start, stop), {}):
+                last.clear()
+                picks = sorted(set(chosen))
+                held = raw.get_data(picks=picks, start=start, stop=stop, verbose="error")
+                last[start, stop] = dict(zip(picks, held, strict=True))
+            return last[start, stop][index]
 
         return Row(raw.n_times, np.dtype(float), read)
 
