@@ -87,21 +87,17 @@ def write_edf(path: Path, hours: float, sfreq: int, seed: int = 0) -> None:
     head += f"{256 * (n_chans + 1):<8}{'':<44}{n_records:<8}{1:<8}{n_chans:<4}"
     with open(path, "wb") as handle:
         handle.write((head + "".join("".join(field) for field in fields)).encode("ascii"))
-        level = np.zeros((n_chans, 1))
-        for start in range(0, n_records, BLOCK_S):
-            n = (min(start + BLOCK_S, n_records) - start) * sfreq
-            step = rng.integers(-60, 61, (n_chans, n), np.int16).astype(np.float32)
-            wave = 200 * np.sin(
-                np.arange(start * sfreq, start * sfreq + n) * (2 * np.pi * 1.3 / sfreq)
-            )
-            block = np.cumsum(step, axis=1) % 1000 + wave + level
-            if start // BLOCK_S % 144 == 77:  # once a day: an electrode moves, an amplifier clips
-                level = level + rng.integers(-9000, 9000, (n_chans, 1))
-                block[:, n // 2 :] += 20_000
-                block[:, n // 3 : n // 2] *= 60
-            whole = np.clip(block, -32768, 32767).astype("<i2")
-            records = whole.reshape(n_chans, -1, sfreq).transpose(1, 0, 2)
-            handle.write(np.ascontiguousarray(records).tobytes())
+        noise = rng.integers(-60, 61, (n_chans, BLOCK_S * sfreq), np.int16)
+        times = np.arange(BLOCK_S * sfreq) / sfreq
+        wave = np.cumsum(noise, axis=1, dtype=np.int32) % 1000 + 200 * np.sin(8 * times)
+        usual, hard = wave.astype("<i2"), wave.copy()
+        hard[:, len(times) // 2 :] += 20_000  # an electrode moves
+        hard[:, len(times) // 3 : len(times) // 2] *= 60  # an amplifier clips
+        hard = hard.clip(-32768, 32767).astype("<i2")
+        for k, start in enumerate(range(0, n_records, BLOCK_S)):
+            block = np.roll(hard if k % 144 == 37 else usual, k, axis=0)
+            records = block.reshape(n_chans, -1, sfreq).transpose(1, 0, 2)
+            handle.write(np.ascontiguousarray(records[: n_records - start]).tobytes())
 
 
 def child(

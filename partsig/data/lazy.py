@@ -58,6 +58,18 @@ class Row:
         n = max(stop - start, 0)
         return Row(n, self.dtype, lambda a, b: self.read(start + a, start + b), self.base)
 
+    def remembered(self) -> "Row":
+        """Return it with its last slice kept, of which others can be taken."""
+        last = (0, 0, np.empty(0, self.dtype))
+
+        def read(start: int, stop: int) -> np.ndarray:
+            nonlocal last
+            if not last[0] <= start <= stop <= last[1]:
+                last = (start, stop, self.read(start, stop))
+            return last[2][start - last[0] : stop - last[0]]
+
+        return Row(self.n, self.dtype, read, self.base)
+
     def loaded(self) -> "Row":
         """Return it read, stretch by stretch."""
         held = np.empty(self.n, self.dtype)
@@ -171,14 +183,16 @@ class OnDisk:
         return whole[self.rows.start :, self.times.start : self.times.stop]
 
 
-def room(shape: tuple[int, int], dtype: type, folder: Path | None = None) -> np.ndarray | OnDisk:
-    """Return an array (C, T) to be filled: in memory, or in a file where it has over 256 MiB.
+def room(
+    shape: tuple[int, int], dtype: type, folder: Path | None = None, held: int | None = None
+) -> np.ndarray | OnDisk:
+    """Return an array (C, T) to be filled: in memory, or in a file if over ``held`` bytes (HELD).
 
     The file lies in ``folder`` (default: the system's for temporary files), has no name there, and
     is gone with the array. Raises DiskFullError, then and when it is filled.
     """
     dtype = np.dtype(dtype)
-    if shape[0] * shape[1] * dtype.itemsize <= HELD:
+    if shape[0] * shape[1] * dtype.itemsize <= (HELD if held is None else held):
         return np.empty(shape, dtype)
     try:
         with tempfile.TemporaryFile(dir=folder) as nameless:

@@ -193,14 +193,14 @@ def find_faults(
     deviation, span, hit = (np.zeros((n, WINDOWS), np.float32) for _ in range(3))
     not_finite = n_clipped = 0
     for block in _blocks(n):
-        whole = _epochs(signal, block, n_times)
+        marks = None if clipped is None else _epochs(clipped, block, n_times)
+        whole = _epochs(signal, block, n_times)  # after what was read of it to find what is clipped
         numbers = np.isfinite(whole)
         not_finite += int(numbers.size - numbers.sum())
         seconds = np.where(numbers, whole, 0)[:, : second * WINDOWS]
         seconds = seconds.astype(np.float32).reshape(-1, WINDOWS, second)
         deviation[block], span[block] = seconds.std(-1), np.ptp(seconds, axis=-1)
-        if clipped is not None:
-            marks = _epochs(clipped, block, n_times)
+        if marks is not None:
             n_clipped += int(marks.sum())
             hit[block] = marks[:, : second * WINDOWS].reshape(-1, WINDOWS, second).any(-1)
     if clipped is not None:

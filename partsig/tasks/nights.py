@@ -157,7 +157,7 @@ def read_channel(recording: Recording, c: int) -> tuple[Row, Row, float]:
     for r, weight in weights.items():
         part, row = places[r]
         signal = Row(part.signal.shape[1], np.dtype(np.float32), partial(part.microvolts, row))
-        signal = signal.loaded() if len(signal) <= HELD else signal
+        signal = signal.loaded() if len(signal) <= HELD else signal.remembered()
         clipped = find_clipped(signal, _limits(part, row))
         clipped = clipped.loaded() if len(signal) <= HELD else clipped
         rows.append((*_at_rate(signal, clipped, part.sfreq, sfreq), weight))

@@ -269,13 +269,16 @@ def _process(
 
 
 def filtered(
-    recording: Recording, settings: PreprocessConfig, folder: Path | None = None
+    recording: Recording,
+    settings: PreprocessConfig,
+    folder: Path | None = None,
+    held: int | None = None,
 ) -> np.ndarray | OnDisk:
     """Return the channels (C, T) of a recording in µV, float32, band-passed and at the new rate.
 
     Everything is filtered before it is cut: derivations are taken and the ends left out after. What
-    has over 256 MiB lies in a temporary file in ``folder`` (default: the system's), read as it is
-    sliced, so that no length of a recording fills the memory.
+    has over ``held`` bytes (default: 256 MiB) lies in a temporary file in ``folder`` (default: the
+    system's), read as it is sliced, so that no length of a recording fills the memory.
     """
     lengths = [
         resampled_length(part.signal.shape[1], part.sfreq, settings.sfreq)
@@ -283,7 +286,7 @@ def filtered(
     ]
     n_rows = sum(len(part.picks) for part in recording.parts)
     n_chans = n_rows if recording.mix is None else len(recording.mix)
-    signal = room((max(n_rows, n_chans), max(lengths)), np.float32, folder)
+    signal = room((max(n_rows, n_chans), max(lengths)), np.float32, folder, held)
     first = 0
     for part, length in zip(recording.parts, lengths, strict=True):
         bandpass_resample(

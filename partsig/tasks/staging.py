@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 # The SD of a normal distribution over its median absolute deviation.
 MAD_TO_SD = 1.4826
+# Bytes up to which a signal is held in memory, beside the network: six hours of six channels.
+HELD = 2**26
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,7 +228,7 @@ def _filtered(recording: Recording, reading: PreprocessConfig) -> np.ndarray | O
                 f"needs more than {least:g} Hz: export the recording at a higher rate."
             )
     try:
-        return filtered(recording, reading)
+        return filtered(recording, reading, held=HELD)
     except DataError as error:
         raise DataError(f"{recording.name}: {error}") from None
 
