@@ -10,12 +10,15 @@ copying or resampling it.
 import itertools
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from partsig.data.lazy import Row, forget, stretches
 from partsig.errors import DataError
 
 FIXED, PER_SIGNAL = 256, 256
@@ -44,6 +47,10 @@ JITTER_S, DRIFT_S = 1e-3, 0.5
 UNTOLD = datetime(1985, 1, 1)
 # Python's float also takes 1_0, nan and digits of every script.
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
+# A record's onset, below LONGEST_S, without an annotation.
+ONSET = re.compile(rb"\+([0-9]{1,7}(?:\.[0-9]*)?)\x14\x14")
+# Records whose annotations are looked at at a time.
+RECORDS = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,11 +90,20 @@ class Edf:
         """Seconds of signal, gaps not counted."""
         return len(self.records) * self.record_s
 
-    def samples(self, index: int) -> np.ndarray:
-        """Return a signal's samples (T,) as they were digitised, int16 or int32."""
-        first = self.first[index]
-        held = self.records[:, first : first + self.n_samples[index] * self.width]
-        return _integers(held, self.width).reshape(-1)
+    def samples(self, index: int, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Return a signal's samples (T,), or some, as they were digitised, int16 or int32."""
+        first, per_record = self.first[index], self.n_samples[index]
+        start, stop, _ = slice(start, stop).indices(len(self.records) * per_record)
+        records = slice(start // per_record, -(-stop // per_record))
+        held = self.records[records, first : first + per_record * self.width]
+        skipped = records.start * per_record
+        return _integers(held, self.width).reshape(-1)[start - skipped : stop - skipped]
+
+    def row(self, index: int) -> Row:
+        """Return a signal's samples (T,), not read yet."""
+        kind = np.dtype("<i2" if self.width == 2 else "<i4")
+        n = len(self.records) * self.n_samples[index]
+        return Row(n, kind, partial(self.samples, index), self.records)
 
 
 def _integers(held: np.ndarray, width: int) -> np.ndarray:
@@ -302,13 +318,16 @@ def read_marks(edf: Edf) -> tuple[list[Mark], list[float]]:
     """
     told: list[float | None] = [None] * len(edf.records)
     marks: list[Mark] = []
-    for number, (first, n_bytes) in enumerate(edf.texts):
-        held = np.asarray(edf.records[:, first : first + n_bytes])
-        for k, row in enumerate(held):
-            for place, entry in enumerate(row.tobytes().rstrip(b"\0").split(b"\0")):
+    for number in range(len(edf.texts)):
+        for k, row in enumerate(_texts(edf, number)):
+            bare = ONSET.fullmatch(row)
+            if bare and number == 0:  # most records of a long file: their onset, and nothing else
+                told[k] = float(bare[1])
+                continue
+            for place, entry in enumerate(row.split(b"\0")):
                 if not entry and place:
                     continue
-                if not entry and row.any():
+                if not entry and row:
                     raise DataError(
                         f"{edf.path.name}: the annotations of record {k} do not begin at their "
                         "first byte; the file is damaged, copy it again."
@@ -327,6 +346,15 @@ def read_marks(edf: Edf) -> tuple[list[Mark], list[float]]:
     zero = told[0] or 0.0
     moved = [Mark(onset=m.onset - zero, duration=m.duration, text=m.text) for m in marks]
     return moved, _onsets(edf, [None if onset is None else onset - zero for onset in told])
+
+
+def _texts(edf: Edf, number: int) -> Iterator[bytes]:
+    """Yield what each record has in one of the annotation signals, without the zeros after it."""
+    first, n_bytes = edf.texts[number]
+    for start, stop in stretches(len(edf.records), RECORDS):
+        held = np.ascontiguousarray(edf.records[start:stop, first : first + n_bytes])
+        forget(edf.records)
+        yield from (row.tobytes().rstrip(b"\0") for row in held)
 
 
 def _onsets(edf: Edf, told: list[float | None]) -> list[float]:

@@ -19,6 +19,7 @@ import numpy as np
 import scipy.fft
 import scipy.signal
 
+from partsig.data.lazy import OnDisk, Row, Stack, forget
 from partsig.errors import ConfigError, DataError, check_option
 
 # Hamming-windowed sinc filters need 3.3 / (transition width in Hz) seconds (MNE's default rule,
@@ -66,7 +67,7 @@ class Plan:
 class Channel:
     """One row of a signal: its value is ``(sample - offset) * scale``."""
 
-    samples: np.ndarray  # (T,)
+    samples: np.ndarray | Row  # (T,)
     scale: float
     offset: float
     even: bool  # how it is reflected at its ends
@@ -189,7 +190,7 @@ def _kernel(sfreq: float, target: float, l_freq: float | None, h_freq: float | N
 
 
 def bandpass_resample(
-    signal: np.ndarray,
+    signal: np.ndarray | Stack,
     sfreq: float,
     target: float,
     *,
@@ -200,10 +201,13 @@ def bandpass_resample(
     offset: Sequence[float] | None = None,
     reflect: str = "odd",
     dtype: type = np.float32,
-) -> np.ndarray:
+    out: np.ndarray | OnDisk | None = None,
+) -> np.ndarray | OnDisk:
     """Return ``signal`` (C, T) at ``sfreq`` band-passed (zero phase) and resampled to ``target``.
 
-    ``signal`` may be a memory map of any integer or float type; it is read in blocks. Rows
+    ``signal`` may be a memory map of any integer or float type, or a stack of channels that are not
+    read yet; it is read in blocks, and written in blocks to ``out`` (C, T'), if that is given, in
+    its type. Neither need ever be in memory as a whole. Rows
     ``picks`` are used in that order; a row's value is ``(sample - offset) * scale``. Output sample
     k lies ``k / target`` seconds after input sample 0, whatever the two rates (Hz). Beyond its ends
     the signal is continued by odd reflection, as in MNE, or by ``reflect="even"``. Odd reflection
@@ -238,7 +242,8 @@ def bandpass_resample(
         Channel(signal[pick], float(factor), float(zero), reflect == "even")
         for pick, factor, zero in zip(picks, scale, offset, strict=True)
     ]
-    result = np.empty((len(picks), resampled_length(signal.shape[1], sfreq, target)), dtype)
+    shape = (len(picks), resampled_length(signal.shape[1], sfreq, target))
+    result = np.empty(shape, dtype) if out is None else out
     firsts = range(0, result.shape[1], plan.hop_out)
     if plan.zoom is not None or result.dtype == np.float64:
         _run(plan, channels, firsts, np.float64, result)
@@ -258,7 +263,7 @@ def _run(
     channels: Sequence[Channel],
     firsts: Sequence[int],
     precision: type,
-    result: np.ndarray,
+    result: np.ndarray | OnDisk,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Write the blocks whose first output samples are ``firsts`` into ``result`` (C, T).
 
@@ -281,6 +286,8 @@ def _run(
             for b, start in enumerate(starts):
                 for c, channel in enumerate(channels):
                     level[b, c] = _fill(rows[b, c], channel, start - plan.lead)
+            for channel in channels:
+                forget(channel.samples)
             spectrum = scipy.fft.rfft(rows)[..., : len(kernel)]  # (blocks, C, n_bins)
         if not np.isfinite(spectrum[..., 0]).all():  # the sum of all that went in
             raise DataError(
@@ -319,22 +326,27 @@ def _fill(row: np.ndarray, channel: Channel, start: int) -> float:
     samples = channel.samples
     n_times, stop = len(samples), start + len(row)
     low, high = max(start, 0), min(stop, n_times)
-    level = np.float32(samples[low:high:COARSE].mean(dtype=np.float64))
+    held = np.asarray(samples[low:high])
+    level = np.float32(held[::COARSE].mean(dtype=np.float64))
     inner = row[low - start : high - start]
-    if np.can_cast(samples.dtype, row.dtype):
-        inner[:] = samples[low:high]
+    if np.can_cast(held.dtype, row.dtype):
+        inner[:] = held
         inner -= level
     else:  # in the samples' own precision
-        np.subtract(samples[low:high], level, out=inner, casting="same_kind")
+        np.subtract(held, level, out=inner, casting="same_kind")
     if start < 0:
-        _continue(row[:-start][::-1], samples, channel, float(level))
+        _continue(row[:-start][::-1], np.asarray(samples[: 1 - start]), channel, float(level))
     if stop > n_times:
-        _continue(row[n_times - start :], samples[::-1], channel, float(level))
+        last = np.asarray(samples[max(2 * n_times - stop - 1, 0) :])
+        _continue(row[n_times - start :], last[::-1], channel, float(level))
     return float(level)
 
 
 def _continue(beyond: np.ndarray, samples: np.ndarray, channel: Channel, level: float) -> None:
-    """Fill ``beyond`` with what precedes ``samples``, the nearest first: mirrored, then level."""
+    """Fill ``beyond`` with what precedes ``samples``, the nearest first: mirrored, then level.
+
+    Of the samples at most one more than that is given.
+    """
     n_mirror = min(len(beyond), len(samples) - 1)
     edge, mirror = float(samples[0]), samples[1 : n_mirror + 1].astype(np.float64)
     beyond[:n_mirror] = (mirror if channel.even else 2 * edge - mirror) - level

@@ -15,6 +15,7 @@ import numpy as np
 
 from partsig.data.annotations import read_annotations, stages_from_marks, write_annotations
 from partsig.data.channels import resolve
+from partsig.data.lazy import forget, stretches
 from partsig.data.recordings import (
     MICROVOLTS,
     STAGES,
@@ -203,9 +204,11 @@ def _verify(name: str, samples: np.ndarray, head: "wfdb.Record", picks: tuple[in
     # The checksum is the sum modulo 2**16, so int16 may wrap; rows are summed 64 at a time.
     n_sig = samples.shape[1]
     whole = len(samples) // 64 * 64
-    lanes = samples[:whole].reshape(-1, 64 * n_sig).sum(axis=0, dtype=np.int16)
-    sums = lanes.reshape(64, n_sig).sum(axis=0, dtype=np.int16)
-    sums += samples[whole:].sum(axis=0, dtype=np.int16)
+    sums = samples[whole:].sum(axis=0, dtype=np.int16)
+    for start, stop in stretches(whole):
+        lanes = samples[start:stop].reshape(-1, 64 * n_sig).sum(axis=0, dtype=np.int16)
+        sums += lanes.reshape(64, n_sig).sum(axis=0, dtype=np.int16)
+        forget(samples)
     for pick in picks:
         channel = head.sig_name[pick]
         first, expected = head.init_value[pick], head.checksum[pick]

@@ -16,6 +16,7 @@ from scipy.io.matlab import MatReadError
 from partsig.data import edf as edf_files
 from partsig.data.channels import Resolved
 from partsig.data.edf import Mark
+from partsig.data.lazy import STRETCH, Row, Stack, forget, stretches
 from partsig.data.recordings import MICROVOLTS, Rows
 from partsig.errors import DataError
 
@@ -35,6 +36,7 @@ UNITS |= {"μv": 1.0, "microvolt": 1.0, "microv": 1.0, "uvolt": 1.0, "volt": 1e6
 # The usual change of a biopotential within 0.1 s, in µV, lies far within these bounds: scalp EEG
 # has 5 to 50, ECG and EMG up to some hundreds. Volts taken for µV are a million times off.
 LEAST_UV, MOST_UV, STEP_S = 1e-3, 5e3, 0.1
+LOOKED_AT = 50_000  # samples of a channel, at least, where there are as many
 # More missing signal than so much, or than so many times what there is, is no gap but two
 # recordings, or a damaged onset.
 MOST_GAPS_S, MOST_GAPS = 24 * 3600.0, 10
@@ -43,7 +45,7 @@ FINGERPRINT = 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class Psg:
-    """An open recording: what its header says, and how to read one channel's samples."""
+    """An open recording: what its header says, and each channel's samples, not read yet."""
 
     name: str
     start: datetime | None
@@ -57,7 +59,7 @@ class Psg:
     marks: tuple[Mark, ...]
     gaps: tuple[tuple[float, float], ...]
     notes: tuple[str, ...]
-    samples: Callable[[int], np.ndarray]
+    samples: Callable[[int], Row]
 
 
 def open_psg(path: Path) -> Psg:
@@ -98,8 +100,8 @@ def _open_edf(path: Path) -> Psg:
         marks = [mark for mark in marks if mark.duration]
         notes.append("annotations without a duration are left out: what ends them may be missing")
 
-    def samples(index: int) -> np.ndarray:
-        found = file.samples(index)
+    def samples(index: int) -> Row:
+        found = file.row(index)
         return _bridged(found, file.n_samples[index], file.record_s, onsets) if gaps else found
 
     return Psg(
@@ -119,20 +121,34 @@ def _open_edf(path: Path) -> Psg:
     )
 
 
-def _bridged(
-    samples: np.ndarray, per_record: int, record_s: float, onsets: Sequence[float]
-) -> np.ndarray:
+def _bridged(row: Row, per_record: int, record_s: float, onsets: Sequence[float]) -> Row:
     """Return samples at their times, straight lines over what is missing between records."""
     sfreq = per_record / record_s
     at = np.round(np.asarray(onsets) * sfreq).astype(np.int64)
-    result = np.zeros(int(at[-1]) + per_record, samples.dtype)
-    records = samples.reshape(-1, per_record)
-    for k, (first, record) in enumerate(zip(at, records, strict=True)):
-        result[first : first + per_record] = record
-        end = int(at[k - 1]) + per_record if k else int(first)
-        if first > end:
-            result[end:first] = np.linspace(records[k - 1, -1], record[0], first - end + 2)[1:-1]
-    return result
+    # Runs of records that follow one another: where they begin in the file, and in time.
+    first = np.append(0, np.flatnonzero(np.diff(at) != per_record) + 1)
+    held, starts = first * per_record, at[first]
+    ends = starts + np.diff(np.append(held, len(row)))
+
+    def read(start: int, stop: int) -> np.ndarray:
+        found = np.zeros(stop - start, row.dtype)
+        low = max(int(np.searchsorted(starts, start, "right")) - 1, 0)
+        high = int(np.searchsorted(starts, stop, "left"))  # its line may begin before the stop
+        for r in range(low, min(high + 1, len(starts))):
+            a, b = max(starts[r], start), min(ends[r], stop)
+            if a < b:
+                found[a - start : b - start] = row[
+                    held[r] + a - starts[r] : held[r] + b - starts[r]
+                ]
+            end = ends[r - 1] if r else starts[r]
+            a, b = max(end, start), min(starts[r], stop)
+            if a < b:
+                before, after = (float(row[i : i + 1][0]) for i in (held[r] - 1, held[r]))
+                slope = (after - before) / (starts[r] - end + 1)
+                found[a - start : b - start] = np.arange(a - end + 1, b - end + 1) * slope + before
+        return found
+
+    return Row(int(at[-1]) + per_record, row.dtype, read, row.base)
 
 
 def _open_mne(path: Path) -> Psg:
@@ -166,8 +182,22 @@ def from_raw(raw: "mne.io.BaseRaw", name: str) -> Psg:
     ]
     n = len(raw.ch_names)
 
-    def samples(index: int) -> np.ndarray:
-        return raw.get_data(picks=[index], verbose="error")[0]
+    # MNE reads all channels to get one: those asked for are read together, a stretch at a time.
+    chosen: list[int] = []
+    last: dict[tuple[int, int], dict[int, np.ndarray]] = {}
+
+    def samples(index: int) -> Row:
+        chosen.append(index)
+
+        def read(start: int, stop: int) -> np.ndarray:
+            if index not in last.get((start, stop), {}):
+                last.clear()
+                picks = sorted(set(chosen))
+                held = raw.get_data(picks=picks, start=start, stop=stop, verbose="error")
+                last[start, stop] = dict(zip(picks, held, strict=True))
+            return last[start, stop][index]
+
+        return Row(raw.n_times, np.dtype(float), read)
 
     return Psg(
         name=name,
@@ -188,7 +218,7 @@ def from_raw(raw: "mne.io.BaseRaw", name: str) -> Psg:
 
 
 def read_rows(psg: Psg, found: Resolved, unit: str = "") -> tuple[tuple[Rows, ...], Resolved]:
-    """Read the chosen channels; return them by sampling rate, and the choice in that order.
+    """Return the chosen channels by sampling rate, not read yet, and the choice in that order.
 
     ``unit`` overrides the header's. Raises DataError for a channel that is no voltage, or whose
     amplitude shows that its unit is wrong.
@@ -207,10 +237,9 @@ def read_rows(psg: Psg, found: Resolved, unit: str = "") -> tuple[tuple[Rows, ..
         by_rate.setdefault(psg.sfreqs[row], []).append(row)
     parts = []
     for sfreq, members in by_rate.items():
-        held = [psg.samples(row) for row in members]
         part = Rows(
             labels=tuple(psg.labels[row] for row in members),
-            signal=held[0][None] if len(held) == 1 else np.stack(held),
+            signal=Stack([psg.samples(row) for row in members]),
             sfreq=sfreq,
             picks=tuple(range(len(members))),
             scale=tuple(psg.scale[row] * factors[row] for row in members),
@@ -229,12 +258,22 @@ def read_rows(psg: Psg, found: Resolved, unit: str = "") -> tuple[tuple[Rows, ..
 
 def _check_amplitude(name: str, part: Rows, unit: str) -> None:
     lag = max(round(STEP_S * part.sfreq), 1)
+    n_times = part.signal.shape[1]
+    every = max(n_times // LOOKED_AT, 1)
+    at = np.arange(0, max(n_times - lag, 0), every)
+    if not len(at):
+        return
+    steps = np.empty((len(part.labels), len(at)))
+    for first, last in stretches(len(at), max(STRETCH // every, 1)):
+        here = at[first:last]
+        begin, end = here[0], here[-1] + lag + 1
+        for c, pick in enumerate(part.picks):
+            samples = np.asarray(part.signal[pick][begin:end])
+            later = samples[here - begin + lag].astype(np.float64)
+            steps[c, first:last] = abs(later - samples[here - begin])
+        forget(part.signal)
     for c, label in enumerate(part.labels):
-        samples = part.signal[part.picks[c]]
-        at = np.arange(0, max(len(samples) - lag, 0), max(len(samples) // 50_000, 1))
-        if not len(at):
-            continue
-        step = abs(samples[at + lag].astype(np.float64) - samples[at]) * abs(part.scale[c])
+        step = steps[c] * abs(part.scale[c])
         usual = float(np.median(step[step > 0])) if (step > 0).any() else 0.0
         if usual and not LEAST_UV <= usual <= MOST_UV:
             raise DataError(

@@ -12,6 +12,7 @@ from scipy.signal import welch
 from scipy.stats import rankdata
 
 from partsig.data.bands import FLOOR, SEGMENT_S
+from partsig.data.lazy import Row, stretches
 from partsig.data.recordings import EPOCH_S, UNSCORED, n_epochs
 from partsig.errors import DataError
 
@@ -78,28 +79,59 @@ def is_eeg(channel: str) -> bool:
     return OTHER.search(channel) is None
 
 
-def find_clipped(signal: np.ndarray, limits: tuple[float, float] | None) -> np.ndarray:
+def find_clipped(signal: np.ndarray | Row, limits: tuple[float, float] | None) -> Row:
     """Return (T,) bool: samples at the limits, or in runs at the signal's own extremes.
 
     ``limits`` are the least and greatest value the file can hold, in the signal's unit. A constant
-    signal is flat, not clipped, unless it lies at a limit.
+    signal is flat, not clipped, unless it lies at a limit. The extremes are looked for at once, and
+    a stretch of the result is made when it is sliced: a recording need not be in memory.
 
-    >>> find_clipped(np.array([0.0, 2047, 2047, 5, -1]), (-2048, 2047)).sum()
+    >>> find_clipped(np.array([0.0, 2047, 2047, 5, -1]), (-2048, 2047))[:].sum()
     np.int64(2)
     """
-    found = np.zeros(len(signal), bool)
-    if not len(signal):
-        return found
-    if limits is not None:
-        found |= (signal <= limits[0]) | (signal >= limits[1])
-    least, most = np.fmin.reduce(signal), np.fmax.reduce(signal)  # nan is passed over
-    for extreme in (least, most) if least < most else ():
-        at = np.flatnonzero(signal == extreme)
-        runs = np.split(at, np.flatnonzero(np.diff(at) > 1) + 1)
-        runs = [run for run in runs if len(run) >= RUN]
-        if len(runs) >= RUNS:
-            found[np.concatenate(runs)] = True
-    return found
+    rails = _own_rails(signal)
+
+    def read(start: int, stop: int) -> np.ndarray:
+        begin = max(start - RUN + 1, 0)
+        held = np.asarray(signal[begin : stop + RUN - 1])
+        found = np.zeros(len(held), bool)
+        if limits is not None:
+            found |= (held <= limits[0]) | (held >= limits[1])
+        for rail in rails:
+            begins = _run_begins(held == rail)
+            for i in range(RUN):
+                found[i : i + len(begins)] |= begins
+        return found[start - begin : stop - begin]
+
+    return Row(len(signal), np.dtype(bool), read)
+
+
+def _run_begins(equal: np.ndarray) -> np.ndarray:
+    """Tell where RUN samples (n,) in a row are True: (n - RUN + 1,), at each of their firsts."""
+    n = max(len(equal) - RUN + 1, 0)
+    return np.logical_and.reduce([equal[i : i + n] for i in range(RUN)])
+
+
+def _own_rails(signal: np.ndarray | Row) -> list[float]:
+    """Return which of a signal's own extremes, the least and the greatest, it stays at in runs."""
+    n_runs, extremes = [0, 0], [np.nan, np.nan]
+    before = np.asarray(signal[:0])  # the last samples that were looked at: a run may begin there
+    for start, stop in stretches(len(signal)):
+        held = np.asarray(signal[start:stop])
+        together = np.concatenate([before, held])
+        for i, extreme in enumerate((np.fmin, np.fmax)):  # nan is passed over
+            here = extreme.reduce(held)
+            if extreme(here, extremes[i]) != extremes[i]:
+                n_runs[i], extremes[i] = 0, here
+            if here == extremes[i]:
+                equal = together == here
+                begins = _run_begins(equal)
+                begins[1:] &= ~equal[: max(len(begins) - 1, 0)]  # not in the middle of one
+                n_runs[i] += int(begins[1 if len(before) else 0 :].sum())
+        before = together[-RUN:]
+    if not extremes[0] < extremes[1]:
+        return []
+    return [extreme for extreme, n in zip(extremes, n_runs, strict=True) if n >= RUNS]
 
 
 def unit_factor(amplitude: float, bounds: tuple[float, float]) -> float:
@@ -120,13 +152,15 @@ def unit_factor(amplitude: float, bounds: tuple[float, float]) -> float:
 class Faults:
     """What is wrong with one channel's seconds: codes (E, 30), and what they were told by.
 
-    ``amplitude_uv``, ``factor`` and ``not_finite`` are those of :class:`Quality`.
+    ``amplitude_uv``, ``factor`` and ``not_finite`` are those of :class:`Quality`; ``n_clipped`` is
+    the number of samples that were said to be.
     """
 
     seconds: np.ndarray
     amplitude_uv: float
     factor: float
     not_finite: int
+    n_clipped: int
 
     @property
     def epochs(self) -> np.ndarray:
@@ -138,11 +172,15 @@ class Faults:
 
 
 def find_faults(
-    signal: np.ndarray, sfreq: float, clipped: np.ndarray | None = None, eeg: bool = True
+    signal: np.ndarray | Row,
+    sfreq: float,
+    clipped: np.ndarray | Row | None = None,
+    eeg: bool = True,
 ) -> Faults:
     """Judge every second of one channel (T,) in µV; ``clipped`` (T,) bool says which samples are.
 
-    Only blocks of epochs are copied. Raises DataError below 16 Hz, or when there is no whole epoch.
+    Both are read in blocks of epochs. Raises DataError below 16 Hz, or when there is no whole
+    epoch.
     """
     n = n_epochs(len(signal), sfreq)
     if sfreq < LOWEST_HZ or n == 0:
@@ -150,20 +188,23 @@ def find_faults(
             f"{len(signal) / sfreq:g} s at {sfreq:g} Hz are not measured; it takes "
             f"{EPOCH_S:g} s at {LOWEST_HZ:g} Hz or more"
         )
-    epochs = signal[: n * round(EPOCH_S * sfreq)].reshape(n, -1)  # (E, 30 s)
-    second = epochs.shape[1] // WINDOWS
+    n_times = round(EPOCH_S * sfreq)
+    second = n_times // WINDOWS
     deviation, span, hit = (np.zeros((n, WINDOWS), np.float32) for _ in range(3))
-    not_finite = 0
+    not_finite = n_clipped = 0
     for block in _blocks(n):
-        whole = epochs[block]
+        marks = None if clipped is None else _epochs(clipped, block, n_times)
+        whole = _epochs(signal, block, n_times)  # after what was read of it to find what is clipped
         numbers = np.isfinite(whole)
         not_finite += int(numbers.size - numbers.sum())
         seconds = np.where(numbers, whole, 0)[:, : second * WINDOWS]
         seconds = seconds.astype(np.float32).reshape(-1, WINDOWS, second)
         deviation[block], span[block] = seconds.std(-1), np.ptp(seconds, axis=-1)
-        if clipped is not None:
-            marks = clipped[: epochs.size].reshape(n, -1)[block, : second * WINDOWS]
-            hit[block] = marks.reshape(-1, WINDOWS, second).any(-1)
+        if marks is not None:
+            n_clipped += int(marks.sum())
+            hit[block] = marks[:, : second * WINDOWS].reshape(-1, WINDOWS, second).any(-1)
+    if clipped is not None:
+        n_clipped += int(np.asarray(clipped[n * n_times :]).sum())
     bounds = EEG_UV if eeg else OTHER_UV
     alive = deviation[deviation.any(1)]
     amplitude = float(np.median(np.median(alive, axis=1))) if len(alive) else 0.0
@@ -172,11 +213,20 @@ def find_faults(
     faults[(deviation * factor < bounds[0]) | (deviation * factor > bounds[1])] = RANGE
     faults[span * factor < FLAT_UV] = FLAT
     faults[hit > 0] = CLIPPED
-    return Faults(seconds=faults, amplitude_uv=amplitude, factor=factor, not_finite=not_finite)
+    return Faults(
+        seconds=faults,
+        amplitude_uv=amplitude,
+        factor=factor,
+        not_finite=not_finite,
+        n_clipped=n_clipped,
+    )
 
 
 def measure(
-    signal: np.ndarray, sfreq: float, clipped: np.ndarray | None = None, eeg: bool = True
+    signal: np.ndarray | Row,
+    sfreq: float,
+    clipped: np.ndarray | Row | None = None,
+    eeg: bool = True,
 ) -> Quality:
     """Measure one channel (T,) in µV; ``clipped`` (T,) bool says which samples are.
 
@@ -184,8 +234,7 @@ def measure(
     """
     found = find_faults(signal, sfreq, clipped, eeg)
     faults, factor, codes = found.seconds, found.factor, _commonest(found.seconds)
-    epochs = signal[: len(codes) * round(EPOCH_S * sfreq)].reshape(len(codes), -1)  # (E, 30 s)
-    density, frequency = _densities(epochs, sfreq, factor)  # (E, F)
+    density, frequency = _densities(signal, len(codes), sfreq, factor)  # (E, F)
     inside = (frequency >= DELTA_HZ[0]) & (frequency < DELTA_HZ[1])
     delta = np.log10(density[:, inside].mean(1) + FLOOR)
     delta[codes != GOOD] = np.nan
@@ -198,7 +247,7 @@ def measure(
         amplitude_uv=found.amplitude_uv,
         factor=factor,
         flat=float((faults == FLAT).mean()),
-        clipped=0.0 if clipped is None else float(clipped.mean()),
+        clipped=found.n_clipped / len(signal),
         line=_line_noise(density, frequency, sfreq, factor) if found.amplitude_uv else {},
         not_finite=found.not_finite,
     )
@@ -208,6 +257,11 @@ def _blocks(n: int) -> list[slice]:
     return [slice(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK)]
 
 
+def _epochs(samples: np.ndarray | Row, block: slice, n_times: int) -> np.ndarray:
+    """Return epochs (n, 30 s) of a channel (T,)."""
+    return np.asarray(samples[block.start * n_times : block.stop * n_times]).reshape(-1, n_times)
+
+
 def _commonest(faults: np.ndarray) -> np.ndarray:
     """Return the code (E,) of each epoch from those of its seconds (E, 30)."""
     counts = np.stack([(faults == code).sum(1) for code in range(len(QUALITY))], axis=1)
@@ -215,11 +269,14 @@ def _commonest(faults: np.ndarray) -> np.ndarray:
     return np.where(bad, 1 + counts[:, 1:].argmax(1), GOOD).astype(np.int8)
 
 
-def _densities(epochs: np.ndarray, sfreq: float, factor: float) -> tuple[np.ndarray, np.ndarray]:
+def _densities(
+    signal: np.ndarray | Row, n: int, sfreq: float, factor: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Return power densities (E, F) in µV²/Hz, by Welch's method as for the band powers, and Hz."""
     found = []
-    for block in _blocks(len(epochs)):
-        part = np.where(np.isfinite(epochs[block]), epochs[block], 0) * np.float32(factor)
+    for block in _blocks(n):
+        whole = _epochs(signal, block, round(EPOCH_S * sfreq))
+        part = np.where(np.isfinite(whole), whole, 0) * np.float32(factor)
         frequency, density = welch(part, sfreq, nperseg=round(SEGMENT_S * sfreq), axis=-1)
         found.append(density)
     return np.concatenate(found), frequency

@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from partsig.data.lazy import Stack, forget
 from partsig.errors import ConfigError, DataError, check_range
 
 # AASM stages in the order of their codes; REM is the manual's stage R.
@@ -59,22 +60,24 @@ class HypnogramConfig:
 class Rows:
     """Channels of one sampling rate as they lie on disk, not yet read.
 
-    Row ``picks[c]`` of ``signal`` (any dtype, usually a memory map, (rows, T)) at ``sfreq`` Hz is
+    Row ``picks[c]`` of ``signal`` (rows, T), a memory map of any type or a stack of channels that
+    are read when they are sliced, at ``sfreq`` Hz is
     called ``labels[c]`` there; its value in µV is ``(sample - offset[c]) * scale[c]``, and samples
     lie within ``limits[c]`` (None: of the dtype).
     """
 
     labels: tuple[str, ...]
-    signal: np.ndarray
+    signal: np.ndarray | Stack
     sfreq: float
     picks: tuple[int, ...]
     scale: tuple[float, ...]
     offset: tuple[float, ...]
     limits: tuple[tuple[int, int], ...] | None = None
 
-    def microvolts(self, c: int) -> np.ndarray:
-        """Return channel ``c`` (T,) in µV, float32."""
-        samples = np.asarray(self.signal[self.picks[c]], np.float32)
+    def microvolts(self, c: int, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Return channel ``c`` (T,), or some of its samples, in µV, float32."""
+        samples = np.asarray(self.signal[self.picks[c]][start:stop], np.float32)
+        forget(self.signal)
         return (samples - np.float32(self.offset[c])) * np.float32(self.scale[c])
 
 

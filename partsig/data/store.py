@@ -19,7 +19,7 @@ import hashlib
 import io
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from partsig.data import remote
+from partsig.data.lazy import OnDisk, stretches
 from partsig.data.mapped import MappedArrays, unreadable
 from partsig.data.recordings import EPOCH_S, STAGES, Recording, count_stages
 from partsig.errors import DataError
@@ -58,6 +59,7 @@ OK, FAILED = "ok", "failed"
 META, SPLIT, SHARDS = "meta.json", "split.csv", "shards"
 # What shards are called, all at once, from when their index is whole until they are deleted.
 MERGED = ".shards.merged"
+PIECE = 2**20  # samples that are written at a time
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
@@ -103,24 +105,22 @@ def make_meta(
 
 
 def write_recording(
-    path: Path, meta: dict, recording: Recording, signal: np.ndarray
+    path: Path, meta: dict, recording: Recording, signal: np.ndarray | OnDisk
 ) -> dict[str, object]:
     """Write one recording's two files and return its row for the index.
 
     ``signal`` (C, T) is filtered and at the store's rate. In float16, values beyond ±65,504 µV
     (no physiology reaches them) are clipped rather than made infinite.
     """
-    if meta["dtype"] == "float16":
-        signal = np.clip(signal, -FLOAT16_MAX, FLOAT16_MAX)
-    signal = np.ascontiguousarray(signal, dtype=meta["dtype"])
+    kind = np.dtype(meta["dtype"])
     n_whole = int(signal.shape[1] // round(EPOCH_S * meta["sfreq"]))
     stages = recording.stages[:n_whole].astype(np.int8)
     with atomic(path / "labels" / f"{recording.name}.npy") as temporary:
-        _save(temporary, stages)
+        _save(temporary, stages.shape, stages.dtype, [stages])
     with ThreadPoolExecutor(1) as pool:  # the disk is waited for while the hash is computed
-        digest = pool.submit(lambda: hashlib.sha256(signal).hexdigest())
+        digest = pool.submit(_digest, _pieces(signal, kind))
         with atomic(path / "signals" / f"{recording.name}.npy") as temporary:
-            _save(temporary, signal)
+            _save(temporary, signal.shape, kind, _pieces(signal, kind))
     return {
         "recording": recording.name,
         "subject": recording.subject,
@@ -139,16 +139,33 @@ def write_recording(
     }
 
 
-def _save(path: Path, array: np.ndarray) -> None:
-    """Write a C-contiguous array as .npy through the file object.
+def _pieces(signal: np.ndarray | OnDisk, kind: np.dtype) -> Iterator[np.ndarray]:
+    """Yield an array (C, T) piece by piece, row after row, as it is stored."""
+    for row in range(signal.shape[0]):
+        for start, stop in stretches(signal.shape[1], PIECE):
+            piece = np.asarray(signal[row : row + 1, start:stop])
+            if kind == np.float16:
+                piece = np.clip(piece, -FLOAT16_MAX, FLOAT16_MAX)
+            yield np.ascontiguousarray(piece, kind)
+
+
+def _digest(pieces: Iterable[np.ndarray]) -> str:
+    found = hashlib.sha256()
+    for piece in pieces:
+        found.update(piece)
+    return found.hexdigest()
+
+
+def _save(path: Path, shape: tuple[int, ...], kind: np.dtype, pieces: Iterable[np.ndarray]) -> None:
+    """Write the pieces of an array, in their order, as .npy through the file object.
 
     numpy's own writer goes round it, and its error on a full disk does not say that it is full.
     """
+    header = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": shape}
     with open(path, "wb") as handle:
-        np.lib.format.write_array_header_1_0(
-            handle, np.lib.format.header_data_from_array_1_0(array)
-        )
-        handle.write(array.data)
+        np.lib.format.write_array_header_1_0(handle, header)
+        for piece in pieces:
+            handle.write(piece.data)
 
 
 def failed_row(recording: str, subject: str, reason: str) -> dict[str, object]:

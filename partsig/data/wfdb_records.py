@@ -16,6 +16,7 @@ from partsig.data.annotations import read_annotations
 from partsig.data.channels import resolve
 from partsig.data.edf import Mark
 from partsig.data.hypnograms import from_marks
+from partsig.data.lazy import STRETCH, Row, room, stretches
 from partsig.data.recordings import (
     EPOCH_S,
     UNSCORED,
@@ -36,6 +37,8 @@ CHANNELS = ("C4-M1",)
 FILES = ("*.hea",)
 # What wfdb raises for a damaged header or signal file, beside its own ValueError.
 DAMAGE = (ValueError, IndexError, KeyError, TypeError, AttributeError, OSError, OverflowError)
+# Formats of which a stretch can be read by itself: not of differences, nor compressed.
+FROM_THE_MIDDLE = {"80", "160", "16", "61", "212", "310", "311", "24", "32"}
 # The sample that means "not digitised" in a format of so many bits (WFDB signal(5)).
 BITS = {"8": 8, "80": 8, "160": 16, "16": 16, "61": 16, "212": 12, "310": 10, "311": 10}
 BITS |= {"24": 24, "32": 32, "508": 8, "516": 16, "524": 24}
@@ -82,12 +85,7 @@ def read_recording(header: Path, settings: ReadConfig = USUAL) -> Recording:
         raise DataError(f"{header.name}: the header names no signals, rate or length.")
     found = resolve(name, labels, channels, settings)
     try:
-        record = wfdb.rdrecord(
-            str(header.with_suffix("")),
-            channels=list(found.rows),
-            physical=False,
-            smooth_frames=False,
-        )
+        record, held = _decoded(header, head, list(found.rows))
     except DAMAGE as error:
         raise DataError(f"{name}: its signals cannot be read ({error}).") from error
     notes: list[str] = []
@@ -104,7 +102,7 @@ def read_recording(header: Path, settings: ReadConfig = USUAL) -> Recording:
         marks=(),
         gaps=(),
         notes=(),
-        samples=lambda c: _whole(np.asarray(record.e_d_signal[c]), record, c, notes),
+        samples=lambda c: _whole(held[c], record, c, notes),
     )
     chosen = resolve(name, file.labels, channels, settings)
     parts, chosen = psg.read_rows(file, chosen, settings.unit)
@@ -130,17 +128,83 @@ def read_recording(header: Path, settings: ReadConfig = USUAL) -> Recording:
     )
 
 
-def _whole(samples: np.ndarray, record: "wfdb.Record", c: int, notes: list[str]) -> np.ndarray:
+def _decoded(
+    header: Path, head: "wfdb.Record", channels: list[int]
+) -> tuple["wfdb.Record", list[Row]]:
+    """Return the first frame of a record, with all that is said of it, and its channels' samples.
+
+    They are decoded once, a stretch at a time (where the format can be read from the middle), into
+    memory or, where they are many, into a temporary file.
+    """
+    import wfdb
+
+    def read(start: int, stop: int) -> "wfdb.Record":
+        return wfdb.rdrecord(
+            str(header.with_suffix("")),
+            sampfrom=start,
+            sampto=stop,
+            channels=channels,
+            physical=False,
+            smooth_frames=False,
+        )
+
+    whole = any(head.skew or ()) or not set(head.fmt) <= FROM_THE_MIDDLE
+    record = read(0, head.sig_len if whole else 1)
+    read(head.sig_len - 1, head.sig_len)  # a file that is cut off is refused before there is room
+    per_frame = [n or 1 for n in record.samps_per_frame]
+    held = room((len(channels), head.sig_len * max(per_frame)), np.int32)
+    for start, stop in stretches(head.sig_len, head.sig_len if whole else STRETCH):
+        frames = record if whole else read(start, stop)
+        for c, n in enumerate(per_frame):
+            held[c : c + 1, start * n : stop * n] = frames.e_d_signal[c]
+
+    def row(c: int) -> Row:
+        def samples(start: int, stop: int) -> np.ndarray:
+            return np.asarray(held[c : c + 1, start:stop])[0]
+
+        return Row(head.sig_len * per_frame[c], np.dtype(np.int64), samples)
+
+    return record, [row(c) for c in range(len(channels))]
+
+
+def _whole(row: Row, record: "wfdb.Record", c: int, notes: list[str]) -> Row:
     """Return samples with straight lines over those that were not digitised."""
     bits = BITS.get(record.fmt[c])
-    missing = samples == -(2 ** (bits - 1)) if bits else np.zeros(len(samples), bool)
-    if missing.all() and len(samples):
+    edges: list[np.ndarray] = []  # where what is missing begins, and where it ends, in turns
+    last = False
+    for start, stop in stretches(len(row)) if bits else ():
+        missing = row[start:stop] == -(2 ** (bits - 1))
+        edges.append(start + np.flatnonzero(np.diff(missing, prepend=last)))
+        last = bool(missing[-1])
+    found = np.concatenate([*edges, [len(row)] * last]).astype(np.int64)
+    begins, ends = found.reshape(-1, 2).T
+    n_missing = int((ends - begins).sum())
+    if n_missing == len(row) > 0:
         raise DataError(f"{record.record_name}: channel {record.sig_name[c]!r} holds no samples.")
-    if not missing.any():
-        return samples
-    notes.append(f"{int(missing.sum())} missing samples of {record.sig_name[c]} are bridged")
-    at = np.arange(len(samples))
-    return np.interp(at, at[~missing], samples[~missing])
+    if not n_missing:
+        return row
+    notes.append(f"{n_missing} missing samples of {record.sig_name[c]} are bridged")
+
+    def read(start: int, stop: int) -> np.ndarray:
+        low, high = np.searchsorted(ends, start, "right"), np.searchsorted(begins, stop, "left")
+        at = np.arange(start, stop)
+        there = np.ones(stop - start, bool)
+        for begin, end in zip(begins[low:high], ends[low:high], strict=True):
+            there[max(begin - start, 0) : max(end - start, 0)] = False
+        known = at[there]
+        if low < high:  # the lines come from before the slice, and end after it
+            outside = [begins[low] - 1] if 0 < begins[low] <= start else []
+            known = np.concatenate([outside, known]).astype(np.int64)
+            outside = [ends[high - 1]] if stop <= ends[high - 1] < len(row) else []
+            known = np.concatenate([known, outside]).astype(np.int64)
+        values = np.zeros(len(known))
+        inside = (known >= start) & (known < stop)
+        values[inside] = row[start:stop][known[inside] - start]
+        for i in np.flatnonzero(~inside):
+            values[i] = row[known[i] : known[i] + 1][0]
+        return np.interp(at, known, values)
+
+    return Row(len(row), np.dtype(float), read)
 
 
 def _marks(path: Path, sfreq: float) -> list[Mark]:

@@ -10,20 +10,19 @@ from matplotlib.ticker import MultipleLocator
 from scipy.signal import welch
 
 from partsig import metrics
+from partsig.data.lazy import forget
 from partsig.data.recordings import EPOCH_S, STAGES
 from partsig.data.staging import Staging
 from partsig.files import atomic
 from partsig.tasks import review
+from partsig.tasks.page import COLOURS, HEIGHT
 
-# From wake (warm) over light and deep sleep (blues) to REM, distinguishable without colour vision.
-COLOURS = {"W": "#E69F00", "N1": "#9AD0F3", "N2": "#3F8EC9", "N3": "#0B3C6F", "REM": "#C0392B"}
-# Hypnograms are drawn with REM between wake and N1.
 UNUSABLE = "#E3E3E3"
 # Without a date, which SVG would take from the clock: equal content gives equal files.
 UNDATED = {"Date": None}
 # Classes up to which a confusion matrix has room for numbers.
 MOST_NUMBERS = 20
-HEIGHT = {"W": 4, "REM": 3, "N1": 2, "N2": 1, "N3": 0}
+BLOCK = 256  # epochs whose spectra are computed at a time
 
 
 def save(figure: Figure, path: Path, dpi: int = 130) -> Path:
@@ -206,10 +205,15 @@ def _spectrogram(axes, edges: np.ndarray, found: Staging) -> None:
     central = [c for c, name in enumerate(found.ch_names) if name.upper().startswith(("C3", "C4"))]
     c = (central or [0])[0]
     n_times = round(EPOCH_S * found.sfreq)
-    epochs = found.signal[c, : found.n_epochs * n_times].reshape(found.n_epochs, n_times)
-    frequency, density = welch(epochs, found.sfreq, nperseg=round(4 * found.sfreq), axis=-1)
-    shown = (frequency > 0) & (frequency <= 30)
-    decibels = 10 * np.log10(np.maximum(density[:, shown], 1e-4)).T  # (F, E)
+    densities = []
+    for first in range(0, max(found.n_epochs, 1), BLOCK):
+        last = min(first + BLOCK, found.n_epochs)
+        epochs = found.signal[c, first * n_times : last * n_times].reshape(-1, n_times)
+        frequency, density = welch(epochs, found.sfreq, nperseg=round(4 * found.sfreq), axis=-1)
+        shown = (frequency > 0) & (frequency <= 30)
+        densities.append(density[:, shown])
+        forget(found.signal)
+    decibels = 10 * np.log10(np.maximum(np.concatenate(densities), 1e-4)).T  # (F, E)
     decibels[:, found.stages < 0] = np.nan
     staged = decibels[np.isfinite(decibels)]
     low, high = np.percentile(staged, [2, 98]) if len(staged) else (0.0, 1.0)

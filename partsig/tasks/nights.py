@@ -8,9 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from partsig.data import store as stores
+from partsig.data.lazy import Row
 from partsig.data.quality import Quality, find_clipped, is_eeg, measure
 from partsig.data.recordings import EPOCH_S, UNSCORED, ReadConfig, Recording, Rows, trimmed
 from partsig.errors import ConfigError, DataError
+
+# Samples of a channel up to which it is held in memory: a night of 18 h at 256 Hz.
+HELD = 2**24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,37 +142,69 @@ def _measured(recording: Recording) -> Night:
     )
 
 
-def read_channel(recording: Recording, c: int) -> tuple[np.ndarray, np.ndarray, float]:
+def read_channel(recording: Recording, c: int) -> tuple[Row, Row, float]:
     """Return channel ``c`` of a recording in µV (T,) float32, where it is clipped (T,), and Hz.
 
-    A derivation is clipped where any of its rows is; rows of a lower rate are interpolated.
+    A derivation is clipped where any of its rows is; rows of a lower rate are interpolated. Rows of
+    up to :data:`HELD` samples are read at once, longer ones as they are sliced.
     """
     places = [(part, r) for part in recording.parts for r in range(len(part.picks))]
     weights = {c: 1.0}
     if recording.mix is not None:
         weights = {r: float(w) for r, w in enumerate(recording.mix[c]) if w} or {0: 0.0}
     sfreq = max(places[r][0].sfreq for r in weights)
-    total, marks = None, None
+    rows = []
     for r, weight in weights.items():
         part, row = places[r]
-        signal = part.microvolts(row)
+        signal = Row(part.signal.shape[1], np.dtype(np.float32), partial(part.microvolts, row))
+        signal = signal.loaded() if len(signal) <= HELD else signal.remembered()
         clipped = find_clipped(signal, _limits(part, row))
-        if part.sfreq != sfreq:
-            at = np.arange(int(len(signal) / part.sfreq * sfreq)) * (part.sfreq / sfreq)
-            signal = np.interp(at, np.arange(len(signal)), signal).astype(np.float32)
-            clipped = clipped[np.minimum(at.round().astype(int), len(clipped) - 1)]
-        if weight != 1:
-            signal *= np.float32(weight)
-            clipped &= weight != 0
-        if total is None:
-            total, marks = signal, clipped
-        else:
-            n = min(len(total), len(signal))
-            total, marks = total[:n], marks[:n] | clipped[:n]
-            total += signal[:n]
+        clipped = clipped.loaded() if len(signal) <= HELD else clipped
+        rows.append((*_at_rate(signal, clipped, part.sfreq, sfreq), weight))
+
+    def total(start: int, stop: int) -> np.ndarray:
+        found = None
+        for signal, _, weight in rows:
+            own = signal[start:stop] if weight == 1 else signal[start:stop] * np.float32(weight)
+            found = own if found is None else found + own
+        return found
+
+    def marks(start: int, stop: int) -> np.ndarray:
+        return np.logical_or.reduce(
+            [clipped[start:stop] & (weight != 0) for _, clipped, weight in rows]
+        )
+
+    n = min(len(signal) for signal, _, _ in rows)
     start = round(recording.start_s * sfreq)
     stop = None if recording.stop_s is None else round(recording.stop_s * sfreq)
-    return total[start:stop], marks[start:stop], sfreq
+    start, stop, _ = slice(start, stop).indices(n)
+    return (
+        Row(n, np.dtype(np.float32), total).part(start, stop),
+        Row(n, np.dtype(bool), marks).part(start, stop),
+        sfreq,
+    )
+
+
+def _at_rate(signal: Row, clipped: Row, own: float, sfreq: float) -> tuple[Row, Row]:
+    """Return a channel at another rate, between its samples by straight lines, and its marks."""
+    if own == sfreq:
+        return signal, clipped
+    n, n_own = int(len(signal) / own * sfreq), len(signal)
+
+    def around(start: int, stop: int) -> tuple[np.ndarray, int, int]:
+        """Return where samples lie among the channel's own, and what of these is needed."""
+        at = np.arange(start, stop) * (own / sfreq)
+        return at, min(int(at[0]), n_own - 1), min(int(at[-1]) + 3, n_own)
+
+    def values(start: int, stop: int) -> np.ndarray:
+        at, low, high = around(start, stop)
+        return np.interp(at, np.arange(low, high), signal[low:high]).astype(np.float32)
+
+    def marks(start: int, stop: int) -> np.ndarray:
+        at, low, high = around(start, stop)
+        return clipped[low:high][np.minimum(at.round().astype(int), n_own - 1) - low]
+
+    return Row(n, signal.dtype, values), Row(n, clipped.dtype, marks)
 
 
 def _limits(part: Rows, row: int) -> tuple[float, float] | None:

@@ -13,8 +13,11 @@ import numpy as np
 
 from partsig.data.quality import GOOD, QUALITY
 from partsig.data.recordings import EPOCH_S, STAGES, UNSCORED
-from partsig.tasks.figures import COLOURS, HEIGHT
 
+# From wake (warm) over light and deep sleep (blues) to REM, distinguishable without colour vision.
+COLOURS = {"W": "#E69F00", "N1": "#9AD0F3", "N2": "#3F8EC9", "N3": "#0B3C6F", "REM": "#C0392B"}
+# Hypnograms are drawn with REM between wake and N1.
+HEIGHT = {"W": 4, "REM": 3, "N1": 2, "N2": 1, "N3": 0}
 # Told apart without colour vision too: they differ in lightness as well (Okabe and Ito's palette).
 QUALITY_COLOURS = dict(zip(QUALITY, ("#CFE0EA", "#000000", "#D55E00", "#0072B2"), strict=True))
 UNSCORED_COLOUR = "#E3E3E3"

@@ -23,7 +23,8 @@ from partsig.data import (
     wfdb_records,
 )
 from partsig.data import store as data_store
-from partsig.data.filters import bandpass_resample
+from partsig.data.filters import bandpass_resample, resampled_length
+from partsig.data.lazy import OnDisk, room, stretches
 from partsig.data.recordings import STAGES, ReadConfig, Recording, trimmed
 from partsig.errors import ConfigError, DataError, DiskFullError, check_option, check_range
 from partsig.tasks import machines
@@ -277,7 +278,7 @@ def _process(
                 recording = replace(recording, age=person[0], sex=person[1])
             if settings.trim_wake_min is not None:
                 recording = trimmed(recording, settings.trim_wake_min)
-            signal = filtered(recording, settings)
+            signal = filtered(recording, settings, path)
         row = data_store.write_recording(path, meta, recording, signal)
         places.send(path, data_store.file_names(recording.name))
         return row
@@ -289,12 +290,27 @@ def _process(
         return data_store.failed_row(header.stem, header.stem, named)
 
 
-def filtered(recording: Recording, settings: PreprocessConfig) -> np.ndarray:
-    """Return the channels (C, T) of a recording in µV, band-passed and at the new rate.
+def filtered(
+    recording: Recording,
+    settings: PreprocessConfig,
+    folder: Path | None = None,
+    held: int | None = None,
+) -> np.ndarray | OnDisk:
+    """Return the channels (C, T) of a recording in µV, float32, band-passed and at the new rate.
 
-    Everything is filtered before it is cut: derivations are taken and the ends left out after.
+    Everything is filtered before it is cut: derivations are taken and the ends left out after. What
+    has over ``held`` bytes (default: 256 MiB) lies in a temporary file in ``folder`` (default: the
+    system's), read as it is sliced, so that no length of a recording fills the memory.
     """
-    rows = [
+    lengths = [
+        resampled_length(part.signal.shape[1], part.sfreq, settings.sfreq)
+        for part in recording.parts
+    ]
+    n_rows = sum(len(part.picks) for part in recording.parts)
+    n_chans = n_rows if recording.mix is None else len(recording.mix)
+    signal = room((max(n_rows, n_chans), max(lengths)), np.float32, folder, held)
+    first = 0
+    for part, length in zip(recording.parts, lengths, strict=True):
         bandpass_resample(
             part.signal,
             part.sfreq,
@@ -305,16 +321,17 @@ def filtered(recording: Recording, settings: PreprocessConfig) -> np.ndarray:
             scale=part.scale,
             offset=part.offset,
             reflect="even" if recording.excerpt else "odd",
+            out=signal[first : first + len(part.picks), :length],
         )
-        for part in recording.parts
-    ]
-    shortest = min(part.shape[1] for part in rows)
-    signal = rows[0] if len(rows) == 1 else np.concatenate([part[:, :shortest] for part in rows])
-    if recording.mix is not None:
-        signal = recording.mix.astype(signal.dtype) @ signal
+        first += len(part.picks)
+    signal = signal[:, : min(lengths)]
+    if recording.mix is not None:  # channels take the place of the rows that they are made of
+        mix = recording.mix.astype(np.float32)
+        for begin, end in stretches(signal.shape[1]):
+            signal[:n_chans, begin:end] = mix @ np.asarray(signal[:n_rows, begin:end])
     start = round(recording.start_s * settings.sfreq)
     stop = None if recording.stop_s is None else round(recording.stop_s * settings.sfreq)
-    return signal[:, start:stop]
+    return signal[:n_chans, start:stop]
 
 
 def _summary(path: Path, rows: list[dict], meta: dict) -> PreprocessResult:

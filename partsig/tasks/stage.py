@@ -12,11 +12,11 @@ from tqdm import tqdm
 from partsig import __version__, metrics
 from partsig import config as configs
 from partsig.data import edf_nights, exports, psg
-from partsig.data.recordings import UNSCORED, Recording, count_stages, sorted_by_name
+from partsig.data.recordings import UNSCORED, count_stages, sorted_by_name
 from partsig.data.staging import Staging
 from partsig.errors import DataError, DiskFullError
 from partsig.tasks import figures, review
-from partsig.tasks.staging import StageConfig, Stager, load, read, staged
+from partsig.tasks.staging import StageConfig, Stager, load, read, source_of, staged
 
 if TYPE_CHECKING:
     import mne
@@ -119,12 +119,11 @@ def stage_all(
     bar = tqdm(found, unit="recording", desc="stage", mininterval=0.5, disable=len(found) < 2)
     for path in bar:
         try:
-            recording = read(path, stager, settings)
-            if _is_made(folder, recording, stager, settings):
-                files[path.stem] = paths_of(recording.name, folder)
+            if _is_made(folder, path, stager, settings):
+                files[path.stem] = paths_of(path.stem, folder)
                 summaries[path.stem] = "staged before"
                 continue
-            staging = staged(stager, recording, settings)
+            staging = staged(stager, read(path, stager, settings), settings)
             files[path.stem] = write(staging, folder)
             summaries[path.stem] = summary(staging)
         except DiskFullError:
@@ -176,9 +175,12 @@ def _check_apart(recordings: Sequence[Path], folder: Path) -> None:
                 )
 
 
-def _is_made(folder: Path, recording: Recording, stager: Stager, settings: StageConfig) -> bool:
-    """Tell whether a recording's files are all there, from the same signal, run and settings."""
-    paths = paths_of(recording.name, folder)
+def _is_made(folder: Path, recording: Path, stager: Stager, settings: StageConfig) -> bool:
+    """Tell whether a recording's files are all there, from the same signal, run and settings.
+
+    Of the recording no sample is read for that: a recording is named after its file.
+    """
+    paths = paths_of(recording.stem, folder)
     if not all(path.is_file() for path in paths.values()):
         return False
     try:
@@ -187,4 +189,5 @@ def _is_made(folder: Path, recording: Recording, stager: Stager, settings: Stage
     except (OSError, ValueError, KeyError, TypeError):
         return False
     facts = json.loads(json.dumps(stager.told(settings)))
-    return known == {"partsig": __version__, "source": recording.source, "stager": facts}
+    source = source_of(recording, settings)
+    return known == {"partsig": __version__, "source": source, "stager": facts}

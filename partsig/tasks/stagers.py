@@ -16,6 +16,7 @@ from partsig import metrics
 from partsig.core.objectives.supervised import Classifier, LossConfig, SupervisedModule
 from partsig.data.bands import band_powers
 from partsig.data.datasets import Epochs
+from partsig.data.lazy import OnDisk, stretches
 from partsig.data.recordings import EPOCH_S, STAGES, n_epochs
 from partsig.errors import ConfigError, DataError
 from partsig.tasks import heads
@@ -116,7 +117,8 @@ class YasaStager(SupervisedModule):
     """YASA's stager (Vallat and Walker 2021), as it comes off the shelf; it learns nothing here.
 
     It stages whole recordings of five minutes and more, from one EEG channel and, where there are
-    any, one EOG and one EMG: a central EEG channel if there is one, else the first.
+    any, one EOG and one EMG: a central EEG channel if there is one, else the first. It takes memory
+    by the length of a recording.
     """
 
     def __init__(self, ch_names: Sequence[str], sfreq: float) -> None:
@@ -208,13 +210,21 @@ def predict(model: SupervisedModule, epochs: Epochs, device: torch.device) -> np
 
 
 def predict_signal(
-    model: SupervisedModule, signal: np.ndarray, sfreq: float, device: torch.device
+    model: SupervisedModule, signal: np.ndarray | OnDisk, sfreq: float, device: torch.device
 ) -> np.ndarray:
-    """Return stage probabilities (E, 5) of the whole epochs, one at least, of a signal (C, T)."""
+    """Return stage probabilities (E, 5) of the whole epochs, one at least, of a signal (C, T).
+
+    It is read a batch of epochs at a time, but by YASA, which needs the whole recording in memory.
+    """
     if isinstance(model, YasaStager):
-        return model.stage(signal)
+        return model.stage(np.asarray(signal))
     n_times = round(EPOCH_S * sfreq)
     n = n_epochs(signal.shape[1], sfreq)
-    windows = torch.from_numpy(signal[:, : n * n_times].reshape(len(signal), n, n_times))
-    batches = windows.transpose(0, 1).split(heads.batch_size(device))  # (B, C, T) each
-    return heads.predict(model, (x.to(device) for x in batches), device)
+
+    def batches() -> Iterator[Tensor]:
+        for first, last in stretches(n, heads.batch_size(device)):
+            held = np.asarray(signal[:, first * n_times : last * n_times])
+            windows = torch.from_numpy(held.reshape(len(held), -1, n_times))
+            yield windows.transpose(0, 1).to(device)  # (B, C, T)
+
+    return heads.predict(model, batches(), device)

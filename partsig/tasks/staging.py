@@ -13,6 +13,7 @@ from partsig import metrics
 from partsig.core.objectives.supervised import SupervisedModule
 from partsig.data import edf_nights, psg, wfdb_records
 from partsig.data.channels import MissingChannelsError
+from partsig.data.lazy import OnDisk
 from partsig.data.quality import GOOD, find_faults, is_eeg
 from partsig.data.recordings import (
     EPOCH_S,
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 # The SD of a normal distribution over its median absolute deviation.
 MAD_TO_SD = 1.4826
+# Bytes up to which a signal is held in memory, beside the network: six hours of six channels.
+HELD = 2**26
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +52,7 @@ class StageConfig:
     review_share: share of the epochs that are listed because they are the most doubtful.
     oddity: score every second by the PART run that the stager was fine-tuned from, and list epochs
         that stand out (see :func:`partsig.tasks.oddity.oddity`: it takes longer than the staging,
-        and finds artefacts less well than band powers do).
+        needs the whole signal in memory, and finds artefacts less well than band powers do).
     odd: how many standard deviations above the recording's seconds (robust: median and MAD) the
         oddest second of an epoch must be, to be listed for it.
     """
@@ -123,6 +126,15 @@ def _settings(stager: Stager, settings: StageConfig) -> PreprocessConfig:
     )
 
 
+def source_of(path: Path, settings: StageConfig) -> str:
+    """Return the fingerprint of a recording's files, without reading any sample of it."""
+    if path.suffix.lower() == ".hea":
+        return wfdb_records.fingerprint(path)
+    scored = settings.scored
+    beside = edf_nights.find_hypnogram(path, settings.hypnogram) if scored else None
+    return psg.fingerprint(path, *([] if beside is None else [beside]))
+
+
 def read(
     recording: "str | Path | mne.io.BaseRaw", stager: Stager, settings: StageConfig
 ) -> Recording:
@@ -149,7 +161,7 @@ def read(
         if settings.scored:
             beside = edf_nights.find_hypnogram(path, settings.hypnogram)
             return edf_nights.read_night(path, beside, reading, ())
-        file, source = replace(psg.open_psg(path), marks=()), psg.fingerprint(path)
+        file, source = replace(psg.open_psg(path), marks=()), source_of(path, settings)
         return edf_nights.night_of(file, path.name, None, reading, (), source, needed=False)
     except MissingChannelsError as error:
         raise DataError(
@@ -175,7 +187,7 @@ def staged(stager: Stager, recording: Recording, settings: StageConfig) -> Stagi
     probabilities = metrics.tempered(found, stager.facts["temperature"])
     probabilities[~usable] = np.nan
     stages = np.where(usable, np.nan_to_num(probabilities).argmax(1), UNSCORED).astype(np.int8)
-    odd = _oddity(stager, signal, reading.sfreq) if settings.oddity else None
+    odd = _oddity(stager, np.asarray(signal), reading.sfreq) if settings.oddity else None
     scored = recording.stages[:n] if settings.scored else np.zeros(0, np.int8)
     has_scores = bool((scored != UNSCORED).any())
     return Staging(
@@ -201,12 +213,12 @@ def staged(stager: Stager, recording: Recording, settings: StageConfig) -> Stagi
         notes=(*recording.notes, *notes),
         source=recording.source,
         stager=stager.told(settings),
-        signal=signal,
+        signal=signal.mapped() if isinstance(signal, OnDisk) else signal,
         sfreq=reading.sfreq,
     )
 
 
-def _filtered(recording: Recording, reading: PreprocessConfig) -> np.ndarray:
+def _filtered(recording: Recording, reading: PreprocessConfig) -> np.ndarray | OnDisk:
     """Return the signal (C, T) as the stager's training signal was, or refuse the recording."""
     least = 2 * (reading.h_freq or 0)
     for part in recording.parts:
@@ -216,7 +228,7 @@ def _filtered(recording: Recording, reading: PreprocessConfig) -> np.ndarray:
                 f"needs more than {least:g} Hz: export the recording at a higher rate."
             )
     try:
-        return filtered(recording, reading)
+        return filtered(recording, reading, held=HELD)
     except DataError as error:
         raise DataError(f"{recording.name}: {error}") from None
 
@@ -281,9 +293,13 @@ def _unusable(
     """Return why each epoch (E) cannot be staged, "" where it can."""
     codes = np.stack(list(quality.values()))  # (C, E)
     onsets = recording.start_s + EPOCH_S * np.arange(codes.shape[1])
+    begins, ends = np.array(sorted(recording.gaps)).reshape(-1, 2).T
+    # The latest end of the gaps that begin before an epoch is over.
+    latest = np.append(-np.inf, np.maximum.accumulate(ends))
+    gaps = latest[np.searchsorted(begins, onsets + EPOCH_S)] > onsets
     found = []
-    for onset, column in zip(onsets, codes.T, strict=True):
-        if any(begin < onset + EPOCH_S and onset < end for begin, end in recording.gaps):
+    for gap, column in zip(gaps, codes.T, strict=True):
+        if gap:
             found.append("gap in the recording")
         elif (column == GOOD).mean() < good_share:
             found.append(review.name_faults(recording.ch_names, column))

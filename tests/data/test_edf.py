@@ -82,7 +82,7 @@ def test_the_real_file_equals_mne(real_psg):
     assert set(file.sfreqs) == {256.0}
     assert file.duration_s == raw.n_times / 256
     for i in (0, 5, len(file.labels) - 1):
-        values = (file.samples(i) - file.offset[i]) * file.scale[i]
+        values = (file.samples(i)[:] - file.offset[i]) * file.scale[i]
         expected = raw.get_data(picks=[i])[0] * 1e6
         np.testing.assert_allclose(values, expected, rtol=1e-6, atol=1e-3)
 

@@ -56,24 +56,24 @@ def test_a_channel_that_is_flat_throughout():
 
 def test_samples_at_the_limits_are_clipped():
     signal = np.array([5, 100, 100, 99, -100, 0], np.float32)
-    assert quality.find_clipped(signal, (-100, 100)).tolist() == [0, 1, 1, 0, 1, 0]
-    assert not quality.find_clipped(signal, (-200, 200)).any()
+    assert quality.find_clipped(signal, (-100, 100))[:].tolist() == [0, 1, 1, 0, 1, 0]
+    assert not quality.find_clipped(signal, (-200, 200))[:].any()
 
 
 def test_repeated_extremes_are_clipped_wherever_the_rails_are(clean):
     top = np.sort(clean)[-len(clean) // 200]  # a rail that one half per cent of the samples reach
     cut = np.minimum(clean, top).round()
-    found = quality.find_clipped(cut, None)
+    found = quality.find_clipped(cut, None)[:]
     assert found.sum() > 100
     assert (cut[found] == cut.max()).all()
-    assert not quality.find_clipped(clean.round(), None).any()
+    assert not quality.find_clipped(clean.round(), None)[:].any()
 
 
 def test_four_runs_at_the_extreme_are_chance_and_five_are_not():
     for runs, clipped in ((4, 0), (5, 15)):
         signal = np.tile([0.0, 1, 2, 3, 3, 3], runs)
         signal = np.concatenate([signal, [-1.0]])
-        assert quality.find_clipped(signal, None).sum() == clipped
+        assert quality.find_clipped(signal, None)[:].sum() == clipped
 
 
 def test_clipped_epochs_are_called_so(clean):

@@ -19,7 +19,7 @@ from partsig.data.recordings import STAGES, UNSCORED
 from partsig.data.sample import CHANNELS, write_records
 from partsig.data.store import open_store
 from partsig.errors import CheckpointError, ConfigError, DataError
-from partsig.tasks import review, runs
+from partsig.tasks import nights, review, runs, staging
 from partsig.tasks.evaluate import evaluate
 from partsig.tasks.finetune import finetune
 from partsig.tasks.stage import stage, stage_all
@@ -388,3 +388,58 @@ def test_the_real_sleeper_keeps_its_grid(real_sleeper, tmp_path):
     # Another electrode, another laboratory, and yet far from chance.
     assert table.sum() == (found.scored >= 0).sum()
     assert float(metrics.kappa(table)) > 0.2
+
+
+def test_a_long_recording_is_staged_from_a_file_as_from_memory(
+    raw_records, stager, tested, tmp_path, monkeypatch
+):
+    path = as_edf(tmp_path / "a.edf", raw_records[tested[0]], silent=(30, 60))
+    usual = stage(path, stager, output=tmp_path / "usual")
+    monkeypatch.setattr(staging, "HELD", 0)
+    monkeypatch.setattr(nights, "HELD", 0)
+    found = stage(path, stager, output=tmp_path / "long")
+    assert isinstance(found.signal, np.memmap)
+    assert type(usual.signal) is np.ndarray
+    np.testing.assert_array_equal(found.signal, usual.signal)
+    np.testing.assert_array_equal(found.probabilities, usual.probabilities)
+    assert found.review == usual.review
+    for kind in (tmp_path / "usual").iterdir():
+        if kind.suffix == ".svg":  # whose identifiers are drawn at random
+            continue
+        assert (tmp_path / "long" / kind.name).read_bytes() == kind.read_bytes()
+
+
+def test_what_is_staged_already_is_told_without_reading_it(
+    raw_records, stager, tested, tmp_path, monkeypatch
+):
+    name = tested[0]
+    header = raw_records[name]
+    as_edf(tmp_path / "a.edf", header, stages=("W", "N2"))
+    as_edf(tmp_path / "b.edf", header)
+    (tmp_path / "b.txt").write_text("W\n" * 20)
+    paths = [tmp_path / "a.edf", tmp_path / "b.edf", header]
+    given = {"output": tmp_path / "out", "device": "cpu"}
+    first = stage_all(paths, stager, **given)
+    assert not first.failed
+    for path in paths:
+        for scored in (True, False):
+            settings = staging.StageConfig(scored=scored)
+            recording = staging.read(path, stager, settings)
+            assert staging.source_of(path, settings) == recording.source
+            assert recording.name == path.stem
+    read = []
+
+    def refuse(path, *args):
+        read.append(path)
+        raise DataError("read again")
+
+    monkeypatch.setattr(staging.psg, "open_psg", refuse)
+    monkeypatch.setattr(staging.wfdb_records, "read_recording", refuse)
+    again = stage_all(paths, stager, **given)
+    assert set(again.summaries.values()) == {"staged before"}
+    assert again.files == first.files
+    assert read == []
+    (tmp_path / "b.txt").write_text("N1\n" * 20)  # another hypnogram is another recording
+    changed = stage_all([tmp_path / "b.edf"], stager, **given)
+    assert changed.failed == {"b": "read again"}
+    assert read == [tmp_path / "b.edf"]

@@ -7,8 +7,7 @@ from html import escape
 import numpy as np
 
 from partsig.data.recordings import EPOCH_S, STAGES, UNSCORED
-from partsig.tasks.figures import COLOURS, HEIGHT
-from partsig.tasks.page import PER_HOUR, UNSCORED_COLOUR, runs
+from partsig.tasks.page import COLOURS, HEIGHT, PER_HOUR, UNSCORED_COLOUR, runs
 
 # Okabe and Ito's blue and vermilion, which remain two without colour vision.
 MAIN, OTHER, QUIET = "#0072B2", "#D55E00", "#6e7781"

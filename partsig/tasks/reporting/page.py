@@ -10,8 +10,8 @@ import numpy as np
 from partsig import __version__
 from partsig.data.exports import file_stem
 from partsig.data.recordings import EPOCH_S
-from partsig.tasks.figures import COLOURS
 from partsig.tasks.page import (
+    COLOURS,
     REPORT,
     UNSCORED_COLOUR,
     bullets,

@@ -1,0 +1,215 @@
+"""Recordings of any length: samples that are read when they are sliced, arrays that lie in a file.
+
+Both stand where a NumPy array could: ``np.asarray(array[:, a:b])`` is a stretch of it, in memory.
+"""
+
+import io
+import mmap
+import os
+import tempfile
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from partsig.errors import DiskFullError
+from partsig.files import FULL
+
+# Samples of a channel that are worked on at a time.
+STRETCH = 2**18
+# Bytes up to which an array is held in memory: a night of 20 channels at 100 Hz has 230 MB.
+HELD = 2**28
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One channel (T,) that is read when it is sliced: ``row[a:b]`` is an array.
+
+    ``read`` returns samples ``a`` to ``b``, which lie within 0 and ``n``. ``base`` is the memory
+    map that they are read from, if they are; see :func:`forget`.
+    """
+
+    n: int
+    dtype: np.dtype
+    read: Callable[[int, int], np.ndarray] = field(repr=False)
+    base: object = field(default=None, repr=False)
+
+    @property
+    def shape(self) -> tuple[int]:
+        """The length, as an array has it."""
+        return (self.n,)
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, key: slice) -> np.ndarray:
+        start, stop, step = key.indices(self.n)
+        if step != 1:
+            raise ValueError(f"a channel is read forwards and whole, not by steps of {step}.")
+        if stop <= start:
+            return np.empty(0, self.dtype)
+        return self.read(start, stop).astype(self.dtype, copy=False)
+
+    def part(self, start: int, stop: int) -> "Row":
+        """Return samples ``start`` to ``stop``, not read yet."""
+        n = max(stop - start, 0)
+        return Row(n, self.dtype, lambda a, b: self.read(start + a, start + b), self.base)
+
+    def remembered(self) -> "Row":
+        """Return it with its last slice kept, of which others can be taken."""
+        last = (0, 0, np.empty(0, self.dtype))
+
+        def read(start: int, stop: int) -> np.ndarray:
+            nonlocal last
+            if not last[0] <= start <= stop <= last[1]:
+                last = (start, stop, self.read(start, stop))
+            return last[2][start - last[0] : stop - last[0]]
+
+        return Row(self.n, self.dtype, read, self.base)
+
+    def loaded(self) -> "Row":
+        """Return it read, stretch by stretch."""
+        held = np.empty(self.n, self.dtype)
+        for start, stop in stretches(self.n):
+            held[start:stop] = self[start:stop]
+        return in_memory(held)
+
+    def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
+        return self[:].astype(dtype or self.dtype, copy=bool(copy))
+
+
+def in_memory(samples: np.ndarray) -> Row:
+    """Return samples (T,) that are there as a row."""
+    return Row(len(samples), samples.dtype, lambda start, stop: samples[start:stop])
+
+
+class Stack:
+    """Rows of one length as (C, T), of the type that holds them all; ``stack[c]`` is a row."""
+
+    def __init__(self, rows: list[Row]) -> None:
+        self.dtype = np.result_type(*(row.dtype for row in rows))
+        self.rows = [Row(row.n, self.dtype, row.read, row.base) for row in rows]
+        self.shape = (len(rows), rows[0].n)
+        self.base = rows[0].base
+
+    def __getitem__(self, c: int) -> Row:
+        return self.rows[c]
+
+    def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
+        return np.stack([row[:] for row in self.rows]).astype(dtype or self.dtype, copy=False)
+
+
+def forget(held: object) -> None:
+    """Give back the memory of what was read of a memory map that is only read.
+
+    It stays in the system's cache, and can be read again.
+    """
+    while held is not None and not isinstance(held, mmap.mmap):
+        if isinstance(held, np.memmap) and held.mode != "r":
+            return
+        held = getattr(held, "base", None)
+    if held is not None and hasattr(mmap, "MADV_DONTNEED"):
+        held.madvise(mmap.MADV_DONTNEED)
+
+
+def stretches(n: int, size: int = STRETCH) -> Iterator[tuple[int, int]]:
+    """Yield the (start, stop) that cover ``n`` samples.
+
+    >>> list(stretches(5, 2))
+    [(0, 2), (2, 4), (4, 5)]
+    """
+    for start in range(0, n, size):
+        yield start, min(start + size, n)
+
+
+@dataclass(frozen=True, eq=False)
+class OnDisk:
+    """An array (C, T) in a file. Slices are views; assigned to, they are written.
+
+    A memory map would do as much, but its pages count as memory, and where the disk is full it ends
+    the process without a word. Threads may share one.
+    """
+
+    file: io.FileIO = field(repr=False)
+    dtype: np.dtype
+    width: int  # samples of a row in the file
+    rows: range
+    times: range
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Channels and samples."""
+        return len(self.rows), len(self.times)
+
+    def __getitem__(self, key: slice | tuple[slice, slice]) -> "OnDisk":
+        rows, times = key if isinstance(key, tuple) else (key, slice(None))
+        rows, times = self.rows[rows], self.times[times]
+        return OnDisk(self.file, self.dtype, self.width, rows, times, self.lock)
+
+    def __setitem__(self, key: slice | tuple[slice, slice], values: np.ndarray) -> None:
+        part = self[key]
+        whole = np.ascontiguousarray(np.broadcast_to(values, part.shape), self.dtype)
+        try:
+            for row, held in zip(part.rows, whole, strict=True):
+                part._move(row, held, self.file.write)
+        except OSError as error:
+            raise _refused(error) from error
+
+    def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
+        found = np.empty(self.shape, self.dtype)
+        for row, held in zip(self.rows, found, strict=True):
+            self._move(row, held, self.file.readinto)
+        return found.astype(dtype or self.dtype, copy=False)
+
+    def _move(self, row: int, held: np.ndarray, move: Callable[[memoryview], int]) -> None:
+        """Read or write a row's samples; the system may move fewer bytes than it is asked to."""
+        left = memoryview(held).cast("B") if len(held) else memoryview(b"")
+        with self.lock:
+            self.file.seek((row * self.width + self.times.start) * self.dtype.itemsize)
+            while left:
+                n = move(left)
+                if not n:
+                    raise OSError(f"a temporary file ended {len(left)} bytes early")
+                left = left[n:]
+
+    def mapped(self) -> np.ndarray:
+        """Return it as a memory map that is only read; the file lasts as long as that."""
+        shape = (self.rows.stop, self.width)
+        whole = np.memmap(self.file, self.dtype, "r", 0, shape)
+        return whole[self.rows.start :, self.times.start : self.times.stop]
+
+
+def room(
+    shape: tuple[int, int], dtype: type, folder: Path | None = None, held: int | None = None
+) -> np.ndarray | OnDisk:
+    """Return an array (C, T) to be filled: in memory, or in a file if over ``held`` bytes (HELD).
+
+    The file lies in ``folder`` (default: the system's for temporary files), has no name there, and
+    is gone with the array. Raises DiskFullError, then and when it is filled.
+    """
+    dtype = np.dtype(dtype)
+    if shape[0] * shape[1] * dtype.itemsize <= (HELD if held is None else held):
+        return np.empty(shape, dtype)
+    try:
+        with tempfile.TemporaryFile(dir=folder) as nameless:
+            number = os.dup(nameless.fileno())
+        file = io.FileIO(number, "r+", closefd=False)
+        weakref.finalize(file, os.close, number)
+        file.truncate(shape[0] * shape[1] * dtype.itemsize)
+    except OSError as error:
+        raise _refused(error) from error
+    return OnDisk(file, dtype, shape[1], range(shape[0]), range(shape[1]))
+
+
+def _refused(error: OSError) -> OSError | DiskFullError:
+    if error.errno not in FULL:
+        return error
+    return DiskFullError(
+        f"no space left for a temporary file ({error.strerror}): what was finished before is kept; "
+        "free some space, or name another folder for temporary files (TMPDIR), and run the same "
+        "command again."
+    )
