@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from partsig.data.mapped import FileMap
 from partsig.errors import DiskFullError
 from partsig.files import FULL
 
@@ -107,11 +108,13 @@ def forget(held: object) -> None:
 
     It stays in the system's cache, and can be read again.
     """
-    while held is not None and not isinstance(held, mmap.mmap):
+    while held is not None and not isinstance(held, mmap.mmap | FileMap):
         if isinstance(held, np.memmap) and held.mode != "r":
             return
         held = getattr(held, "base", None)
-    if held is not None and hasattr(mmap, "MADV_DONTNEED"):
+    if isinstance(held, FileMap):
+        held.forget()
+    elif held is not None:
         held.madvise(mmap.MADV_DONTNEED)
 
 

@@ -35,6 +35,7 @@ _libc.mmap.argtypes = (
     ctypes.c_int64,
 )
 _libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+_libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
 Check = Callable[[Path, tuple[int, ...], np.dtype], None]
 
@@ -50,7 +51,7 @@ class Layout:
     changed_ns: int
 
 
-class _Map:
+class FileMap:
     """A file's bytes in memory, read-only; arrays made of it keep it, and it goes with the last."""
 
     def __init__(self, number: int, layout: Layout) -> None:
@@ -66,6 +67,10 @@ class _Map:
             "typestr": layout.dtype.str,
             "data": (self.address + layout.start, True),
         }
+
+    def forget(self) -> None:
+        """Give back the memory of what was read; it can be read again."""
+        _libc.madvise(self.address, self.size, mmap.MADV_DONTNEED)
 
     def __del__(self) -> None:
         if getattr(self, "address", None) is not None:
@@ -117,7 +122,7 @@ def map_array(path: Path) -> tuple[np.ndarray, Layout]:
     try:
         with open(path, "rb") as handle:
             layout = _read_layout(path, handle)
-            return np.asarray(_Map(handle.fileno(), layout)), layout
+            return np.asarray(FileMap(handle.fileno(), layout)), layout
     except (OSError, ValueError, EOFError) as error:
         raise unreadable(path, error) from error
 

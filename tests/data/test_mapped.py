@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from partsig.data import mapped
+from partsig.data.lazy import forget
 from partsig.data.mapped import MappedArrays
 from partsig.errors import DataError
 
@@ -64,6 +65,22 @@ def test_a_part_that_is_held_outlives_everything_else(folder):
     assert held.tolist() == [19, 20, 21, 22]
     del held
     assert n_maps(folder) == 0
+
+
+def resident_kib(path):
+    """KiB of a file's map that are in memory, as the system counts them."""
+    lines = Path("/proc/self/smaps").read_text().split(str(path), 1)[1].splitlines()
+    return int(next(line for line in lines if line.startswith("Rss:")).split()[1])
+
+
+def test_what_was_read_can_be_given_back_and_read_again(tmp_path):
+    np.save(tmp_path / "a.npy", np.arange(2**20, dtype=np.float32))
+    array = arrays_of(tmp_path)["a.npy"]
+    total = float(array.sum(dtype=np.float64))
+    assert resident_kib(tmp_path / "a.npy") >= 4096
+    forget(array[5:100])
+    assert resident_kib(tmp_path / "a.npy") == 0
+    assert float(array.sum(dtype=np.float64)) == total == 2**19 * (2**20 - 1)
 
 
 def test_what_was_used_last_stays_mapped(folder, monkeypatch):
