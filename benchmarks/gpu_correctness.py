@@ -78,9 +78,9 @@ def run(campaign: Campaign) -> None:
         campaign.attempt(f"objective {name}", lambda n=name: objective(n, store, batch, campaign))
     campaign.attempt("resident", lambda: same_windows(store, device, 16 if campaign.dry else 256))
     campaign.attempt("naive head", lambda: naive_head(store, batch, campaign))
-    campaign.attempt("compiled", lambda: compiled(store, batch, campaign), seconds=45)
     campaign.attempt("resumed", lambda: resumed(store, campaign), seconds=45)
     campaign.attempt("launched", lambda: launched(store, campaign), seconds=45)
+    campaign.attempt("compiled", lambda: compiled(store, batch, campaign))
 
 
 def model_and_windows(

@@ -199,7 +199,7 @@ def judged(jobs: list[Job], campaign: Campaign) -> list[dict]:
         torch.cuda.empty_cache()  # the workers need some
     cores = len(os.sched_getaffinity(0))
     workers = 1 if campaign.dry else max(min(MOST_WORKERS, cores // 2), 1)
-    os.environ.setdefault("OMP_NUM_THREADS", "2")  # of the workers
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the workers
     rows: list[dict] = []
     # Leaving it ends the workers, also where time is up.
     with multiprocessing.get_context("spawn").Pool(workers) as pool:

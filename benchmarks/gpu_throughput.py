@@ -4,6 +4,7 @@ The numbers are the training loop's own readings: windows per second, achieved F
 the matrix rate it measures, memory, the share of the time in which it had no batch to go on with.
 """
 
+import gc
 import shutil
 import statistics
 import time
@@ -82,6 +83,7 @@ def pretraining(
     """Pretrain with this batch for some seconds; return the loop's own readings."""
     steps = 4 if campaign.dry else max(WINDOWS // batch, 16)
     path = campaign.work / f"speed-{batch}-{time.monotonic_ns()}"
+    gc.collect()  # what did not fit may still be held by its error
     if campaign.device == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()

@@ -279,13 +279,17 @@ sys.exit(gpu.main(sys.argv[1:]))
 def driver(deaf: bool, out: Path, minutes: float) -> subprocess.Popen:
     code = DRIVER.format(benchmarks=str(ROOT / "benchmarks"), deaf=deaf)
     arguments = ["--dry-run", "--out", str(out), "--minutes", str(minutes)]
-    return subprocess.Popen([sys.executable, "-c", code, *arguments], env=environment())
+    out.mkdir()
+    # Where it has to end at once, it leaves its temporary folder.
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments], env=environment(TMPDIR=str(out.parent))
+    )
 
 
 def test_the_clock_ends_it_before_the_minutes_are_over(tmp_path):
-    process = driver(False, tmp_path, minutes=3 / 60)
+    process = driver(False, tmp_path / "out", minutes=3 / 60)
     assert process.wait(timeout=60) == 1
-    found = results(tmp_path)
+    found = results(tmp_path / "out")
     assert found["seconds"] < 3
     statuses = [phase["status"] for phase in found["phases"].values()]
     assert statuses[0] == "out of time"
@@ -293,26 +297,25 @@ def test_the_clock_ends_it_before_the_minutes_are_over(tmp_path):
 
 
 def test_a_call_that_does_not_return_is_ended_by_the_watchdog(tmp_path):
-    process = driver(True, tmp_path, minutes=3 / 60)
+    process = driver(True, tmp_path / "out", minutes=3 / 60)
     assert process.wait(timeout=60) == 3
-    found = results(tmp_path)
+    found = results(tmp_path / "out")
     assert found["seconds"] < 3
     assert found["ended"].startswith("by the watchdog")
     assert found["phases"]["environment"]["results"] == {"begun": True}
-    assert [path.name for path in tmp_path.iterdir()] == ["gpu.json"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["gpu.json"]
 
 
 def test_asked_to_stop_it_leaves_whole_results(tmp_path):
-    process = driver(False, tmp_path, minutes=5)
+    process, file = driver(False, tmp_path / "out", minutes=5), tmp_path / "out" / "gpu.json"
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        text = (tmp_path / "gpu.json").read_text() if (tmp_path / "gpu.json").is_file() else ""
-        if "begun" in text:
+        if file.is_file() and "begun" in file.read_text():
             break
         time.sleep(0.05)
     process.terminate()
     assert process.wait(timeout=60) == 143
-    found = results(tmp_path)["phases"]
+    found = results(tmp_path / "out")["phases"]
     assert list(found) == ["environment"]
     assert (found["environment"]["status"], found["environment"]["why"]) == (
         "asked to stop",

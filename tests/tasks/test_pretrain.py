@@ -255,6 +255,7 @@ def test_the_first_reading_comes_without_a_rate_and_the_others_with(finished):
     assert "windows_per_s" not in lines[0]
     assert all(line["windows_per_s"] > 0 for line in lines[1:])
     assert all(0 < line["utilisation"] < 1.5 for line in lines[1:])
+    assert all(0 <= line["waiting"] < 1 for line in lines[1:])
 
 
 def test_a_profile_trains_nothing_and_shows_the_phases(sample_store, tmp_path, capsys):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from partsig.errors import CheckpointError, DataError
+from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.train import checkpoint, loop
 from partsig.train.distributed import World
 from partsig.train.journal import Journal, read_metrics
@@ -290,6 +290,19 @@ def test_a_process_that_makes_batches_and_is_lost_is_told_in_a_sentence(tmp_path
     with pytest.raises(DataError, match=r"was lost, .* run the same command again"):
         loop.fit(job(tmp_path, batches=lost, prefetch="processes"))
     assert not multiprocessing.active_children()
+
+
+def test_a_batch_that_does_not_fit_the_memory_is_told_in_a_sentence(tmp_path):
+    class Large(Model):
+        def forward(self, x, **rest):
+            if len(x) == 8:  # not the two windows on which operations are counted
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+            return super().forward(x, **rest)
+
+    with pytest.raises(
+        ConfigError, match=r"a batch of 8 windows .* raise fit.accumulate \(now 1\)"
+    ):
+        loop.fit(job(tmp_path, Large()))
 
 
 def test_the_average_of_the_weights_is_what_is_measured_and_kept(tmp_path):
