@@ -10,13 +10,13 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from partsig.data.mapped import FileMap
-from partsig.errors import DiskFullError
+from partsig.errors import DataError, DiskFullError
 from partsig.files import FULL
 
 # Samples of a channel that are worked on at a time.
@@ -141,6 +141,7 @@ class OnDisk:
     width: int  # samples of a row in the file
     rows: range
     times: range
+    folder: str
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
@@ -151,7 +152,7 @@ class OnDisk:
     def __getitem__(self, key: slice | tuple[slice, slice]) -> "OnDisk":
         rows, times = key if isinstance(key, tuple) else (key, slice(None))
         rows, times = self.rows[rows], self.times[times]
-        return OnDisk(self.file, self.dtype, self.width, rows, times, self.lock)
+        return replace(self, rows=rows, times=times)
 
     def __setitem__(self, key: slice | tuple[slice, slice], values: np.ndarray) -> None:
         part = self[key]
@@ -160,7 +161,7 @@ class OnDisk:
             for row, held in zip(part.rows, whole, strict=True):
                 part._move(row, held, self.file.write)
         except OSError as error:
-            raise _refused(error) from error
+            raise _refused(self.folder, error) from error
 
     def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
         found = np.empty(self.shape, self.dtype)
@@ -194,25 +195,24 @@ def room(
     The file lies in ``folder`` (default: the system's for temporary files), has no name there, and
     is gone with the array. Raises DiskFullError, then and when it is filled.
     """
-    dtype = np.dtype(dtype)
+    dtype, place = np.dtype(dtype), str(folder or tempfile.gettempdir())
     if shape[0] * shape[1] * dtype.itemsize <= (HELD if held is None else held):
         return np.empty(shape, dtype)
     try:
-        with tempfile.TemporaryFile(dir=folder) as nameless:
+        with tempfile.TemporaryFile(dir=place) as nameless:
             number = os.dup(nameless.fileno())
         file = io.FileIO(number, "r+", closefd=False)
         weakref.finalize(file, os.close, number)
         file.truncate(shape[0] * shape[1] * dtype.itemsize)
     except OSError as error:
-        raise _refused(error) from error
-    return OnDisk(file, dtype, shape[1], range(shape[0]), range(shape[1]))
+        raise _refused(place, error) from error
+    return OnDisk(file, dtype, shape[1], range(shape[0]), range(shape[1]), place)
 
 
-def _refused(error: OSError) -> OSError | DiskFullError:
+def _refused(folder: str, error: OSError) -> DataError:
     if error.errno not in FULL:
-        return error
+        return DataError(f"cannot write a temporary file in {folder} ({error.strerror or error}).")
     return DiskFullError(
-        f"no space left for a temporary file ({error.strerror}): what was finished before is kept; "
-        "free some space, or name another folder for temporary files (TMPDIR), and run the same "
-        "command again."
+        f"no space left for a temporary file in {folder} ({error.strerror}): what was finished "
+        "before is kept; free some space and run the same command again."
     )

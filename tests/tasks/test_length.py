@@ -304,17 +304,21 @@ def test_what_was_changed_in_a_private_map_is_not_forgotten(tmp_path):
 
 def test_no_room_for_a_temporary_file_is_told(on_disk, tmp_path):
     code = (
-        "import resource, signal\n"
+        "import resource, signal, sys\n"
         "from partsig.data import lazy\n"
         "from partsig.errors import DataError, DiskFullError\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "lazy.HELD = 0\n"
-        "try: lazy.room((2, 1000), 'f4')\n"
+        "try: lazy.room((2, 1000), 'f4', sys.argv[1])\n"
         "except DiskFullError as error: print(error)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("no space left for a temporary file (File too large): ")
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == (
+        f"no space left for a temporary file in {tmp_path} (File too large): what was finished "
+        "before is kept; free some space and run the same command again.\n"
+    )
 
 
 def test_a_full_disk_while_a_temporary_file_is_written(on_disk, tmp_path):
@@ -328,7 +332,7 @@ def test_a_full_disk_while_a_temporary_file_is_written(on_disk, tmp_path):
             raise OSError(28, "No space left on device")
 
     full = replace(array, file=Full())
-    with pytest.raises(DiskFullError, match="no space left for a temporary file"):
+    with pytest.raises(DiskFullError, match=f"a temporary file in {tmp_path}"):
         full[:, 2:4] = 1.0
 
 
