@@ -18,8 +18,8 @@ thread, forked when everything is imported, with so many files it may open (an o
 ``exponent`` p: seconds are taken as a + b n^p. The constant a (a first batch, a figure, an index)
 is where the line through the two smallest sizes meets n = 0, no less than 0, no more than the
 smallest size took; p is the slope of log(seconds - a) against log(n) between the two largest sizes
-that ran. It is null where the larger one took less than NOTICED_S more than the smallest: then
-nothing grows. ``mb_per_1000`` is the memory the largest size took beyond the smallest, per 1,000
+that ran, differences below NOTICED_S counting as that much, or noise would look like growth. It is
+null where the larger one took less than NOTICED_S more than the smallest: then nothing grows. ``mb_per_1000`` is the memory the largest size took beyond the smallest, per 1,000
 recordings.
 
 ``--checkout`` measures another working tree of partsig. Results go to ``results/scale.json`` under
@@ -40,7 +40,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -56,10 +56,16 @@ LABELS = ("before", "after")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 REPEAT_BELOW_S, REPEATS = 1.0, 2
 LOOK_EVERY_S = 0.05
-# Imported before processes are forked: what verbs import when they are first called.
-LOADED = ("matplotlib.pyplot", "mne_bids", "wfdb", "yasa", "fsspec.implementations.local")
-LOADED += tuple(f"partsig.tasks.{verb}" for verb in ("audit", "compare", "export", "inspect"))
-LOADED += tuple(f"partsig.tasks.{verb}" for verb in ("preprocess", "report", "stage"))
+# Imported before processes are forked, by how a verb's name begins: what it would import itself.
+LOADED = {
+    "open": ("partsig.data.store",),
+    "split": ("partsig.data.splits",),
+    "the last run": ("partsig.tasks.runs",),
+    "preprocess": ("partsig.tasks.images.preprocess", "fsspec.implementations.local"),
+    "preprocess bids": ("mne_bids",),
+    "report": ("yasa", "statsmodels.api", "pandas"),
+    **{verb: ("matplotlib.pyplot",) for verb in ("evaluate", "inspect", "compare", "stage")},
+}
 # Growth below this is the machine's noise.
 NOTICED_S = 0.15
 
@@ -77,6 +83,17 @@ def tree_of(checkout: Path, links: Path) -> Path:
     for name in ("cli", "configs"):
         (package / name).symlink_to(checkout / name)
     return links
+
+
+def load(verbs: Iterable[str]) -> None:
+    """Import what verbs need, so that their processes need not."""
+    import partsig
+
+    for verb in verbs:
+        if verb.split()[0] in partsig.VERBS:
+            getattr(partsig, verb.split()[0])
+        for module in (m for begin in LOADED if verb.startswith(begin) for m in LOADED[begin]):
+            import_module(module)
 
 
 def megabytes() -> float:
@@ -190,9 +207,8 @@ def exponent(cells: dict[str, dict]) -> float | None:
     (n0, t0), (n1, t1) = found[:2]
     constant = min(max(t0 - (t1 - t0) / (n1 - n0) * n0, 0.0), t0)
     (n1, t1), (n2, t2) = found[-2:]
-    if t1 <= constant or t2 <= constant:
-        return None
-    return round(math.log((t2 - constant) / (t1 - constant)) / math.log(n2 / n1), 2)
+    first, second = (max(seconds - constant, NOTICED_S) for seconds in (t1, t2))
+    return round(math.log(second / first) / math.log(n2 / n1), 2)
 
 
 def per_thousand(cells: dict[str, dict]) -> float | None:
@@ -293,7 +309,9 @@ def table(results: dict) -> str:
         for label in labels:
             cell = results[label]["shuffle"].get(kind, {})
             if "first_s" in cell:
-                lines.append(f"| {kind} | {label} | {cell['first_s']} | {cell['later_s']} |")
+                lines.append(
+                    f"| {kind} | {label} | {cell['first_s']:.3f} | {cell['later_s']:.3f} |"
+                )
     for label in labels:
         about = results[label]["about"]
         lines += ["", f"{label}: commit {about['commit']}, {about['date']}, {about['machine']}, "]
@@ -348,8 +366,7 @@ def main() -> None:
         folder = (options.folder or Path(temporary) / "inputs").resolve()
         folder.mkdir(parents=True, exist_ok=True)
         sys.path.insert(0, str(tree_of(checkout, Path(temporary) / "tree")))
-        for module in LOADED:
-            import_module(module)
+        load(SHUFFLES if options.shuffle else options.verbs)
         if options.shuffle:
             own["shuffle"] = shuffles(folder, options)
         else:

@@ -60,8 +60,9 @@ def split(given: dict[str, Path], out: Path) -> None:
     from partsig.data.splits import SplitConfig, split_finetuning, split_pretraining
 
     names = (given["subjects"] / "subjects.csv").read_text().split()
-    split_pretraining(names, names, SplitConfig())
-    split_finetuning(names, 0, 0, SplitConfig())
+    config = SplitConfig(**{key.removeprefix("split."): n for key, n in EVERYBODY.items()})
+    split_pretraining(names, names, config)
+    split_finetuning(names, 0, 0, config)
 
 
 def audit(kind: str) -> Verb:
