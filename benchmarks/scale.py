@@ -19,8 +19,8 @@ thread, forked when everything is imported, with so many files it may open (an o
 is where the line through the two smallest sizes meets n = 0, no less than 0, no more than the
 smallest size took; p is the slope of log(seconds - a) against log(n) between the two largest sizes
 that ran, differences below NOTICED_S counting as that much, or noise would look like growth. It is
-null where the larger one took less than NOTICED_S more than the smallest: then nothing grows. ``mb_per_1000`` is the memory the largest size took beyond the smallest, per 1,000
-recordings.
+null where the larger one took less than NOTICED_S more than the smallest: then nothing grows.
+``mb_per_1000`` is the memory the largest size took beyond the smallest, per 1,000 recordings.
 
 ``--checkout`` measures another working tree of partsig. Results go to ``results/scale.json`` under
 the label, beside the other label's, and all of it as a table to ``results/scale.md``; with
@@ -127,7 +127,7 @@ def in_child(work: Callable[[], dict], where: Path, open_files: int, timeout: fl
             result.write_text(json.dumps(work()), encoding="utf-8")
             code = 0
         except BaseException:  # noqa: BLE001 - a forked child must not return
-            traceback.print_exc()
+            os.write(2, traceback.format_exc().encode())
         finally:
             os._exit(code)
     begin, most, ended, killed = time.monotonic(), 0, 0, False

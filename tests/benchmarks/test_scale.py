@@ -29,7 +29,7 @@ def cells(seconds):
 
 def test_two_sizes_of_three_verbs_become_a_table(tmp_path):
     results = tmp_path / "scale.json"
-    command = [sys.executable, str(BENCHMARKS / "scale.py"), "--sizes", "3", "6", "--verbs", *VERBS]
+    command = [sys.executable, str(BENCHMARKS / "scale.py"), "--sizes", "12", "24", "--verbs", *VERBS]
     command += ["--label", "before", "--open-files", "64", "--results", str(results)]
     subprocess.run(command, check=True, capture_output=True)
     found = json.loads(results.read_text())["before"]
@@ -37,12 +37,12 @@ def test_two_sizes_of_three_verbs_become_a_table(tmp_path):
     assert list(found["verbs"]) == list(VERBS)
     for row in found["verbs"].values():
         assert set(row) == {"sizes", "exponent", "mb_per_1000"}
-        assert [cell["n"] for cell in row["sizes"].values()] == [3, 6]
+        assert [cell["n"] for cell in row["sizes"].values()] == [12, 24]
         for cell in row["sizes"].values():
             assert set(cell) == {"n", "cpu_s", "wall_s", "peak_mb", "open_files"}
             assert 3 <= cell["open_files"] <= 64
     preprocessed = found["verbs"]["preprocess edf"]["sizes"]
-    assert preprocessed["6"]["cpu_s"] > 0
+    assert preprocessed["24"]["cpu_s"] > 0
     table = results.with_suffix(".md").read_text()
     assert all(f"| {verb} | before |" in table for verb in VERBS)
 
