@@ -3,7 +3,7 @@
 Run: ``python benchmarks/scale.py [--sizes 100 316 1000 3162 10000] [--verbs NAME ...]
 [--open-files 1024] [--timeout 300] [--checkout PATH] [--label before|after] [--folder WORK]``
 
-Recordings are tiny (two channels, 100 Hz, four epochs) and written by the script, see
+Recordings are tiny (two channels, 24,000 samples) and written by the script, see
 ``scale_inputs.py``; the verbs are in ``scale_verbs.py``. Each runs in a process of its own, on one
 thread, forked when everything is imported, with so many files it may open (an ordinary Linux's
 1,024). Per verb and size:

@@ -1,7 +1,8 @@
 """What ``scale.py`` measures on: tiny recordings, stores and runs, as many as are asked for.
 
-A recording has two channels at 100 Hz for 120 s, four epochs of which no stage is left out. Every
-kind of input is made once, in ``FOLDER/N/KIND``, beside its parts and renamed when it is whole.
+A raw recording has two channels at 100 Hz and four epochs. A recording of a store that is written
+directly has as many samples, but at 4 Hz: 100 epochs, so that what grows with the epochs of all
+recordings is seen. Every kind of input is made once, in ``FOLDER/N/KIND``, and renamed when whole.
 """
 
 import csv
@@ -15,6 +16,7 @@ from pathlib import Path
 
 CHANNELS, SFREQ, EPOCHS, EPOCH_S = ("C3-M2", "C4-M1"), 100, 4, 30
 N_TIMES = EPOCHS * EPOCH_S * SFREQ
+STORE_SFREQ, STORE_EPOCHS = 4, 100
 STAGES = ("W", "N1", "N2", "N3", "REM")
 # A tenth of a µV a step.
 SCALE = 10
@@ -44,9 +46,9 @@ def name_of(i: int, prefix: str = "p") -> str:
     return f"{prefix}{i:05d}"
 
 
-def stages_of(i: int) -> list[int]:
+def stages_of(i: int, n_epochs: int = EPOCHS) -> list[int]:
     """Return the codes (E,) of recording ``i``; over five recordings every stage occurs alike."""
-    return [(i + e) % len(STAGES) for e in range(EPOCHS)]
+    return [(i + e) % len(STAGES) for e in range(n_epochs)]
 
 
 def samples_of(i: int):
@@ -174,14 +176,14 @@ def write_store(folder: Path, n: int, out: Path, prefix: str = "p", signals: boo
     from partsig.data import store
     from partsig.data.recordings import Recording, count_stages
 
-    filters = {"l_freq": 0.1, "h_freq": 30.0}
-    names = {"source": "edf", "ch_names": CHANNELS, "sfreq": float(SFREQ), "dtype": "float32"}
+    filters = {"l_freq": 0.1, "h_freq": 1.5, "sfreq": float(STORE_SFREQ)}
+    names = {"source": "edf", "ch_names": CHANNELS, "dtype": "float16"}
     meta = store.make_meta(**names, **filters)
     shutil.rmtree(out)
     store.create(out, meta)
     rows = []
     for i in range(n):
-        name, stages = name_of(i, prefix), np.array(stages_of(i), np.int8)
+        name, stages = name_of(i, prefix), np.array(stages_of(i, STORE_EPOCHS), np.int8)
         told = {"age": str(20 + i % 60), "sex": "F", "source": f"{i:016d}"}
         recording = Recording(
             name=name, subject=name, ch_names=CHANNELS, parts=(), stages=stages, **told
@@ -189,7 +191,7 @@ def write_store(folder: Path, n: int, out: Path, prefix: str = "p", signals: boo
         if signals:
             rows.append(store.write_recording(out, meta, recording, samples_of(i) / SCALE))
             continue
-        counts = {"n_samples": N_TIMES, "n_epochs": EPOCHS, **count_stages(stages)}
+        counts = {"n_samples": N_TIMES, "n_epochs": STORE_EPOCHS, **count_stages(stages)}
         row = store.failed_row(name, name, "") | told | counts
         rows.append(row | {"sha256": f"{i:064d}", "status": store.OK, "start_s": 0.0})
     store.write_index(out, rows)

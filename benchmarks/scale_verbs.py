@@ -197,7 +197,7 @@ VERBS: dict[str, Verb] = {
     "preprocess bids": preprocess("bids", "bids"),
     "open a store": Verb(open_index, ("index",)),
     "split": Verb(split, ("subjects",)),
-    "audit a store": audit("store"),
+    "audit a store": audit("edf-store"),
     "audit edf": audit("edf"),
     "pretrain": Verb(pretrain, ("store",)),
     "pretrain, again": Verb(pretrain, ("store", "pretrained")),

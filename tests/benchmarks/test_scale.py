@@ -29,8 +29,9 @@ def cells(seconds):
 
 def test_two_sizes_of_three_verbs_become_a_table(tmp_path):
     results = tmp_path / "scale.json"
-    command = [sys.executable, str(BENCHMARKS / "scale.py"), "--sizes", "12", "24", "--verbs", *VERBS]
-    command += ["--label", "before", "--open-files", "64", "--results", str(results)]
+    command = [sys.executable, str(BENCHMARKS / "scale.py"), "--sizes", "12", "24"]
+    command += ["--verbs", *VERBS, "--label", "before", "--open-files", "64"]
+    command += ["--results", str(results)]
     subprocess.run(command, check=True, capture_output=True)
     found = json.loads(results.read_text())["before"]
     assert found["about"]["open_files"] == 64
