@@ -19,7 +19,7 @@ thread, forked when everything is imported, with so many files it may open (an o
 is where the line through the two smallest sizes meets n = 0, no less than 0, no more than the
 smallest size took; p is the slope of log(seconds - a) against log(n) between the two largest sizes
 that ran, differences below NOTICED_S counting as that much, or noise would look like growth. It is
-null where the larger one took less than NOTICED_S more than the smallest: then nothing grows.
+null where the larger one took hardly more than the smallest: then nothing grows.
 ``mb_per_1000`` is the memory the largest size took beyond the smallest, per 1,000 recordings.
 
 ``--checkout`` measures another working tree of partsig. Results go to ``results/scale.json`` under
@@ -66,8 +66,8 @@ LOADED = {
     "report": ("yasa", "statsmodels.api", "pandas"),
     **{verb: ("matplotlib.pyplot",) for verb in ("evaluate", "inspect", "compare", "stage")},
 }
-# Growth below this is the machine's noise.
-NOTICED_S = 0.15
+# Growth below this, or this share of the smallest size's seconds, is the machine's noise.
+NOTICED_S, NOTICED_SHARE = 0.15, 0.2
 
 
 def tree_of(checkout: Path, links: Path) -> Path:
@@ -202,9 +202,11 @@ def exponent(cells: dict[str, dict]) -> float | None:
     1.0
     """
     found = [(cell["n"], cell["cpu_s"]) for cell in ran(cells)]
-    if len(found) < 3 or found[-1][1] - found[0][1] < NOTICED_S:
+    if len(found) < 3:
         return None
     (n0, t0), (n1, t1) = found[:2]
+    if found[-1][1] - t0 < max(NOTICED_S, NOTICED_SHARE * t0):
+        return None
     constant = min(max(t0 - (t1 - t0) / (n1 - n0) * n0, 0.0), t0)
     (n1, t1), (n2, t2) = found[-2:]
     first, second = (max(seconds - constant, NOTICED_S) for seconds in (t1, t2))
