@@ -15,11 +15,11 @@ thread, forked when everything is imported, with so many files it may open (an o
 - ``open_files``: the most file descriptors seen, looked at every 50 ms.
 - ``error``: the first line of what it failed with, instead; ``skipped``: it would take too long.
 
-``exponent`` p (``scale_table.py``): seconds are taken as a + b n^p. The constant a (a first batch, a figure, an index)
-is where the line through the two smallest sizes meets n = 0, no less than 0, no more than the
-smallest size took; p is the slope of log(seconds - a) against log(n) between the two largest sizes
-that ran, differences below NOTICED_S counting as that much, or noise would look like growth. It is
-null where the larger one took hardly more than the smallest: then nothing grows.
+``exponent`` p (``scale_table.py``): seconds are taken as a + b n^p. The constant a (a first batch,
+a figure, an index) is where the line through the two smallest sizes meets n = 0, no less than 0, no
+more than the smallest size took; p is the slope of log(seconds - a) against log(n) between the two
+largest sizes that ran, differences below NOTICED_S counting as that much, or noise would look like
+growth. It is null where the larger one took hardly more than the smallest: then nothing grows.
 ``mb_per_1000`` is the memory the largest size took beyond the smallest, per 1,000 recordings.
 
 ``--checkout`` measures another working tree of partsig. Results go to ``results/scale.json`` under
@@ -180,6 +180,8 @@ def measure(name: str, n: int, folder: Path, options: argparse.Namespace) -> dic
             cells.append(in_child(task, Path(work), options.open_files, options.timeout))
         if "error" in cells[-1] or cells[-1]["cpu_s"] >= REPEAT_BELOW_S:
             break
+    if "error" in cells[-1]:
+        cells[-1]["error"] = cells[-1]["error"].replace(f"{folder}/", "")
     least = min(cells, key=lambda cell: cell.get("cpu_s", 0.0))
     keys = [key for key in ("peak_mb", "open_files") if key in least]
     most = {key: max(cell[key] for cell in cells) for key in keys}
