@@ -223,24 +223,19 @@ def shuffle(kind: str) -> Callable[[int], object]:
     """Return what draws the batch of a step of fine-tuning: the least that the loops call.
 
     900,000 epochs are the 994 labelled nights of the challenge, 1,281,167 images are ImageNet's.
+    Up to commit e5e8458 these were ``shuffled_batch`` and ``epoch_order``, which drew the order of
+    a whole pass at each step.
     """
     import numpy as np
 
-    from partsig.data.datasets import shuffled_batch
-    from partsig.tasks.images.labelled import epoch_order
+    from partsig.data.datasets import Shuffled
 
     if kind == "900,000 epochs":
-        return lambda step: shuffled_batch(900_000, 64, 0, step)
+        return Shuffled(900_000, 64, seed=0)
     if kind == "900,000 epochs, balanced":
         stages = np.random.default_rng(0).choice(5, 900_000, p=(0.17, 0.15, 0.43, 0.11, 0.14))
-        return lambda step: shuffled_batch(900_000, 64, 0, step, stages)
-    size, n = 256, 1_281_167
-
-    def images(step: int) -> np.ndarray:
-        epoch, at = divmod(step, -(-n // size))
-        return epoch_order(n, 1, 0, epoch)[at * size : (at + 1) * size]
-
-    return images
+        return Shuffled(900_000, 64, 0, stages)
+    return Shuffled(1_281_167, 256, seed=0)
 
 
 SHUFFLES = ("900,000 epochs", "900,000 epochs, balanced", "1,281,167 images")
