@@ -9,9 +9,9 @@ import csv
 import hashlib
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import wfdb
 
 from partsig.data.annotations import read_annotations, stages_from_marks, write_annotations
 from partsig.data.channels import resolve
@@ -29,6 +29,9 @@ from partsig.data.recordings import (
     sorted_by_name,
 )
 from partsig.errors import DataError
+
+if TYPE_CHECKING:
+    import wfdb
 
 # The challenge's scalp channels in the header's order. E1-M2 is EOG and not among them.
 CHANNELS = ("F3-M2", "F4-M1", "C3-M2", "C4-M1", "O1-M2", "O2-M1")
@@ -142,7 +145,9 @@ def read_recording(header: Path, settings: ReadConfig = USUAL) -> Recording:
     )
 
 
-def _read_header(path: Path) -> wfdb.Record:
+def _read_header(path: Path) -> "wfdb.Record":
+    import wfdb  # and pandas with it, 70 MB: only where there is such a record
+
     try:
         head = wfdb.rdheader(str(path.with_suffix("")))
     except DAMAGE as error:
@@ -174,7 +179,7 @@ def _read_header(path: Path) -> wfdb.Record:
     return head
 
 
-def _map_samples(path: Path, head: wfdb.Record) -> np.ndarray:
+def _map_samples(path: Path, head: "wfdb.Record") -> np.ndarray:
     """Return the samples (T, n_sig) int16 of a MATLAB v4 file without reading them."""
     if not path.is_file():
         raise DataError(f"{path.name}: the header names this file and it is not there.")
@@ -195,7 +200,7 @@ def _map_samples(path: Path, head: wfdb.Record) -> np.ndarray:
     return np.memmap(path, "<i2", "r", MAT_HEADER, (head.sig_len, head.n_sig))
 
 
-def _verify(name: str, samples: np.ndarray, head: wfdb.Record, picks: tuple[int, ...]) -> None:
+def _verify(name: str, samples: np.ndarray, head: "wfdb.Record", picks: tuple[int, ...]) -> None:
     # The checksum is the sum modulo 2**16, so int16 may wrap; rows are summed 64 at a time.
     n_sig = samples.shape[1]
     whole = len(samples) // 64 * 64

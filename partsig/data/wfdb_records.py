@@ -6,9 +6,9 @@ points). The signals are read by wfdb; annotations by annotations.py, which says
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import wfdb
 
 from partsig.data import psg
 from partsig.data.alignment import to_epochs
@@ -28,6 +28,9 @@ from partsig.data.recordings import (
     sorted_by_name,
 )
 from partsig.errors import DataError
+
+if TYPE_CHECKING:
+    import wfdb
 
 CHANNELS = ("C4-M1",)
 # What a recording is called, where a folder cannot be looked into.
@@ -70,6 +73,8 @@ def read_recording(header: Path, settings: ReadConfig = USUAL) -> Recording:
     Samples that were not digitised are bridged by straight lines, with a note. Raises DataError for
     anything damaged or missing.
     """
+    import wfdb  # and pandas with it, 70 MB: only where there is such a record
+
     name, channels = header.stem, settings.channels or CHANNELS
     try:
         head = wfdb.rdheader(str(header.with_suffix("")))
@@ -123,14 +128,18 @@ def read_recording(header: Path, settings: ReadConfig = USUAL) -> Recording:
     )
 
 
-def _decoded(header: Path, head: wfdb.Record, channels: list[int]) -> tuple[wfdb.Record, list[Row]]:
+def _decoded(
+    header: Path, head: "wfdb.Record", channels: list[int]
+) -> tuple["wfdb.Record", list[Row]]:
     """Return the first frame of a record, with all that is said of it, and its channels' samples.
 
     They are decoded once, a stretch at a time (where the format can be read from the middle), into
     memory or, where they are many, into a temporary file.
     """
 
-    def read(start: int, stop: int) -> wfdb.Record:
+    import wfdb
+
+    def read(start: int, stop: int) -> "wfdb.Record":
         return wfdb.rdrecord(
             str(header.with_suffix("")),
             sampfrom=start,
@@ -159,7 +168,7 @@ def _decoded(header: Path, head: wfdb.Record, channels: list[int]) -> tuple[wfdb
     return record, [row(c) for c in range(len(channels))]
 
 
-def _whole(row: Row, record: wfdb.Record, c: int, notes: list[str]) -> Row:
+def _whole(row: Row, record: "wfdb.Record", c: int, notes: list[str]) -> Row:
     """Return samples with straight lines over those that were not digitised."""
     bits = BITS.get(record.fmt[c])
     edges: list[np.ndarray] = []  # where what is missing begins, and where it ends, in turns

@@ -2,13 +2,10 @@
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from partsig import metrics
@@ -17,6 +14,10 @@ from partsig.errors import CheckpointError, ConfigError
 from partsig.train import checkpoint, distributed, loop
 from partsig.train.optim import OptimConfig
 from partsig.train.step import Batch
+
+# scikit-learn brings pandas along, 100 MB: it is imported where something is fitted.
+if TYPE_CHECKING:
+    pass
 
 # Inverse strengths of the penalty a linear classifier is tried with; validation chooses.
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -43,6 +44,9 @@ def fit_logistic(
     ``score(truth, predicted)`` is highest on validation is taken. A class without a label is never
     predicted. Raises ConfigError where all labels are the same.
     """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
     if len(np.unique(y)) < 2:
         raise ConfigError("one class only among the training labels; nothing can be told apart.")
     scaler = StandardScaler().fit(x)
@@ -82,6 +86,8 @@ def knn(x: np.ndarray, y: np.ndarray, x_test: np.ndarray, k: int) -> tuple[np.nd
     >>> knn(x, np.array([3, 3, 5]), np.array([[0.0, 2.0]]), 2)[1].round(3).tolist()
     [[0.0, 1.0]]
     """
+    from sklearn.neighbors import KNeighborsClassifier
+
     judge = KNeighborsClassifier(
         min(k, len(x)),
         metric="cosine",
