@@ -146,7 +146,8 @@ def read_recording(header: Path, settings: ReadConfig = USUAL) -> Recording:
 
 
 def _read_header(path: Path) -> "wfdb.Record":
-    import wfdb  # here, so that what reads no such file needs no such package
+    # Imported here, since pandas comes with it, 70 MB: only where there is such a record.
+    import wfdb
 
     try:
         head = wfdb.rdheader(str(path.with_suffix("")))

@@ -73,7 +73,8 @@ def read_recording(header: Path, settings: ReadConfig = USUAL) -> Recording:
     Samples that were not digitised are bridged by straight lines, with a note. Raises DataError for
     anything damaged or missing.
     """
-    import wfdb  # here, so that what reads no such file needs no such package
+    # Imported here, since pandas comes with it, 70 MB: only where there is such a record.
+    import wfdb
 
     name, channels = header.stem, settings.channels or CHANNELS
     try:

@@ -22,6 +22,7 @@ UNUSABLE = "#E3E3E3"
 UNDATED = {"Date": None}
 # Classes up to which a confusion matrix has room for numbers.
 MOST_NUMBERS = 20
+MOST_COLUMNS = 2880  # of a spectrogram: a day of epochs, more than there are pixels
 BLOCK = 256  # epochs whose spectra are computed at a time
 
 
@@ -141,7 +142,8 @@ def staging(found: Staging, paths: Sequence[Path] = ()) -> Figure:
     doubt.set_xlim(edges[0], edges[-1])
     # Ticks on whole minutes, ten of them at most.
     minutes = 60 * (edges[-1] - edges[0])
-    step = next((m for m in (1, 2, 5, 10, 15, 30, 60, 120) if minutes <= 10 * m), 240)
+    steps = (1, 2, 5, 10, 15, 30, 60, 120, 240, 480, 720)
+    step = next((m for m in steps if minutes <= 10 * m), 1440)
     doubt.xaxis.set_major_locator(MultipleLocator(step / 60))
     doubt.xaxis.set_major_formatter(_clock if found.start else _elapsed)
     since = "time from the start of the recording (h:min)"
@@ -201,7 +203,10 @@ def _hypnodensity(axes, edges: np.ndarray, probabilities: np.ndarray) -> None:
 
 
 def _spectrogram(axes, edges: np.ndarray, found: Staging) -> None:
-    """Draw the power of a central channel, else of the first, an epoch a column (Welch, dB)."""
+    """Draw the power of a central channel, else of the first, an epoch a column (Welch, dB).
+
+    Where there are more than :data:`MOST_COLUMNS`, a column is the mean of as many as it takes.
+    """
     central = [c for c, name in enumerate(found.ch_names) if name.upper().startswith(("C3", "C4"))]
     c = (central or [0])[0]
     n_times = round(EPOCH_S * found.sfreq)
@@ -215,13 +220,16 @@ def _spectrogram(axes, edges: np.ndarray, found: Staging) -> None:
         forget(found.signal)
     decibels = 10 * np.log10(np.maximum(np.concatenate(densities), 1e-4)).T  # (F, E)
     decibels[:, found.stages < 0] = np.nan
+    every = -(-found.n_epochs // MOST_COLUMNS)
+    decibels = _pooled(decibels, every)
     staged = decibels[np.isfinite(decibels)]
     low, high = np.percentile(staged, [2, 98]) if len(staged) else (0.0, 1.0)
+    end = edges[0] + decibels.shape[1] * every * EPOCH_S / 3600 if every > 1 else edges[-1]
     image = axes.imshow(
         decibels,
         aspect="auto",
         origin="lower",
-        extent=(edges[0], edges[-1], frequency[shown][0], frequency[shown][-1]),
+        extent=(edges[0], end, frequency[shown][0], frequency[shown][-1]),
         cmap="viridis",
         vmin=low,
         vmax=high,
@@ -230,6 +238,21 @@ def _spectrogram(axes, edges: np.ndarray, found: Staging) -> None:
     axes.set_ylabel("Hz", fontsize=9)
     axes.set_title(f"{found.ch_names[c]}, dB re 1 µV²/Hz", fontsize=9, loc="left")
     axes.figure.colorbar(image, cax=axes.inset_axes((1.01, 0.0, 0.012, 1.0)))
+
+
+def _pooled(values: np.ndarray, every: int) -> np.ndarray:
+    """Return the means (F, E') of ``every`` columns of (F, E), of those that are numbers.
+
+    >>> _pooled(np.array([[1.0, 3.0, np.nan, 5.0, np.nan]]), 2).tolist()
+    [[2.0, 5.0, nan]]
+    """
+    if every <= 1:
+        return values
+    missing = -values.shape[1] % every
+    padded = np.pad(values, ((0, 0), (0, missing)), constant_values=np.nan)
+    groups = padded.reshape(len(values), -1, every)
+    number = np.isfinite(groups).sum(-1)
+    return np.where(number > 0, np.nansum(groups, -1) / np.maximum(number, 1), np.nan)
 
 
 def trust(calibration: dict, reviewed: dict, path: Path) -> Path:

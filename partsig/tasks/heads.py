@@ -6,9 +6,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from partsig import metrics
@@ -43,6 +40,10 @@ def fit_logistic(
     ``score(truth, predicted)`` is highest on validation is taken. A class without a label is never
     predicted. Raises ConfigError where all labels are the same.
     """
+    # Imported here, since pandas comes with it, 100 MB: only where something is fitted.
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
     if len(np.unique(y)) < 2:
         raise ConfigError("one class only among the training labels; nothing can be told apart.")
     scaler = StandardScaler().fit(x)
@@ -82,6 +83,8 @@ def knn(x: np.ndarray, y: np.ndarray, x_test: np.ndarray, k: int) -> tuple[np.nd
     >>> knn(x, np.array([3, 3, 5]), np.array([[0.0, 2.0]]), 2)[1].round(3).tolist()
     [[0.0, 1.0]]
     """
+    from sklearn.neighbors import KNeighborsClassifier
+
     judge = KNeighborsClassifier(
         min(k, len(x)),
         metric="cosine",

@@ -5,11 +5,10 @@ All are modules with ``logits(x)`` of windows (B, C, T) in µV, saved and loaded
 
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
-from sklearn.ensemble import HistGradientBoostingClassifier
 from torch import Tensor, nn
 
 from partsig import metrics
@@ -20,6 +19,10 @@ from partsig.data.lazy import OnDisk, stretches
 from partsig.data.recordings import EPOCH_S, STAGES, n_epochs
 from partsig.errors import ConfigError, DataError
 from partsig.tasks import heads
+
+# scikit-learn brings pandas along, 100 MB: only baselines need it.
+if TYPE_CHECKING:
+    from sklearn.ensemble import HistGradientBoostingClassifier
 
 Model = Literal["encoder", "logistic", "boosting", "chambon2018", "usleep", "yasa"]
 BRAINDECODE = {"chambon2018": "SleepStagerChambon2018", "usleep": "USleep"}
@@ -54,6 +57,8 @@ class BoostingStager(SupervisedModule):
 
     def fit(self, train: Epochs, seed: int) -> None:
         """Grow the trees on scored epochs."""
+        from sklearn.ensemble import HistGradientBoostingClassifier
+
         powers = [band_powers(x.numpy(), self.sfreq) for x in in_batches(train, CPU)]
         self.trees = HistGradientBoostingClassifier(random_state=seed)
         self.trees.fit(np.concatenate(powers), train.stages)

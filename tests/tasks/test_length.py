@@ -437,3 +437,17 @@ def test_channels_of_an_mne_raw_are_read_in_slices(eeg_like):
         for row, index in zip(rows, (2, 0), strict=True):
             expected = raw.get_data()[index, start:stop]
             np.testing.assert_array_equal(row[start:stop], expected)
+
+
+@pytest.mark.parametrize(
+    ("verb", "unneeded"),
+    [
+        ("preprocess", {"torch", "sklearn", "pandas", "matplotlib", "wfdb"}),
+        ("audit", {"torch", "sklearn", "pandas", "matplotlib", "wfdb"}),
+        ("stage", {"sklearn", "skops", "pandas", "wfdb", "triton"}),
+    ],
+)
+def test_what_a_verb_does_not_need_takes_no_memory(verb, unneeded):
+    code = f"import sys, partsig.tasks.{verb}; print(*({unneeded} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
