@@ -10,9 +10,13 @@ import io
 import json
 import multiprocessing
 import os
+import signal
 import statistics
+import threading
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,12 +30,13 @@ from partsig.data.datasets import Epochs
 from partsig.data.images import open_images
 from partsig.data.recordings import STAGES
 from partsig.data.store import open_store
-from partsig.tasks import heads, stagers
+from partsig.tasks import heads, runs, stagers
 from partsig.tasks.finetune import finetune, load_stager
 from partsig.tasks.images.finetune import finetune_images, load_classifier
 from partsig.tasks.images.labelled import in_batches, labelled, share_right
 from partsig.tasks.pretrain import load_encoder, pretrain
 from partsig.train.journal import read_metrics
+from partsig.train.loop import Stopped
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 METHODS: dict[str, tuple[str, dict]] = {
@@ -40,7 +45,7 @@ METHODS: dict[str, tuple[str, dict]] = {
     "mae": ("mae", {}),
     "contrast": ("part-context", {"objective.relate": 0.0}),
 }
-BATCH, EPOCHS = 512, 10  # epochs: how often the pretext is measured
+BATCH, EPOCHS = 512, 4  # epochs: how often the pretext is measured, in a trial as in the run
 TRIAL = 60  # steps by which a speed is measured
 BUDGETS, DRAWS, BLOCKS = (20, 100), (0, 1, 2), 2
 # As in pc18_segments.py: everything is moved, from a probe's head on, deep layers less.
@@ -77,7 +82,7 @@ def run(campaign: Campaign) -> None:
     for name in METHODS:
         # A method that is slower than its trial said may take from the others, but not much.
         found = campaign.attempt(
-            f"pretraining {name}", lambda n=name: pretrained(n, store, each, campaign), 1.3 * each
+            f"pretraining {name}", lambda n=name: pretrained(n, store, each, campaign), 1.5 * each
         )
         if found:
             paths[name] = campaign.work / f"learn-{name}"
@@ -124,13 +129,17 @@ def timed_training(
     campaign: Campaign,
     modality: str = "eeg",
 ) -> dict[str, object]:
-    """Measure a run's speed, then train for what is left of ``seconds``; return its readings."""
+    """Measure a run's speed, then train for what is left of ``seconds``; return its readings.
+
+    A run that is slower than its trial was is stopped a little after, as it then is.
+    """
     began = time.monotonic()
     batch, trial = (16, 3) if campaign.dry else (BATCH, TRIAL)
     where = {"modality": modality, "config": config, "gpus": "1" if campaign.device == "cuda" else
              "0"}  # fmt: skip
     first = campaign.work / f"trial-{name}"
-    pretrain(store, first, overrides=settings | schedule(trial, batch, 1), **where)
+    epochs = 2 if campaign.dry else EPOCHS
+    pretrain(store, first, overrides=settings | schedule(trial, batch, epochs), **where)
     spent = time.monotonic() - began
     found = [line["windows_per_s"] for line in read_metrics(first) if "windows_per_s" in line]
     rate = statistics.median(found[len(found) // 2 :])
@@ -139,8 +148,13 @@ def timed_training(
     training = 0.95 * (seconds - spent - around)
     steps = 4 if campaign.dry else max(int(training * rate / batch), trial)
     path = campaign.work / f"learn-{name}"
-    epochs = 2 if campaign.dry else EPOCHS
-    pretrain(store, path, overrides=settings | schedule(steps, batch, epochs), **where)
+    with stopped_after(1.1 * (seconds - spent)):
+        try:
+            pretrain(store, path, overrides=settings | schedule(steps, batch, epochs), **where)
+        except Stopped as stopped:
+            if stopped.code != 128 + signal.SIGUSR1:
+                raise
+            runs.finish(path, stopped_early=True)
     lines = read_metrics(path)
     rates = [line["windows_per_s"] for line in lines if "windows_per_s" in line]
     curve = [
@@ -150,6 +164,7 @@ def timed_training(
     ]
     return {
         "steps": lines[-1]["step"],
+        "stopped_early": "stopped_early" in runs.read(path),
         "windows": lines[-1]["step"] * batch,
         "windows_per_s": {"trial": rate, "run": statistics.median(rates)},
         "planned_training_s": training,
@@ -158,6 +173,18 @@ def timed_training(
         "loss": [[line["step"], line["loss"]] for line in lines if "loss" in line],
         "curve": curve,
     }
+
+
+@contextmanager
+def stopped_after(seconds: float) -> Iterator[None]:
+    """Ask a training run inside to stop after so many seconds: it then writes its checkpoint."""
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # outside of the run
+    timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGUSR1))
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def jobs_of(paths: dict[str, Path], store: Path, campaign: Campaign) -> list[Job]:
