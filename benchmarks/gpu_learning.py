@@ -5,33 +5,29 @@ that its cosine ends with follows from it. The encoder is the 12.9-M one (ViT-S/
 settings are those of configs/, the schedule's length apart.
 """
 
-import gc
 import io
 import json
-import multiprocessing
 import os
+import signal
 import statistics
+import threading
 import time
-import traceback
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from gpu_data import image_store, segment_store
+from gpu_judging import TINY, best_of, jobs_of, judged
 from gpu_tools import Campaign
-from pc18_segments import GENTLE, full
 
-from partsig import metrics
-from partsig.data.datasets import Epochs
 from partsig.data.images import open_images
-from partsig.data.recordings import STAGES
-from partsig.data.store import open_store
-from partsig.tasks import heads, stagers
-from partsig.tasks.finetune import finetune, load_stager
+from partsig.tasks import heads, runs
 from partsig.tasks.images.finetune import finetune_images, load_classifier
 from partsig.tasks.images.labelled import in_batches, labelled, share_right
 from partsig.tasks.pretrain import load_encoder, pretrain
 from partsig.train.journal import read_metrics
+from partsig.train.loop import Stopped
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 METHODS: dict[str, tuple[str, dict]] = {
@@ -40,30 +36,10 @@ METHODS: dict[str, tuple[str, dict]] = {
     "mae": ("mae", {}),
     "contrast": ("part-context", {"objective.relate": 0.0}),
 }
-BATCH, EPOCHS = 512, 10  # epochs: how often the pretext is measured
+BATCH, EPOCHS = 512, 4  # epochs: how often the pretext is measured, in a trial as in the run
 TRIAL = 60  # steps by which a speed is measured
-BUDGETS, DRAWS, BLOCKS = (20, 100), (0, 1, 2), 2
-# As in pc18_segments.py: everything is moved, from a probe's head on, deep layers less.
-PROBE = {"train": "probe", "pool": "mean+sd"}
-TINY = {"encoder.width": 16, "encoder.depth": 2, "encoder.heads": 2}
-SPECTRAL = {"encoder.tokens": "linear+spectrum"}
 # What compiling costs is earned back by runs of so many seconds only.
 WORTH_COMPILING_S = 120
-MOST_WORKERS = 6
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """One fine-tuning or probe: from what, how, with which labels."""
-
-    row: str
-    origin: str  # a run, or scratch
-    budget: int
-    draw: int
-    store: Path
-    run: Path
-    device: str
-    overrides: dict[str, object] = field(default_factory=dict)
 
 
 def run(campaign: Campaign) -> None:
@@ -77,7 +53,7 @@ def run(campaign: Campaign) -> None:
     for name in METHODS:
         # A method that is slower than its trial said may take from the others, but not much.
         found = campaign.attempt(
-            f"pretraining {name}", lambda n=name: pretrained(n, store, each, campaign), 1.3 * each
+            f"pretraining {name}", lambda n=name: pretrained(n, store, each, campaign), 1.5 * each
         )
         if found:
             paths[name] = campaign.work / f"learn-{name}"
@@ -124,13 +100,17 @@ def timed_training(
     campaign: Campaign,
     modality: str = "eeg",
 ) -> dict[str, object]:
-    """Measure a run's speed, then train for what is left of ``seconds``; return its readings."""
+    """Measure a run's speed, then train for what is left of ``seconds``; return its readings.
+
+    A run that is slower than its trial was is stopped a little after, as it then is.
+    """
     began = time.monotonic()
     batch, trial = (16, 3) if campaign.dry else (BATCH, TRIAL)
     where = {"modality": modality, "config": config, "gpus": "1" if campaign.device == "cuda" else
              "0"}  # fmt: skip
     first = campaign.work / f"trial-{name}"
-    pretrain(store, first, overrides=settings | schedule(trial, batch, 1), **where)
+    epochs = 2 if campaign.dry else EPOCHS
+    pretrain(store, first, overrides=settings | schedule(trial, batch, epochs), **where)
     spent = time.monotonic() - began
     found = [line["windows_per_s"] for line in read_metrics(first) if "windows_per_s" in line]
     rate = statistics.median(found[len(found) // 2 :])
@@ -139,8 +119,13 @@ def timed_training(
     training = 0.95 * (seconds - spent - around)
     steps = 4 if campaign.dry else max(int(training * rate / batch), trial)
     path = campaign.work / f"learn-{name}"
-    epochs = 2 if campaign.dry else EPOCHS
-    pretrain(store, path, overrides=settings | schedule(steps, batch, epochs), **where)
+    with stopped_after(1.1 * (seconds - spent)):
+        try:
+            pretrain(store, path, overrides=settings | schedule(steps, batch, epochs), **where)
+        except Stopped as stopped:
+            if stopped.code != 128 + signal.SIGUSR1:
+                raise
+            runs.finish(path, stopped_early=True)
     lines = read_metrics(path)
     rates = [line["windows_per_s"] for line in lines if "windows_per_s" in line]
     curve = [
@@ -150,6 +135,7 @@ def timed_training(
     ]
     return {
         "steps": lines[-1]["step"],
+        "stopped_early": "stopped_early" in runs.read(path),
         "windows": lines[-1]["step"] * batch,
         "windows_per_s": {"trial": rate, "run": statistics.median(rates)},
         "planned_training_s": training,
@@ -160,113 +146,16 @@ def timed_training(
     }
 
 
-def jobs_of(paths: dict[str, Path], store: Path, campaign: Campaign) -> list[Job]:
-    """Return what is to be judged, in the order of its worth: a whole draw before the next."""
-    budgets, draws = ((2,), (0,)) if campaign.dry else (BUDGETS, DRAWS)
-    tiny = TINY if campaign.dry else {}
-    jobs = []
-    for draw in draws:
-        for budget in budgets:
-            tuned = full(20 if campaign.dry else budget) | GENTLE | {"fit.compile": "never"}
-            tuned |= {"fit.epochs": 2} if campaign.dry else {}
-            rows: dict[str, tuple[str, dict]] = {}
-            for name, path in paths.items():
-                rows[f"{name}, fine-tuned"] = (str(path), tuned)
-                rows[f"{name}, probe"] = (str(path), PROBE)
-            rows |= {
-                "scratch, fine-tuned": ("scratch", tuned | tiny),
-                "bands, logistic": ("scratch", {"model": "logistic"}),
-                "random, probe": ("scratch", PROBE | tiny),
-                "random with spectrum, probe": ("scratch", PROBE | SPECTRAL | tiny),
-            }
-            rows |= {
-                f"{name}, probe of {BLOCKS} blocks": (str(path), PROBE | {"blocks": BLOCKS})
-                for name, path in paths.items()
-            }
-            for row, (origin, overrides) in rows.items():
-                run = campaign.work / "judged" / f"{len(jobs):04d}"
-                jobs.append(
-                    Job(row=row, origin=origin, budget=budget, draw=draw, store=store, run=run,
-                        device=campaign.device, overrides=overrides)
-                )  # fmt: skip
-    return jobs
-
-
-def judged(jobs: list[Job], campaign: Campaign) -> list[dict]:
-    """Do the jobs, several at a time: small ones leave most of a card idle; return their rows."""
-    gc.collect()
-    if campaign.device == "cuda":
-        torch.cuda.empty_cache()  # the workers need some
-    cores = len(os.sched_getaffinity(0))
-    workers = 1 if campaign.dry else max(min(MOST_WORKERS, cores // 2), 1)
-    os.environ["OMP_NUM_THREADS"] = "1"  # of the workers
-    rows: list[dict] = []
-    # Leaving it ends the workers, also where time is up.
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        for found in pool.imap_unordered(judge, jobs):
-            rows.append(found)
-            campaign.put("judged", {"of": len(jobs), "done": len(rows), "table": table(rows)})
-            failed = [row for row in rows if "traceback" in row]
-            if failed:
-                campaign.put("not judged", failed[:5])
-        pool.close()
-        pool.join()
-    campaign.put("rows", rows)
-    for line in table(rows):
-        spread = "" if line["sd"] is None else f" ± {line['sd']:.3f}"
-        print(f"{line['row']:<40}{line['budget']:>5}  {line['kappa']:.3f}{spread}")
-    return rows
-
-
-def judge(job: Job) -> dict[str, object]:
-    """Fine-tune or probe, and test; return the row. A failure is a row with its traceback."""
-    told = {"row": job.row, "budget": job.budget, "draw": job.draw}
-    began = time.monotonic()
+@contextmanager
+def stopped_after(seconds: float) -> Iterator[None]:
+    """Ask a training run inside to stop after so many seconds: it then writes its checkpoint."""
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # outside of the run
+    timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGUSR1))
+    timer.start()
     try:
-        finetune(
-            job.origin, job.store, job.run,
-            segments_per_class=job.budget, overrides=job.overrides, seed=job.draw,
-            device=job.device,
-        )  # fmt: skip
-        model, record = load_stager(job.run)
-        opened = open_store(job.store)
-        test = Epochs(opened, opened.recordings_of(record["split"]["test"]))
-        predicted = stagers.predict(model, test, torch.device(job.device)).argmax(1)
-        kappa = float(metrics.kappa(metrics.confusion(test.stages, predicted, len(STAGES))))
-    except Exception:  # noqa: BLE001 (it is handed over and written down)
-        return told | {"traceback": traceback.format_exc()}
-    return told | {
-        "kappa": kappa, "val_kappa": record["val_kappa"], "n_epochs": len(test),
-        "seconds": time.monotonic() - began,
-    }  # fmt: skip
-
-
-def table(rows: list[dict]) -> list[dict]:
-    """Return kappa by row and budget: mean and SD over the draws that are done.
-
-    >>> rows = [{"row": "a", "budget": 20, "draw": d, "kappa": k} for d, k in enumerate((0.4, 0.5))]
-    >>> [(line["row"], line["n"], round(line["kappa"], 2)) for line in table(rows)]
-    [('a', 2, 0.45)]
-    """
-    by: dict[tuple[str, int], list[float]] = {}
-    for row in rows:
-        if "kappa" in row:
-            by.setdefault((row["row"], row["budget"]), []).append(row["kappa"])
-    return [
-        {"row": row, "budget": budget, "n": len(found), "kappa": statistics.mean(found),
-         "sd": statistics.stdev(found) if len(found) > 1 else None}
-        for (row, budget), found in sorted(by.items())
-    ]  # fmt: skip
-
-
-def best_of(rows: list[dict], paths: dict[str, Path]) -> str | None:
-    """Return the method whose fine-tuned runs agree best with validation labels, if any does."""
-    scores = {}
-    for name in paths:
-        own = [r["val_kappa"] for r in rows if r["row"] == f"{name}, fine-tuned" and "kappa" in r]
-        if own:
-            scores[name] = statistics.mean(own)
-    return max(scores, key=scores.__getitem__, default=None)
+        yield
+    finally:
+        timer.cancel()
 
 
 def keep_weights(path: Path, campaign: Campaign) -> dict[str, object]:

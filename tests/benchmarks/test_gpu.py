@@ -189,7 +189,7 @@ def campaign(tools, out, work, minutes=100.0):
 @pytest.fixture
 def handlers():
     """Put the handlers of signals back."""
-    numbers = (signal.SIGALRM, signal.SIGTERM, signal.SIGINT)
+    numbers = (signal.SIGALRM, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
     before = [(number, signal.getsignal(number)) for number in numbers]
     yield
     signal.setitimer(signal.ITIMER_REAL, 0)
@@ -423,6 +423,37 @@ def test_wheels_are_those_of_the_constraints(script):
     assert [line.partition("==")[0].replace("_", "-") for line in found] == [
         name.replace("_", "-") for name in pack.WHEELS
     ]
+
+
+@pytest.mark.usefixtures("handlers")
+def test_a_run_that_is_too_slow_is_stopped_with_a_checkpoint(script, tmp_path, sample_store):
+    from partsig.tasks.pretrain import pretrain
+    from partsig.train import checkpoint
+    from partsig.train.loop import Stopped
+
+    learning = script("gpu_learning")
+    overrides = learning.TINY | {"fit.batch_size": 8, "windows_per_epoch": 16}
+    with learning.stopped_after(2.0), pytest.raises(Stopped) as stopped:
+        pretrain(sample_store, tmp_path / "run", overrides=overrides, gpus="0")
+    assert stopped.value.code == 128 + signal.SIGUSR1
+    assert checkpoint.load(checkpoint.newest(tmp_path / "run"), "pretrain")["step"] > 0
+    os.kill(os.getpid(), signal.SIGUSR1)  # should it come after the run's end, nothing happens
+
+
+def test_kappas_are_summed_up_over_the_draws_that_are_done(script):
+    judging = script("gpu_judging")
+    rows = [
+        {"row": name, "budget": 20, "draw": draw, "kappa": kappa, "val_kappa": 1 - kappa}
+        for name, kappas in (("part, fine-tuned", (0.4, 0.5)), ("mae, fine-tuned", (0.6,)))
+        for draw, kappa in enumerate(kappas)
+    ]
+    rows.append({"row": "mae, fine-tuned", "budget": 20, "draw": 1, "traceback": "…"})
+    found = {line["row"]: (line["n"], line["kappa"], line["sd"]) for line in judging.table(rows)}
+    assert found["mae, fine-tuned"] == (1, 0.6, None)
+    assert found["part, fine-tuned"] == pytest.approx((2, 0.45, 0.05 * 2**0.5))
+    # Chosen on validation, not by the kappa that is reported.
+    assert judging.best_of(rows, {"part": None, "mae": None, "contrast": None}) == "part"
+    assert judging.best_of([], {"part": None}) is None
 
 
 def test_a_schedule_ends_with_its_steps(script):
