@@ -151,6 +151,7 @@ def main() -> None:
     checkouts = {"here": HERE}
     if given.checkout:
         checkouts = {"before": given.checkout.resolve()} | checkouts
+    command = "python benchmarks/length.py " + " ".join(sys.argv[1:])
     kept = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"measured": {}}
     with tempfile.TemporaryDirectory(dir=given.work) as folder:
         work = Path(folder)
@@ -181,7 +182,7 @@ def main() -> None:
                         row["date"] = date.today().isoformat()
                         kept["measured"].setdefault(key, {})[name] = row
                         print(f"{key:62} {name:7} {row}", flush=True)
-                    kept["command"] = "python benchmarks/length.py " + " ".join(sys.argv[1:])
+                    kept["commands"] = list(dict.fromkeys([*kept.get("commands", ()), command]))
                     kept["versions"] = {
                         "python": platform.python_version(),
                         "numpy": np.__version__,
