@@ -3,13 +3,14 @@
 Run: ``python benchmarks/length.py [--hours 8 24 72 168] [--checkout FOLDER]``
 
 EDF files of 20 channels (1-s records, noise like EEG with a step and a clipped stretch a day) are
-written block by block to a temporary folder, one at a time. ``preprocess`` (into float32 at 100 Hz,
-0.1 to 30 Hz), ``stage`` (the paper's encoder, 6 channels) and ``audit`` each do one of them in a
-process of its own with one thread, whose peak memory (VmHWM, resident: what is imported,
-memory-mapped pages and all), seconds and CPU seconds are noted: medians of --repeats. ``imports``
-is the peak after the verb was imported. ``sha256`` is of what was written: the store's signal, the
-hypnogram, audit.json. With --checkout another checkout of partsig is measured, in turns with this
-one, on the same files. --pair does two recordings at once, in two threads.
+written block by block to a temporary folder, one at a time. ``preprocess`` (into
+float32 at 100 Hz, 0.1 to 30 Hz), ``stage`` (the paper's encoder, 6 channels) and ``audit`` each do
+one of them in a process of its own with one thread, whose peak memory (VmHWM, resident: what is
+imported, memory-mapped pages and all), seconds and CPU seconds are noted: medians of --repeats.
+``imports`` is the peak after the verb was imported. ``sha256`` is of what was written: the store's
+signals, the hypnogram, what audit.json says of the recordings. With --checkout another checkout of
+partsig is measured, in turns with this one, on the same files. --pair does two recordings at once,
+in two threads.
 Adds to benchmarks/results/length.json, under the hours and channels.
 """
 
@@ -117,6 +118,10 @@ def child(
     ending = {"preprocess": "signals/*.npy", "stage": "*_hypnogram.csv", "audit": "audit.json"}
     digest = hashlib.sha256()
     for path in sorted(out.glob(ending[verb])):
+        if verb == "audit":  # but for the folder's name
+            told = json.loads(path.read_text(encoding="utf-8"))
+            digest.update(json.dumps([told["summary"], told["recordings"]]).encode())
+            continue
         with open(path, "rb") as handle:
             while piece := handle.read(2**22):
                 digest.update(piece)
@@ -146,6 +151,7 @@ def main() -> None:
     checkouts = {"here": HERE}
     if given.checkout:
         checkouts = {"before": given.checkout.resolve()} | checkouts
+    command = "python benchmarks/length.py " + " ".join(sys.argv[1:])
     kept = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"measured": {}}
     with tempfile.TemporaryDirectory(dir=given.work) as folder:
         work = Path(folder)
@@ -176,7 +182,7 @@ def main() -> None:
                         row["date"] = date.today().isoformat()
                         kept["measured"].setdefault(key, {})[name] = row
                         print(f"{key:62} {name:7} {row}", flush=True)
-                    kept["command"] = "python benchmarks/length.py " + " ".join(sys.argv[1:])
+                    kept["commands"] = list(dict.fromkeys([*kept.get("commands", ()), command]))
                     kept["versions"] = {
                         "python": platform.python_version(),
                         "numpy": np.__version__,

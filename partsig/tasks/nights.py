@@ -13,8 +13,8 @@ from partsig.data.quality import Quality, find_clipped, is_eeg, measure
 from partsig.data.recordings import EPOCH_S, UNSCORED, ReadConfig, Recording, Rows, trimmed
 from partsig.errors import ConfigError, DataError
 
-# Samples of a channel up to which it is held in memory: a night of 18 h at 256 Hz.
-HELD = 2**24
+# Samples of a channel up to which it is held in memory: 36 h at 256 Hz, 168 MB with its marks.
+HELD = 2**25
 
 
 @dataclass(frozen=True, kw_only=True)
