@@ -155,7 +155,6 @@ def main(arguments: list[str] | None = None, began: float = gpu_tools.BEGAN) -> 
         known = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
         ours = [str(work / "wheels"), str(HERE), str(HERE.parent)]
         os.environ["PYTHONPATH"] = os.pathsep.join([*ours, *known])
-        raise_open_files()
         for name in (name for name in PHASES if name in options.only):
             most = PHASES[name][2]
             seconds = clock.left() if most is None else min(most, clock.left())
@@ -168,14 +167,6 @@ def main(arguments: list[str] | None = None, began: float = gpu_tools.BEGAN) -> 
     finally:
         shutil.rmtree(work, ignore_errors=True)
         over.set()
-
-
-def raise_open_files() -> None:
-    """Allow as many open files as this user may have: a store has two for every recording."""
-    import resource
-
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def finish(job: Campaign) -> int:

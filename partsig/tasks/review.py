@@ -163,13 +163,13 @@ def curve(
 ) -> dict[str, list]:
     """Return kappa when a share of the epochs, the most doubtful first, is looked at by a person.
 
-    ``kappa_reviewed``: those epochs get the scorer's stage; with its interval over ``subjects``,
-    numbers (n,) from 0;
+    ``kappa_reviewed``: those epochs get the scorer's stage; with its interval over ``subjects``;
     ``kappa_kept``: the other epochs alone (coverage); ``kappa_random``: the same share, drawn at
     random, gets the scorer's stage (kappa of the expected table).
     """
     order = np.argsort(-doubt, kind="stable")
     k = len(STAGES)
+    units = np.unique(subjects, return_inverse=True)[1]
     whole = metrics.confusion(truth, predicted, k)
     found: dict[str, list] = {"share": list(SHARES)}
     for key in ("kappa_reviewed", "kappa_reviewed_interval_95", "kappa_kept", "kappa_random"):
@@ -179,7 +179,7 @@ def curve(
         looked_at = np.zeros(len(truth), bool)
         looked_at[order[:n]] = True
         mended = np.where(looked_at, truth, predicted)
-        tables = metrics.confusions(truth, mended, k, subjects)
+        tables = metrics.confusions(truth, mended, k, units)
         found["kappa_reviewed"].append(metrics.or_none(metrics.kappa(tables.sum(0))))
         ends = metrics.bootstrap(tables, metrics.kappa, seed=seed)
         found["kappa_reviewed_interval_95"].append([metrics.or_none(end) for end in ends])
