@@ -6,9 +6,11 @@ Stores of six channels at 100 Hz in float16 and float32 (noise) are written to a
 Each case runs in a process of its own: random 30-s windows in batches, cut from maps that keep no
 file open (``stream``), from NumPy's memory map of every file (``numpy``: one open file a
 recording), or from signals held in memory (``resident``, as on a GPU, here on the CPU). ``cold``:
-the system was asked to forget the files before the process began. Memory is what the process itself
-holds (RssAnon), pages of files not counted: they belong to the page cache and are given up when
-memory is needed. The ways take turns; medians; results in ``results/data_path.json``.
+the system was asked to forget the files before the process began; ``stream`` maps a file when it
+first needs it, ``numpy`` all of them before (``begin_s``), so the two belong together there. Memory
+is what the process itself holds (RssAnon), pages of files not counted: they belong to the page
+cache and are given up when memory is needed. The ways take turns; medians; results in
+``results/data_path.json``.
 """
 
 import argparse
