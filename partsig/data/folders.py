@@ -35,7 +35,7 @@ class Remembered(Generic[Value]):
 
     def __init__(self, read: Callable[[Path], Value]) -> None:
         self._read = read
-        self._kept: OrderedDict[Path, tuple[tuple[int, int], float, Value]] = OrderedDict()
+        self._kept: OrderedDict[Path, tuple[tuple[int, ...], float, Value]] = OrderedDict()
         self._lock = threading.Lock()
 
     def __call__(self, path: Path) -> Value:
@@ -55,9 +55,10 @@ class Remembered(Generic[Value]):
             return value
 
 
-def _mark(path: Path) -> tuple[int, int]:
+def _mark(path: Path) -> tuple[int, ...]:
+    """Return what changes when a path does, also if its time is put back or another is there."""
     found = path.stat()
-    return found.st_mtime_ns, found.st_size
+    return found.st_mtime_ns, found.st_size, found.st_ctime_ns, found.st_ino, found.st_dev
 
 
 _listed = Remembered(lambda folder: sorted(os.listdir(folder)))

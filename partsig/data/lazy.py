@@ -193,12 +193,15 @@ def room(
     """Return an array (C, T) to be filled: in memory, or in a file if over ``held`` bytes (HELD).
 
     The file lies in ``folder`` (default: the system's for temporary files), has no name there, and
-    is gone with the array. Raises DiskFullError, then and when it is filled.
+    is gone with the array; a folder that is not there is made. Raises DiskFullError, then and when
+    it is filled, and DataError where no file can be written.
     """
-    dtype, place = np.dtype(dtype), str(folder or tempfile.gettempdir())
+    dtype, place = np.dtype(dtype), "the system's temporary folder (TMPDIR)"
     if shape[0] * shape[1] * dtype.itemsize <= (HELD if held is None else held):
         return np.empty(shape, dtype)
     try:
+        place = str(folder or tempfile.gettempdir())
+        Path(place).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=place) as nameless:
             number = os.dup(nameless.fileno())
         file = io.FileIO(number, "r+", closefd=False)

@@ -11,7 +11,7 @@ from partsig.data import store as stores
 from partsig.data.lazy import Row
 from partsig.data.quality import Quality, find_clipped, is_eeg, measure
 from partsig.data.recordings import EPOCH_S, UNSCORED, ReadConfig, Recording, Rows, trimmed
-from partsig.errors import ConfigError, DataError
+from partsig.errors import ConfigError, DataError, DiskFullError
 
 # Samples of a channel up to which it is held in memory: 36 h at 256 Hz, 168 MB with its marks.
 HELD = 2**25
@@ -109,6 +109,8 @@ def read_raw(
         if settings.trim_wake_min is not None:
             recording = trimmed(recording, settings.trim_wake_min)
         return _measured(recording)
+    except DiskFullError:
+        raise  # no fault of this recording: the others would meet it too
     except (DataError, ConfigError, OSError) as error:
         return Night(name=header.stem, subject=header.stem, reason=str(error))
 

@@ -23,7 +23,7 @@ from partsig.data.recordings import (
     n_epochs,
 )
 from partsig.data.staging import Staging
-from partsig.errors import ConfigError, DataError, check_range
+from partsig.errors import ConfigError, DataError, DiskFullError, check_range
 from partsig.tasks import nights, oddity, review, runs
 from partsig.tasks.finetune import SCRATCH, load_stager
 from partsig.tasks.preprocess import PreprocessConfig, filtered
@@ -229,6 +229,8 @@ def _filtered(recording: Recording, reading: PreprocessConfig) -> np.ndarray | O
             )
     try:
         return filtered(recording, reading, held=HELD)
+    except DiskFullError:
+        raise  # no fault of this recording: the others would meet it too
     except DataError as error:
         raise DataError(f"{recording.name}: {error}") from None
 
