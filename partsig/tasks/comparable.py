@@ -1,12 +1,10 @@
 """What ``partsig compare`` holds side by side: a fine-tuned run's answers on its test set."""
 
-import csv
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +12,7 @@ import numpy as np
 from partsig import metrics
 from partsig.data.recordings import STAGES
 from partsig.errors import ConfigError, DataError
+from partsig.files import read_columns
 from partsig.tasks import runs
 from partsig.tasks.evaluate import evaluate
 from partsig.tasks.finetune import SCRATCH
@@ -186,15 +185,6 @@ def method_of(record: dict) -> str:
     return name if settings["train"] == "full" else f"{name}, {settings['train']}"
 
 
-def _lines(file: Path, columns: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """Give these columns of every row of a table; raise LookupError where one is missing."""
-    with open(file, newline="", encoding="utf-8") as handle:
-        reader = csv.reader(handle)
-        place = {name: number for number, name in enumerate(next(reader, ()))}
-        # In C: a night has a thousand rows.
-        yield from map(itemgetter(*(place[name] for name in columns)), filter(None, reader))
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Answers:
     """What tells a test set, unit by unit; and a run's answers as :class:`Judged` has them."""
@@ -208,7 +198,7 @@ def _of_subjects(file: Path, _record: dict) -> _Answers:
     """Return the confusion matrix of every test subject, sorted by name."""
     code = {stage: number for number, stage in enumerate(STAGES)}
     found: dict[str, np.ndarray] = {}
-    counted = Counter(_lines(file, ("subject", "truth", "prediction")))
+    counted = Counter(read_columns(file, ("subject", "truth", "prediction")))
     for (subject, truth, prediction), n in counted.items():
         table = found.setdefault(subject, np.zeros((len(STAGES),) * 2))
         table[code[truth], code[prediction]] = n
@@ -223,7 +213,7 @@ def _of_images(file: Path, record: dict) -> _Answers:
     A test set is told by names and classes, and by the hash of the pixels that ``evaluate`` wrote.
     """
     code = {name: number for number, name in enumerate(record["classes"])}
-    names, truth, given = zip(*_lines(file, ("image", "truth", "prediction")), strict=True)
+    names, truth, given = zip(*read_columns(file, ("image", "truth", "prediction")), strict=True)
     truth, given = (np.array([code[name] for name in column]) for column in (truth, given))
     measured = json.loads((file.parent / "metrics.json").read_text(encoding="utf-8"))
     return _Answers(

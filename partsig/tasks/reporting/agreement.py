@@ -1,7 +1,6 @@
 """Agreement of a model with one scorer or several, on the same epochs; intervals over subjects."""
 
-import csv
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -13,12 +12,14 @@ from partsig import metrics
 from partsig.data.recordings import STAGES, UNSCORED
 from partsig.data.store import Store
 from partsig.errors import DataError
+from partsig.files import read_columns
 
 DRAWS = 2000
 # With fewer subjects a percentile interval is visibly too narrow: at 10 by about a sixth
 # (Hesterberg 2015, doi 10.1080/00031305.2015.1089789).
 FEW = 10
 AGES = ((0, 40, "under 40"), (40, 60, "40 to 59"), (60, np.inf, "60 and older"))
+COLUMNS = ("recording", "epoch", "truth", "prediction", "confidence")
 CODES = {stage: code for code, stage in enumerate(STAGES)}
 SEXES = {"M": "men", "F": "women"}
 MEASURES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -62,7 +63,7 @@ def read_predictions(path: Path, store: Store) -> list[Night]:
     nights: dict[str, Night] = {}
     again = f"delete {path.parent} and run the same command again."
     try:
-        for name, rows in groupby(_columns(path), key=itemgetter(0)):
+        for name, rows in groupby(read_columns(path, COLUMNS), key=itemgetter(0)):
             _, at, truth, predicted, confidence = zip(*rows, strict=True)
             known, at = store.recordings.get(name), np.array(at, np.int64)
             if known is None or at.max() >= known["n_epochs"]:
@@ -75,15 +76,6 @@ def read_predictions(path: Path, store: Store) -> list[Night]:
     except (LookupError, ValueError) as error:
         raise DataError(f"{path} is damaged ({error}); {again}") from None
     return list(nights.values())
-
-
-def _columns(path: Path) -> Iterator[tuple[str, ...]]:
-    """Give recording, epoch, truth, prediction and confidence of every row, one at a time."""
-    columns = ("recording", "epoch", "truth", "prediction", "confidence")
-    with open(path, newline="", encoding="utf-8") as handle:
-        reader = csv.reader(handle)
-        place = {name: number for number, name in enumerate(next(reader, ()))}
-        yield from map(itemgetter(*(place[name] for name in columns)), filter(None, reader))
 
 
 def _unscored(row: Mapping[str, object]) -> Night:
