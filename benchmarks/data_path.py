@@ -29,8 +29,8 @@ from pathlib import Path
 
 import numpy as np
 
-from partsig.data import store
-from partsig.data.recordings import Recording
+from partsig.data.signals import store
+from partsig.data.signals.recordings import Recording
 
 RESULTS = Path(__file__).parent / "results" / "data_path.json"
 CHANNELS, SFREQ, WINDOW = 6, 100.0, 3000
@@ -76,7 +76,7 @@ class Mapped:
         self.signals = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in windows.names]
 
     def batch(self, epoch: int, first: int, count: int) -> np.ndarray:
-        """Return windows as :class:`~partsig.data.datasets.RandomWindows` does."""
+        """Return windows as :class:`~partsig.data.signals.windows.RandomWindows` does."""
         rows = self.windows.drawn(epoch)[first : first + count]
         return np.stack([self.signals[r][:, at : at + WINDOW] for r, at in rows])
 
@@ -94,7 +94,7 @@ def work(path: Path, kind: str, batch: int, repeats: int, cold: bool) -> dict[st
     """Time batches of one case in this process."""
     import torch
 
-    from partsig.data.datasets import RandomWindows, ResidentWindows
+    from partsig.data.signals.windows import RandomWindows, ResidentWindows
 
     opened = store.open_store(path)
     before = held_mib()

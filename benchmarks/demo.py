@@ -14,8 +14,8 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from partsig.tasks import runs
-from partsig.tasks.demo import demo
+from partsig.runs import run as runs
+from partsig.verbs.demo import demo
 
 RESULTS = Path(__file__).parent / "results" / "demo.json"
 

@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from partsig.config import compose
-from partsig.data.datasets import RandomWindows, ResidentWindows
-from partsig.data.store import open_store
-from partsig.modality import get_modality
-from partsig.tasks import pretrain as pretraining
-from partsig.tasks.recipes import RECIPES, PretrainConfig, build
+from partsig.data.signals.store import open_store
+from partsig.data.signals.windows import RandomWindows, ResidentWindows
+from partsig.modalities.modality import get_modality
+from partsig.runs.settings import RECIPES, PretrainConfig, build
 from partsig.train import distributed
 from partsig.train.step import compile_blocks
+from partsig.verbs import pretrain as pretraining
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 # Of (loss, gradient). float32 rounds at 6e-8; through these models that leaves 3e-7 of a loss and

@@ -72,8 +72,8 @@ def made_up_segments(n_labelled: int = 75, n_other: int = 10, sfreq: float = 100
 
 def write_store(path: Path, found: dict) -> Path:
     """Write segments as a store of partsig, every segment a recording; return its path."""
-    from partsig.data import store
-    from partsig.data.recordings import Recording, n_epochs
+    from partsig.data.signals import store
+    from partsig.data.signals.recordings import Recording, n_epochs
 
     names, sfreq = tuple(map(str, found["ch_names"])), float(found["sfreq"])
     meta = store.make_meta(
@@ -119,7 +119,7 @@ def segment_store(work: Path, data: Path | None, made_up: bool) -> Path:
 
 def image_store(work: Path, data: Path | None, made_up: bool) -> Path:
     """Return the store of the packed images (made once); of made-up ones where there are none."""
-    from partsig.tasks.images.preprocess import preprocess_images
+    from partsig.data.images.preprocessing import preprocess_images
 
     path = work / "images"
     settings = {"size": 32} | ({"val_share": 0.3} if made_up else {})  # of few, some at least

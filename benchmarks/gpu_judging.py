@@ -18,11 +18,11 @@ from gpu_tools import Campaign
 from pc18_segments import GENTLE, full
 
 from partsig import metrics
-from partsig.data.datasets import Epochs
-from partsig.data.recordings import STAGES
-from partsig.data.store import open_store
-from partsig.tasks import stagers
-from partsig.tasks.finetune import finetune, load_stager
+from partsig.data.signals.recordings import STAGES
+from partsig.data.signals.store import open_store
+from partsig.data.signals.windows import Epochs
+from partsig.tasks import baselines
+from partsig.verbs.finetune import finetune, load_stager
 
 BUDGETS, DRAWS, BLOCKS = (20, 100), (0, 1, 2), 2
 PROBE = {"train": "probe", "pool": "mean+sd"}
@@ -126,7 +126,7 @@ def judge(job: Job) -> dict[str, object]:
         model, record = load_stager(job.run)
         opened = open_store(job.store)
         test = Epochs(opened, opened.recordings_of(record["split"]["test"]))
-        predicted = stagers.predict(model, test, torch.device(job.device)).argmax(1)
+        predicted = baselines.predict(model, test, torch.device(job.device)).argmax(1)
         kappa = float(metrics.kappa(metrics.confusion(test.stages, predicted, len(STAGES))))
     except Exception:  # noqa: BLE001 (it is handed over and written down)
         return told | {"traceback": traceback.format_exc()}

@@ -21,13 +21,14 @@ from gpu_data import image_store, segment_store
 from gpu_judging import TINY, best_of, jobs_of, judged
 from gpu_tools import Campaign
 
-from partsig.data.images import open_images
-from partsig.tasks import heads, runs
-from partsig.tasks.images.finetune import finetune_images, load_classifier
-from partsig.tasks.images.labelled import in_batches, labelled, share_right
-from partsig.tasks.pretrain import load_encoder, pretrain
+from partsig.data.images.store import open_images
+from partsig.recipes.image_finetuning import finetune_images, load_classifier
+from partsig.recipes.labelled_images import in_batches, labelled, share_right
+from partsig.runs import run as runs
+from partsig.tasks import frozen
 from partsig.train.journal import read_metrics
 from partsig.train.loop import Stopped
+from partsig.verbs.pretrain import load_encoder, pretrain
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 METHODS: dict[str, tuple[str, dict]] = {
@@ -205,6 +206,6 @@ def probed_images(origin: str, shape: dict, store: Path, campaign: Campaign) -> 
     model, settings, record = load_classifier(path)
     opened, device = open_images(store), torch.device(campaign.device)
     test = labelled(opened, "test")
-    predicted = heads.predict(model, in_batches(opened, test, settings.size, device), device)
+    predicted = frozen.predict(model, in_batches(opened, test, settings.size, device), device)
     accuracy = share_right(opened.labels[test], predicted.argmax(1))
     return {"accuracy": accuracy, "val_accuracy": record["val_accuracy"], "n_images": len(test)}

@@ -44,7 +44,7 @@ def pack_segments(store: Path, file: Path, limit: int) -> dict[str, object]:
     All labelled ones, then the others, in the order of a draw, as long as there is room. Returns
     what is in it. Raises SystemExit where not even the labelled ones fit.
     """
-    from partsig.data.store import open_store
+    from partsig.data.signals.store import open_store
 
     opened = open_store(store)
     stage = {name: _stage(opened.labels(name)) for name in opened.recordings}

@@ -18,21 +18,21 @@ from gpu_tools import Campaign
 from torch.profiler import ProfilerActivity, profile
 
 from partsig.config import compose
-from partsig.data.recordings import Recording, Rows
-from partsig.data.store import open_store
+from partsig.data.signals.recordings import Recording, Rows
+from partsig.data.signals.store import open_store
 from partsig.errors import ConfigError
-from partsig.modality import EEG
-from partsig.tasks.finetune import finetune
-from partsig.tasks.material import gather, resident
-from partsig.tasks.pretrain import pretrain
-from partsig.tasks.recipes import PretrainConfig, build
-from partsig.tasks.stagers import predict_signal
-from partsig.tasks.staging import StageConfig, load, staged
+from partsig.modalities.modality import EEG
+from partsig.recipes.pretraining import gather, resident
+from partsig.runs.settings import PretrainConfig, build
+from partsig.sleep.stager import StageConfig, load, staged
+from partsig.tasks.baselines import predict_signal
 from partsig.train import loop
 from partsig.train.distributed import World
 from partsig.train.journal import read_metrics
 from partsig.train.optim import make_optimizer
 from partsig.train.step import Stepper, compile_blocks
+from partsig.verbs.finetune import finetune
+from partsig.verbs.pretrain import pretrain
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 BATCHES = (512, 8192, 2048, 1024, 4096)  # the published one, the ends, then the others

@@ -230,8 +230,8 @@ def main() -> None:
     if options.data == "cifar" and options.raw is None:
         parser.error("cifar needs --raw FILES")
     import partsig
-    from partsig.tasks import runs
-    from partsig.tasks.images.preprocess import preprocess_images
+    from partsig.data.images.preprocessing import preprocess_images
+    from partsig.runs import run as runs
 
     task = TASKS[options.data, options.scale]
     if options.only:

@@ -45,13 +45,13 @@ sys.path.insert(0, os.path.join(checkout, "benchmarks"))
 import partsig
 assert partsig.__file__.startswith(checkout), partsig.__file__
 if verb == "preprocess":
-    from partsig.tasks.preprocess import preprocess as work
+    from partsig.verbs.preprocess import preprocess as work
     given = ("edf", raw, out), {"overrides": {"channels": channels}, "jobs": jobs}
 elif verb == "stage":
-    from partsig.tasks.stage import stage_all as work
+    from partsig.verbs.stage import stage_all as work
     given = ([raw], run), {"output": out, "device": "cpu"}
 else:
-    from partsig.tasks.audit import audit as work
+    from partsig.verbs.audit import audit as work
     overrides = {"channels": channels}
     given = (raw,), {"source": "edf", "output": out, "overrides": overrides, "jobs": jobs}
 def peak():  # ru_maxrss would begin with that of the process that started this one

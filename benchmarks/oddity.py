@@ -148,7 +148,7 @@ def both(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 def candidates(loaded, x: np.ndarray) -> dict[str, np.ndarray]:
     """Return the scores (S,) among which one was chosen."""
     from partsig.core.placing import disagreement
-    from partsig.tasks.oddity import Tally, placings
+    from partsig.sleep.oddity import Tally, placings
 
     found = {}
     for local in (True, False):
@@ -228,7 +228,7 @@ def speed(part) -> dict[str, float]:
     """Return how long a night of 27,000 s takes, and how busy the machine was."""
     import torch
 
-    from partsig.tasks.oddity import oddity
+    from partsig.sleep.oddity import oddity
 
     x = np.random.default_rng(0).standard_normal((len(part.ch_names), 27_000 * SFREQ))
     torch.set_num_threads(2)
@@ -254,9 +254,9 @@ def main() -> None:
     parser.add_argument("--only-speed", action="store_true", help="time again, keep the rest")
     given = parser.parse_args()
     work = given.work.resolve()
-    from partsig.data.store import open_store
-    from partsig.tasks import runs
-    from partsig.tasks.oddity import load_part, oddity
+    from partsig.data.signals.store import open_store
+    from partsig.runs import run as runs
+    from partsig.sleep.oddity import load_part, oddity
     from partsig.train.journal import read_metrics
 
     if given.only_speed:

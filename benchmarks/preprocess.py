@@ -73,7 +73,7 @@ def write_night(folder: Path, name: str, hours: float, seed: int) -> None:
     import numpy as np
     import scipy.fft
 
-    from partsig.data.physionet2018 import write_recording
+    from partsig.data.signals.readers.physionet2018 import write_recording
 
     n_epochs = round(hours * 120)
     n_times = n_epochs * 30 * SFREQ + 700
@@ -92,7 +92,7 @@ def write_night(folder: Path, name: str, hours: float, seed: int) -> None:
 
 
 def work_partsig(raw: Path, out: Path, jobs: int) -> float:
-    from partsig.tasks.preprocess import preprocess
+    from partsig.verbs.preprocess import preprocess
 
     start = time.perf_counter()
     preprocess("physionet2018", raw, out, jobs=jobs)
@@ -107,7 +107,7 @@ def work_partsig_warm(raw: Path, out: Path, jobs: int) -> float:
 def work_filter(raw: Path, _out: Path, _: int) -> float:
     import numpy as np
 
-    from partsig.data.filters import bandpass_resample
+    from partsig.data.signals.filters import bandpass_resample
 
     start = time.perf_counter()
     for path in sorted(raw.rglob("*.mat")):

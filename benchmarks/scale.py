@@ -58,10 +58,10 @@ REPEAT_BELOW_S, REPEATS = 1.0, 2
 LOOK_EVERY_S = 0.05
 # Imported before processes are forked, by how a verb's name begins: what it would import itself.
 LOADED = {
-    "open": ("partsig.data.store",),
+    "open": ("partsig.data.signals.store",),
     "split": ("partsig.data.splits",),
-    "the last run": ("partsig.tasks.runs",),
-    "preprocess": ("partsig.tasks.images.preprocess", "fsspec.implementations.local"),
+    "the last run": ("partsig.runs.run",),
+    "preprocess": ("partsig.data.images.preprocessing", "fsspec.implementations.local"),
     "preprocess bids": ("mne_bids",),
     "report": ("yasa", "statsmodels.api", "pandas"),
     **{verb: ("matplotlib.pyplot",) for verb in ("evaluate", "inspect", "compare", "stage")},

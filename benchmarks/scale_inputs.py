@@ -110,7 +110,7 @@ def write_plain(folder: Path, n: int, out: Path) -> None:
 
 def write_challenge(folder: Path, n: int, out: Path) -> None:
     """Write records in the challenge's layout, a folder each, and their ages."""
-    from partsig.data.physionet2018 import write_recording
+    from partsig.data.signals.readers.physionet2018 import write_recording
 
     lines = ["Record,Age,Sex\n"]
     for i in range(n):
@@ -173,8 +173,8 @@ def write_store(folder: Path, n: int, out: Path, prefix: str = "p", signals: boo
     """Write a store through its own functions; without ``signals`` its index alone."""
     import numpy as np
 
-    from partsig.data import store
-    from partsig.data.recordings import Recording, count_stages
+    from partsig.data.signals import store
+    from partsig.data.signals.recordings import Recording, count_stages
 
     filters = {"l_freq": 0.1, "h_freq": 1.5, "sfreq": float(STORE_SFREQ)}
     names = {"source": "edf", "ch_names": CHANNELS, "dtype": "float16"}
@@ -273,7 +273,7 @@ def image_store(per_file: int) -> Callable[[Path, int, Path], None]:
 
 def images_an_array(per_file: int) -> None:
     """Let stores of images have so many images an array, where tiny ones stand for many."""
-    from partsig.data import images
+    from partsig.data.images import store as images
 
     images.PER_FILE = per_file or images.PER_FILE
 

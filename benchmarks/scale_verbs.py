@@ -48,7 +48,7 @@ def preprocess_remote(given: dict[str, Path], out: Path) -> None:
 
 def open_index(given: dict[str, Path], out: Path) -> None:
     """Open a store and ask for its subjects, as every verb does."""
-    from partsig.data.store import index_digest, open_store
+    from partsig.data.signals.store import index_digest, open_store
 
     opened = open_store(given["index"])
     opened.recordings_of(opened.labelled_subjects)
@@ -144,14 +144,14 @@ def compare(given: dict[str, Path], out: Path) -> None:
 
 def last(given: dict[str, Path], out: Path) -> None:
     """Find the run that finished last among as many."""
-    from partsig.tasks.runs import last
+    from partsig.runs.run import last
 
     last("finetune", given["runs"])
 
 
 def stage(given: dict[str, Path], out: Path) -> None:
     """Stage a folder of EDF files."""
-    from partsig.tasks.stage import stage_all
+    from partsig.verbs.stage import stage_all
 
     stage_all([given["edf"]], need(given["edf"].parents[1], 100, "tuned"), output=out / "staged")
 
@@ -228,7 +228,7 @@ def shuffle(kind: str) -> Callable[[int], object]:
     """
     import numpy as np
 
-    from partsig.data.datasets import Shuffled
+    from partsig.data.signals.windows import Shuffled
 
     if kind == "900,000 epochs":
         return Shuffled(900_000, 64, seed=0)

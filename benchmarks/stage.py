@@ -103,9 +103,9 @@ def measure(work: Path, repeats: int) -> None:
     """Time both on one night and write the table."""
     import yasa
 
-    from partsig.tasks import runs
-    from partsig.tasks.stage import stage, write
-    from partsig.tasks.staging import load
+    from partsig.runs import run as runs
+    from partsig.sleep.stager import load
+    from partsig.verbs.stage import stage, write
 
     night = work / "night.edf"
     if not night.is_file():

@@ -55,8 +55,8 @@ def download(
     EEG alone cannot be fetched: a record's 13 channels are interleaved in one file, 134 MB on
     average, 266 GB for all 1,983 records of physionet2018.
     """
-    from partsig.tasks.download import download as run
-    from partsig.tasks.download import readable
+    from partsig.verbs.download import download as run
+    from partsig.verbs.download import readable
 
     found = run(source, raw, records=records, mirror=mirror, jobs=jobs)
     typer.echo(f"records: {found.n_records:,} whole, {readable(found.n_bytes)} fetched")
@@ -104,7 +104,7 @@ def preprocess(
     ] = False,
 ) -> None:
     """Raw recordings (band-passed, resampled) or images to a store; resumes when interrupted."""
-    from partsig.tasks.preprocess import preprocess as run
+    from partsig.verbs.preprocess import preprocess as run
 
     result = run(
         source,
@@ -149,7 +149,7 @@ def audit(
     jobs: options.Jobs = -1,
 ) -> None:
     """Raw recordings or a store to a page of what is wrong with their signals and stages."""
-    from partsig.tasks.audit import audit as task
+    from partsig.verbs.audit import audit as task
 
     found = task(path, source=source, output=output, overrides=set_ or (), jobs=jobs)
     typer.echo(found.table)
@@ -189,7 +189,7 @@ def pretrain(
     ] = False,
 ) -> None:
     """A store to a pretrained encoder; continues a run that was killed."""
-    from partsig.tasks.pretrain import pretrain as task
+    from partsig.verbs.pretrain import pretrain as task
 
     path = task(
         store,
@@ -237,8 +237,8 @@ def finetune(
     device: options.Device = "auto",
 ) -> None:
     """A store and a pretrained run to a classifier: N labelled subjects, or images."""
-    from partsig.tasks import runs
-    from partsig.tasks.finetune import finetune as task
+    from partsig.runs import run as runs
+    from partsig.verbs.finetune import finetune as task
 
     if from_ is None:
         from_ = str(options.run_or_last(None, "pretrain", "from"))
@@ -291,8 +291,8 @@ def evaluate(
     device: options.Device = "auto",
 ) -> None:
     """A fine-tuned run to predictions, kappa (images: accuracy) and figures on held-out data."""
-    from partsig.tasks.evaluate import evaluate as task
-    from partsig.tasks.evaluate import with_interval
+    from partsig.verbs.evaluate import evaluate as task
+    from partsig.verbs.evaluate import with_interval
 
     run = options.run_or_last(run, "finetune")
     with options.plain_warnings():
@@ -332,7 +332,7 @@ def compare(
     device: options.Device = "auto",
 ) -> None:
     """Fine-tuned runs to one table: method by budget, intervals, paired differences, a figure."""
-    from partsig.tasks.compare import compare as task
+    from partsig.verbs.compare import compare as task
 
     with options.plain_warnings():
         found = task(run, against=against, output=output, device=device, seed=seed)
@@ -354,7 +354,7 @@ def stage(
     device: options.Device = "auto",
 ) -> None:
     """Recordings to hypnograms (CSV, EDF+, BIDS, JSON, figure), confidence and a review list."""
-    from partsig.tasks.stage import stage_all
+    from partsig.verbs.stage import stage_all
 
     run = options.run_or_last(run, "finetune")
     found = stage_all(recording, run, output=output, overrides=set_ or (), device=device)
@@ -397,7 +397,7 @@ def report(
     device: options.Device = "auto",
 ) -> None:
     """A fine-tuned run to one page: agreement, sleep statistics, what to trust, what not."""
-    from partsig.tasks.report import report as task
+    from partsig.verbs.report import report as task
 
     run = options.run_or_last(run, "finetune")
     with options.plain_warnings():
@@ -437,7 +437,7 @@ def embed(
     device: options.Device = "auto",
 ) -> None:
     """A pretrained or fine-tuned run and a store to one embedding per 30-s epoch, or image."""
-    from partsig.tasks.embed import embed as task
+    from partsig.verbs.embed import embed as task
 
     run = options.run_or_last(run, "pretrain")
     done = task(
@@ -460,7 +460,7 @@ def export(
     device: options.Device = "cpu",
 ) -> None:
     """A run to a folder for others: weights or a graph, configuration, model card."""
-    from partsig.tasks.export import export as task
+    from partsig.verbs.export import export as task
 
     run = options.run_or_last(run, "finetune")
     done = task(run, output, format=format, device=device)
@@ -483,7 +483,7 @@ def inspect(
     device: options.Device = "auto",
 ) -> None:
     """A PART run to figures of what it knows of unseen windows: order, uncertainty, symmetry."""
-    from partsig.tasks.inspect import inspect as task
+    from partsig.verbs.inspect import inspect as task
 
     run = options.run_or_last(run, "pretrain")
     found = task(run, store, output=output, n=n, seed=seed, device=device)
@@ -507,6 +507,6 @@ def demo(
     seed: options.Seed = 0,
 ) -> None:
     """The whole way, from raw data to a score on held-out data, in a few minutes on the CPU."""
-    from partsig.tasks.demo import demo as task
+    from partsig.verbs.demo import demo as task
 
     task(output, modality=modality, overrides=set_ or (), seed=seed, say=typer.echo)

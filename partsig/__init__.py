@@ -20,7 +20,7 @@ VERBS = (
 
 def __getattr__(name: str):
     if name in VERBS:
-        return getattr(import_module(f"partsig.tasks.{name}"), name)
+        return getattr(import_module(f"partsig.verbs.{name}"), name)
     if name == "PartsigError":
         return import_module("partsig.errors").PartsigError
     raise AttributeError(f"module 'partsig' has no attribute {name!r}")

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from partsig.data import physionet2018, sample
-from partsig.tasks.preprocess import preprocess
+from partsig.data import sample
+from partsig.data.signals.readers import physionet2018
+from partsig.verbs.preprocess import preprocess
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 REAL = SHARED / "data" / "pc18_files"

@@ -13,16 +13,16 @@ import numpy as np
 from tqdm import tqdm
 
 from partsig import config as configs
-from partsig.data import psg
-from partsig.data import store as stores
-from partsig.data.channels import resolve
-from partsig.data.edf_nights import stages_of
-from partsig.data.hypnograms import from_marks
-from partsig.data.recordings import EPOCH_S, STAGES, UNSCORED, Recording
-from partsig.data.store import Store, locate, open_store
+from partsig.data.signals import store as stores
+from partsig.data.signals.channels import resolve
+from partsig.data.signals.hypnograms import from_marks
+from partsig.data.signals.readers import psg
+from partsig.data.signals.readers.edf_recordings import stages_of
+from partsig.data.signals.recordings import EPOCH_S, STAGES, UNSCORED, Recording
+from partsig.data.signals.store import Store, locate, open_store
 from partsig.errors import ConfigError, DataError
 from partsig.interop import units
-from partsig.tasks.preprocess import PreprocessConfig, filtered
+from partsig.verbs.preprocess import PreprocessConfig, filtered
 
 if TYPE_CHECKING:
     import mne

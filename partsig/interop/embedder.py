@@ -11,8 +11,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from partsig.errors import check_range
 from partsig.interop import units
-from partsig.tasks import packed as packing
-from partsig.tasks import runs
+from partsig.runs import exported as packing
+from partsig.runs import run as runs
 from partsig.train import distributed
 
 

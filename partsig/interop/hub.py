@@ -4,8 +4,8 @@ from pathlib import Path
 from types import ModuleType
 
 from partsig.errors import CheckpointError, ConfigError
-from partsig.tasks import packed as packing
-from partsig.tasks.export import export
+from partsig.runs import exported as packing
+from partsig.verbs.export import export
 
 FILES = (packing.CONFIG, packing.WEIGHTS, packing.CARD)
 

@@ -9,12 +9,12 @@ from partsig import config as configs
 from partsig.core.encoder import EncoderConfig
 from partsig.core.objectives.supervised import Classifier
 from partsig.core.transformer import initialise
-from partsig.data.channels import plain_name
-from partsig.data.recordings import EPOCH_S
+from partsig.data.signals.channels import plain_name
+from partsig.data.signals.recordings import EPOCH_S
 from partsig.errors import ConfigError, DataError, check_range
 from partsig.interop import hub, units
-from partsig.tasks import packed as packing
-from partsig.tasks.card import write_card
+from partsig.runs import exported as packing
+from partsig.runs.model_card import write_card
 
 # What stays true of a model's training when it is trained on.
 PRETRAINING = ("pretraining", "pretraining_subjects")

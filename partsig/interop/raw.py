@@ -3,8 +3,8 @@
 import mne
 import numpy as np
 
-from partsig.data.recordings import EPOCH_S, UNSCORED
-from partsig.data.store import Store
+from partsig.data.signals.recordings import EPOCH_S, UNSCORED
+from partsig.data.signals.store import Store
 
 # Stages as EDF+ writes them, by code.
 NAMES = ("W", "N1", "N2", "N3", "R")

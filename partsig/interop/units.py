@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from partsig.core.normalise import FLAT
-from partsig.data.recordings import MICROVOLTS
+from partsig.data.signals.recordings import MICROVOLTS
 from partsig.errors import DataError, check_option
 
 # No EEG, EOG or EMG has this SD (µV) in a typical channel: an artefact has 1,000, volts taken for

@@ -18,7 +18,7 @@ from partsig.core.encoder import Encoder, EncoderConfig
 from partsig.core.geometry import grid_index
 from partsig.core.position import sincos
 from partsig.errors import CheckpointError, ConfigError
-from partsig.tasks.pretrain import load_encoder
+from partsig.verbs.pretrain import load_encoder
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer

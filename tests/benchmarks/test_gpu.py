@@ -149,7 +149,7 @@ def test_the_weights_are_the_encoder_in_halves_of_half_precision(script, tmp_pat
     """Put together again they are the run's encoder, rounded."""
     import torch
 
-    from partsig.tasks.pretrain import load_encoder, pretrain
+    from partsig.verbs.pretrain import load_encoder, pretrain
 
     learning, tools = script("gpu_learning"), script("gpu_tools")
     overrides = learning.TINY | {"fit.batch_size": 8, "fit.epochs": 1, "windows_per_epoch": 16}
@@ -377,7 +377,7 @@ def test_signals_survive_being_packed(script):
 
 def test_a_store_survives_being_packed(script, tmp_path):
     """Roles, stages, names; signals to half a microvolt; and fewer unlabelled ones where told."""
-    from partsig.data.store import open_store
+    from partsig.data.signals.store import open_store
 
     data, pack = script("gpu_data"), script("gpu_pack")
     made = data.made_up_segments() | {"x": data.made_up_segments()["x"] + 0.3}
@@ -427,9 +427,9 @@ def test_wheels_are_those_of_the_constraints(script):
 
 @pytest.mark.usefixtures("handlers")
 def test_a_run_that_is_too_slow_is_stopped_with_a_checkpoint(script, tmp_path, sample_store):
-    from partsig.tasks.pretrain import pretrain
     from partsig.train import checkpoint
     from partsig.train.loop import Stopped
+    from partsig.verbs.pretrain import pretrain
 
     learning = script("gpu_learning")
     overrides = learning.TINY | {"fit.batch_size": 8, "windows_per_epoch": 16}

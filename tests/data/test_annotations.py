@@ -4,8 +4,12 @@ import numpy as np
 import pytest
 import wfdb
 
-from partsig.data.annotations import read_annotations, stages_from_marks, write_annotations
-from partsig.data.physionet2018 import STAGE_CODES
+from partsig.data.signals.readers.physionet2018 import STAGE_CODES
+from partsig.data.signals.readers.wfdb_annotations import (
+    read_annotations,
+    stages_from_marks,
+    write_annotations,
+)
 from partsig.errors import DataError
 
 # An odd and an even text, intervals below and above 2**10 and 2**16, two marks at one sample.

@@ -1,7 +1,7 @@
 import mne
 import numpy as np
 
-from partsig.data.bands import BANDS_HZ, band_powers
+from partsig.data.signals.bands import BANDS_HZ, band_powers
 
 
 def test_band_powers_are_mnes(eeg_like):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from partsig.data.cifar import LAYOUTS, open_cifar, safe_load, to_grey
+from partsig.data.images.cifar import LAYOUTS, open_cifar, safe_load, to_grey
 from partsig.errors import DataError
 
 NAMES10 = ["airplane", "automobile", "bird", "cat", "deer"]

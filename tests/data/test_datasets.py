@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from partsig.data import store as stores
-from partsig.data.datasets import Epochs, RandomWindows, Shuffled, balanced_order
-from partsig.data.recordings import Recording
+from partsig.data.signals import store as stores
+from partsig.data.signals.recordings import Recording
+from partsig.data.signals.windows import Epochs, RandomWindows, Shuffled, balanced_order
 from partsig.errors import ConfigError, DataError
 
 # Stages of each recording; subjects s0 and s1 have two recordings each.

@@ -7,9 +7,9 @@ import mne
 import numpy as np
 import pytest
 
-from partsig.data import edf_nights, psg
-from partsig.data.edf import find_gaps, open_edf, read_marks
-from partsig.data.recordings import ReadConfig
+from partsig.data.signals.readers import edf_recordings, psg
+from partsig.data.signals.readers.edf import find_gaps, open_edf, read_marks
+from partsig.data.signals.recordings import ReadConfig
 from partsig.errors import DataError
 
 RNG = np.random.default_rng(4)
@@ -104,8 +104,8 @@ def test_brainvision_and_fif_through_mne(night, tmp_path):
     raw = mne.io.read_raw_edf(night, include=["EEG C4-A1"], verbose="error")
     raw.save(tmp_path / "f_raw.fif", verbose="error")
     settings = ReadConfig(channels=("C4-M1",))
-    first = edf_nights.read_recording(night, settings)
-    other = edf_nights.read_recording(tmp_path / "f_raw.fif", settings)
+    first = edf_recordings.read_recording(night, settings)
+    other = edf_recordings.read_recording(tmp_path / "f_raw.fif", settings)
     left, right = (r.parts[0].microvolts(0) for r in (first, other))
     np.testing.assert_allclose(left, right, atol=0.01)
     assert other.stages.tolist() == first.stages.tolist() == [0, 2, 2]
@@ -130,7 +130,7 @@ def test_gaps_are_bridged_and_unscored(tmp_path):
         tail = entry[entry.index(b"\x14") :]
         body[at : at + size] = (f"+{k + 45}".encode() + tail)[:size].ljust(size, b"\0")
     path.write_bytes(bytes(body))
-    found = edf_nights.read_recording(path, ReadConfig(channels=("C4-M1",)))
+    found = edf_recordings.read_recording(path, ReadConfig(channels=("C4-M1",)))
     assert found.stages.tolist() == [3, 3, -1, -1, 3]  # the gap is 70 to 115 s
     assert found.parts[0].signal.shape == (1, 165 * 100)
     assert "1 gap of 45 s is bridged and unscored" in found.notes
@@ -203,15 +203,15 @@ def test_decimal_commas_latin_labels_and_unknown_dates_are_read(night):
 def test_units_are_checked_by_the_amplitude(tmp_path):
     write(tmp_path / "v.edf", [signal(60, 100, "C4-M1", unit="V")])
     with pytest.raises(DataError, match=r"v: channel 'C4-M1' usually changes by .*e\+07 µV within"):
-        edf_nights.read_recording(tmp_path / "v.edf", ReadConfig(channels=("C4-M1",)))
+        edf_recordings.read_recording(tmp_path / "v.edf", ReadConfig(channels=("C4-M1",)))
     settings = ReadConfig(channels=("C4-M1",), unit="uV")
-    found = edf_nights.read_recording(tmp_path / "v.edf", settings)
+    found = edf_recordings.read_recording(tmp_path / "v.edf", settings)
     assert 20 < found.parts[0].microvolts(0).std() < 40
     write(tmp_path / "n.edf", [signal(60, 100, "C4-M1", unit="")])
     with pytest.raises(DataError, match=r"'C4-M1' is in '', not a voltage; .* --set unit=uV"):
-        edf_nights.read_recording(tmp_path / "n.edf", ReadConfig(channels=("C4-M1",)))
+        edf_recordings.read_recording(tmp_path / "n.edf", ReadConfig(channels=("C4-M1",)))
     write(tmp_path / "m.edf", [signal(60, 100, "C4-M1", unit="mV", amplitude=0.04)])
-    found = edf_nights.read_recording(tmp_path / "m.edf", ReadConfig(channels=("C4-M1",)))
+    found = edf_recordings.read_recording(tmp_path / "m.edf", ReadConfig(channels=("C4-M1",)))
     assert 20 < found.parts[0].microvolts(0).std() < 40
 
 
@@ -220,7 +220,7 @@ def test_channels_of_two_rates_and_a_derivation(tmp_path):
     slow = signal(60, 128, "O2-M1")
     path = write(tmp_path / "x.edf", [slow, m1, c4])
     settings = ReadConfig(channels=("C4-M1", "O2-M1", "F3-M2"), missing="fill")
-    found = edf_nights.read_recording(path, settings)
+    found = edf_recordings.read_recording(path, settings)
     assert [part.sfreq for part in found.parts] == [256.0, 128.0]
     rows = [label for part in found.parts for label in part.labels]
     assert rows == ["EEG C4-REF", "EEG A1-REF", "O2-M1"]
@@ -232,19 +232,19 @@ def test_files_of_annotations_alone_are_no_recordings(night, tmp_path):
     edfio.Edf([], annotations=[edfio.EdfAnnotation(0, 30, "Sleep stage W")]).write(
         tmp_path / "n1_hypnogram.edf"
     )
-    assert edf_nights.find_records(tmp_path) == [night]
+    assert edf_recordings.find_records(tmp_path) == [night]
 
 
 def test_no_recordings_and_two_of_one_name(night, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"no recordings in .*empty: expected files that end in"):
-        edf_nights.find_records(tmp_path / "empty")
+        edf_recordings.find_records(tmp_path / "empty")
     with pytest.raises(DataError, match=r"no folder .*nowhere: pass --raw"):
-        edf_nights.find_records(tmp_path / "nowhere")
+        edf_recordings.find_records(tmp_path / "nowhere")
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "n1.EDF").write_bytes(night.read_bytes())
     with pytest.raises(DataError, match=r"recording n1 is there twice: .*; keep one"):
-        edf_nights.find_records(tmp_path)
+        edf_recordings.find_records(tmp_path)
 
 
 def change(path, old, new):
@@ -278,7 +278,7 @@ N2 = b"+30\x1560\x14Sleep stage N2\x14\0"
 def test_what_contradicts_itself_is_refused(night, old, new, message):
     change(night, old, new)
     with pytest.raises(DataError, match=message):
-        edf_nights.read_recording(night, ReadConfig(channels=("C4-M1",)))
+        edf_recordings.read_recording(night, ReadConfig(channels=("C4-M1",)))
 
 
 def test_bytes_that_are_no_record_after_the_last(night):
@@ -291,7 +291,7 @@ def test_bytes_that_are_no_record_after_the_last(night):
 
 def test_gaps_that_nothing_tells_are_refused(night):
     patch(night, 192, b"EDF+D")
-    assert edf_nights.read_recording(night, ReadConfig(channels=("C4-M1",))).stages[1] == 2
+    assert edf_recordings.read_recording(night, ReadConfig(channels=("C4-M1",))).stages[1] == 2
     whole = night.read_bytes()
     change(night, b"+7\x14\x14", b"")
     with pytest.raises(DataError, match=r"record 7 does not tell its onset"):
@@ -320,9 +320,9 @@ def test_stages_without_a_duration_of_a_file_that_is_cut_off(tmp_path):
     stages = [(0.0, None, "Sleep stage W"), (60.0, None, "Sleep stage N2")]
     path = write(tmp_path / "c.edf", [signal(90, 100, "C4-M1")], stages)
     settings = ReadConfig(channels=("C4-M1",))
-    assert edf_nights.read_recording(path, settings).stages.tolist() == [0, 0, 2]
+    assert edf_recordings.read_recording(path, settings).stages.tolist() == [0, 0, 2]
     path.write_bytes(path.read_bytes()[:-1])
-    found = edf_nights.read_recording(path, settings)
+    found = edf_recordings.read_recording(path, settings)
     assert (found.stages == -1).all()
     assert found.notes[1].startswith("annotations without a duration are left out")
 
@@ -355,4 +355,4 @@ def test_a_bdf_without_records_has_no_samples(tmp_path):
     data = (tmp_path / "a.bdf").read_bytes()
     (tmp_path / "b.bdf").write_bytes(data[: len(data) - 600])
     with pytest.raises(DataError, match=r"b: there are no samples in it"):
-        edf_nights.read_recording(tmp_path / "b.bdf", ReadConfig(channels=("Cz",)))
+        edf_recordings.read_recording(tmp_path / "b.bdf", ReadConfig(channels=("Cz",)))

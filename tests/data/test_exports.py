@@ -19,10 +19,14 @@ import pytest
 import yasa
 
 import partsig
-from partsig.data import bids, edf_nights
-from partsig.data.alignment import find_offset, to_epochs
-from partsig.data.edf import open_edf
-from partsig.data.exports import (
+from partsig.data.signals.alignment import find_offset, to_epochs
+from partsig.data.signals.hypnograms import read_hypnogram
+from partsig.data.signals.readers import bids, edf_recordings
+from partsig.data.signals.readers.edf import open_edf
+from partsig.data.signals.readers.psg import open_psg
+from partsig.data.signals.recordings import STAGES, HypnogramConfig, ReadConfig
+from partsig.errors import ConfigError, DataError
+from partsig.sleep.exports import (
     file_stem,
     to_annotations,
     to_yasa,
@@ -33,11 +37,7 @@ from partsig.data.exports import (
     write_json,
     write_review,
 )
-from partsig.data.hypnograms import read_hypnogram
-from partsig.data.psg import open_psg
-from partsig.data.recordings import STAGES, HypnogramConfig, ReadConfig
-from partsig.data.staging import Staging, Suspect
-from partsig.errors import ConfigError, DataError
+from partsig.sleep.staging import Staging, Suspect
 
 START = datetime(2020, 2, 1, 22, 30, 5)
 CODES = (0, 1, 2, -1, 3, 4)
@@ -585,8 +585,8 @@ def test_partsig_reads_a_real_recording_with_the_stages_it_wrote(real_psg, kind,
     staging = stage_by_hand(real_psg, 10.25)
     beside = write_all(staging, tmp_path)[kind]
     channels = open_psg(real_psg).labels[:1]
-    night = edf_nights.read_night(
-        real_psg, beside, ReadConfig(channels=channels), edf_nights.CHANNELS
+    night = edf_recordings.read_night(
+        real_psg, beside, ReadConfig(channels=channels), edf_recordings.CHANNELS
     )
     assert night.start_s == 10.25
     assert night.stages.tolist() == staging.stages.tolist()

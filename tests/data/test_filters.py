@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from partsig.data import filters
-from partsig.data.filters import bandpass_resample, bandpass_taps, resampled_length
+from partsig.data.signals import filters
+from partsig.data.signals.filters import bandpass_resample, bandpass_taps, resampled_length
 from partsig.errors import ConfigError, DataError
 
 TOLERANCE = 1e-5  # of the signal's standard deviation

@@ -22,11 +22,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from partsig.data import edf_nights, physionet2018
-from partsig.data.alignment import find_offset, to_epochs
-from partsig.data.annotations import read_annotations, stages_from_marks, write_annotations
-from partsig.data.hypnograms import read_hypnogram
-from partsig.data.recordings import HypnogramConfig, ReadConfig, Recording
+from partsig.data.signals.alignment import find_offset, to_epochs
+from partsig.data.signals.hypnograms import read_hypnogram
+from partsig.data.signals.readers import edf_recordings, physionet2018
+from partsig.data.signals.readers.wfdb_annotations import (
+    read_annotations,
+    stages_from_marks,
+    write_annotations,
+)
+from partsig.data.signals.recordings import HypnogramConfig, ReadConfig, Recording
 from partsig.errors import DataError
 
 hypothesis.configuration.set_hypothesis_home_dir(Path(tempfile.gettempdir(), "partsig-fuzz"))
@@ -410,7 +414,7 @@ def read_edf(folder: Path, case: str, data: bytes) -> object | None:
     path = folder / f"n{'.bdf' if case[0] == 'B' else '.edf'}"
     path.unlink(missing_ok=True)  # a file that is mapped must not shrink
     path.write_bytes(data)
-    return well_formed(lambda: edf_nights.read_recording(path, EDF), len(data))
+    return well_formed(lambda: edf_recordings.read_recording(path, EDF), len(data))
 
 
 @pytest.mark.parametrize("case", EDFS)

@@ -6,10 +6,10 @@ import edfio
 import numpy as np
 import pytest
 
-from partsig.data.alignment import find_offset, to_epochs
-from partsig.data.edf import Mark
-from partsig.data.hypnograms import YASA, Hypnogram, from_marks, read_hypnogram, stage_code
-from partsig.data.recordings import HypnogramConfig
+from partsig.data.signals.alignment import find_offset, to_epochs
+from partsig.data.signals.hypnograms import YASA, Hypnogram, from_marks, read_hypnogram, stage_code
+from partsig.data.signals.readers.edf import Mark
+from partsig.data.signals.recordings import HypnogramConfig
 from partsig.errors import ConfigError, DataError
 
 START = datetime(2020, 2, 1, 22, 30)

@@ -11,8 +11,8 @@ import pytest
 import scipy.io
 from PIL import Image
 
-from partsig.data import image_files
-from partsig.data.image_files import ImageConfig, decode, open_digits, open_images_in
+from partsig.data.images import folders as image_files
+from partsig.data.images.folders import ImageConfig, decode, open_digits, open_images_in
 from partsig.errors import ConfigError, DataError
 
 

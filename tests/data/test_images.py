@@ -5,8 +5,8 @@ import pickle
 import numpy as np
 import pytest
 
-from partsig.data import images
-from partsig.data.images import (
+from partsig.data.images import store as images
+from partsig.data.images.store import (
     Item,
     RandomImages,
     Source,

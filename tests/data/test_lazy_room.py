@@ -7,10 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from partsig.data import folders
-from partsig.data.lazy import room
+from partsig.data import listing as folders
+from partsig.data.signals.lazy import room
 from partsig.errors import DataError, DiskFullError
-from partsig.tasks import nights, staging
+from partsig.sleep import stager as staging
+from partsig.sleep.audit import measure as nights
 
 
 def test_a_folder_that_is_not_there_is_made(tmp_path):

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from partsig.data import mapped
-from partsig.data.lazy import forget
 from partsig.data.mapped import MappedArrays
+from partsig.data.signals.lazy import forget
 from partsig.errors import DataError
 
 
@@ -150,9 +150,9 @@ import numpy as np
 limit, path, n = 32, sys.argv[1], 150
 resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
 from pathlib import Path
-from partsig.data import store as stores
-from partsig.data.datasets import Epochs, RandomWindows
-from partsig.data.recordings import Recording
+from partsig.data.signals import store as stores
+from partsig.data.signals.windows import Epochs, RandomWindows
+from partsig.data.signals.recordings import Recording
 path, names = Path(path), ("a", "b")
 meta = stores.make_meta(
     source="x", ch_names=names, sfreq=10.0, l_freq=None, h_freq=None, dtype="float16"
@@ -195,8 +195,8 @@ def test_too_many_open_files_is_no_reason_to_preprocess_again():
 
 
 def test_a_pickled_store_makes_its_own_maps(tmp_path):
-    from partsig.data import store as stores
-    from partsig.data.recordings import Recording
+    from partsig.data.signals import store as stores
+    from partsig.data.signals.recordings import Recording
 
     path = tmp_path / "s"
     meta = stores.make_meta(

@@ -5,11 +5,11 @@ import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import cross_val_score
 
-from partsig.data import pc18_segments
-from partsig.data.filters import bandpass_resample
-from partsig.data.store import open_store
+from partsig.data.signals.filters import bandpass_resample
+from partsig.data.signals.readers import pc18_segments
+from partsig.data.signals.store import open_store
 from partsig.errors import DataError
-from partsig.tasks.preprocess import preprocess
+from partsig.verbs.preprocess import preprocess
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "pc18_segments"
 CHANNELS = ("O2-M1", "E1-M2", "Chin1-Chin2")

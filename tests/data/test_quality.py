@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from partsig.data import quality
-from partsig.data.quality import CLIPPED, FLAT, GOOD, RANGE
+from partsig.data.signals import quality
+from partsig.data.signals.quality import CLIPPED, FLAT, GOOD, RANGE
 from partsig.errors import DataError
 
 SFREQ = 200.0

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from partsig import files
-from partsig.data import store
-from partsig.data.recordings import STAGES, Recording
+from partsig.data.signals import store
+from partsig.data.signals.recordings import STAGES, Recording
 from partsig.errors import DataError
 
 CHANNELS = ("C3-M2", "O1-M2")

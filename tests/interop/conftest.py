@@ -5,10 +5,10 @@ import warnings
 import numpy as np
 import pytest
 
-from partsig.data.datasets import Epochs
-from partsig.data.store import open_store
-from partsig.tasks.finetune import finetune
-from partsig.tasks.pretrain import pretrain
+from partsig.data.signals.store import open_store
+from partsig.data.signals.windows import Epochs
+from partsig.verbs.finetune import finetune
+from partsig.verbs.pretrain import pretrain
 
 with warnings.catch_warnings():
     # braindecode 1.8 uses a name that MNE 1.13 deprecates, when it is imported: once, here.

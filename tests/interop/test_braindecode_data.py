@@ -8,7 +8,7 @@ import torch
 from braindecode.datasets import BaseConcatDataset, RawDataset
 from braindecode.preprocessing import create_windows_from_events
 
-from partsig.data.store import open_store
+from partsig.data.signals.store import open_store
 from partsig.errors import ConfigError, DataError
 from partsig.interop import from_braindecode, to_braindecode
 

@@ -14,10 +14,11 @@ from sklearn.utils.estimator_checks import check_estimator
 from partsig.data import sample
 from partsig.errors import ConfigError, DataError
 from partsig.interop import PartEmbedder
-from partsig.tasks import packed, runs
-from partsig.tasks.export import export
-from partsig.tasks.preprocess import preprocess
-from partsig.tasks.pretrain import pretrain
+from partsig.runs import exported as packed
+from partsig.runs import run as runs
+from partsig.verbs.export import export
+from partsig.verbs.preprocess import preprocess
+from partsig.verbs.pretrain import pretrain
 
 
 @pytest.fixture(scope="module")

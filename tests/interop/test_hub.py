@@ -9,7 +9,7 @@ import torch
 
 from partsig.errors import CheckpointError, ConfigError
 from partsig.interop import PartStager, fetch, push_to_hub
-from partsig.tasks.export import export
+from partsig.verbs.export import export
 
 hub = pytest.importorskip("huggingface_hub")
 REPO = "someone/stager"

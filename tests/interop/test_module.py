@@ -10,8 +10,8 @@ from skorch.dataset import ValidSplit
 
 from partsig.errors import ConfigError, DataError
 from partsig.interop import PartStager, to_braindecode
-from partsig.tasks import packed
-from partsig.tasks.finetune import finetune, load_stager
+from partsig.runs import exported as packed
+from partsig.verbs.finetune import finetune, load_stager
 
 FRESH = {"n_chans": 3, "n_outputs": 5, "sfreq": 100, "width": 16, "depth": 1, "heads": 2}
 

@@ -10,10 +10,10 @@ from partsig.core.crop import crop_grid
 from partsig.core.geometry import grid
 from partsig.core.normalise import instance_normalise
 from partsig.core.position import sincos
-from partsig.data import images
+from partsig.data.images import store as images
 from partsig.errors import CheckpointError, ConfigError
 from partsig.interop import from_timm, to_timm, to_torchvision
-from partsig.tasks.pretrain import load_encoder, pretrain
+from partsig.verbs.pretrain import load_encoder, pretrain
 
 SMALL = {
     "size": 16,

@@ -12,15 +12,16 @@ import pytest
 from partsig.cli import app
 from typer.testing import CliRunner
 
-from partsig.data import physionet2018, sample
-from partsig.data.recordings import STAGES as NAMES
-from partsig.data.recordings import Recording, Rows
-from partsig.data.store import failed_row, read_index, write_index
+from partsig.data import sample
+from partsig.data.signals.readers import physionet2018
+from partsig.data.signals.recordings import STAGES as NAMES
+from partsig.data.signals.recordings import Recording, Rows
+from partsig.data.signals.store import failed_row, read_index, write_index
 from partsig.errors import ConfigError, DataError
-from partsig.tasks import audit as audits
-from partsig.tasks import page
-from partsig.tasks.audit import audit
-from partsig.tasks.nights import read_channel
+from partsig.sleep import html as page
+from partsig.sleep.audit.measure import read_channel
+from partsig.verbs import audit as audits
+from partsig.verbs.audit import audit
 
 CHANNELS = ("C3-M2", "Chin1-Chin2")
 SFREQ = 128.0

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix
 
-from partsig.data.recordings import STAGES
-from partsig.tasks.comparable import _of_subjects
+from partsig.data.signals.recordings import STAGES
+from partsig.runs.test_results import _of_subjects
 
 
 def test_counts_are_scikit_learns_whatever_the_table_looks_like(tmp_path):

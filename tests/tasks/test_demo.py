@@ -1,7 +1,7 @@
 import pytest
 
 from partsig.errors import ConfigError
-from partsig.tasks.demo import demo
+from partsig.verbs.demo import demo
 
 
 def test_the_demo_goes_the_whole_way(tmp_path):

@@ -22,10 +22,11 @@ from partsig.cli import app
 from typer.testing import CliRunner
 
 import partsig
-from partsig.data import fetch, physionet2018, published
+from partsig.data import fetch
+from partsig.data.signals.readers import physionet2018, physionet2018_index
 from partsig.errors import ConfigError, DataError, DiskFullError
-from partsig.tasks import download as task
-from partsig.tasks.download import download
+from partsig.verbs import download as task
+from partsig.verbs.download import download
 
 TRAINING = ("tr03-0001", "tr03-0002", "tr04-0001")
 TEST = ("te03-0001", "te04-0001")
@@ -364,7 +365,7 @@ def test_the_space_of_many_records_is_estimated(site, tmp_path, monkeypatch):
     with pytest.raises(DiskFullError, match=r"^5 records need 670\.7 MB more and there are 600\.0"):
         download(raw=tmp_path, mirror=site.url)
     assert not [entry for entry in site.log if entry["method"] == "HEAD"]
-    assert pytest.approx(266e9, rel=1e-6) == 1983 * published.RECORD_BYTES
+    assert pytest.approx(266e9, rel=1e-6) == 1983 * physionet2018_index.RECORD_BYTES
 
 
 def test_a_disk_that_fills_up_stops_it_and_what_came_is_kept(site, tmp_path, monkeypatch):
@@ -398,7 +399,7 @@ def test_records_are_chosen_by_name_pattern_or_file(tmp_path, wanted, expected):
     if wanted == "a file":
         wanted = tmp_path / "RECORDS"
         wanted.write_text("training/tr03-0002/\ntest/te03-0001/te03-0001\n")
-    assert published.choose([*TRAINING, *TEST], wanted) == expected
+    assert physionet2018_index.choose([*TRAINING, *TEST], wanted) == expected
 
 
 @pytest.mark.parametrize(
@@ -519,7 +520,7 @@ def test_the_real_lists_are_read(challenge_files):
     counts = {}
     for part in ("training", "test"):
         text = (challenge_files / f"{part}_SHA1SUMS").read_text()
-        records = published.parse_list(text, part)
+        records = physionet2018_index.parse_list(text, part)
         counts[part] = len(records)
         if part == "training":
             name = "training/tr03-0005/tr03-0005.hea"
@@ -527,4 +528,4 @@ def test_the_real_lists_are_read(challenge_files):
             assert fetch.matches(challenge_files / Path(name).name, known_hash)
     assert counts == {"training": 994, "test": 989}
     text = (challenge_files / "age-sex.csv").read_text()
-    assert published.parse_demographics(text) == 1983
+    assert physionet2018_index.parse_demographics(text) == 1983

@@ -9,14 +9,15 @@ import torch
 
 from partsig.core.encoder import Encoder, EncoderConfig
 from partsig.core.objectives.supervised import Classifier, ClassifierConfig
-from partsig.data.recordings import STAGES
-from partsig.data.store import open_store
+from partsig.data.signals.recordings import STAGES
+from partsig.data.signals.store import open_store
 from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.files import HOST
-from partsig.tasks import packed, runs
-from partsig.tasks.embed import embed
-from partsig.tasks.finetune import finetune
-from partsig.tasks.pretrain import pretrain
+from partsig.runs import exported as packed
+from partsig.runs import run as runs
+from partsig.verbs.embed import embed
+from partsig.verbs.finetune import finetune
+from partsig.verbs.pretrain import pretrain
 
 TINY = {"encoder.width": 16, "encoder.depth": 1, "encoder.heads": 2, "fit.epochs": 1}
 TINY |= {"fit.batch_size": 8, "windows_per_epoch": 16, "optim.warmup_epochs": 0}

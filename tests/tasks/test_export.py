@@ -9,15 +9,17 @@ import yaml
 
 from partsig.core.encoder import Encoder, EncoderConfig, log_spectrum
 from partsig.core.objectives.supervised import Classifier, ClassifierConfig
-from partsig.data.datasets import Epochs
-from partsig.data.store import open_store
+from partsig.data.signals.store import open_store
+from partsig.data.signals.windows import Epochs
 from partsig.errors import CheckpointError, ConfigError
-from partsig.tasks import graph, packed, runs
-from partsig.tasks.card import write_card
-from partsig.tasks.evaluate import evaluate
-from partsig.tasks.export import export, run_file
-from partsig.tasks.finetune import finetune
-from partsig.tasks.pretrain import pretrain
+from partsig.runs import exported as packed
+from partsig.runs import portable_graph
+from partsig.runs import run as runs
+from partsig.runs.model_card import write_card
+from partsig.verbs.evaluate import evaluate
+from partsig.verbs.export import export, run_file
+from partsig.verbs.finetune import finetune
+from partsig.verbs.pretrain import pretrain
 
 TINY = {"encoder.width": 16, "encoder.depth": 1, "encoder.heads": 2, "fit.epochs": 1}
 TINY |= {"fit.batch_size": 8, "windows_per_epoch": 16, "optim.warmup_epochs": 0}
@@ -87,7 +89,7 @@ def test_the_graph_is_the_classifier(tokens, pool, real_epochs):
     expected = probabilities(model, real_epochs)
     assert expected.std(0).min() > 0.1  # it does tell epochs apart
     with torch.inference_mode():
-        found = graph.Stager(model, TEMPERATURE)(torch.from_numpy(real_epochs)).numpy()
+        found = portable_graph.Stager(model, TEMPERATURE)(torch.from_numpy(real_epochs)).numpy()
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
@@ -95,7 +97,7 @@ def test_the_graph_is_the_classifier(tokens, pool, real_epochs):
 def test_sines_and_cosines_are_the_transform(patch):
     torch.manual_seed(0)
     patches, level = torch.randn(3, 4, 2, patch), torch.randn(3, 2)
-    found = graph.LogSpectrum(patch)(patches, level)
+    found = portable_graph.LogSpectrum(patch)(patches, level)
     torch.testing.assert_close(found, log_spectrum(patches, level), atol=2e-5, rtol=1e-5)
 
 
@@ -106,9 +108,9 @@ def test_onnx_gives_the_same_for_any_number_of_epochs(
     onnxruntime = pytest.importorskip("onnxruntime")
     model, file = classifier(tokens, pool, positions, real_epochs), tmp_path / "model.onnx"
     expected = probabilities(model, real_epochs)
-    program = graph.exported(graph.Stager(model, TEMPERATURE), 3, 3000)
+    program = portable_graph.exported(portable_graph.Stager(model, TEMPERATURE), 3, 3000)
     facts = {"ch_names": ["O2-M1", "µ"], "sfreq": 100.0, "unit": "µV", "temperature": TEMPERATURE}
-    graph.write_onnx(file, program, facts)
+    portable_graph.write_onnx(file, program, facts)
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     for n in (1, 2, 7, 40):
         found = session.run(None, {"epochs": real_epochs[:n]})[0]

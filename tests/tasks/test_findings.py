@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from partsig.tasks.findings import (
+from partsig.sleep.audit.measure import Night
+from partsig.sleep.audit.rules import (
     LEAD_IN_S,
     SHARES,
     UNSCORED_SHARE,
@@ -11,7 +12,6 @@ from partsig.tasks.findings import (
     fit_of,
     judge,
 )
-from partsig.tasks.nights import Night
 
 # Two hours in which every stage is there.
 STAGES = np.repeat([0, 1, 2, 3, 2, 4, 2, 3, 2, 1, 0, 4], 21).astype(np.int8)

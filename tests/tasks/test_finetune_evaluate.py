@@ -8,18 +8,18 @@ import torch
 from sklearn.metrics import cohen_kappa_score, f1_score
 
 from partsig import metrics
-from partsig.data.datasets import Epochs
-from partsig.data.recordings import STAGES
-from partsig.data.store import open_store
+from partsig.data.signals.recordings import STAGES
+from partsig.data.signals.store import open_store
+from partsig.data.signals.windows import Epochs
 from partsig.errors import CheckpointError, ConfigError, DataError
-from partsig.tasks import evaluate as evaluating
-from partsig.tasks import runs
-from partsig.tasks.evaluate import LeakWarning, evaluate, with_interval
-from partsig.tasks.finetune import finetune, load_stager
-from partsig.tasks.pretrain import pretrain
-from partsig.tasks.report import report
-from partsig.tasks.stagers import predict
+from partsig.runs import run as runs
+from partsig.tasks.baselines import predict
 from partsig.train import checkpoint
+from partsig.verbs import evaluate as evaluating
+from partsig.verbs.evaluate import LeakWarning, evaluate, with_interval
+from partsig.verbs.finetune import finetune, load_stager
+from partsig.verbs.pretrain import pretrain
+from partsig.verbs.report import report
 
 TINY = {"encoder.width": 16, "encoder.depth": 1, "encoder.heads": 2}
 SHORT = {"optim.warmup_epochs": 1, "fit.epochs": 6, "fit.batch_size": 32, "optim.lr": 5e-2}

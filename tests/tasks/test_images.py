@@ -11,19 +11,20 @@ from sklearn.linear_model import LogisticRegression
 
 import partsig
 from partsig import metrics
-from partsig.data.datasets import Shuffled
-from partsig.data.images import open_images
+from partsig.data.images.store import open_images
+from partsig.data.signals.windows import Shuffled
 from partsig.errors import CheckpointError, ConfigError, DataError
-from partsig.tasks import heads, runs
-from partsig.tasks.comparable import method_of
-from partsig.tasks.compare import compare
-from partsig.tasks.evaluate import evaluate
-from partsig.tasks.finetune import finetune, load_stager
-from partsig.tasks.images.evaluate import interval, measure
-from partsig.tasks.images.finetune import load_classifier
-from partsig.tasks.images.labelled import draw_images, in_batches
-from partsig.tasks.preprocess import preprocess
-from partsig.tasks.pretrain import load_encoder, pretrain
+from partsig.recipes.image_finetuning import load_classifier
+from partsig.recipes.labelled_images import draw_images, in_batches
+from partsig.runs import run as runs
+from partsig.runs.test_results import method_of
+from partsig.tasks import frozen
+from partsig.tasks.image_classification import interval, measure
+from partsig.verbs.compare import compare
+from partsig.verbs.evaluate import evaluate
+from partsig.verbs.finetune import finetune, load_stager
+from partsig.verbs.preprocess import preprocess
+from partsig.verbs.pretrain import load_encoder, pretrain
 
 SHAPE = {"encoder.width": 32, "encoder.depth": 2, "encoder.heads": 2, "patch_px": 2}
 SHORT = {"fit.epochs": 6, "fit.batch_size": 50, "optim.lr": 2e-2, "optim.warmup_epochs": 1}
@@ -83,7 +84,7 @@ def test_a_linear_head_is_scikit_learns_and_beats_chance_by_far_on_pixels(digits
     def score(truth, predicted):
         return float((truth == predicted).mean())
 
-    weight, bias, strength, value = heads.fit_logistic(x, y, x_val, y_val, 10, score)
+    weight, bias, strength, value = frozen.fit_logistic(x, y, x_val, y_val, 10, score)
     logits = x_val @ weight.T + bias
     assert score(y_val, logits.argmax(1)) == value > 0.9
     spread = np.where(x.std(0) > 0, x.std(0), 1)
@@ -91,13 +92,13 @@ def test_a_linear_head_is_scikit_learns_and_beats_chance_by_far_on_pixels(digits
     expected = judge.decision_function((x_val - x.mean(0)) / spread)
     np.testing.assert_allclose(logits, expected, atol=1e-6)
     with pytest.raises(ConfigError, match="one class only among the training labels"):
-        heads.fit_logistic(x, np.zeros_like(y), x_val, y_val, 10, score)
+        frozen.fit_logistic(x, np.zeros_like(y), x_val, y_val, 10, score)
 
 
 def test_neighbours_vote_by_their_cosine():
     rng = np.random.default_rng(0)
     x, x_test, y = rng.normal(size=(40, 6)), rng.normal(size=(9, 6)), rng.integers(0, 3, 40)
-    classes, votes = heads.knn(x, y, x_test, 5)
+    classes, votes = frozen.knn(x, y, x_test, 5)
     for at, found in zip(x_test, votes, strict=True):
         cosine = x @ at / np.linalg.norm(x, axis=1) / np.linalg.norm(at)
         nearest = np.argsort(-cosine)[:5]
@@ -127,7 +128,7 @@ def test_neighbours_are_kept_with_the_run(pretrained, digits, tmp_path):
     model, _, record = load_classifier(run)
     store = open_images(digits)
     val = draw_images(store, 20, 0)["val"]
-    p = heads.predict(model, in_batches(store, val, 8, CPU), CPU)
+    p = frozen.predict(model, in_batches(store, val, 8, CPU), CPU)
     right = p.argmax(1) == store.labels[val]
     assert right.mean() == record["val_accuracy"] > 0.25  # chance is 0.1
     assert model.known.shape == (200, 64)
@@ -260,7 +261,7 @@ def test_embeddings_of_images_are_what_the_heads_see(probe, pretrained, digits, 
     assert found["label"].tolist() == [store.classes[label] for label in store.labels]
     model = load_classifier(probe)[0]
     index = np.arange(len(store))
-    own = heads.features(model, in_batches(store, index, 8, CPU), CPU)
+    own = frozen.features(model, in_batches(store, index, 8, CPU), CPU)
     np.testing.assert_allclose(found["embeddings"], own, atol=1e-5)
     # A probe is frozen: its encoder is the pretrained one.
     other = partsig.embed(pretrained, output=tmp_path / "e.parquet", device="cpu")

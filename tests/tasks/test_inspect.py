@@ -11,11 +11,12 @@ from partsig.core.encoder import Encoder, EncoderConfig
 from partsig.core.objectives.part import Part, PartConfig
 from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.files import write_json
-from partsig.tasks import inspect as inspecting
-from partsig.tasks import material, runs
-from partsig.tasks.inspect import inspect
-from partsig.tasks.pretrain import pretrain, read_state
+from partsig.recipes import pretraining as material
+from partsig.runs import run as runs
 from partsig.train import checkpoint
+from partsig.verbs import inspect as inspecting
+from partsig.verbs.inspect import inspect
+from partsig.verbs.pretrain import pretrain, read_state
 
 TINY = {
     "window_s": 5,

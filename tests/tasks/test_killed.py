@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from partsig import files
-from partsig.data import store as stores
+from partsig.data.signals import store as stores
 from partsig.errors import DataError
 
 TIMES = int(os.environ.get("PARTSIG_FUZZ", "1"))
@@ -30,7 +30,7 @@ N_NIGHTS = 12
 # by {"seconds": it took, "ended": the exit status, -9 when it was killed}.
 HELPER = """
 import json, os, signal, sys, time
-from partsig.tasks import preprocess as task
+from partsig.verbs import preprocess as task
 for line in sys.stdin:
     asked = json.loads(line)
     begin = time.monotonic()

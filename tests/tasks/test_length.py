@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 import wfdb
 
-from partsig.data import edf_nights, filters, lazy, psg, quality, store, wfdb_records
-from partsig.data.filters import bandpass_resample
-from partsig.data.recordings import EPOCH_S, ReadConfig, Recording, Rows
+from partsig.data.signals import filters, lazy, quality, store
+from partsig.data.signals.filters import bandpass_resample
+from partsig.data.signals.readers import edf_recordings, psg, wfdb_records
+from partsig.data.signals.recordings import EPOCH_S, ReadConfig, Recording, Rows
 from partsig.errors import DataError, DiskFullError
-from partsig.tasks import nights, staging
-from partsig.tasks.preprocess import PreprocessConfig, filtered, preprocess
+from partsig.sleep import stager as staging
+from partsig.sleep.audit import measure as nights
+from partsig.verbs.preprocess import PreprocessConfig, filtered, preprocess
 
 ORACLE = Path(__file__).parents[1] / "oracles" / "whole_arrays.py"
 spec = importlib.util.spec_from_file_location("whole_arrays", ORACLE)
@@ -136,7 +138,7 @@ def night(tmp_path_factory, eeg_like):
 @pytest.mark.parametrize("channels", [("C4", "A1"), ("C4-A1", "C3-A2", "Chin1-Chin2", "C4", "C3")])
 def test_a_store_has_the_bytes_of_the_whole(night, tmp_path, monkeypatch, dtype, held, channels):
     monkeypatch.setattr(lazy, "HELD", held)
-    recording = edf_nights.read_recording(night, ReadConfig(channels=channels))
+    recording = edf_recordings.read_recording(night, ReadConfig(channels=channels))
     recording = replace(recording, start_s=11.37, stop_s=1400.5)
     expected = whole_arrays.filtered(in_memory(recording), SETTINGS)
     signal = filtered(recording, SETTINGS, tmp_path)
@@ -159,7 +161,7 @@ def test_a_store_has_the_bytes_of_the_whole(night, tmp_path, monkeypatch, dtype,
 
 
 def test_excerpts_are_reflected_evenly_from_a_file_too(night, on_disk):
-    recording = edf_nights.read_recording(night, ReadConfig(channels=("C4", "A1")))
+    recording = edf_recordings.read_recording(night, ReadConfig(channels=("C4", "A1")))
     recording = replace(recording, excerpt=True)
     expected = whole_arrays.filtered(in_memory(recording), SETTINGS)
     assert np.asarray(filtered(recording, SETTINGS)).tobytes() == expected.tobytes()
@@ -196,7 +198,7 @@ def test_slices_of_an_edf_file_are_those_of_the_whole(night):
 
 def test_a_derivation_of_two_rates_is_looked_at_in_blocks(night, on_disk, monkeypatch):
     channels = ("C4-A1", "Chin1-Chin2", "C3")
-    recording = edf_nights.read_recording(night, ReadConfig(channels=channels))
+    recording = edf_recordings.read_recording(night, ReadConfig(channels=channels))
     mixed = recording.mix.copy()
     mixed[2, -1] = -0.7  # of a channel at 64 Hz
     recording = replace(recording, mix=mixed, start_s=3.3, stop_s=1300.0)
@@ -352,7 +354,7 @@ def test_memory_does_not_grow_with_length(tmp_path, monkeypatch):
         chosen = {"channels": [f"C{c}" for c in range(6)]}
         tracemalloc.start()
         preprocess("edf", raw, tmp_path / f"store{hours}", overrides=chosen, jobs=1)
-        nights.read_raw(raw / "n.edf", edf_nights.read_recording, ReadConfig(**chosen))
+        nights.read_raw(raw / "n.edf", edf_recordings.read_recording, ReadConfig(**chosen))
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         mapped.append((raw / "n.edf").stat().st_size)

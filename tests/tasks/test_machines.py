@@ -17,9 +17,9 @@ import pytest
 
 import partsig
 from partsig.data import remote
-from partsig.data.store import locate, open_store, read_index
+from partsig.data.signals import parallel as machines
+from partsig.data.signals.store import locate, open_store, read_index
 from partsig.errors import ConfigError, DataError
-from partsig.tasks import machines
 
 N = 7
 COMMAND = (sys.executable, "-m", "partsig", "preprocess", "physionet2018")
@@ -81,7 +81,7 @@ def test_impossible_shards_are_refused(shard, raw, tmp_path):
 
 
 def test_no_scheduler_answers(raw, tmp_path, monkeypatch):
-    monkeypatch.setattr("partsig.tasks.machines.CONNECT_S", 1)
+    monkeypatch.setattr("partsig.data.signals.parallel.CONNECT_S", 1)
     with pytest.raises(ConfigError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9 "):
         preprocess(raw, tmp_path / "store", scheduler="tcp://127.0.0.1:9")
 
@@ -89,7 +89,7 @@ def test_no_scheduler_answers(raw, tmp_path, monkeypatch):
 # A worker that is slow enough to be killed while it works.
 WORKER = """
 import sys, time
-from partsig.data import physionet2018
+from partsig.data.signals.readers import physionet2018
 read = physionet2018.read_recording
 def slow(*arguments, **options):
     time.sleep(0.5)

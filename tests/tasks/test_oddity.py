@@ -8,11 +8,11 @@ from torch import nn
 from partsig.core.encoder import Encoder, EncoderConfig
 from partsig.core.objectives.part import Part, PartConfig
 from partsig.core.placing import Placing
-from partsig.data.store import open_store
+from partsig.data.signals.store import open_store
 from partsig.errors import CheckpointError, ConfigError, DataError
-from partsig.tasks.oddity import Loaded, Tally, _level, load_part, oddity
-from partsig.tasks.pretrain import load_encoder, pretrain
-from partsig.tasks.recipes import PretrainConfig
+from partsig.runs.settings import PretrainConfig
+from partsig.sleep.oddity import Loaded, Tally, _level, load_part, oddity
+from partsig.verbs.pretrain import load_encoder, pretrain
 
 TINY = {
     "window_s": 5,

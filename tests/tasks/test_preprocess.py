@@ -16,8 +16,8 @@ from partsig.cli import app
 from typer.testing import CliRunner
 
 import partsig
-from partsig.data import physionet2018
-from partsig.data.store import open_store, read_index, write_index
+from partsig.data.signals.readers import physionet2018
+from partsig.data.signals.store import open_store, read_index, write_index
 from partsig.errors import ConfigError, DataError
 
 NAMES = ("te03-0001", "tr03-0001", "tr03-0002")

@@ -15,8 +15,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import partsig
-from partsig.data import images
-from partsig.data.images import open_images
+from partsig.data.images import store as images
+from partsig.data.images.store import open_images
 from partsig.errors import ConfigError, DataError, DiskFullError
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"

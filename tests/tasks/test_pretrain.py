@@ -12,13 +12,13 @@ import pytest
 import torch
 
 from partsig import config
-from partsig.data.datasets import RandomWindows, ResidentWindows
-from partsig.data.store import open_store
+from partsig.data.signals.store import open_store
+from partsig.data.signals.windows import RandomWindows, ResidentWindows
 from partsig.errors import CheckpointError, ConfigError, DataError
-from partsig.tasks.pretrain import load_encoder, pretrain
-from partsig.tasks.recipes import PretrainConfig
+from partsig.runs.settings import PretrainConfig
 from partsig.train import checkpoint
 from partsig.train.journal import read_metrics
+from partsig.verbs.pretrain import load_encoder, pretrain
 
 TINY = {
     "window_s": 5,

@@ -17,17 +17,23 @@ import torch
 import partsig
 from partsig import config as configs
 from partsig.core.normalise import instance_normalise
-from partsig.data.augment import AugmentConfig, Erasing, RandAugment, augmented, transform
-from partsig.data.images import open_images
+from partsig.data.images.augment import (
+    AugmentConfig,
+    Erasing,
+    RandAugment,
+    augmented,
+    transform,
+)
+from partsig.data.images.store import open_images
 from partsig.errors import CheckpointError, ConfigError, DataError
-from partsig.modality import IMAGE
-from partsig.tasks import runs
-from partsig.tasks.images.finetune import ImageFinetuneConfig
-from partsig.tasks.material import unseen
-from partsig.tasks.pretrain import load_encoder, pretrain
-from partsig.tasks.recipes import ImageConfig, build
+from partsig.modalities.modality import IMAGE
+from partsig.recipes.image_finetuning import ImageFinetuneConfig
+from partsig.recipes.pretraining import unseen
+from partsig.runs import run as runs
+from partsig.runs.settings import ImageConfig, build
 from partsig.train.journal import read_metrics
 from partsig.train.optim import learning_rate
+from partsig.verbs.pretrain import load_encoder, pretrain
 
 SHORT = {"fit.epochs": 12, "encoder.width": 48, "encoder.depth": 2, "optim.warmup_epochs": 1}
 

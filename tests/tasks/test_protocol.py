@@ -10,19 +10,19 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from partsig import metrics
-from partsig.data.bands import band_powers
-from partsig.data.datasets import Epochs, balanced_order
-from partsig.data.recordings import STAGES
-from partsig.data.store import open_store
+from partsig.data.signals.bands import band_powers
+from partsig.data.signals.recordings import STAGES
+from partsig.data.signals.store import open_store
+from partsig.data.signals.windows import Epochs, balanced_order
 from partsig.errors import CheckpointError, ConfigError, DataError
-from partsig.tasks import runs
-from partsig.tasks.compare import compare
-from partsig.tasks.evaluate import evaluate
-from partsig.tasks.finetune import finetune, load_stager
-from partsig.tasks.preprocess import preprocess
-from partsig.tasks.pretrain import pretrain
-from partsig.tasks.pseudo import PseudoConfig, ask
-from partsig.tasks.stagers import YasaStager, predict
+from partsig.runs import run as runs
+from partsig.tasks.baselines import YasaStager, predict
+from partsig.tasks.distillation import PseudoConfig, ask
+from partsig.verbs.compare import compare
+from partsig.verbs.evaluate import evaluate
+from partsig.verbs.finetune import finetune, load_stager
+from partsig.verbs.preprocess import preprocess
+from partsig.verbs.pretrain import pretrain
 
 TINY = {"encoder.width": 16, "encoder.depth": 1, "encoder.heads": 2}
 SHORT = {"fit.epochs": 2, "fit.batch_size": 16, "optim.lr": 1e-2, "optim.warmup_epochs": 1}
@@ -145,7 +145,7 @@ def test_a_probe_leaves_the_encoder_alone(name, pretrained, segments, tmp_path):
     settings = {"train": "probe", "pool": "mean+sd"}
     run = tune(pretrained[name], segments, tmp_path / "run", settings)
     model, record = load_stager(run)
-    from partsig.tasks.pretrain import load_encoder
+    from partsig.verbs.pretrain import load_encoder
 
     encoder, _, _ = load_encoder(pretrained[name])
     for key, value in encoder.state_dict().items():

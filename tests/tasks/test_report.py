@@ -13,18 +13,18 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score, precision_recall_fscore_support
 
-from partsig.data.recordings import STAGES, HypnogramConfig
-from partsig.data.store import open_store, read_index, write_index
+from partsig.data.signals.recordings import STAGES, HypnogramConfig
+from partsig.data.signals.store import open_store, read_index, write_index
 from partsig.errors import CheckpointError, ConfigError, DataError
-from partsig.tasks import runs
-from partsig.tasks.finetune import finetune
-from partsig.tasks.report import report
-from partsig.tasks.reporting import charts
-from partsig.tasks.reporting.agreement import AGES, Night, by_subject, measure, subgroups
-from partsig.tasks.reporting.charts import kappas
-from partsig.tasks.reporting.scorers import parse, read_scorer
-from partsig.tasks.reporting.sections import trust
-from partsig.tasks.reporting.words import limits, verdict
+from partsig.runs import run as runs
+from partsig.sleep.report import charts
+from partsig.sleep.report.agreement import AGES, Night, by_subject, measure, subgroups
+from partsig.sleep.report.charts import kappas
+from partsig.sleep.report.scorers import parse, read_scorer
+from partsig.sleep.report.sections import trust
+from partsig.sleep.report.sentences import limits, verdict
+from partsig.verbs.finetune import finetune
+from partsig.verbs.report import report
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 SHOWN = ("TST", "SE", "SOL", "REM latency", "WASO", "N1", "N2", "N3", "REM")

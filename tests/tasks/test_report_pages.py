@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from partsig import metrics
-from partsig.data import store as data_store
-from partsig.data.recordings import STAGES
-from partsig.data.store import open_store
+from partsig.data.signals import store as data_store
+from partsig.data.signals.recordings import STAGES
+from partsig.data.signals.store import open_store
 from partsig.errors import DataError
 from partsig.files import write_json
-from partsig.tasks.report import report
-from partsig.tasks.reporting import charts
-from partsig.tasks.reporting.agreement import read_predictions
-from partsig.tasks.reporting.page import ON_ONE_PAGE, night_pages
+from partsig.sleep.report import charts
+from partsig.sleep.report.agreement import read_predictions
+from partsig.sleep.report.page import ON_ONE_PAGE, night_pages
+from partsig.verbs.report import report
 
 N, E = 60, 80
 # Names as files and links must not have them; the two last differ in case alone.

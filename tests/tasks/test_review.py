@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from partsig import metrics
-from partsig.data.recordings import STAGES
-from partsig.tasks import review
+from partsig.data.signals.recordings import STAGES
+from partsig.sleep import review
 
 
 def test_the_transitions_are_those_of_the_published_nights(challenge_files):

@@ -14,7 +14,7 @@ from partsig.cli import app
 from typer.testing import CliRunner
 
 import partsig
-from partsig.data.store import open_store
+from partsig.data.signals.store import open_store
 from partsig.errors import ConfigError, DataError
 
 EDF = ("preprocess", "edf")

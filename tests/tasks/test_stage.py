@@ -14,16 +14,19 @@ from typer.testing import CliRunner
 
 import partsig
 from partsig import metrics
-from partsig.data import psg
-from partsig.data.recordings import STAGES, UNSCORED
 from partsig.data.sample import CHANNELS, write_records
-from partsig.data.store import open_store
+from partsig.data.signals.readers import psg
+from partsig.data.signals.recordings import STAGES, UNSCORED
+from partsig.data.signals.store import open_store
 from partsig.errors import CheckpointError, ConfigError, DataError
-from partsig.tasks import nights, review, runs, staging
-from partsig.tasks.evaluate import evaluate
-from partsig.tasks.finetune import finetune
-from partsig.tasks.stage import stage, stage_all
-from partsig.tasks.staging import load
+from partsig.runs import run as runs
+from partsig.sleep import review
+from partsig.sleep import stager as staging
+from partsig.sleep.audit import measure as nights
+from partsig.sleep.stager import load
+from partsig.verbs.evaluate import evaluate
+from partsig.verbs.finetune import finetune
+from partsig.verbs.stage import stage, stage_all
 
 TINY = {"encoder.width": 16, "encoder.depth": 1, "encoder.heads": 2}
 SHORT = {"optim.warmup_epochs": 1, "fit.epochs": 4, "fit.batch_size": 32, "optim.lr": 5e-2}

@@ -7,9 +7,9 @@ import pytest
 from scipy.stats import t as student
 
 from partsig import metrics
-from partsig.data.recordings import STAGES
+from partsig.data.signals.recordings import STAGES
 from partsig.errors import ConfigError, DataError
-from partsig.tasks.reporting import statistics
+from partsig.sleep.report import statistics
 
 W, N1, N2, N3, REM, NONE = 0, 1, 2, 3, 4, -1
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from partsig.data import physionet2018
+from partsig.data.signals.readers import physionet2018
 
 CHANNELS = ("O2-M1", "E1-M2", "Chin1-Chin2")
 EPOCHS_PER_EXCERPT = 2  # of 30 s

@@ -1,0 +1,1 @@
+"""Images: readers, augmentations, the store of images."""

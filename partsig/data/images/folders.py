@@ -1,0 +1,337 @@
+"""Images from files: class folders, a flat folder, ImageNet's layout, a .zip of any; and digits.
+
+A folder's top level may say the role (``train``, ``val``, ``test``) and what lies below it the
+class; files that lie in no class folder have no label.
+"""
+
+import hashlib
+import os
+import stat
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from partsig.data.images import imagenet
+from partsig.data.images.store import CH_NAMES, UNLABELLED, Item, Source
+from partsig.errors import DataError, check_range
+
+# Decoders that are tried, whatever a file's suffix: none that calls another program, as EPS does.
+Image.init()  # Pillow knows only some of them before
+FORMATS = tuple(
+    kind
+    for kind in ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000")
+    if kind in Image.OPEN
+)
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".mpo", ".png", ".gif", ".bmp", ".tif", ".tiff"),
+    *(".webp", ".ppm", ".pgm", ".pbm", ".jp2"),
+)
+FOLDER_ROLES = {
+    **{"train": "train", "training": "train", "test": "test", "testing": "test"},
+    **{"val": "val", "valid": "val", "validation": "val"},
+}
+# Files without a suffix that are tried as images, but for these.
+BESIDE = ("readme", "license", "licence", "copying", "notice", "changelog", "makefile", "index")
+ORIENTATION = 0x0112  # EXIF tag, from 1 (upright) to 8
+# What Pillow and zipfile raise on damaged files.
+DAMAGED = (
+    *(OSError, ValueError, SyntaxError, TypeError, KeyError, IndexError, AttributeError),
+    *(OverflowError, MemoryError, EOFError, NotImplementedError, RuntimeError, struct.error),
+    *(zlib.error, zipfile.BadZipFile, Image.DecompressionBombError, Image.DecompressionBombWarning),
+)
+DIGITS_TEST_SHARE = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageConfig:
+    """What a store of images holds.
+
+    size: pixels of a side. The short side of an image becomes it and the centre is kept, by
+        Pillow's bicubic filter (antialiased; JPEG is decoded at 1/2, 1/4 or 1/8 while twice the
+        size remains). None given: 224 for files; cifar10, cifar100 and digits are 32, 32 and 8.
+    grey: store the luma (ITU-R BT.601) in place of red, green and blue.
+    val_share: share of the training images that are held out for validation where the source has no
+        validation images; the hash of their names chooses them.
+    val_role: what the images of a folder ``val`` are for. With ``test`` they are kept for the end,
+        as ImageNet's 50,000 are usually reported, and ``val_share`` of training validates.
+    """
+
+    size: int | None = None
+    grey: bool = False
+    val_share: float = 0.05
+    val_role: Literal["val", "test"] = "val"
+
+    def __post_init__(self) -> None:
+        if self.size is not None:
+            check_range("size", self.size, 1, 4096)
+        check_range("val_share", self.val_share, 0.0, 0.9)
+
+
+def open_images_in(raw: Path, config: ImageConfig) -> Source:
+    """Return the images of a folder or a .zip; nothing is decoded yet.
+
+    Files whose suffix says that they are no images are left out, hidden ones too. Raises DataError
+    when there is none, when train, val or test lie beside other folders of images, or when
+    ImageNet's validation list cannot be understood.
+    """
+    files = _Zip(raw) if raw.is_file() else _Folder(raw)
+    prints = files.prints
+    found = sorted(name for name in prints if _may_be_image(name))
+    if not found:
+        raise DataError(
+            f"no images in {raw}; pass --raw with a folder or a .zip of {', '.join(SUFFIXES)}."
+        )
+    base = _base(found)
+    inner = {name: PurePosixPath(name).relative_to(base).parts for name in found}
+    tops = {parts[0] if len(parts) > 1 else "." for parts in inner.values()}
+    others = {top for top in tops if top.lower() not in FOLDER_ROLES}
+    with_roles = others != tops
+    if with_roles and others:
+        # Taken as classes, they would mix the test into the training images.
+        raise DataError(
+            f"{raw} holds images in {', '.join(sorted(tops - others))} and also in "
+            f"{', '.join(sorted(others)[:5])}: move the others out of it, or rename a class of "
+            "that name."
+        )
+    listed = imagenet.validation_labels(prints, files.read) if with_roles else {}
+    roles, folders = {}, {}
+    for name, parts in inner.items():
+        roles[name] = FOLDER_ROLES[parts[0].lower()] if with_roles else "train"
+        below = parts[1:] if with_roles else parts
+        folders[name] = _printable(below[0]) if len(below) > 1 else ""
+        if roles[name] == "val" and not folders[name]:
+            folders[name] = listed.get(PurePosixPath(name).stem, "")
+        if roles[name] == "val":
+            roles[name] = config.val_role
+    classes = tuple(sorted(set(folders.values()) - {""}))
+    numbers = {label: i for i, label in enumerate(classes)} | {"": UNLABELLED}
+    size = config.size or 224
+    return Source(
+        name="images",
+        size=(size, size),
+        ch_names=CH_NAMES[config.grey],
+        classes=classes,
+        items=[Item(_printable(n), numbers[folders[n]], roles[n], prints[n]) for n in found],
+        read=partial(_read, files, found, size, config.grey),
+        notes=_notes(classes, roles, folders),
+    )
+
+
+def _notes(
+    classes: tuple[str, ...], roles: Mapping[str, str], folders: Mapping[str, str]
+) -> tuple[str, ...]:
+    notes = []
+    if classes:
+        few = ", ".join(classes[:5]) + (", …" if len(classes) > 5 else "")
+        notes.append(f"{len(classes)} classes: {few}")
+    for role in dict.fromkeys(roles.values()):
+        without = sum(not folders[n] for n, r in roles.items() if r == role)
+        if without:
+            notes.append(f"{without:,} {role} images have no label: they lie in no class folder")
+    only = set(folders.values()) - {folders[n] for n, role in roles.items() if role == "train"}
+    if only - {""}:
+        notes.append(f"no training image has the class {', '.join(sorted(only - {''})[:5])}")
+    return tuple(notes)
+
+
+def _may_be_image(name: str) -> bool:
+    """Tell whether a file's name allows an image: one without a suffix is tried.
+
+    >>> [_may_be_image(n) for n in ("a/b.JPEG", "a/b", "a/.b.jpg", "__MACOSX/b.jpg", "a/README")]
+    [True, True, False, False, False]
+    """
+    path = PurePosixPath(name)
+    if any(part.startswith(".") or part == "__MACOSX" for part in path.parts):
+        return False
+    if not path.suffix:
+        return path.name.lower() not in BESIDE
+    return path.suffix.lower() in SUFFIXES
+
+
+def _base(names: list[str]) -> PurePosixPath:
+    """Return the folder in which roles or classes begin: a lone one that is no role is passed.
+
+    >>> _base(["set/train/cat/1.png", "set/test/cat/2.png"]).as_posix()
+    'set'
+    """
+    split = [PurePosixPath(name).parts for name in names]
+    depth = 0
+    while True:
+        tops = {parts[depth] if len(parts) > depth + 1 else None for parts in split}
+        if len(tops) > 1 or None in tops or next(iter(tops)).lower() in FOLDER_ROLES:
+            return PurePosixPath(*split[0][:depth])
+        depth += 1
+
+
+def _printable(name: str) -> str:
+    """Return a name that can be written as UTF-8, whatever bytes the file system holds."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+class _Folder:
+    """The files below a folder: ``prints`` {relative name: size and time}, ``read`` their bytes."""
+
+    def __init__(self, root: Path) -> None:
+        if not root.is_dir():
+            raise DataError(f"no folder or .zip of images at {root}; pass --raw.")
+        self.root = root
+        self.prints = dict(self._walk(str(root), "", set()))
+
+    def _walk(self, folder: str, prefix: str, above: set) -> Iterator[tuple[str, str]]:
+        here = os.stat(folder)
+        if (here.st_dev, here.st_ino) in above:  # a link to a folder that holds it
+            return
+        above = above | {(here.st_dev, here.st_ino)}
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                try:
+                    known = entry.stat()
+                except OSError:  # a link to nothing: reading it tells
+                    yield prefix + entry.name, ""
+                    continue
+                if stat.S_ISDIR(known.st_mode):
+                    yield from self._walk(entry.path, f"{prefix}{entry.name}/", above)
+                elif stat.S_ISREG(known.st_mode):
+                    yield prefix + entry.name, f"{known.st_size}-{known.st_mtime_ns}"
+
+    def read(self, name: str) -> bytes:
+        path = self.root / name
+        _refuse_long(path.stat().st_size)
+        return path.read_bytes()
+
+
+class _Zip:
+    """The members of a .zip, read where they lie: ``prints`` {name: checksum}, ``read``."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self.archive = zipfile.ZipFile(path)
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            raise DataError(f"{path} is no readable .zip ({error}); download it again.") from error
+        members = [m for m in self.archive.infolist() if not m.is_dir()]
+        self.prints = {m.filename.lstrip("/"): f"{m.CRC:08x}-{m.file_size}" for m in members}
+        self._members = {m.filename.lstrip("/"): m for m in members}
+
+    def read(self, name: str) -> bytes:
+        member = self._members[name]
+        _refuse_long(member.file_size)
+        return self.archive.read(member)
+
+
+def _refuse_long(n_bytes: int) -> None:
+    # The largest image that is accepted has fewer, even uncompressed with four 16-bit channels.
+    if n_bytes > 8 * Image.MAX_IMAGE_PIXELS:
+        raise DataError(f"it has {n_bytes:,} bytes, more than any image that is accepted")
+
+
+def _read(files: _Folder | _Zip, names: list[str], size: int, grey: bool, i: int) -> np.ndarray:
+    try:
+        return decode(files.read(names[i]), size, grey)
+    except DAMAGED as error:
+        raise DataError(f"it cannot be read ({_told(error)})") from error
+
+
+def decode(data: bytes, size: int, grey: bool = False) -> np.ndarray:
+    """Return an encoded image as (3, size, size) uint8, or (1, size, size) when ``grey``.
+
+    Turned as its EXIF says, alpha over white, 16 bits rounded to 8, the first frame of several. An
+    image of that size is copied exactly. Raises DataError for one that is damaged, of more pixels
+    than Pillow's limit, or of floats or 32-bit integers, whose range nobody knows.
+    """
+    try:
+        with Image.open(BytesIO(data), formats=FORMATS) as image:
+            n_pixels = image.width * image.height
+            if n_pixels > Image.MAX_IMAGE_PIXELS:
+                raise DataError(
+                    f"it has {n_pixels:,} pixels, more than Pillow's limit of "
+                    f"{Image.MAX_IMAGE_PIXELS:,}: a decompression bomb, or an image to make smaller"
+                )
+            image.draft(image.mode, (2 * size, 2 * size))
+            image.load()
+            pixels = _to_bytes(_upright(image), image.format, grey)
+            side = min(pixels.size)
+            left, top = ((extent - side) // 2 for extent in pixels.size)
+            box = (left, top, left + side, top + side)
+            if side == size:
+                pixels = pixels.crop(box)
+            else:
+                pixels = pixels.resize((size, size), Image.Resampling.BICUBIC, box, 2.0)
+    except UnidentifiedImageError:
+        # Pillow's own sentence holds an address in memory.
+        raise DataError(f"it is none of {', '.join(FORMATS)}") from None
+    except DAMAGED as error:
+        raise DataError(f"it cannot be decoded ({_told(error)})") from error
+    array = np.asarray(pixels).reshape(size, size, -1)
+    return np.ascontiguousarray(array.transpose(2, 0, 1))
+
+
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        turned = image.getexif().get(ORIENTATION, 1) in range(2, 9)
+    except DAMAGED:  # broken EXIF says nothing about the pixels
+        return image
+    return ImageOps.exif_transpose(image) if turned else image
+
+
+def _to_bytes(image: Image.Image, kind: str | None, grey: bool) -> Image.Image:
+    """Return an image of any mode, from a file of that format, in L or RGB."""
+    if image.mode == "F":
+        raise DataError("its values are floats of unknown range; convert it to 8 or 16 bits")
+    if image.mode == "I" and kind not in ("PNG", "PPM"):  # of these, 16 bits come as such too
+        raise DataError(
+            "its values are 32-bit integers of unknown range; convert it to 8 or 16 bits"
+        )
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        values = np.asarray(image).astype(np.int64)
+        # Pillow's own conversion would cut everything above 255.
+        image = Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+    elif image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image).convert("RGB")
+    elif image.mode not in ("L", "RGB"):
+        image = image.convert("RGB")
+    return image.convert("L" if grey else "RGB")
+
+
+def open_digits() -> Source:
+    """Return scikit-learn's 1,797 handwritten digits, (1, 8, 8), 0 to 16 as 0 to 255.
+
+    The hash of their names chooses a fifth of every class as test images.
+
+    Source: E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998,
+    doi:10.24432/C50P49 (its test set, which is what scikit-learn ships).
+    """
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    pixels = np.rint(digits.images * 15.9375).astype(np.uint8)[:, None]  # (1797, 1, 8, 8)
+    names = [f"digits/{i:04d}" for i in range(len(pixels))]
+    roles = ["train"] * len(names)
+    for label in range(10):
+        members = [i for i, found in enumerate(digits.target) if found == label]
+        # Not the hash that chooses validation images: those would all lie in the test.
+        members.sort(key=lambda i: hashlib.sha256(f"test {names[i]}".encode()).digest())
+        for i in members[: round(DIGITS_TEST_SHARE * len(members))]:
+            roles[i] = "test"
+    return Source(
+        name="digits",
+        size=(8, 8),
+        ch_names=CH_NAMES[True],
+        classes=tuple(map(str, digits.target_names)),
+        items=[Item(*told, "") for told in zip(names, map(int, digits.target), roles, strict=True)],
+        read=pixels.__getitem__,
+    )

@@ -1,0 +1,1 @@
+"""Recordings: readers, filters, labels, the store of signals and windows of it."""

@@ -1,0 +1,206 @@
+"""Where a hypnogram lies in a recording: proved by what both files say, or stated, or refused."""
+
+from collections.abc import Mapping
+from datetime import datetime, time, timedelta
+
+import numpy as np
+
+from partsig.data.signals.hypnograms import Hypnogram
+from partsig.data.signals.recordings import EPOCH_S, UNSCORED, HypnogramConfig
+from partsig.errors import DataError
+
+# A stage holds in an epoch whose ends it misses by no more than this: scorers' onsets are rounded.
+TOLERANCE_S = 0.5
+# Starts that differ by less are one start: headers have whole seconds.
+CLOCK_S = 1.0
+DAY_S = 86_400.0
+
+
+def find_offset(
+    name: str,
+    hypnogram: Hypnogram,
+    start: datetime | None,
+    duration_s: float,
+    settings: HypnogramConfig,
+) -> tuple[float, str]:
+    """Return the time (s) of the hypnogram's zero in a recording that starts at ``start``, and why.
+
+    In this order: what the user states of this very recording; 0 where onsets count from the
+    recording by the format's definition; the difference of the two starts; what the user states of
+    all recordings; 0 for onsets in seconds that end with the recording, or before, and for a list
+    that is as long as the recording, to an epoch.
+
+    Raises DataError with both times when they contradict each other or what is stated of all
+    recordings, or when nothing tells.
+    """
+    place, stated = hypnogram.place, settings.offset_s
+    ask = (
+        "is it this recording's? If so, state where it begins, with --set "
+        f"'hypnogram.offset_s={{{name}: SECONDS}}'."
+    )
+    if isinstance(stated, Mapping):
+        if name in stated:
+            return float(stated[name]), "as stated for this recording"
+        stated = None
+    own = _near(hypnogram.start, start)
+    proved = _proved(name, hypnogram, start, own, ask)
+    if proved is not None:
+        if stated is not None and abs(stated - proved[0]) > CLOCK_S:
+            alone = f"--set 'hypnogram.offset_s={{{name}: {stated:g}}}'"
+            raise DataError(
+                f"{name}: hypnogram.offset_s says that {place} begins {stated:g} s after the "
+                f"recording's start, but {proved[1]} it is {proved[0]:g} s (the recording starts "
+                f"at {start or 'an unknown time'}, {place} at {own or 'no time of its own'}); if "
+                f"so it is, state it for this recording alone, with {alone}."
+            )
+        return proved
+    if stated is not None:
+        return stated, "as stated for all recordings"
+    end = _last_end(hypnogram)
+    if hypnogram.start is None and hypnogram.from_zero and end <= duration_s + EPOCH_S:
+        return 0.0, "by its onsets, seconds that do not pass the recording's end"
+    if hypnogram.start is None and not hypnogram.from_zero and abs(duration_s - end) < EPOCH_S:
+        return 0.0, "by its length, that of the recording"
+    raise DataError(
+        f"{name}: the recording starts at {start or 'an unknown time'} and lasts "
+        f"{_clock(duration_s)}, {place} starts at {hypnogram.start or 'an unknown time'} and "
+        f"lasts {_clock(end)}, so that its place cannot be told: {ask}"
+    )
+
+
+def _proved(
+    name: str,
+    hypnogram: Hypnogram,
+    start: datetime | None,
+    own: datetime | None,
+    ask: str,
+) -> tuple[float, str] | None:
+    """Return the offset that the two files themselves tell, and how, or None."""
+    place = hypnogram.place
+    if hypnogram.in_signal:
+        if own is not None and start is not None and abs(_between(start, own)) > CLOCK_S:
+            raise DataError(
+                f"{name}: the recording starts at {start}, {place} says {own}, although its onsets "
+                f"count from the recording's start: {ask}"
+            )
+        return 0.0, "by its format"
+    if own is None or start is None:
+        return None
+    offset = _between(start, own)
+    if abs(offset) > DAY_S:
+        raise DataError(
+            f"{name}: the recording starts at {start}, {place} at {own}, more than a day apart: "
+            f"{ask}"
+        )
+    return offset, "by the start times of both"
+
+
+def _near(own: datetime | time | None, start: datetime | None) -> datetime | None:
+    """Return a time of day as the date and time nearest to the recording's start."""
+    if own is None or start is None or isinstance(own, datetime):
+        return own if isinstance(own, datetime) else None
+    days = [datetime.combine(start.date() + timedelta(days=d), own) for d in (-1, 0, 1)]
+    return min(days, key=lambda day: abs(_between(start, day)))
+
+
+def _between(start: datetime, own: datetime) -> float:
+    return (own - start).total_seconds()
+
+
+def _last_end(hypnogram: Hypnogram) -> float:
+    if not len(hypnogram.onsets):
+        return 0.0
+    durations = np.nan_to_num(hypnogram.durations, nan=0.0)
+    return float((hypnogram.onsets + durations).max())
+
+
+def _clock(seconds: float) -> str:
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d} h"
+
+
+def to_epochs(
+    name: str,
+    hypnogram: Hypnogram,
+    offset_s: float,
+    duration_s: float,
+    gaps: list[tuple[float, float]] | tuple = (),
+) -> tuple[np.ndarray, float, list[str]]:
+    """Return the stage of each 30-s epoch (E,) int8, where epoch 0 begins (s), and notes.
+
+    The grid is the scorer's: it begins less than 30 s into the recording, whole epochs away from
+    where most stages begin. An epoch has a stage where one stage
+    covers it; one in which the stage changes, that is not covered, or that touches a gap in the
+    signal, is unscored.
+
+    Raises DataError when nothing scored lies in the recording, or two stages claim one time.
+    """
+    spans = _spans(name, hypnogram, offset_s, duration_s)
+    inside = [span for span in spans if span[1] > 0 and span[0] < duration_s]
+    if not inside:
+        if any(code != UNSCORED for code in hypnogram.stages):
+            raise DataError(
+                f"{name}: the stages of {hypnogram.place} lie outside the recording "
+                f"({_clock(duration_s)}): the first begins {offset_s + hypnogram.onsets[0]:g} s "
+                "from its start; is it this recording's?"
+            )
+        raise DataError(f"{name}: {hypnogram.place} holds no sleep stage.")
+    begin = _phase([start for start, _, _ in inside])
+    n = max(int((duration_s - begin) / EPOCH_S + 1e-9), 0)
+    stages = np.full(n, UNSCORED, np.int8)
+    touched = np.zeros(n, bool)
+    for start, stop, code in inside:
+        first = int(np.ceil((start - begin - TOLERANCE_S) / EPOCH_S))
+        last = int(np.floor((stop - begin + TOLERANCE_S) / EPOCH_S))
+        stages[max(first, 0) : max(last, 0)] = code
+        low = int(np.floor((start - begin + TOLERANCE_S) / EPOCH_S))
+        high = int(np.ceil((stop - begin - TOLERANCE_S) / EPOCH_S))
+        touched[max(low, 0) : max(high, 0)] = True
+    notes = []
+    if begin:
+        notes.append(f"the first {begin:.6g} s lie before the scorer's grid and are left out")
+    mixed = int((touched & (stages == UNSCORED)).sum())
+    if mixed:
+        notes.append(f"{mixed} epochs that no single stage covers are unscored")
+    if _last_end(hypnogram) + offset_s > duration_s + EPOCH_S:
+        late = _last_end(hypnogram) + offset_s - duration_s
+        notes.append(f"the hypnogram goes on for {late:.6g} s after the signal's end")
+    early = duration_s - max(stop for _, stop, _ in inside)
+    if early > EPOCH_S:
+        notes.append(f"the last {early:.6g} s are not scored")
+    for start, stop in gaps:
+        low = int(np.floor((start - begin) / EPOCH_S + 1e-9))
+        high = int(np.ceil((stop - begin) / EPOCH_S - 1e-9))
+        stages[max(low, 0) : max(high, 0)] = UNSCORED
+    return stages, begin, notes
+
+
+def _phase(starts: list[float]) -> float:
+    """Return where in 30 s most of these times lie, to a millisecond; 0 for what is all but 0.
+
+    >>> _phase([0.0, 40.01, 70.01, 160.01])
+    10.01
+    """
+    phases, counts = np.unique(np.round(np.mod(starts, EPOCH_S), 3) % EPOCH_S, return_counts=True)
+    return float(phases[counts.argmax()])
+
+
+def _spans(
+    name: str, hypnogram: Hypnogram, offset_s: float, duration_s: float
+) -> list[tuple[float, float, int]]:
+    """Return (start, stop, stage) of the scored stretches, in order, equal neighbours joined."""
+    onsets, ends = hypnogram.onsets, hypnogram.onsets + hypnogram.durations
+    following = np.append(onsets[1:], max(duration_s - offset_s, 0.0))
+    ends = np.where(np.isnan(ends), following, ends)
+    spans: list[tuple[float, float, int]] = []
+    for start, stop, code in zip(onsets + offset_s, ends + offset_s, hypnogram.stages, strict=True):
+        together = spans and start < max(spans[-1][1] - TOLERANCE_S, spans[-1][0] + TOLERANCE_S)
+        if together and code != spans[-1][2]:
+            raise DataError(
+                f"{name}: {hypnogram.place} has two stages at {start:g} s; mend the file."
+            )
+        if spans and code == spans[-1][2] and start <= spans[-1][1] + TOLERANCE_S:
+            spans[-1] = (spans[-1][0], max(stop, spans[-1][1]), int(code))
+        else:
+            spans.append((float(start), float(stop), int(code)))
+    return [span for span in spans if span[2] != UNSCORED]

@@ -1,0 +1,246 @@
+"""Nights in EDF, EDF+, BDF, FIF, BrainVision or EEGLAB files, hypnograms inside or beside them.
+
+A recording is a file; its name is the file's without the extension. ``ReadConfig`` says which
+channels, whose night it is, and where its stages are.
+"""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from partsig.data import listing as folders
+from partsig.data.signals.alignment import find_offset, to_epochs
+from partsig.data.signals.channels import resolve
+from partsig.data.signals.hypnograms import Hypnogram, from_marks, read_hypnogram
+from partsig.data.signals.readers import psg
+from partsig.data.signals.readers.edf import open_edf
+from partsig.data.signals.recordings import (
+    UNSCORED,
+    USUAL,
+    HypnogramConfig,
+    ReadConfig,
+    Recording,
+    check_folder,
+    n_epochs,
+    sorted_by_name,
+)
+from partsig.errors import DataError
+
+CHANNELS = ("F3-M2", "F4-M1", "C3-M2", "C4-M1", "O1-M2", "O2-M1")
+# What a recording is called, where a folder cannot be looked into.
+FILES = tuple(f"*{suffix}" for suffix in (*psg.EDF, *psg.MNE))
+# Hypnograms are looked for under these names, beside the recording, where no pattern is given.
+PATTERNS = tuple(
+    f"{{name}}{tail}"
+    for tail in (
+        *(".xml", "-nsrr.xml", "-profusion.xml", ".XML"),
+        *(".csv", ".tsv", ".txt", ".hyp", ".hypnogram"),
+        *("_hypnogram.csv", "_hypnogram.tsv", "_hypnogram.txt", "_hypno.csv", "_hypno.txt"),
+        *("-hypnogram.csv", "_stages.csv", "_stages.tsv", "_stages.txt", "_annotations.csv"),
+        *("_hypnogram.edf", "-Hypnogram.edf", "_annotations.edf", "_scoring.edf"),
+    )
+)
+# Files beside a recording without stages that may hold them all the same.
+SCORES = (".csv", ".tsv", ".txt", ".xml", ".edf", ".hyp", ".json", ".xlsx", ".mat", ".npy")
+
+
+def find_records(raw: Path) -> list[Path]:
+    """Return the recordings below ``raw``, sorted by name; files of annotations alone are none.
+
+    Raises DataError when the folder is missing, holds none, or two have one name.
+    """
+    found = below(raw)
+    if not found:
+        raise DataError(
+            f"no recordings in {raw}: expected files that end in {', '.join((*psg.EDF, *psg.MNE))}."
+        )
+    return sorted_by_name(found)
+
+
+def below(raw: Path) -> list[Path]:
+    """Return what may be recordings below a folder; raise DataError when it cannot be read."""
+    check_folder(raw, "the recordings")
+    return [
+        path
+        for path in raw.rglob("*")
+        if path.suffix.lower() in (*psg.EDF, *psg.MNE)
+        and not path.name.startswith(".")
+        and path.is_file()
+        and not holds_no_signal(path)
+    ]
+
+
+def holds_no_signal(path: Path) -> bool:
+    """Tell whether this is an EDF file of annotations alone."""
+    if path.suffix.lower() not in psg.EDF:
+        return False
+    try:
+        return not open_edf(path).labels
+    except DataError:
+        return False  # damaged: found, and then skipped with its reason
+
+
+def share_a_patient(paths: list[Path], settings: ReadConfig) -> list[str]:
+    """Return sentences on recordings that have one patient code but not one subject.
+
+    Nothing is said where all have one code: a recorder's default.
+    """
+    by_code: dict[str, list[str]] = {}
+    for path in paths:
+        if path.suffix.lower() in psg.EDF and path.is_file():
+            try:
+                by_code.setdefault(open_edf(path).patient, []).append(path.stem)
+            except DataError:
+                continue
+    by_code.pop("", None)
+    told = []
+    for names in by_code.values() if len(by_code) > 1 else ():
+        try:
+            subjects = {settings.subject_of(name) for name in names}
+        except DataError:
+            continue  # told where the recording is read
+        if len(subjects) > 1:
+            told.append(
+                f"{' and '.join(names[:3])} have one patient code and count as {len(subjects)} "
+                "subjects, one may be trained and another tested on: pass --set subject=REGEX"
+            )
+    return told
+
+
+def find_hypnogram(path: Path, settings: HypnogramConfig) -> Path | None:
+    """Return the file of a recording's stages, None where there is none.
+
+    Raises DataError when several files could be it, or the pattern is none.
+    """
+    patterns = (settings.pattern,) if settings.pattern else PATTERNS
+    found: dict[Path, None] = {}
+    for pattern in patterns:
+        try:
+            text = pattern.format(name=path.stem)
+        except (KeyError, IndexError, ValueError):
+            raise DataError(
+                f"hypnogram.pattern is {pattern!r}; it may hold {{name}} and *, and no other {{}}."
+            ) from None
+        base = path.parent
+        while text.startswith("../"):
+            base, text = base.parent, text.removeprefix("../")
+        if settings.pattern:
+            files = folders.matching(base, text)
+        else:  # a name, whatever characters are in it
+            files = [base / text] if os.path.exists(base / text) else []
+        found |= dict.fromkeys(file for file in files if file != path)
+    if len(found) > 1:
+        raise DataError(
+            f"{path.stem}: its stages may be in {' or '.join(p.name for p in found)}; say which, "
+            "with --set 'hypnogram.pattern={name}…'."
+        )
+    return next(iter(found), None)
+
+
+def _overlooked(path: Path, settings: HypnogramConfig) -> str:
+    """Return what to say of a recording without stages: files that may hold them, or nothing."""
+    if settings.pattern:
+        return f"no {settings.pattern.format(name=path.stem)} beside it, and no stages inside"
+    for name in folders.names(path.parent, path.stem):
+        other, tail = path.parent / name, name.removeprefix(path.stem)
+        if (
+            not tail[:1].isalnum()  # night10 is another's
+            and other.suffix.lower() in SCORES
+            and other != path
+            and (other.suffix.lower() not in psg.EDF or holds_no_signal(other))
+        ):
+            return (
+                f"no stages were found, but {name} lies beside it: pass --set "
+                f"'hypnogram.pattern={{name}}{tail}'"
+            )
+    return ""
+
+
+def fingerprint(path: Path, settings: ReadConfig = USUAL) -> str:
+    """Return 16 hex digits of a recording and of its hypnogram."""
+    beside = find_hypnogram(path, settings.hypnogram)
+    return psg.fingerprint(path, *([] if beside is None else [beside]))
+
+
+def read_recording(path: Path, settings: ReadConfig = USUAL) -> Recording:
+    """Return one night: chosen channels read, stages aligned, nothing filtered.
+
+    Raises DataError for anything damaged, missing or ambiguous, naming the file and what to do.
+    """
+    return read_night(path, find_hypnogram(path, settings.hypnogram), settings, CHANNELS)
+
+
+def read_night(
+    path: Path,
+    beside: Path | None,
+    settings: ReadConfig,
+    usual: tuple[str, ...],
+    *,
+    needed: bool = True,
+) -> Recording:
+    """Return the night of a recording and of the hypnogram beside it (None: its annotations).
+
+    A file beside it that holds no stage is refused, unless none are ``needed``.
+    """
+    source = psg.fingerprint(path, *([] if beside is None else [beside]))
+    night = night_of(psg.open_psg(path), path.name, beside, settings, usual, source, needed=needed)
+    if beside is None and not (night.stages != UNSCORED).any():
+        told = filter(None, [_overlooked(path, settings.hypnogram)])
+        night = replace(night, notes=(*night.notes, *told))
+    return night
+
+
+def night_of(
+    file: psg.Psg,
+    place: str,
+    beside: Path | None,
+    settings: ReadConfig,
+    usual: tuple[str, ...],
+    source: str,
+    *,
+    needed: bool,
+) -> Recording:
+    """Return the night of an open recording; its annotations are told as being in ``place``."""
+    name, channels = file.name, settings.channels or usual
+    found = resolve(name, file.labels, channels, settings)
+    parts, found = psg.read_rows(file, found, settings.unit)
+    if not all(part.signal.shape[1] for part in parts):
+        raise DataError(f"{name}: there are no samples in it.")
+    if beside is None:
+        hypnogram = from_marks(place, file.marks, settings.hypnogram)
+    else:
+        hypnogram = read_hypnogram(beside, settings.hypnogram)
+    needed = needed and beside is not None
+    try:
+        stages, start_s, notes = stages_of(name, file, hypnogram, needed, settings)
+    except DataError as error:
+        if not file.notes:
+            raise
+        raise DataError(f"{error} Of the file itself: {'; '.join(file.notes)}.") from None
+    return Recording(
+        name=name,
+        subject=settings.subject_of(name),
+        ch_names=tuple(channels),
+        parts=parts,
+        mix=found.mix,
+        filled=found.filled,
+        stages=stages,
+        start_s=start_s,
+        source=source,
+        notes=(*file.notes, *notes),
+        start=file.start,
+        gaps=file.gaps,
+    )
+
+
+def stages_of(
+    name: str, file: psg.Psg, hypnogram: Hypnogram, needed: bool, settings: ReadConfig
+) -> tuple[np.ndarray, float, list[str]]:
+    """Return stages, the start of their grid (s) and notes; unscored where none are ``needed``."""
+    if not needed and not (hypnogram.stages != UNSCORED).any():
+        return np.full(n_epochs(file.duration_s, 1), UNSCORED, np.int8), 0.0, []
+    offset, why = find_offset(name, hypnogram, file.start, file.duration_s, settings.hypnogram)
+    stages, start_s, notes = to_epochs(name, hypnogram, offset, file.duration_s, list(file.gaps))
+    return stages, start_s, [f"stages from {hypnogram.place}, placed {why}", *notes]

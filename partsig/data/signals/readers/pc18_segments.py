@@ -1,0 +1,173 @@
+"""60-s segments of PhysioNet-2018 in ``.npz`` files: many short recordings of one stage each.
+
+A file holds ``x (N, C, T)`` int16 in µV, ``y (N,)`` (0 arousal or awake, 1 N1, 2 N2, 3 N3, 4 REM,
+-1 unlabelled), ``group (N,)`` (segments that look like one sleeper), ``segment (N,)`` (number),
+``ch_names`` and ``sfreq``. Every segment becomes a recording, every group a subject.
+
+Numbers run through one stage after another, and neighbours are often one sleeper whom the groups
+miss. So the split goes by blocks of numbers as well: the last fifth of every stage's numbers is the
+test block, the twentieth before it the validation block; a group that has a segment in the test
+block is a test subject, one that has a segment in the validation block a validation subject. Where
+there is a file ``test.npz`` its groups are the test subjects, and the validation block is the last
+twentieth of the others.
+"""
+
+import hashlib
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from partsig.data.signals.channels import resolve
+from partsig.data.signals.recordings import (
+    STAGES,
+    UNSCORED,
+    USUAL,
+    ReadConfig,
+    Recording,
+    Rows,
+    n_epochs,
+)
+from partsig.errors import DataError
+
+CHANNELS = ("O2-M1", "E1-M2", "Chin1-Chin2")
+KEYS = ("x", "y", "group", "segment", "ch_names", "sfreq")
+TEST_FILE = "test.npz"
+TEST_SHARE, VAL_SHARE = 0.2, 0.05
+# Files are compressed: none is read in part. So many bytes of samples are kept, and the two last
+# files whatever their size, since threads end one and begin the next.
+KEPT_BYTES, KEPT_FILES = 2**29, 2
+_kept: OrderedDict[tuple[Path, int, int], dict[str, np.ndarray]] = OrderedDict()
+_loading = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Where a segment lies; read by :func:`read_recording`."""
+
+    path: Path
+    row: int
+    stem: str
+    subject: str
+    number: int
+    stage: int
+
+
+def find_records(raw: Path) -> list[Segment]:
+    """Return the segments of all ``.npz`` files in ``raw``, file by file, by name in each.
+
+    In this order a file is not read anew for every segment, however its numbers lie among others'.
+    Raises DataError when there is none, a file is not as described above, or a number comes twice.
+    """
+    files = sorted(raw.glob("*.npz"))
+    if not files:
+        raise DataError(f"no .npz file of segments in {raw}; pass --raw.")
+    found: dict[str, Segment] = {}
+    for path in files:
+        arrays = _load(path)
+        for row, (number, group, stage) in enumerate(
+            zip(arrays["segment"], arrays["group"], arrays["y"], strict=True)
+        ):
+            name = f"segment-{int(number):05d}"
+            if name in found:
+                raise DataError(f"{name} is in {found[name].path} and in {path}; keep one.")
+            subject = f"group-{int(group):05d}"
+            found[name] = Segment(path, row, name, subject, int(number), int(stage))
+    return sorted(found.values(), key=lambda segment: (segment.path, segment.stem))
+
+
+def roles(segments: list[Segment]) -> dict[str, str]:
+    """Return {subject: "test" or "val"}; the rule is in the module's text.
+
+    >>> def at(number, group):
+    ...     return Segment(Path("a.npz"), 0, "", group, number, stage=0)
+    >>> roles([at(i, f"g{i % 18}") for i in range(20)])
+    {'g15': 'val', 'g16': 'test', 'g17': 'test', 'g0': 'test', 'g1': 'test'}
+    """
+    given = {s.subject for s in segments if s.path.name == TEST_FILE}
+    test: list[str] = []
+    val: list[str] = []
+    for stage in range(len(STAGES)):
+        own = [s for s in segments if s.stage == stage and s.path.name != TEST_FILE]
+        own.sort(key=lambda s: s.number)
+        end = len(own) if given else len(own) - round(TEST_SHARE * len(own))
+        test += [s.subject for s in own[end:]]
+        val += [s.subject for s in own[end - round(VAL_SHARE * len(own)) : end]]
+    found = dict.fromkeys(val, "val")
+    return found | dict.fromkeys([*test, *sorted(given)], "test")
+
+
+def fingerprint(segment: Segment, settings: ReadConfig = USUAL) -> str:
+    """Return 16 hex digits of the segment's samples and stage."""
+    return _digest(segment, _load(segment.path)["x"][segment.row])
+
+
+def _digest(segment: Segment, signal: np.ndarray) -> str:
+    digest = hashlib.sha256(signal.tobytes())
+    digest.update(f"{segment.stage} {segment.subject}".encode())
+    return digest.hexdigest()[:16]
+
+
+def read_recording(segment: Segment, settings: ReadConfig = USUAL) -> Recording:
+    """Return a segment as a recording, all of its epochs of its stage.
+
+    Raises DataError for a channel that is not there.
+    """
+    channels = settings.channels or CHANNELS
+    arrays = _load(segment.path)
+    available = tuple(map(str, arrays["ch_names"]))
+    found = resolve(segment.stem, available, channels, settings)
+    picks = found.rows
+    sfreq = float(arrays["sfreq"])
+    signal = arrays["x"][segment.row]
+    rows = Rows(
+        labels=tuple(available[pick] for pick in picks),
+        signal=signal,
+        sfreq=sfreq,
+        picks=picks,
+        scale=(1.0,) * len(picks),
+        offset=(0.0,) * len(picks),
+    )
+    stage = segment.stage if 0 <= segment.stage < len(STAGES) else UNSCORED
+    return Recording(
+        name=segment.stem,
+        subject=segment.subject,
+        ch_names=tuple(channels),
+        parts=(rows,),
+        mix=found.mix,
+        filled=found.filled,
+        stages=np.full(n_epochs(signal.shape[1], sfreq), stage, dtype=np.int8),
+        source=_digest(segment, signal),
+        excerpt=True,
+    )
+
+
+def _load(path: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of a file: read once, while segments of it and of its neighbour follow."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise DataError(f"{path} is not a file of segments ({error}).") from error
+    key = path, found.st_mtime_ns, found.st_size
+    with _loading:  # threads that want the same file wait for it
+        arrays = _kept.pop(key, None) or _read(path)
+        _kept[key] = arrays
+        while len(_kept) > KEPT_FILES and sum(a["x"].nbytes for a in _kept.values()) > KEPT_BYTES:
+            _kept.popitem(last=False)
+        return arrays
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            arrays = {key: content[key] for key in KEYS}
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise DataError(f"{path} is not a file of segments ({error}).") from error
+    n = len(arrays["x"])
+    if arrays["x"].ndim != 3 or any(arrays[key].shape != (n,) for key in KEYS[1:4]):
+        raise DataError(f"{path}: x must be (N, C, T), and y, group and segment (N,).")
+    if arrays["x"].shape[1] != len(arrays["ch_names"]):
+        raise DataError(f"{path}: {arrays['x'].shape[1]} channels, but other names for them.")
+    return arrays

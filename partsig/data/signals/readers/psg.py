@@ -1,0 +1,302 @@
+"""Any polysomnography file, opened but not read: EDF and BDF by partsig, the rest through MNE."""
+
+import hashlib
+import os
+import re
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.io.matlab import MatReadError
+
+from partsig.data.signals.channels import Resolved
+from partsig.data.signals.lazy import STRETCH, Row, Stack, forget, stretches
+from partsig.data.signals.readers import edf as edf_files
+from partsig.data.signals.readers.edf import Mark
+from partsig.data.signals.recordings import MICROVOLTS, Rows
+from partsig.errors import DataError
+
+if TYPE_CHECKING:
+    import mne
+
+EDF = (".edf", ".rec", ".bdf")
+# BrainVision's header is the .vhdr; the .eeg and .vmrk beside it belong to it.
+MNE = (".fif", ".vhdr", ".set")
+# What MNE puts before the text of a BrainVision marker.
+PREFIX = re.compile(r"^Comment/")
+# What MNE raises for damaged files, beside SciPy's own error for EEGLAB's.
+DAMAGE = (OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, EOFError)
+DAMAGE += (struct.error, ImportError)
+UNITS = {name.lower(): factor for name, factor in MICROVOLTS.items()}
+UNITS |= {"μv": 1.0, "microvolt": 1.0, "microv": 1.0, "uvolt": 1.0, "volt": 1e6, "v": 1e6}
+# The usual change of a biopotential within 0.1 s, in µV, lies far within these bounds: scalp EEG
+# has 5 to 50, ECG and EMG up to some hundreds. Volts taken for µV are a million times off.
+LEAST_UV, MOST_UV, STEP_S = 1e-3, 5e3, 0.1
+LOOKED_AT = 50_000  # samples of a channel, at least, where there are as many
+# More missing signal than so much, or than so many times what there is, is no gap but two
+# recordings, or a damaged onset.
+MOST_GAPS_S, MOST_GAPS = 24 * 3600.0, 10
+FINGERPRINT = 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Psg:
+    """An open recording: what its header says, and each channel's samples, not read yet."""
+
+    name: str
+    start: datetime | None
+    labels: tuple[str, ...]
+    units: tuple[str, ...]
+    sfreqs: tuple[float, ...]
+    scale: tuple[float, ...]  # value = (sample - offset) * scale, in the unit
+    offset: tuple[float, ...]
+    limits: tuple[tuple[int, int], ...] | None
+    duration_s: float  # gaps included
+    marks: tuple[Mark, ...]
+    gaps: tuple[tuple[float, float], ...]
+    notes: tuple[str, ...]
+    samples: Callable[[int], Row]
+
+
+def open_psg(path: Path) -> Psg:
+    """Open a recording by its extension.
+
+    Raises DataError when it is damaged, of another format, or needs MNE and that is not installed.
+    """
+    suffix = path.suffix.lower()
+    if suffix in EDF:
+        return _open_edf(path)
+    if suffix in MNE:
+        return _open_mne(path)
+    raise DataError(
+        f"{path.name} is no recording by its ending; it can be {', '.join((*EDF, *MNE))}."
+    )
+
+
+def _open_edf(path: Path) -> Psg:
+    file = edf_files.open_edf(path)
+    marks, onsets = edf_files.read_marks(file)
+    gaps = edf_files.find_gaps(file, onsets) if file.discontinuous else []
+    missing = sum(stop - start for start, stop in gaps)
+    if missing > min(MOST_GAPS_S, MOST_GAPS * file.duration_s):
+        raise DataError(
+            f"{path.name}: {missing / 3600:.2g} h are missing between its records; cut it into the "
+            "recordings it holds."
+        )
+    notes = list(file.notes)
+    if gaps:
+        told = (
+            "1 gap of {:.6g} s is"
+            if len(gaps) == 1
+            else f"{len(gaps)} gaps of {{:.6g}} s in all are"
+        )
+        notes.append(f"{told.format(missing)} bridged and unscored")
+
+    if file.cut and not all(mark.duration for mark in marks):
+        marks = [mark for mark in marks if mark.duration]
+        notes.append("annotations without a duration are left out: what ends them may be missing")
+
+    def samples(index: int) -> Row:
+        found = file.row(index)
+        return _bridged(found, file.n_samples[index], file.record_s, onsets) if gaps else found
+
+    return Psg(
+        name=path.stem,
+        start=file.start,
+        labels=file.labels,
+        units=file.units,
+        sfreqs=file.sfreqs,
+        scale=file.scale,
+        offset=file.offset,
+        limits=file.digital,
+        duration_s=file.duration_s + missing,
+        marks=tuple(marks),
+        gaps=tuple(gaps),
+        notes=tuple(notes),
+        samples=samples,
+    )
+
+
+def _bridged(row: Row, per_record: int, record_s: float, onsets: Sequence[float]) -> Row:
+    """Return samples at their times, straight lines over what is missing between records."""
+    sfreq = per_record / record_s
+    at = np.round(np.asarray(onsets) * sfreq).astype(np.int64)
+    # Runs of records that follow one another: where they begin in the file, and in time.
+    first = np.append(0, np.flatnonzero(np.diff(at) != per_record) + 1)
+    held, starts = first * per_record, at[first]
+    ends = starts + np.diff(np.append(held, len(row)))
+
+    def read(start: int, stop: int) -> np.ndarray:
+        found = np.zeros(stop - start, row.dtype)
+        low = max(int(np.searchsorted(starts, start, "right")) - 1, 0)
+        high = int(np.searchsorted(starts, stop, "left"))  # its line may begin before the stop
+        for r in range(low, min(high + 1, len(starts))):
+            a, b = max(starts[r], start), min(ends[r], stop)
+            if a < b:
+                found[a - start : b - start] = row[
+                    held[r] + a - starts[r] : held[r] + b - starts[r]
+                ]
+            end = ends[r - 1] if r else starts[r]
+            a, b = max(end, start), min(starts[r], stop)
+            if a < b:
+                before, after = (float(row[i : i + 1][0]) for i in (held[r] - 1, held[r]))
+                slope = (after - before) / (starts[r] - end + 1)
+                found[a - start : b - start] = np.arange(a - end + 1, b - end + 1) * slope + before
+        return found
+
+    return Row(int(at[-1]) + per_record, row.dtype, read, row.base)
+
+
+def _open_mne(path: Path) -> Psg:
+    try:
+        import mne
+    except ImportError:
+        raise DataError(
+            f"{path.name}: reading {path.suffix} files needs MNE: pip install 'partsig[mne]'."
+        ) from None
+    try:
+        raw = mne.io.read_raw(path, preload=False, verbose="error")
+    except (*DAMAGE, MatReadError) as error:
+        reason = str(error).split("\n")[0][:200]
+        raise DataError(f"{path.name} cannot be read by MNE ({reason}).") from error
+    return from_raw(raw, path.stem)
+
+
+def from_raw(raw: "mne.io.BaseRaw", name: str) -> Psg:
+    """Return an ``mne.io.Raw`` as an open recording: volts, one rate, its annotations as marks."""
+    # In MNE the date is that of sample 0, from which a cropped recording's first sample and all
+    # onsets are counted, with a date or without.
+    start, zero = raw.info["meas_date"], raw.first_time
+    duration_s = raw.n_times / raw.info["sfreq"]
+    marks = [
+        Mark(
+            onset=float(a["onset"]) - zero,
+            duration=float(a["duration"]),
+            text=PREFIX.sub("", a["description"]),
+        )
+        for a in raw.annotations
+    ]
+    n = len(raw.ch_names)
+
+    # MNE reads all channels to get one: those asked for are read together, a stretch at a time.
+    chosen: list[int] = []
+    last: dict[tuple[int, int], dict[int, np.ndarray]] = {}
+
+    def samples(index: int) -> Row:
+        chosen.append(index)
+
+        def read(start: int, stop: int) -> np.ndarray:
+            if index not in last.get((start, stop), {}):
+                last.clear()
+                picks = sorted(set(chosen))
+                held = raw.get_data(picks=picks, start=start, stop=stop, verbose="error")
+                last[start, stop] = dict(zip(picks, held, strict=True))
+            return last[start, stop][index]
+
+        return Row(raw.n_times, np.dtype(float), read)
+
+    return Psg(
+        name=name,
+        start=None if start is None else start.replace(tzinfo=None) + timedelta(seconds=zero),
+        labels=tuple(raw.ch_names),
+        units=("V",) * n,
+        sfreqs=(float(raw.info["sfreq"]),) * n,
+        scale=(1.0,) * n,
+        offset=(0.0,) * n,
+        limits=None,
+        duration_s=duration_s,
+        # Cropping leaves a mark of no duration at the very end, of a stage that is cut off.
+        marks=tuple(mark for mark in marks if mark.onset < duration_s),
+        gaps=(),
+        notes=(),
+        samples=samples,
+    )
+
+
+def read_rows(psg: Psg, found: Resolved, unit: str = "") -> tuple[tuple[Rows, ...], Resolved]:
+    """Return the chosen channels by sampling rate, not read yet, and the choice in that order.
+
+    ``unit`` overrides the header's. Raises DataError for a channel that is no voltage, or whose
+    amplitude shows that its unit is wrong.
+    """
+    factors = {}
+    for row in found.rows:
+        stated = unit or psg.units[row]
+        if stated.strip().lower() not in UNITS:
+            raise DataError(
+                f"{psg.name}: channel {psg.labels[row]!r} is in {stated!r}, not a voltage; if it "
+                "is one, pass --set unit=uV (or mV, V)."
+            )
+        factors[row] = UNITS[stated.strip().lower()]
+    by_rate: dict[float, list[int]] = {}
+    for row in found.rows:
+        by_rate.setdefault(psg.sfreqs[row], []).append(row)
+    parts = []
+    for sfreq, members in by_rate.items():
+        part = Rows(
+            labels=tuple(psg.labels[row] for row in members),
+            signal=Stack([psg.samples(row) for row in members]),
+            sfreq=sfreq,
+            picks=tuple(range(len(members))),
+            scale=tuple(psg.scale[row] * factors[row] for row in members),
+            offset=tuple(psg.offset[row] for row in members),
+            limits=None if psg.limits is None else tuple(psg.limits[row] for row in members),
+        )
+        _check_amplitude(psg.name, part, unit)
+        parts.append(part)
+    order = [row for members in by_rate.values() for row in members]
+    mix = found.mix
+    if len(parts) > 1:
+        mix = np.eye(len(found.rows)) if mix is None else mix
+        mix = mix[:, [found.rows.index(row) for row in order]]
+    return tuple(parts), Resolved(rows=tuple(order), mix=mix, filled=found.filled)
+
+
+def _check_amplitude(name: str, part: Rows, unit: str) -> None:
+    lag = max(round(STEP_S * part.sfreq), 1)
+    n_times = part.signal.shape[1]
+    every = max(n_times // LOOKED_AT, 1)
+    at = np.arange(0, max(n_times - lag, 0), every)
+    if not len(at):
+        return
+    steps = np.empty((len(part.labels), len(at)))
+    for first, last in stretches(len(at), max(STRETCH // every, 1)):
+        here = at[first:last]
+        begin, end = here[0], here[-1] + lag + 1
+        for c, pick in enumerate(part.picks):
+            samples = np.asarray(part.signal[pick][begin:end])
+            later = samples[here - begin + lag].astype(np.float64)
+            steps[c, first:last] = abs(later - samples[here - begin])
+        forget(part.signal)
+    for c, label in enumerate(part.labels):
+        step = steps[c] * abs(part.scale[c])
+        usual = float(np.median(step[step > 0])) if (step > 0).any() else 0.0
+        if usual and not LEAST_UV <= usual <= MOST_UV:
+            raise DataError(
+                f"{name}: channel {label!r} usually changes by {usual:.2g} µV within {STEP_S:g} s, "
+                + (
+                    f"so its unit is not {unit}, as stated."
+                    if unit
+                    else "so its unit is not what the header says; pass --set unit=uV (or mV, V)."
+                )
+            )
+
+
+def fingerprint(*paths: Path) -> str:
+    """Return 16 hex digits of files: their size, and the first and the last MiB of each."""
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            with open(path, "rb") as handle:
+                digest.update(handle.read(FINGERPRINT))
+                size = handle.seek(0, os.SEEK_END)
+                handle.seek(max(size - FINGERPRINT, 0))
+                digest.update(handle.read())
+        except OSError as error:
+            raise DataError(f"{path.name} cannot be read ({error.strerror}).") from error
+        digest.update(f"{path.name} {size}".encode())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,224 @@
+"""Any WFDB records: a header ``NAME.hea``, signals in any of the formats that wfdb reads.
+
+Stages are in ``NAME.st`` (MIT-BIH polysomnography, doi 10.13026/C23K5S: one mark per 30-s epoch,
+Rechtschaffen and Kales' stage first, then events) or in ``NAME.arousal`` (challenge-2018: change
+points). The signals are read by wfdb; annotations by annotations.py, which says why.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from partsig.data import listing as folders
+from partsig.data.signals.alignment import to_epochs
+from partsig.data.signals.channels import resolve
+from partsig.data.signals.hypnograms import from_marks
+from partsig.data.signals.lazy import STRETCH, Row, room, stretches
+from partsig.data.signals.readers import psg
+from partsig.data.signals.readers.edf import Mark
+from partsig.data.signals.readers.wfdb_annotations import read_annotations
+from partsig.data.signals.recordings import (
+    EPOCH_S,
+    UNSCORED,
+    USUAL,
+    ReadConfig,
+    Recording,
+    check_folder,
+    n_epochs,
+    sorted_by_name,
+)
+from partsig.errors import DataError
+
+if TYPE_CHECKING:
+    import wfdb
+
+CHANNELS = ("C4-M1",)
+# What a recording is called, where a folder cannot be looked into.
+FILES = ("*.hea",)
+# What wfdb raises for a damaged header or signal file, beside its own ValueError.
+DAMAGE = (ValueError, IndexError, KeyError, TypeError, AttributeError, OSError, OverflowError)
+# Formats of which a stretch can be read by itself: not of differences, nor compressed.
+FROM_THE_MIDDLE = {"80", "160", "16", "61", "212", "310", "311", "24", "32"}
+# The sample that means "not digitised" in a format of so many bits (WFDB signal(5)).
+BITS = {"8": 8, "80": 8, "160": 16, "16": 16, "61": 16, "212": 12, "310": 10, "311": 10}
+BITS |= {"24": 24, "32": 32, "508": 8, "516": 16, "524": 24}
+
+
+def find_records(raw: Path) -> list[Path]:
+    """Return the headers below ``raw``, sorted by name; raise DataError when there is none."""
+    check_folder(raw, "the records")
+    found = list(raw.rglob("*.hea"))
+    if not found:
+        raise DataError(f"no records in {raw}: expected headers such as slp01a.hea.")
+    return sorted_by_name(found, "record")
+
+
+def find_marks(header: Path) -> Path | None:
+    """Return the file of a record's stages, or None."""
+    for suffix in (".st", ".arousal"):
+        if header.with_suffix(suffix).is_file():
+            return header.with_suffix(suffix)
+    return None
+
+
+def fingerprint(header: Path, settings: ReadConfig = USUAL) -> str:
+    """Return 16 hex digits of a record's header, signal files and stages."""
+    others = [p for p in folders.matching(header.parent, f"{header.stem}.*") if p != header]
+    return psg.fingerprint(header, *(p for p in others if not p.name.endswith(".tmp")))
+
+
+def read_recording(header: Path, settings: ReadConfig = USUAL) -> Recording:
+    """Return one record: chosen channels read, stages aligned, nothing filtered.
+
+    Samples that were not digitised are bridged by straight lines, with a note. Raises DataError for
+    anything damaged or missing.
+    """
+    # Imported here, since pandas comes with it, 70 MB: only where there is such a record.
+    import wfdb
+
+    name, channels = header.stem, settings.channels or CHANNELS
+    try:
+        head = wfdb.rdheader(str(header.with_suffix("")))
+        labels = tuple(head.sig_name or ())
+    except DAMAGE as error:
+        raise DataError(f"{header.name}: not a WFDB header ({error}).") from error
+    if not head.fs or not head.sig_len or not labels or None in labels:
+        raise DataError(f"{header.name}: the header names no signals, rate or length.")
+    found = resolve(name, labels, channels, settings)
+    try:
+        record, held = _decoded(header, head, list(found.rows))
+    except DAMAGE as error:
+        raise DataError(f"{name}: its signals cannot be read ({error}).") from error
+    notes: list[str] = []
+    file = psg.Psg(
+        name=name,
+        start=record.base_datetime,
+        labels=tuple(record.sig_name),
+        units=tuple(record.units),
+        sfreqs=tuple(float(head.fs) * n for n in record.samps_per_frame),
+        scale=tuple(1 / gain for gain in record.adc_gain),
+        offset=tuple(float(zero) for zero in record.baseline),
+        limits=None,
+        duration_s=head.sig_len / head.fs,
+        marks=(),
+        gaps=(),
+        notes=(),
+        samples=lambda c: _whole(held[c], record, c, notes),
+    )
+    chosen = resolve(name, file.labels, channels, settings)
+    parts, chosen = psg.read_rows(file, chosen, settings.unit)
+    stages, start_s = np.full(n_epochs(file.duration_s, 1), UNSCORED, np.int8), 0.0
+    scored = find_marks(header)
+    if scored is not None:
+        marks = _marks(scored, float(head.fs))
+        hypnogram = from_marks(scored.name, marks, settings.hypnogram)
+        stages, start_s, more = to_epochs(name, hypnogram, 0.0, file.duration_s)
+        notes += more
+    return Recording(
+        name=name,
+        subject=settings.subject_of(name),
+        ch_names=tuple(channels),
+        parts=parts,
+        mix=chosen.mix,
+        filled=chosen.filled,
+        stages=stages,
+        start_s=start_s,
+        source=fingerprint(header),
+        notes=tuple(notes),
+        start=file.start,
+    )
+
+
+def _decoded(
+    header: Path, head: "wfdb.Record", channels: list[int]
+) -> tuple["wfdb.Record", list[Row]]:
+    """Return the first frame of a record, with all that is said of it, and its channels' samples.
+
+    They are decoded once, a stretch at a time (where the format can be read from the middle), into
+    memory or, where they are many, into a temporary file.
+    """
+    import wfdb
+
+    def read(start: int, stop: int) -> "wfdb.Record":
+        return wfdb.rdrecord(
+            str(header.with_suffix("")),
+            sampfrom=start,
+            sampto=stop,
+            channels=channels,
+            physical=False,
+            smooth_frames=False,
+        )
+
+    whole = any(head.skew or ()) or not set(head.fmt) <= FROM_THE_MIDDLE
+    record = read(0, head.sig_len if whole else 1)
+    read(head.sig_len - 1, head.sig_len)  # a file that is cut off is refused before there is room
+    per_frame = [n or 1 for n in record.samps_per_frame]
+    held = room((len(channels), head.sig_len * max(per_frame)), np.int32)
+    for start, stop in stretches(head.sig_len, head.sig_len if whole else STRETCH):
+        frames = record if whole else read(start, stop)
+        for c, n in enumerate(per_frame):
+            held[c : c + 1, start * n : stop * n] = frames.e_d_signal[c]
+
+    def row(c: int) -> Row:
+        def samples(start: int, stop: int) -> np.ndarray:
+            return np.asarray(held[c : c + 1, start:stop])[0]
+
+        return Row(head.sig_len * per_frame[c], np.dtype(np.int64), samples)
+
+    return record, [row(c) for c in range(len(channels))]
+
+
+def _whole(row: Row, record: "wfdb.Record", c: int, notes: list[str]) -> Row:
+    """Return samples with straight lines over those that were not digitised."""
+    bits = BITS.get(record.fmt[c])
+    edges: list[np.ndarray] = []  # where what is missing begins, and where it ends, in turns
+    last = False
+    for start, stop in stretches(len(row)) if bits else ():
+        missing = row[start:stop] == -(2 ** (bits - 1))
+        edges.append(start + np.flatnonzero(np.diff(missing, prepend=last)))
+        last = bool(missing[-1])
+    found = np.concatenate([*edges, [len(row)] * last]).astype(np.int64)
+    begins, ends = found.reshape(-1, 2).T
+    n_missing = int((ends - begins).sum())
+    if n_missing == len(row) > 0:
+        raise DataError(f"{record.record_name}: channel {record.sig_name[c]!r} holds no samples.")
+    if not n_missing:
+        return row
+    notes.append(f"{n_missing} missing samples of {record.sig_name[c]} are bridged")
+
+    def read(start: int, stop: int) -> np.ndarray:
+        low, high = np.searchsorted(ends, start, "right"), np.searchsorted(begins, stop, "left")
+        at = np.arange(start, stop)
+        there = np.ones(stop - start, bool)
+        for begin, end in zip(begins[low:high], ends[low:high], strict=True):
+            there[max(begin - start, 0) : max(end - start, 0)] = False
+        known = at[there]
+        if low < high:  # the lines come from before the slice, and end after it
+            outside = [begins[low] - 1] if 0 < begins[low] <= start else []
+            known = np.concatenate([outside, known]).astype(np.int64)
+            outside = [ends[high - 1]] if stop <= ends[high - 1] < len(row) else []
+            known = np.concatenate([known, outside]).astype(np.int64)
+        values = np.zeros(len(known))
+        inside = (known >= start) & (known < stop)
+        values[inside] = row[start:stop][known[inside] - start]
+        for i in np.flatnonzero(~inside):
+            values[i] = row[known[i] : known[i] + 1][0]
+        return np.interp(at, known, values)
+
+    return Row(len(row), np.dtype(float), read)
+
+
+def _marks(path: Path, sfreq: float) -> list[Mark]:
+    """Return the stages of an annotation file as marks, the first word of each text."""
+    samples, texts, resolution = read_annotations(path)
+    duration = EPOCH_S if path.suffix == ".st" else None
+    marks = []
+    for sample, text in zip(samples, texts, strict=True):
+        words = text.split()
+        if not words or words[0].startswith("(") or words[0].endswith(")"):
+            continue
+        onset = float(sample) / (resolution or sfreq)
+        stage = f"stage {words[0]}" if words[0].isdigit() else words[0]
+        marks.append(Mark(onset=onset, duration=duration, text=stage))
+    return marks

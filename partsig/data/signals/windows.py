@@ -1,0 +1,238 @@
+"""Windows of a store as batches: any offset for pretraining, scored epochs for labels."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import torch
+
+from partsig.data.signals.recordings import EPOCH_S
+from partsig.data.signals.store import Store
+from partsig.errors import ConfigError, DataError
+
+
+class RandomWindows:
+    """Windows at any offset of the continuous signals of some subjects.
+
+    An epoch is ``per_epoch`` windows (0: as many as the signal is long), every valid start of every
+    recording being equally likely. Which windows those are depends on (seed, epoch) alone.
+    """
+
+    def __init__(
+        self, store: Store, subjects: Iterable[str], window: int, seed: int, per_epoch: int = 0
+    ) -> None:
+        names = [name for subject in subjects for name in store.subjects[subject]]
+        lengths = {name: store.recordings[name]["n_samples"] for name in names}
+        self.names = [name for name in names if lengths[name] >= window]
+        if not self.names:
+            raise DataError(
+                f"no recording of {store.path} is as long as a window "
+                f"({window / store.sfreq:g} s); shorten window_s or add recordings."
+            )
+        store.check_signals(self.names)
+        self.store, self.window, self.seed = store, window, seed
+        starts = np.array([lengths[name] - window + 1 for name in self.names])
+        self._ends = np.cumsum(starts)
+        self.per_epoch = per_epoch or math.ceil(sum(lengths[n] for n in self.names) / window)
+        self._table: tuple[int, np.ndarray] | None = None
+
+    def drawn(self, epoch: int) -> np.ndarray:
+        """Return the windows of an epoch as (per_epoch, 2): recording number and first sample."""
+        if self._table is None or self._table[0] != epoch:
+            rng = np.random.default_rng([self.seed, epoch, 30])
+            at = rng.integers(self._ends[-1], size=self.per_epoch)
+            recording = np.searchsorted(self._ends, at, side="right")
+            first = at - np.concatenate([[0], self._ends[:-1]])[recording]
+            self._table = (epoch, np.stack([recording, first], axis=1))
+        return self._table[1]
+
+    def batch(self, epoch: int, first: int, count: int) -> np.ndarray:
+        """Return windows first…first+count-1 of an epoch, (count, C, window) as stored."""
+        rows = self.drawn(epoch)[first : first + count]
+        batch = np.empty((len(rows), len(self.store.ch_names), self.window), self.store.dtype)
+        for out, (recording, at) in zip(batch, rows.tolist(), strict=True):
+            out[:] = self.store.signal(self.names[recording])[:, at : at + self.window]
+        return batch
+
+    @property
+    def lengths(self) -> list[int]:
+        """Samples of each recording."""
+        return [self.store.recordings[name]["n_samples"] for name in self.names]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the signals, as :class:`ResidentWindows` keeps them."""
+        return sum(self.lengths) * len(self.store.ch_names) * self.store.dtype.itemsize
+
+    def suspects(self, epoch: int, first: int, count: int) -> str:
+        """Name the recordings behind a batch whose loss is not finite, damaged windows first."""
+        rows = self.drawn(epoch)[first : first + count]
+        values = self.batch(epoch, first, count)
+        broken = ~np.isfinite(values.astype(np.float64)).all(axis=(1, 2))
+        if broken.any():
+            recording, at = rows[broken][0]
+            return (
+                f": {broken.sum()} of its {count} windows hold values that are not finite, the "
+                f"first at sample {at} of {self.names[recording]}"
+            )
+        names = list(dict.fromkeys(self.names[recording] for recording in rows[:, 0]))
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        return f", windows of {', '.join(names[:3])}{more}, none of them damaged"
+
+
+class ResidentWindows:
+    """The same windows, cut on the device from signals that were loaded there once.
+
+    Nothing is copied from the host but, once an epoch, the table of its windows.
+    """
+
+    def __init__(self, windows: RandomWindows, device: torch.device) -> None:
+        self.windows, self.device = windows, device
+        store, lengths = windows.store, windows.lengths
+        self._first = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+        dtype = getattr(torch, store.dtype.name)
+        self._flat = torch.empty(len(store.ch_names), sum(lengths), dtype=dtype, device=device)
+        for name, length, at in zip(windows.names, lengths, self._first.tolist(), strict=True):
+            part = torch.from_numpy(np.array(store.signal(name)))
+            self._flat[:, at : at + length] = part.to(device)
+        self._table: tuple[int, torch.Tensor] | None = None
+
+    def batch(self, epoch: int, first: int, count: int) -> torch.Tensor:
+        """Return windows first…first+count-1 of an epoch, (count, C, window), on the device."""
+        if self._table is None or self._table[0] != epoch:
+            recording, at = self.windows.drawn(epoch).T
+            starts = torch.from_numpy(self._first[recording] + at).to(self.device)
+            self._table = (epoch, starts)
+        starts = self._table[1][first : first + count]
+        every = self._flat.unfold(1, self.windows.window, 1)  # (C, starts, window), a view
+        return every[:, starts].transpose(0, 1)  # (count, C, window)
+
+
+class Epochs:
+    """30-s epochs of some recordings, in the order of the nights: the scored ones, or all.
+
+    Epoch i is number ``epoch[i]`` of recording ``names[recording[i]]`` and has the stage
+    ``stages[i]`` (all (n,)); the epochs of a recording follow one another, and ``names`` are the
+    recordings that have any. ``n_epochs`` says how many a recording has, scored or not.
+    """
+
+    def __init__(self, store: Store, recordings: Sequence[str], scored: bool = True) -> None:
+        self.store, self.n_times = store, round(EPOCH_S * store.sfreq)
+        stages, epochs, names = [], [], []
+        for name in recordings:
+            labels = store.labels(name)
+            chosen = np.flatnonzero(labels >= 0) if scored else np.arange(len(labels))
+            if len(chosen):
+                names.append(name)
+                epochs.append(chosen.astype(np.int32))
+                stages.append(labels[chosen])
+        if not names:
+            raise DataError(f"no scored epoch among recordings {', '.join(recordings[:5])}.")
+        self.names = tuple(names)
+        store.check_signals(names)
+        self.counts = np.array([len(chosen) for chosen in epochs])
+        self.recording = np.repeat(np.arange(len(names), dtype=np.int32), self.counts)
+        self.epoch = np.concatenate(epochs)
+        self.stages = np.concatenate(stages).astype(np.int64)
+        self.n_epochs = {name: store.recordings[name]["n_epochs"] for name in recordings}
+
+    def __len__(self) -> int:
+        return len(self.stages)
+
+    def by_recording(self) -> Iterator[tuple[str, slice]]:
+        """Yield each recording and where its epochs lie among these."""
+        ends = np.cumsum(self.counts).tolist()
+        for name, first, end in zip(self.names, [0, *ends], ends, strict=False):
+            yield name, slice(first, end)
+
+    def subjects(self) -> tuple[list[str], np.ndarray]:
+        """Return the subjects, in the order of their first epoch, and each epoch's number (n,)."""
+        own = [self.store.recordings[name]["subject"] for name in self.names]
+        numbers = {subject: number for number, subject in enumerate(dict.fromkeys(own))}
+        return list(numbers), np.repeat([numbers[subject] for subject in own], self.counts)
+
+    def signal(self, recording: str) -> np.ndarray:
+        """Return the whole signal (C, T) of a recording."""
+        return self.store.signal(recording)
+
+    def windows(self, index: Iterable[int], shift: Iterable[int] | None = None) -> np.ndarray:
+        """Return epochs as windows (n, C, T) in the store's type.
+
+        ``shift``: samples by which each window starts later than its epoch (negative: earlier); it
+        stays within the recording.
+        """
+        index = np.fromiter(index, np.int64)
+        starts = self.epoch[index].astype(np.int64) * self.n_times
+        if shift is not None:
+            starts += np.fromiter(shift, np.int64, len(index))
+        batch = np.empty((len(index), len(self.store.ch_names), self.n_times), self.store.dtype)
+        for out, recording, at in zip(
+            batch, self.recording[index].tolist(), starts.tolist(), strict=True
+        ):
+            signal = self.store.signal(self.names[recording])
+            first = min(max(at, 0), signal.shape[1] - self.n_times)
+            out[:] = signal[:, first : first + self.n_times]
+        return batch
+
+
+def balanced_order(stages: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+    """Return numbers of ``len(stages)`` epochs, each stage that occurs being equally likely.
+
+    Drawn without replacement until a stage is used up, then from all of it again.
+
+    >>> stages = np.array([0, 0, 0, 0, 0, 2])
+    >>> np.bincount(stages[balanced_order(stages, seed=0, epoch=0)]).tolist()
+    [3, 0, 3]
+    """
+    rng = np.random.default_rng([seed, epoch, 32])
+    groups = [np.flatnonzero(stages == stage) for stage in np.unique(stages)]
+    share = -(-len(stages) // len(groups))
+    chosen = []
+    for members in groups:
+        rounds = [rng.permutation(members) for _ in range(-(-share // len(members)))]
+        chosen.append(np.concatenate(rounds)[:share])
+    return rng.permutation(np.concatenate(chosen))[: len(stages)]
+
+
+class Shuffled:
+    """Batches of the numbers 0..n-1, shuffled anew by (seed, pass); called with a step.
+
+    A batch is a function of (seed, step) alone; the order is drawn once a pass. ``balance``: the
+    stages (n,), to draw each as often (:func:`balanced_order`). ``repeats``: how often a number
+    comes in a row, so that a pass, of n numbers all the same, has fewer of them.
+
+    >>> batch = Shuffled(5, 2, seed=0)
+    >>> sorted(np.concatenate([batch(step) for step in range(3)]).tolist())
+    [0, 1, 2, 3, 4]
+    >>> len(set(Shuffled(7, 7, seed=0, repeats=3)(0).tolist()))
+    3
+    """
+
+    def __init__(
+        self,
+        n: int,
+        size: int,
+        seed: int,
+        balance: np.ndarray | None = None,
+        repeats: int = 1,
+    ) -> None:
+        if size < 1:
+            raise ConfigError(f"batch size {size}; it must be at least 1.")
+        self.n, self.size, self.seed = n, size, seed
+        self.balance, self.repeats = balance, repeats
+        self.steps = math.ceil(n / size)  # of a pass
+        self._order: tuple[int, np.ndarray] | None = None
+
+    def order(self, number: int) -> np.ndarray:
+        """Return the order (n,) of a pass."""
+        if self._order is None or self._order[0] != number:
+            if self.balance is None:
+                drawn = np.random.default_rng([self.seed, number, 31]).permutation(self.n)
+            else:
+                drawn = balanced_order(self.balance, self.seed, number)
+            self._order = number, np.repeat(drawn, self.repeats)[: self.n]
+        return self._order[1]
+
+    def __call__(self, step: int) -> np.ndarray:
+        number, at = divmod(step, self.steps)
+        return self.order(number)[at * self.size : (at + 1) * self.size]

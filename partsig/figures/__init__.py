@@ -1,0 +1,1 @@
+"""Figures of results, whatever the modality where that makes no difference."""

@@ -1,0 +1,211 @@
+"""Pictures of what PART knows of windows it has not seen, as PNG and SVG files."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+
+from partsig.figures.classification import save as save_figure
+
+# Channels are drawn so many of their standard deviations apart.
+SPACING = 7.0
+TIME = colormaps["viridis"]
+
+
+def save(figure: Figure, path: Path) -> list[Path]:
+    """Write ``path`` with the endings .png and .svg; return both."""
+    return [save_figure(figure, path.with_suffix(f".{kind}"), dpi=150) for kind in ("png", "svg")]
+
+
+def signal(arrays: dict[str, np.ndarray], unit: str, folder: Path) -> list[Path]:
+    """Draw an inspection of signals, (n, C, L) windows; return the files.
+
+    ``arrays`` are those that ``inspect`` writes; ``unit`` is what times are told in.
+    """
+    figures = [*_reconstruction(arrays, unit, folder)]
+    if "grid_by_all" in arrays:
+        figures += _rebuilt(arrays, unit, folder)
+    return [*figures, *_uncertainty(arrays, unit, folder), *_symmetry(arrays, unit, folder)]
+
+
+def _normal(window: np.ndarray) -> np.ndarray:
+    """Return channels (C, L) at an SD of 1, one below the other."""
+    spread = np.maximum(window.std(1, keepdims=True), 1e-2)
+    offset = -SPACING * np.arange(len(window))[:, None]
+    return (window - window.mean(1, keepdims=True)) / spread + offset
+
+
+def _patches(axes, window, begin, width, shown, per_unit, extent, reference=None) -> None:
+    """Draw patches that begin at samples ``begin`` (N,) as if they lay at ``shown`` (N,)."""
+    rows = _normal(window)
+    for j in range(len(begin)):
+        cut = slice(int(begin[j]), int(begin[j] + width[j]))
+        time = (shown[j] + np.arange(int(width[j]))) / per_unit
+        own = j == reference
+        colour = "black" if own else TIME(begin[j] / max(extent - width[j], 1))
+        axes.plot(
+            time,
+            rows[:, cut].T,
+            color=colour,
+            linewidth=1.0 if own else 0.7,
+            zorder=3 if own else 2,
+        )
+    axes.set_ylim(-SPACING * (len(window) - 0.35), 0.65 * SPACING)
+
+
+def _channels(axes, names: np.ndarray) -> None:
+    axes.set_yticks(-SPACING * np.arange(len(names)), names, fontsize=7)
+    axes.tick_params(axis="y", length=0)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+
+
+def _scale(figure: Figure, axes, length: float, unit: str) -> None:
+    bar = figure.colorbar(
+        _mappable(TIME, 0, length), ax=axes, label=f"true start ({unit})", shrink=0.6, pad=0.02
+    )
+    bar.outline.set_visible(False)
+
+
+def _mappable(colours, low: float, high: float):
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    return ScalarMappable(Normalize(low, high), colours)
+
+
+def _reconstruction(a: dict, unit: str, folder: Path) -> list[Path]:
+    """Figure 4: patches where they lie, and where one reference (black) puts them."""
+    n, _, extent = a["windows"].shape
+    per_unit = float(a["per_unit"])
+    figure = Figure(figsize=(10, 1.2 + 1.75 * n), layout="constrained")
+    grid = figure.subplots(n, 2, squeeze=False, sharex=True)
+    begin = (a["off_grid_positions"] - a["off_grid_sizes"] / 2)[..., 0]
+    width = a["off_grid_sizes"][..., 0]
+    shown = a["off_grid_placed"][..., 0] - width / 2
+    for w, row in enumerate(grid):
+        reference = a["off_grid_reference"][w]
+        for axes, at in zip(row, (begin[w], shown[w]), strict=True):
+            window = a["windows"][w][..., :extent]
+            _patches(axes, window, begin[w].round(), width[w], at, per_unit, extent, reference)
+            _channels(axes, a["ch_names"])
+            axes.set_xlim(-0.02 * extent / per_unit, 1.02 * extent / per_unit)
+        row[1].set_yticks([])
+        error = np.abs(shown[w] - begin[w])[np.arange(len(begin[w])) != reference].mean()
+        row[1].set_title(f"mean error {error / per_unit:.2f} {unit}", fontsize=8, loc="right")
+    grid[0, 0].set_title("patches where they lie", fontsize=10, loc="left")
+    grid[0, 1].set_title("placed from the black one", fontsize=10, loc="left")
+    for axes in grid[-1]:
+        axes.set_xlabel(f"time ({unit})")
+    _scale(figure, grid, (extent - width.max()) / per_unit, unit)
+    return save(figure, folder / "reconstruction")
+
+
+def _rebuilt(a: dict, unit: str, folder: Path) -> list[Path]:
+    """The grid's patches in the order in which the model puts them."""
+    n, _, extent = a["windows"].shape
+    per_unit = float(a["per_unit"])
+    figure = Figure(figsize=(10, 1.2 + 1.75 * n), layout="constrained")
+    grid = figure.subplots(n, 2, squeeze=False, sharex=True)
+    begin = (a["grid_positions"] - a["grid_sizes"] / 2)[..., 0]
+    width = a["grid_sizes"][..., 0]
+    for w, row in enumerate(grid):
+        rank = a["grid_by_all"][w, :, 0].argsort(kind="stable").argsort(kind="stable")
+        for axes, at in zip(row, (begin[w], rank * width[w]), strict=True):
+            _patches(axes, a["windows"][w], begin[w].round(), width[w], at, per_unit, extent)
+            _channels(axes, a["ch_names"])
+        row[1].set_yticks([])
+        one, other = np.triu_indices(len(rank), 1)
+        right = (
+            np.sign(rank[one] - rank[other]) == np.sign(begin[w][one] - begin[w][other])
+        ).mean()
+        row[1].set_title(f"{100 * right:.0f} % of pairs in order", fontsize=8, loc="right")
+    grid[0, 0].set_title("the window", fontsize=10, loc="left")
+    grid[0, 1].set_title("rebuilt from its shuffled patches", fontsize=10, loc="left")
+    for axes in grid[-1]:
+        axes.set_xlabel(f"time ({unit})")
+    _scale(figure, grid, (extent - width.max()) / per_unit, unit)
+    return save(figure, folder / "rebuilt")
+
+
+def _uncertainty(a: dict, unit: str, folder: Path) -> list[Path]:
+    """Figure 5: the window in the shade of its disagreement; where references put each patch."""
+    n, _, extent = a["windows"].shape
+    per_unit = float(a["per_unit"])
+    figure = Figure(figsize=(10, 1.2 + 2.1 * n), layout="constrained")
+    grid = figure.subplots(n, 2, squeeze=False, width_ratios=[2.2, 1])
+    highest = max(1.0, float(np.nanmax(a["uncertainty"])))
+    shades = _mappable(colormaps["inferno_r"].resampled(256), -0.15, highest)
+    time = np.arange(extent) / per_unit
+    for w, (left, right) in enumerate(grid):
+        value = a["uncertainty"][w]
+        for trace in _normal(a["windows"][w]):
+            points = np.stack([time, trace], axis=1)
+            lines = LineCollection(
+                np.stack([points[:-1], points[1:]], axis=1),
+                colors=shades.to_rgba(np.nan_to_num(value[:-1], nan=1.0)),
+                linewidth=0.9,
+                rasterized=True,
+            )
+            left.add_collection(lines)
+        left.set_xlim(0, extent / per_unit)
+        left.set_ylim(-SPACING * (len(a["ch_names"]) - 0.35), 0.65 * SPACING)
+        _channels(left, a["ch_names"])
+        own = a["off_grid_positions"][w, :, 0] / per_unit
+        where = a["off_grid_where"][w, ..., 0] / per_unit  # (reference, target)
+        counts = a["off_grid_near"][w] & ~np.eye(len(own), dtype=bool)
+        row, column = np.nonzero(counts)
+        agreed = np.nan_to_num(a["off_grid_disagreement"][w], nan=1.0)
+        right.plot([0, extent / per_unit], [0, extent / per_unit], color="0.75", linewidth=0.8)
+        right.scatter(
+            where[row, column], own[column], s=5, color=shades.to_rgba(agreed[column]), linewidth=0
+        )
+        right.set_xlim(0, extent / per_unit)
+        right.set_ylim(0, extent / per_unit)
+        right.set_ylabel(f"patch at ({unit})", fontsize=8)
+        for side in ("top", "right"):
+            right.spines[side].set_visible(False)
+    grid[0, 0].set_title("how far references differ on what is here", fontsize=10, loc="left")
+    grid[0, 1].set_title("put here by each reference", fontsize=10, loc="left")
+    for axes in grid[-1]:
+        axes.set_xlabel(f"time ({unit})")
+    bar = figure.colorbar(
+        shades,
+        ax=grid,
+        label="disagreement (1: as if references knew nothing)",
+        shrink=0.6,
+        pad=0.02,
+    )
+    bar.ax.set_ylim(0, highest)
+    bar.outline.set_visible(False)
+    return save(figure, folder / "uncertainty")
+
+
+def _symmetry(a: dict, unit: str, folder: Path) -> list[Path]:
+    """Figure 6: true and predicted translations of the first window, unordered and ordered."""
+    per_unit = float(a["per_unit"])
+    figure = Figure(figsize=(7.6, 7.4), layout="constrained")
+    grid = figure.subplots(2, 2)
+    shown = {
+        (state, label): a[f"off_grid_{state}_{label}"][0, 0] / per_unit
+        for state in ("matrix", "ordered")
+        for label in ("true", "predicted")
+    }
+    bound = float(np.abs(shown["matrix", "true"]).max())
+    violation = float(a["off_grid_asymmetry"][0])
+    titles = {"true": "true", "predicted": f"predicted, violation {violation:.2f}"}
+    for row, (label, title) in zip(grid, titles.items(), strict=True):
+        for axes, state, order in zip(
+            row, ("matrix", "ordered"), ("as drawn", "in order of time"), strict=True
+        ):
+            image = axes.imshow(shown[state, label], cmap="RdBu_r", vmin=-bound, vmax=bound)
+            axes.set_title(f"{title}, {order}", fontsize=9, loc="left")
+            axes.set_xlabel("target patch", fontsize=8)
+            axes.set_ylabel("reference patch", fontsize=8)
+            axes.set_xticks([])
+            axes.set_yticks([])
+    bar = figure.colorbar(image, ax=grid, label=f"translation ({unit})", shrink=0.6)
+    bar.outline.set_visible(False)
+    return save(figure, folder / "symmetry")

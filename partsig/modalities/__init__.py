@@ -1,0 +1,1 @@
+"""What distinguishes signals from images: the only place that names both."""

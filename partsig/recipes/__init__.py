@@ -1,0 +1,1 @@
+"""How a run is trained, for any modality and task."""

@@ -1,0 +1,1 @@
+"""A run directory, typed, and what turns a path into a model."""

@@ -1,0 +1,1 @@
+"""What only sleep staging has."""

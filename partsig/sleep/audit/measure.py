@@ -1,0 +1,224 @@
+"""Recordings as an audit sees them, from a store or from raw files, one channel at a time."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from partsig.data.signals import store as stores
+from partsig.data.signals.lazy import Row
+from partsig.data.signals.quality import Quality, find_clipped, is_eeg, measure
+from partsig.data.signals.recordings import EPOCH_S, UNSCORED, ReadConfig, Recording, Rows, trimmed
+from partsig.errors import ConfigError, DataError, DiskFullError
+
+# Samples of a channel up to which it is held in memory: 36 h at 256 Hz, 168 MB with its marks.
+HELD = 2**25
+
+
+@dataclass(frozen=True, kw_only=True)
+class Night:
+    """What is known of one recording: (E,) stages, seconds of signal, what was measured of it.
+
+    ``measured`` has the channels' qualities, ``refused`` why a channel could not be measured,
+    ``notes`` what the reader said, ``reason`` why the recording could not be read at all.
+    """
+
+    name: str
+    subject: str = ""
+    ch_names: tuple[str, ...] = ()
+    duration_s: float = 0.0
+    stages: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int8))
+    measured: Mapping[str, Quality] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
+    filled: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    reason: str = ""
+
+    @property
+    def n_whole(self) -> int:
+        """Whole epochs of signal."""
+        return int(self.duration_s / EPOCH_S + 1e-6)
+
+    @property
+    def lead_in_s(self) -> float | None:
+        """Seconds before the first scored epoch; None where nothing is scored."""
+        scored = np.flatnonzero(self.stages != UNSCORED)
+        return float(scored[0] * EPOCH_S) if len(scored) else None
+
+    @property
+    def tail_s(self) -> float:
+        """Seconds beyond the last whole epoch."""
+        return max(0.0, self.duration_s - self.n_whole * EPOCH_S)
+
+    @property
+    def unscored_share(self) -> float | None:
+        """Share of the epochs that have no stage."""
+        return float((self.stages == UNSCORED).mean()) if len(self.stages) else None
+
+
+def of_store(path: Path) -> tuple[partial, list[str], list[Night]]:
+    """Return what reads a store's recordings, their names, and those that never were readable."""
+    store = stores.open_store(path)
+    failed = [
+        Night(name=row["recording"], subject=row["subject"], reason=row["reason"])
+        for row in stores.read_index(path)
+        if row["status"] != stores.OK
+    ]
+    return partial(_read_stored, store=store), list(store.recordings), failed
+
+
+def _read_stored(name: str, store: stores.Store) -> Night:
+    row = store.recordings[name]
+    try:
+        signal = store.signal(name)
+        limit = int(stores.FLOAT16_MAX)
+        n = len(store.ch_names)
+        rows = Rows(
+            labels=store.ch_names,
+            signal=signal,
+            sfreq=store.sfreq,
+            picks=tuple(range(n)),
+            scale=(1.0,) * n,
+            offset=(0.0,) * n,
+            limits=((-limit, limit),) * n if store.meta["dtype"] == "float16" else None,
+        )
+        return _measured(
+            Recording(
+                name=name,
+                subject=row["subject"],
+                ch_names=store.ch_names,
+                parts=(rows,),
+                stages=store.labels(name),
+                source=row["source"],
+                filled=tuple(row["filled"].split("; ")) if row["filled"] else (),
+                notes=tuple(row["notes"].split("; ")) if row["notes"] else (),
+            )
+        )
+    except (DataError, OSError) as error:
+        return Night(name=name, subject=row["subject"], reason=str(error))
+
+
+def read_raw(
+    header: Path, read: Callable[[Path, ReadConfig], Recording], settings: ReadConfig
+) -> Night:
+    """Read and measure one raw recording; a damaged one becomes a night with the reason."""
+    try:
+        recording = read(header, settings)
+        if settings.trim_wake_min is not None:
+            recording = trimmed(recording, settings.trim_wake_min)
+        return _measured(recording)
+    except DiskFullError:
+        raise  # no fault of this recording: the others would meet it too
+    except (DataError, ConfigError, OSError) as error:
+        return Night(name=header.stem, subject=header.stem, reason=str(error))
+
+
+def duration(recording: Recording) -> float:
+    """Return the seconds of a recording that are kept."""
+    end = min(part.signal.shape[-1] / part.sfreq for part in recording.parts)
+    end = end if recording.stop_s is None else min(end, recording.stop_s)
+    return max(0.0, end - recording.start_s)
+
+
+def _measured(recording: Recording) -> Night:
+    """Measure a recording's channels, one after the other."""
+    measured, refused = {}, {}
+    for c, name in enumerate(recording.ch_names):
+        signal, clipped, sfreq = read_channel(recording, c)
+        try:
+            measured[name] = measure(signal, sfreq, clipped, is_eeg(name))
+        except DataError as error:
+            refused[name] = str(error)
+    return Night(
+        name=recording.name,
+        subject=recording.subject,
+        ch_names=recording.ch_names,
+        duration_s=duration(recording),
+        stages=recording.stages,
+        measured=measured,
+        refused=refused,
+        filled=recording.filled,
+        notes=recording.notes,
+    )
+
+
+def read_channel(recording: Recording, c: int) -> tuple[Row, Row, float]:
+    """Return channel ``c`` of a recording in µV (T,) float32, where it is clipped (T,), and Hz.
+
+    A derivation is clipped where any of its rows is; rows of a lower rate are interpolated. Rows of
+    up to :data:`HELD` samples are read at once, longer ones as they are sliced.
+    """
+    places = [(part, r) for part in recording.parts for r in range(len(part.picks))]
+    weights = {c: 1.0}
+    if recording.mix is not None:
+        weights = {r: float(w) for r, w in enumerate(recording.mix[c]) if w} or {0: 0.0}
+    sfreq = max(places[r][0].sfreq for r in weights)
+    rows = []
+    for r, weight in weights.items():
+        part, row = places[r]
+        signal = Row(part.signal.shape[1], np.dtype(np.float32), partial(part.microvolts, row))
+        signal = signal.loaded() if len(signal) <= HELD else signal.remembered()
+        clipped = find_clipped(signal, _limits(part, row))
+        clipped = clipped.loaded() if len(signal) <= HELD else clipped
+        rows.append((*_at_rate(signal, clipped, part.sfreq, sfreq), weight))
+
+    def total(start: int, stop: int) -> np.ndarray:
+        found = None
+        for signal, _, weight in rows:
+            own = signal[start:stop] if weight == 1 else signal[start:stop] * np.float32(weight)
+            found = own if found is None else found + own
+        return found
+
+    def marks(start: int, stop: int) -> np.ndarray:
+        return np.logical_or.reduce(
+            [clipped[start:stop] & (weight != 0) for _, clipped, weight in rows]
+        )
+
+    n = min(len(signal) for signal, _, _ in rows)
+    start = round(recording.start_s * sfreq)
+    stop = None if recording.stop_s is None else round(recording.stop_s * sfreq)
+    start, stop, _ = slice(start, stop).indices(n)
+    return (
+        Row(n, np.dtype(np.float32), total).part(start, stop),
+        Row(n, np.dtype(bool), marks).part(start, stop),
+        sfreq,
+    )
+
+
+def _at_rate(signal: Row, clipped: Row, own: float, sfreq: float) -> tuple[Row, Row]:
+    """Return a channel at another rate, between its samples by straight lines, and its marks."""
+    if own == sfreq:
+        return signal, clipped
+    n, n_own = int(len(signal) / own * sfreq), len(signal)
+
+    def around(start: int, stop: int) -> tuple[np.ndarray, int, int]:
+        """Return where samples lie among the channel's own, and what of these is needed."""
+        at = np.arange(start, stop) * (own / sfreq)
+        return at, min(int(at[0]), n_own - 1), min(int(at[-1]) + 3, n_own)
+
+    def values(start: int, stop: int) -> np.ndarray:
+        at, low, high = around(start, stop)
+        return np.interp(at, np.arange(low, high), signal[low:high]).astype(np.float32)
+
+    def marks(start: int, stop: int) -> np.ndarray:
+        at, low, high = around(start, stop)
+        return clipped[low:high][np.minimum(at.round().astype(int), n_own - 1) - low]
+
+    return Row(n, signal.dtype, values), Row(n, clipped.dtype, marks)
+
+
+def _limits(part: Rows, row: int) -> tuple[float, float] | None:
+    """Return the least and greatest µV a row can hold, or None where nothing bounds it."""
+    if part.limits is not None:
+        ends = part.limits[row]
+    elif np.issubdtype(part.signal.dtype, np.integer):
+        kind = np.iinfo(part.signal.dtype)
+        ends = (kind.min, kind.max)
+    else:
+        return None
+    # The same arithmetic as Rows.microvolts, to the last bit.
+    held = np.array(ends, np.float32) - np.float32(part.offset[row])
+    least, most = sorted((held * np.float32(part.scale[row])).tolist())
+    return least, most

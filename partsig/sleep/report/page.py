@@ -1,0 +1,307 @@
+"""The pages of a report: HTML without script, charts inside; one page, or one a recording."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from html import escape
+from pathlib import Path
+
+import numpy as np
+
+from partsig import __version__
+from partsig.data.signals.recordings import EPOCH_S
+from partsig.sleep.exports import file_stem
+from partsig.sleep.html import (
+    COLOURS,
+    REPORT,
+    UNSCORED_COLOUR,
+    bullets,
+    document,
+    facts,
+    figure,
+    link,
+    note,
+    scrolling,
+)
+from partsig.sleep.report import charts, sections
+from partsig.sleep.report.agreement import Night
+from partsig.sleep.report.sentences import (
+    filtered,
+    number,
+    people,
+    population,
+    with_interval,
+)
+
+# More recordings than these have pages of their own: a browser opens a page of a few megabytes.
+ON_ONE_PAGE = 20
+# Where those lie, beside the page of all.
+FOLDER = "report"
+
+
+def page(found: dict, nights: Sequence[Night]) -> str:
+    """Return the page of what ``report`` measured, all recordings on it unless they are many."""
+    n = found["n_subjects"]
+    body = [
+        facts(
+            {
+                "Cohen's kappa": number(found["kappa"]["value"]),
+                "95 % interval": _ends(found["kappa"]),
+                "same stage": f"{number(found['yasa']['accuracy'], 0)} %",
+                "subject" if n == 1 else "subjects": f"{n:,}",
+                "recordings": f"{found['n_recordings']:,}",
+                "scored epochs": f"{found['n_epochs']:,}",
+            }
+        ),
+        '<div class="two"><div class="box"><h3>What was found</h3>',
+        f'{bullets(found["verdict"])}</div><div class="box stop">'
+        "<h3>What this model must not be used for</h3>"
+        f"{bullets(found['limits'])}</div></div>",
+        *_agreement(found),
+        *_scorers(found),
+        *sections.statistics(found),
+        *sections.subgroups(found),
+        *sections.trust(found),
+        *(_recordings(found, nights) if len(nights) <= ON_ONE_PAGE else _listed(found)),
+        *_model(found),
+    ]
+    return document(f"Agreement report: {Path(found['run']).name}", _about(found), body, REPORT)
+
+
+def night_pages(found: dict, nights: Sequence[Night]) -> Iterator[tuple[str, str]]:
+    """Give the path and the text of every recording's own page, one at a time; none of few."""
+    if len(nights) <= ON_ONE_PAGE:
+        return
+    by_name = {night.name: night for night in nights}
+    longest = max(len(night.truth) for night in nights)
+    files = _files(found)
+    names = list(files)  # in the order of the table
+    for place, row in enumerate(found["recordings"]):
+        name = row["recording"]
+        beside = {"all recordings": "report.html"}
+        beside |= {"lower kappa": names[place - 1]} if place else {}
+        beside |= {"higher kappa": names[place + 1]} if place + 1 < len(names) else {}
+        links = [link(words, f"../{files.get(target, target)}") for words, target in beside.items()]
+        body = [
+            f"<p>{' · '.join(links)}</p>",
+            _legend(),
+            *_recording(row, by_name[name], longest),
+            *sections.night_statistics(row),
+        ]
+        yield (
+            files[name],
+            document(name, f"Agreement with the scorer. {_about(found)}", body, REPORT),
+        )
+
+
+def _files(found: dict) -> dict[str, str]:
+    """Return the path of every recording's own page: one each, also where case does not count."""
+    files, taken = {}, set()
+    for row in found["recordings"]:
+        stem = file_stem(row["recording"])
+        names = itertools.chain([stem], (f"{stem}-{k}" for k in itertools.count(2)))
+        name = next(name for name in names if name.casefold() not in taken)
+        taken.add(name.casefold())
+        files[row["recording"]] = f"{FOLDER}/{name}.html"
+    return files
+
+
+def _about(found: dict) -> str:
+    return (
+        f"{found['run']} on {found['store']}{' (external)' if found['external'] else ''}, "
+        f"evaluated {found['evaluated'][:10]}, reported {found['date'][:10]} by partsig "
+        f"{__version__}. Epochs of {EPOCH_S:.0f} s; what the scorer left unscored counts nowhere."
+    )
+
+
+def _ends(measured: dict) -> str:
+    low, high = measured["interval_95"]
+    return "none" if low is None else f"{number(low)}–{number(high)}"
+
+
+def _agreement(found: dict) -> list[str]:
+    rows = [row for row in found["recordings"] if row["kappa"] is not None]
+    worst: dict[str, float] = {}
+    for row in rows:
+        worst.setdefault(row["subject"], row["kappa"])  # rows are in order of kappa
+    place = {subject: number for number, subject in enumerate(worst)}
+    points = [(row["recording"], place[row["subject"]], row["kappa"]) for row in rows]
+    stages = [
+        [
+            row["stage"],
+            f"{row['epochs']:,}",
+            *(with_interval(row[key]) for key in ("f1", "recall", "precision")),
+        ]
+        for row in found["stages"]
+    ]
+    mean, sd = found["kappa_per_recording_mean"], found["kappa_per_recording_sd"]
+    each = "" if mean is None or sd is None else f" Over recordings {mean:.2f} ± {sd:.2f} (SD)."
+    single = sum(row["n_stages"] == 1 for row in found["recordings"])
+    if single:
+        each += (
+            f" {people(single, 'recording')} of one scored stage: there kappa is 0 or undefined, "
+            "whatever agrees."
+        )
+    parts = ["<h2>Agreement with the scorer</h2>", '<div class="charts">']
+    if points:
+        caption = f"Kappa of every recording; the band is the 95 % interval of all.{each}"
+        parts.append(
+            figure(
+                caption,
+                charts.kappas(points, found["kappa"]["value"], found["kappa"]["interval_95"]),
+                "wide",
+            )
+        )
+    parts += [
+        figure(
+            "Scored stages (rows) and what the model called them: shares of a row, epochs.",
+            charts.confusion(np.array(found["confusion"])),
+        ),
+        "</div><h3>By stage</h3>",
+        scrolling(["stage", "scored epochs", "F1", "recall", "precision"], stages),
+        note(
+            "Recall: of the epochs scored so, the share predicted so; precision: the other way "
+            "round. In brackets 95 % intervals by bootstrap over subjects "
+            f"({found['bootstrap']['draws']:,} draws), since epochs of one night are not "
+            "independent."
+        ),
+    ]
+    return parts
+
+
+def _scorers(found: dict) -> list[str]:
+    parts = []
+    for name, scorer in found["scorers"].items():
+        rows = [
+            ["model and first scorer", with_interval(scorer["model_first"])],
+            [f"{name} and first scorer", with_interval(scorer["first_second"])],
+            [f"model and {name}", with_interval(scorer["model_second"])],
+            [
+                f"(model, first) less ({name}, first)",
+                with_interval(scorer["gain_first"]),
+            ],
+            [f"(model, {name}) less (first, {name})", with_interval(scorer["gain_second"])],
+        ]
+        parts += [
+            f"<h2>Beside a second scorer: {escape(name)}</h2>",
+            '<div class="charts"><div>',
+            scrolling(["on the same epochs", "kappa"], rows),
+            note(
+                f"{people(scorer['n_epochs'], 'epoch')} of {people(scorer['n_subjects'])} that "
+                "both people scored. The last two rows are paired: each draw of subjects gives "
+                "both kappas. Below 0 the model agrees less than the two people do."
+            ),
+            "</div>",
+            figure(
+                f"What the first scorer (rows) and {name} (columns) called the same epochs.",
+                charts.confusion(np.array(scorer["confusion_first_second"]), "first scorer", name),
+            ),
+            "</div>",
+        ]
+    return parts
+
+
+def _recordings(found: dict, nights: Sequence[Night]) -> list[str]:
+    by_name = {night.name: night for night in nights}
+    longest = max(len(night.truth) for night in nights)
+    parts = ["<h2>The recordings, lowest kappa first</h2>", _legend()]
+    for row in found["recordings"]:
+        parts += _recording(row, by_name[row["recording"]], longest)
+    return parts
+
+
+def _listed(found: dict) -> list[str]:
+    """Return the recordings as a table that leads to their own pages."""
+    rows = [
+        [
+            link(row["recording"], file),
+            number(row["kappa"]),
+            f"{number(row['accuracy'], 0)} %",
+            f"{row['epochs']:,}",
+            "" if row["age"] is None else f"{row['age']:.0f}",
+            row["sex"] or "",
+        ]
+        for row, file in zip(found["recordings"], _files(found).values(), strict=True)
+    ]
+    head = ["recording", "kappa", "same stage", "scored epochs", "age", "sex"]
+    return [
+        "<h2>The recordings, lowest kappa first</h2>",
+        note(
+            "Each has a page of its own, with its hypnograms, where they differ and the least "
+            f"confident epochs, in the folder {FOLDER} beside this page."
+        ),
+        scrolling(head, rows),
+    ]
+
+
+def _legend() -> str:
+    colours = {**COLOURS, "unscored": UNSCORED_COLOUR, "differs": charts.OTHER}
+    spans = [f'<span><i style="background:{c}"></i>{escape(k)}</span>' for k, c in colours.items()]
+    return f'<div class="legend">{"".join(spans)}<span>vertical lines: hours</span></div>'
+
+
+def _recording(row: dict, night: Night, longest: int) -> list[str]:
+    """Return one recording's section: both hypnograms, confidence, and the doubtful epochs."""
+    drawing = charts.night(night.name, night.truth, night.predicted, night.confidence, longest)
+    who = [f"{row['age']:.0f} years"] if row["age"] is not None else []
+    who += [row["sex"]] if row["sex"] else []
+    line = ", ".join([f"kappa {number(row['kappa'])}", people(row["epochs"], "epoch"), *who])
+    doubtful = "; ".join(
+        f"{_clock(item['onset_s'])} {item['predicted']} ({100 * item['confidence']:.0f} %, "
+        f"scored {item['scored']})"
+        for item in row["doubtful"]
+    )
+    return [
+        f'<section class="recording"><h3>{escape(night.name)}<small>{escape(line)}</small></h3>'
+        f'<div class="strip">{drawing}</div>'
+        + note(f"Least confident, from the recording's start: {doubtful}.")
+        + "</section>"
+    ]
+
+
+def _clock(seconds: float) -> str:
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
+def _model(found: dict) -> list[str]:
+    model, pretraining = found["model"], found["model"]["pretraining"]
+    if pretraining:
+        before = (
+            f"{pretraining['objective']} on {people(model['pretraining_subjects'])} without labels "
+            f"(seed {pretraining['seed']}), {model['from']}"
+        )
+    else:
+        before = "none (trained from scratch)"
+    seen = model["seen_in_pretraining"]
+    shown = ", ".join(seen[:5]) + (", …" if len(seen) > 5 else "")
+    labels = [
+        f"{people(n, 'epoch')} of {people(m)} ({what})"
+        for n, m, what in (
+            (model["epochs_train"], model["train_subjects"], "training"),
+            (model["epochs_val"], model["val_subjects"], "validation: choice and temperature"),
+        )
+        if n is not None
+    ]
+    rows = [
+        ["model", f"{model['model']}, trained {model['train']}, seed {model['seed']}"],
+        ["trained on", population(model)],
+        ["labels used", "; ".join(labels)],
+        ["pretraining", before],
+        ["test subjects seen in pretraining", f"{len(seen):,}: {shown}" if seen else "none"],
+        ["test subjects used for labels", "none (refused by evaluate)"],
+        ["channels", ", ".join(model["ch_names"])],
+        ["signal", f"{model['sfreq']:g} Hz, {filtered(model)}"],
+        ["finished", model["finished"]],
+        ["software", ", ".join(f"{k} {v}" for k, v in found["environment"].items())],
+    ]
+    lines = "".join(f"<tr><td>{escape(a)}</td><td>{escape(b)}</td></tr>" for a, b in rows)
+    return [
+        "<h2>What the model was trained on</h2>",
+        f'<table class="about-model">{lines}</table>',
+        note(
+            "Methods: intervals by bootstrap over subjects (Efron and Tibshirani 1993); Bland and "
+            "Altman 1999, as in Menghini et al. 2021, by YASA (Vallat and Walker 2021); "
+            "calibration after Guo et al. 2017; people's agreement elsewhere from Lee et al. 2022. "
+            "All figures are in report.json beside this page."
+        ),
+    ]

@@ -1,0 +1,187 @@
+"""Sections of a report: sleep statistics, subgroups, and whether its confidence can be trusted."""
+
+from html import escape
+
+import numpy as np
+
+from partsig.data.signals.recordings import STAGES
+from partsig.sleep.html import bullets, figure, note, scrolling
+from partsig.sleep.report import charts
+from partsig.sleep.report.agreement import FEW
+from partsig.sleep.report.sentences import number, review_line, with_interval
+from partsig.sleep.report.statistics import NIGHT_H, STATISTICS
+
+# Charts and columns; the other statistics are in the table of limits.
+SHOWN = ("TST", "SE", "SOL", "REM latency", "WASO", "N1", "N2", "N3", "REM")
+# What is said where an assumption behind the limits of agreement fails.
+BREACHES = {
+    "constant_bias": "trend",
+    "homoscedastic": "spread",
+    "normal": "shape",
+}
+
+
+def statistics(found: dict) -> list[str]:
+    """Return sleep statistics by YASA: Bland–Altman table and charts, and every recording."""
+    parts = ["<h2>Sleep statistics, predicted against scored</h2>"]
+    if found["n_short"]:
+        parts.append(
+            "<p><b>"
+            + escape(
+                f"{found['n_short']:,} of {found['n_recordings']:,} recordings have less than "
+                f"{NIGHT_H:g} h of scored signal: their figures describe the excerpt, not the "
+                "sleeper's night."
+            )
+            + "</b></p>"
+        )
+    gaps = sum(row["unscored_inside"] for row in found["recordings"])
+    between = f" ({gaps:,} epochs lie between scored ones)" if gaps else ""
+    parts.append(
+        note(
+            "Computed by YASA from both hypnograms in the same way: from the first scored epoch to "
+            f"the last; epochs without the scorer's stage{between} are unscored in both and count "
+            "neither as sleep nor as wake. Time scored and efficiency leave them out; latencies "
+            "are on the clock and pass over them. REM latency is counted from sleep onset. A "
+            "difference is predicted less scored; limits of agreement are mean ± 1.96 SD of the "
+            "differences, in brackets 95 % intervals. Beware, by YASA's tests, of limits whose "
+            "differences change with the value (trend), scatter more or less with it (spread) or "
+            "are skewed or have outliers (shape): look at the chart."
+        )
+    )
+    rows, drawn = [], []
+    for key, (unit, what) in STATISTICS.items():
+        row = found["bland_altman"][key]
+        cells = [f"{key} ({unit})", row["n"]]
+        if "bias" not in row:
+            rows.append([*cells, row["why"], "", "", ""])
+            continue
+        for end in ("bias", "lower", "upper"):
+            both = {"value": row[end], "interval_95": row[f"{end}_interval"]}
+            cells.append(with_interval(both, 1))
+        cells.append(", ".join(text for name, text in BREACHES.items() if not row["holds"][name]))
+        rows.append(cells)
+        if key in SHOWN:
+            pairs = [
+                (r["recording"], r["scored"][key], r["predicted"][key])
+                for r in found["recordings"]
+                if np.isfinite(r["scored"][key]) and np.isfinite(r["predicted"][key])
+            ]
+            label = key if key not in STAGES else f"minutes of {key}"
+            chart = charts.bland_altman(label, unit, pairs, row)
+            drawn.append(figure(f"{key}: {what}", chart))
+    head = ["", "recordings", "mean difference", "lower limit", "upper limit", "beware"]
+    parts.append(scrolling(head, rows))
+    undefined = [
+        f"{key} in {row['undefined']:,}"
+        for key, row in found["bland_altman"].items()
+        if row["undefined"]
+    ]
+    if undefined:
+        parts.append(
+            note(
+                f"Undefined in one scoring or both, and left out: {', '.join(undefined)} "
+                "recordings (no sleep, or no REM, in them)."
+            )
+        )
+    parts += ['<h3>Bland–Altman charts</h3><div class="charts">' if drawn else "<div>", *drawn]
+    parts.append("</div><h3>Every recording: scored → predicted</h3>")
+    lines = [
+        [
+            row["recording"],
+            number(row["kappa"]),
+            number(row["scored"]["TIB"], 0),
+            *(f"{_cell(row['scored'][key])} → {_cell(row['predicted'][key])}" for key in SHOWN),
+            *(
+                f"{_cell(row['scored'][f'%{s}'])} → {_cell(row['predicted'][f'%{s}'])}"
+                for s in STAGES[1:]
+            ),
+        ]
+        for row in found["recordings"]
+    ]
+    units = [f"{key} ({STATISTICS[key][0]})" for key in SHOWN]
+    shares = [f"{s} (%)" for s in STAGES[1:]]
+    parts.append(scrolling(["recording", "kappa", "scored (min)", *units, *shares], lines))
+    return parts
+
+
+def night_statistics(row: dict) -> list[str]:
+    """Return one recording's sleep statistics, scored and predicted."""
+    lines = [
+        [f"{key} ({STATISTICS[key][0]})", _cell(row["scored"][key]), _cell(row["predicted"][key])]
+        for key in ("TIB", *SHOWN, *(f"%{stage}" for stage in STAGES[1:]))
+    ]
+    return ["<h3>Sleep statistics</h3>", scrolling(["", "scored", "predicted"], lines)]
+
+
+def _cell(value: float) -> str:
+    """Return a figure in three digits or so: a tenth of a minute says nothing beside a hundred."""
+    if not np.isfinite(value):
+        return "–"
+    return f"{value:.0f}" if value >= 20 else f"{value:.1f}"
+
+
+def subgroups(found: dict) -> list[str]:
+    """Return kappa by age and sex; nothing where the store knows neither."""
+    rows = found["subgroups"]
+    if not rows:
+        return []
+    shown = [
+        [
+            f"{row['by']}: {row['group']}",
+            row["subjects"],
+            f"{row['epochs']:,}",
+            with_interval(row["kappa"]),
+            "few" if row["few"] else "",
+        ]
+        for row in rows
+    ]
+    parts = [
+        "<h2>By age and sex</h2>",
+        scrolling(["", "subjects", "epochs", "kappa", ""], shown),
+        note(
+            "Ages in years, as the store has them. A difference between groups may be chance, and "
+            "kappa also depends on how often each stage occurs in a group."
+        ),
+    ]
+    if any(row["few"] for row in rows):
+        parts.append(
+            note(
+                f"few: fewer than {FEW} subjects, so that the interval is too narrow and a kappa "
+                "may be one sleeper's."
+            )
+        )
+    return parts
+
+
+def trust(found: dict) -> list[str]:
+    """Return calibration and what a review is worth."""
+    told, temperature = found["calibration"], found["calibration"]["temperature"]
+    ece = {"value": told["ece"], "interval_95": told["ece_interval_95"]}
+    worse = ", which did not help here" if told["ece"] > told["ece_uncalibrated"] else ""
+    parts = [
+        "<h2>Can its confidence be trusted?</h2>",
+        bullets(
+            [
+                f"Expected calibration error {with_interval(ece, 3)} on these epochs, "
+                f"{number(told['ece_uncalibrated'], 3)} before the temperature "
+                f"({temperature:.2f}) that was fitted on the validation subjects{worse}.",
+                review_line(found["review"]) or "What a review is worth is undefined here.",
+            ]
+        ),
+        '<div class="charts">',
+        figure(
+            "Confidence against the share that agrees; on the dashed line it is what it says. "
+            "Areas are epochs.",
+            charts.reliability(np.array(told["table"])),
+        ),
+    ]
+    if None not in found["review"]["kappa_reviewed"]:
+        parts.append(
+            figure(
+                "Kappa after review: blue, the most doubtful epochs set to the scorer's stage "
+                "(band: 95 % interval); red dots, as many at random; grey dashes, the other "
+                "epochs alone.",
+                charts.review(found["review"]),
+            )
+        )
+    return [*parts, "</div>"]

@@ -1,0 +1,312 @@
+"""From one recording and a fine-tuned run to a hypnogram that can be checked."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+
+from partsig import config as configs
+from partsig import metrics
+from partsig.core.objectives.supervised import SupervisedModule
+from partsig.data.signals.channels import MissingChannelsError
+from partsig.data.signals.lazy import OnDisk
+from partsig.data.signals.quality import GOOD, find_faults, is_eeg
+from partsig.data.signals.readers import edf_recordings, psg, wfdb_records
+from partsig.data.signals.recordings import (
+    EPOCH_S,
+    UNSCORED,
+    HypnogramConfig,
+    Recording,
+    n_epochs,
+)
+from partsig.errors import ConfigError, DataError, DiskFullError, check_range
+from partsig.runs import run as runs
+from partsig.sleep import oddity, review
+from partsig.sleep.audit import measure as nights
+from partsig.sleep.staging import Staging
+from partsig.tasks.baselines import predict_signal
+from partsig.train import distributed
+from partsig.verbs.finetune import SCRATCH, load_stager
+from partsig.verbs.preprocess import PreprocessConfig, filtered
+
+if TYPE_CHECKING:
+    import mne
+
+
+# The SD of a normal distribution over its median absolute deviation.
+MAD_TO_SD = 1.4826
+# Bytes up to which a signal is held in memory, beside the network: six hours of six channels.
+HELD = 2**26
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageConfig:
+    """How recordings are read, and what is put before a person; which channels, the run says.
+
+    aliases, missing, unit, hypnogram: see :class:`~partsig.data.signals.recordings.ReadConfig`.
+    scored: take the stages that came with a recording, to stand beside the predicted ones; their
+        30-s grid is then used.
+    good_share: share of the channels that must be usable in an epoch for it to be staged; a channel
+        is not when a third of its seconds are flat, clipped or out of range.
+    review_share: share of the epochs that are listed because they are the most doubtful.
+    oddity: score every second by the PART run that the stager was fine-tuned from, and list epochs
+        that stand out (see :func:`partsig.sleep.oddity.oddity`: it takes longer than the staging,
+        needs the whole signal in memory, and finds artefacts less well than band powers do).
+    odd: how many standard deviations above the recording's seconds (robust: median and MAD) the
+        oddest second of an epoch must be, to be listed for it.
+    """
+
+    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    missing: Literal["refuse", "fill"] = "refuse"
+    unit: Literal["", "nV", "uV", "mV", "V"] = ""
+    hypnogram: HypnogramConfig = field(default_factory=HypnogramConfig)
+    scored: bool = True
+    good_share: float = 0.5
+    review_share: float = 0.1
+    oddity: bool = False
+    odd: float = 5.0
+
+    def __post_init__(self) -> None:
+        check_range("good_share", self.good_share, 0.0, 1.0)
+        check_range("review_share", self.review_share, 0.0, 1.0)
+        check_range("odd", self.odd, 0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stager:
+    """A fine-tuned run, ready to stage: its network, what it says of itself, where it computes."""
+
+    model: SupervisedModule
+    record: dict
+    facts: dict[str, object]
+    device: torch.device
+
+    def told(self, settings: StageConfig) -> dict[str, object]:
+        """Return what a staging says of the stager, and of how it was used."""
+        return self.facts | {"settings": configs.to_dict(settings)}
+
+
+def load(run: str | Path | None = None, device: str = "auto") -> Stager:
+    """Return a fine-tuned run as a stager; the one that finished last where none is given.
+
+    Raises CheckpointError for what is no such run, or one of an older partsig.
+    """
+    path = Path(run) if run else runs.last("finetune")
+    model, record = load_stager(path)
+    runs.check_kept(path, record, ("filter", "calibration"))
+    split, calibration = record["split"], record["calibration"]
+    facts = {
+        "run": str(path),
+        "partsig": record["environment"]["partsig"],
+        "finished": record["finished"],
+        "pretrained": record["from"],
+        "train_subjects": len(split["train"]),
+        "train_epochs": record["n_epochs_train"],
+        "ch_names": record["ch_names"],
+        "temperature": calibration["temperature"],
+        "calibrated_on": f"{calibration['n_epochs']} epochs of {len(split['val'])} subjects",
+        "val_kappa": record["val_kappa"],
+        "review_by": calibration["review_by"],
+    }
+    return Stager(model=model, record=record, facts=facts, device=distributed.pick_device(device))
+
+
+def _settings(stager: Stager, settings: StageConfig) -> PreprocessConfig:
+    record = stager.record
+    return PreprocessConfig(
+        channels=tuple(record["ch_names"]),
+        aliases=settings.aliases,
+        missing=settings.missing,
+        unit=settings.unit,
+        hypnogram=settings.hypnogram,
+        sfreq=record["sfreq"],
+        l_freq=record["filter"]["l_freq"],
+        h_freq=record["filter"]["h_freq"],
+    )
+
+
+def source_of(path: Path, settings: StageConfig) -> str:
+    """Return the fingerprint of a recording's files, without reading any sample of it."""
+    if path.suffix.lower() == ".hea":
+        return wfdb_records.fingerprint(path)
+    scored = settings.scored
+    beside = edf_recordings.find_hypnogram(path, settings.hypnogram) if scored else None
+    return psg.fingerprint(path, *([] if beside is None else [beside]))
+
+
+def read(
+    recording: "str | Path | mne.io.BaseRaw", stager: Stager, settings: StageConfig
+) -> Recording:
+    """Return the recording as the stager needs it: its channels chosen, nothing filtered.
+
+    Raises DataError for what cannot be read, and for one that lacks the stager's channels.
+    """
+    reading = _settings(stager, settings)
+    try:
+        if hasattr(recording, "first_samp"):
+            names = [Path(f).stem for f in recording.filenames or () if f]
+            file = psg.from_raw(recording, names[0] if names else "raw")
+            file = file if settings.scored else replace(file, marks=())
+            return edf_recordings.night_of(file, file.name, None, reading, (), "", needed=False)
+        if not isinstance(recording, str | Path):
+            raise DataError(
+                f"a recording is a file's path or an mne.io.Raw, not {type(recording).__name__}."
+            )
+        path = Path(recording)
+        if not path.is_file():
+            raise DataError(f"no recording {path}.")
+        if path.suffix.lower() == ".hea":
+            return wfdb_records.read_recording(path, reading)
+        if settings.scored:
+            beside = edf_recordings.find_hypnogram(path, settings.hypnogram)
+            return edf_recordings.read_night(path, beside, reading, ())
+        file, source = replace(psg.open_psg(path), marks=()), source_of(path, settings)
+        return edf_recordings.night_of(file, path.name, None, reading, (), source, needed=False)
+    except MissingChannelsError as error:
+        raise DataError(
+            f"{error.name}: the stager {stager.facts['run']} needs {', '.join(reading.channels)}; "
+            f"not found: {', '.join(error.channels)}. It has {', '.join(error.labels) or 'none'}. "
+            f"If one of them is the very same under another name, pass --set '{error.aliases}'; "
+            "else use a run that was trained on these channels."
+        ) from None
+
+
+def staged(stager: Stager, recording: Recording, settings: StageConfig) -> Staging:
+    """Stage one recording that was read by :func:`read`."""
+    reading = _settings(stager, settings)
+    signal = _filtered(recording, reading)
+    n = n_epochs(signal.shape[1], reading.sfreq)
+    length = nights.duration(recording)
+    if not n:
+        raise DataError(f"{recording.name}: {length:.3g} s hold no whole epoch of {EPOCH_S:g} s.")
+    quality, notes = _look_at(recording, n)
+    unusable = _unusable(recording, quality, settings.good_share)
+    usable = np.array([not why for why in unusable])
+    found = predict_signal(stager.model, signal, reading.sfreq, stager.device)
+    probabilities = metrics.tempered(found, stager.facts["temperature"])
+    probabilities[~usable] = np.nan
+    stages = np.where(usable, np.nan_to_num(probabilities).argmax(1), UNSCORED).astype(np.int8)
+    odd = _oddity(stager, np.asarray(signal), reading.sfreq) if settings.oddity else None
+    scored = recording.stages[:n] if settings.scored else np.zeros(0, np.int8)
+    has_scores = bool((scored != UNSCORED).any())
+    return Staging(
+        name=recording.name,
+        ch_names=recording.ch_names,
+        start=recording.start,
+        start_s=recording.start_s,
+        duration_s=recording.start_s + length,
+        stages=stages,
+        unusable=unusable,
+        probabilities=probabilities,
+        scored=_fitted(scored, n, UNSCORED) if has_scores else None,
+        review=review.suspects(
+            probabilities,
+            np.array(stager.record["calibration"]["prior"]),
+            stager.facts["review_by"],
+            quality,
+            None if odd is None else _stand_out(odd, n, settings.odd),
+            settings.review_share,
+        ),
+        quality=quality,
+        oddity=None if odd is None else _from_start(odd, recording.start_s),
+        notes=(*recording.notes, *notes),
+        source=recording.source,
+        stager=stager.told(settings),
+        signal=signal.mapped() if isinstance(signal, OnDisk) else signal,
+        sfreq=reading.sfreq,
+    )
+
+
+def _filtered(recording: Recording, reading: PreprocessConfig) -> np.ndarray | OnDisk:
+    """Return the signal (C, T) as the stager's training signal was, or refuse the recording."""
+    least = 2 * (reading.h_freq or 0)
+    for part in recording.parts:
+        if part.sfreq <= least:
+            raise DataError(
+                f"{recording.name}: {', '.join(part.labels)} at {part.sfreq:g} Hz; the stager "
+                f"needs more than {least:g} Hz: export the recording at a higher rate."
+            )
+    try:
+        return filtered(recording, reading, held=HELD)
+    except DiskFullError:
+        raise  # no fault of this recording: the others would meet it too
+    except DataError as error:
+        raise DataError(f"{recording.name}: {error}") from None
+
+
+def _look_at(recording: Recording, n: int) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Return the code (n,) of every epoch of every channel, and sentences on channels."""
+    quality, notes = {}, []
+    for c, name in enumerate(recording.ch_names):
+        signal, clipped, sfreq = nights.read_channel(recording, c)
+        try:
+            found = find_faults(signal, sfreq, clipped, is_eeg(name))
+        except DataError as error:
+            raise DataError(f"{recording.name}: channel {name!r}: {error}.") from None
+        quality[name] = _fitted(found.epochs, n)
+        if found.factor != 1:
+            notes.append(f"{name} looks {1 / found.factor:g} times as large as it can be: its unit")
+    notes += [
+        f"{name} cannot be used in any epoch"
+        for name, codes in quality.items()
+        if (codes != GOOD).all() and name not in recording.filled
+    ]
+    notes += [f"{name} is not there and was filled with zeros" for name in recording.filled]
+    return quality, notes
+
+
+def _oddity(stager: Stager, signal: np.ndarray, sfreq: float) -> np.ndarray:
+    """Return the oddity (S,) of every second of a signal (C, T), from the run's pretraining."""
+    origin = stager.facts["pretrained"]
+    if origin == SCRATCH:
+        raise ConfigError(
+            f"oddity needs a pretrained run, and {stager.facts['run']} was trained from scratch."
+        )
+    return oddity.oddity(origin, signal, sfreq, device=str(stager.device))
+
+
+def _stand_out(values: np.ndarray, n: int, limit: float) -> np.ndarray:
+    """Return (n,) bool: epochs with a second that is ``limit`` robust SDs above the usual."""
+    usual = np.nanmedian(values)
+    spread = MAD_TO_SD * np.nanmedian(abs(values - usual))
+    per_epoch = round(EPOCH_S)
+    padded = np.append(values, np.full(max(n * per_epoch - len(values), 0), usual))
+    return (
+        (np.nan_to_num(padded[: n * per_epoch], nan=usual) > usual + limit * spread)
+        .reshape(n, per_epoch)
+        .any(1)
+    )
+
+
+def _from_start(values: np.ndarray, start_s: float) -> np.ndarray:
+    """Return seconds counted from the recording's start, nan before the first epoch."""
+    return np.append(np.full(round(start_s), np.nan), values)
+
+
+def _fitted(codes: np.ndarray, n: int, beyond: int = GOOD) -> np.ndarray:
+    """Return codes (n,): cut, or continued by ``beyond`` (filters round a length up or down)."""
+    return np.append(codes[:n], np.full(max(n - len(codes), 0), beyond)).astype(np.int8)
+
+
+def _unusable(
+    recording: Recording, quality: Mapping[str, np.ndarray], good_share: float
+) -> tuple[str, ...]:
+    """Return why each epoch (E) cannot be staged, "" where it can."""
+    codes = np.stack(list(quality.values()))  # (C, E)
+    onsets = recording.start_s + EPOCH_S * np.arange(codes.shape[1])
+    begins, ends = np.array(sorted(recording.gaps)).reshape(-1, 2).T
+    # The latest end of the gaps that begin before an epoch is over.
+    latest = np.append(-np.inf, np.maximum.accumulate(ends))
+    gaps = latest[np.searchsorted(begins, onsets + EPOCH_S)] > onsets
+    found = []
+    for gap, column in zip(gaps, codes.T, strict=True):
+        if gap:
+            found.append("gap in the recording")
+        elif (column == GOOD).mean() < good_share:
+            found.append(review.name_faults(recording.ch_names, column))
+        else:
+            found.append("")
+    return tuple(found)

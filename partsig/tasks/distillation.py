@@ -1,0 +1,89 @@
+"""Learning from a teacher: pseudo-labels of unlabelled epochs, and self-distillation."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from partsig.core.objectives.supervised import SupervisedModule
+from partsig.data.signals.recordings import STAGES
+from partsig.data.signals.windows import Epochs
+from partsig.errors import check_range
+from partsig.tasks.baselines import predict
+
+
+@dataclass(frozen=True, kw_only=True)
+class PseudoConfig:
+    """How a teacher's opinion is used.
+
+    confidence: an epoch without a label is used when its most likely stage has at least this
+        probability; its label is then the teacher's probabilities.
+    share: epochs without a label per labelled one in a batch; 0 uses none.
+    distil: weight of the teacher's probabilities against the label of a labelled epoch.
+    """
+
+    confidence: float = 0.8
+    share: float = 1.0
+    distil: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_range("pseudo.confidence", self.confidence, 0.0, 1.0)
+        check_range("pseudo.share", self.share, 0.0, 100.0)
+        check_range("pseudo.distil", self.distil, 0.0, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guide:
+    """A teacher's opinion: targets (n, 5) of the labelled epochs, and of sure ones without."""
+
+    config: PseudoConfig
+    targets: np.ndarray
+    epochs: Epochs
+    extra: np.ndarray  # numbers of the epochs without a label that are used
+    opinions: np.ndarray  # (len(extra), 5)
+
+    def draw(
+        self, rng: np.random.Generator, index: np.ndarray, reach: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return more windows (m, C, T) for a batch of labelled ``index``, and all its targets."""
+        count = round(self.config.share * len(index)) if len(self.extra) else 0
+        chosen = rng.integers(len(self.extra), size=count) if count else np.empty(0, dtype=int)
+        targets = np.concatenate([self.targets[index], self.opinions[chosen]])
+        if not count:
+            shape = self.epochs.windows([0]).shape[1:]
+            return np.empty((0, *shape), dtype=np.float32), targets.astype(np.float32)
+        shift = rng.integers(-reach, reach + 1, count)
+        return self.epochs.windows(self.extra[chosen], shift), targets.astype(np.float32)
+
+
+def ask(
+    teacher: SupervisedModule,
+    epochs: Epochs,
+    train: Epochs,
+    config: PseudoConfig,
+    device: torch.device,
+) -> Guide:
+    """Return the teacher's opinion of ``epochs``, those of ``train`` having labels.
+
+    Every label of ``epochs`` itself is disregarded: only what is in ``train`` counts as known.
+    """
+    found = predict(teacher, epochs, device)
+    sure = found.max(1) >= config.confidence
+    labels = np.eye(len(STAGES))[train.stages]
+    taught = np.zeros_like(labels)
+    free = np.ones(len(epochs), bool)
+    theirs = dict(train.by_recording())
+    for name, mine in epochs.by_recording():
+        if name in theirs:
+            shared = (epochs.epoch[mine], train.epoch[theirs[name]])
+            _, here, there = np.intersect1d(*shared, assume_unique=True, return_indices=True)
+            free[mine.start + here] = False
+            taught[theirs[name].start + there] = found[mine.start + here]
+    extra = np.flatnonzero(free & sure)
+    return Guide(
+        config=config,
+        targets=(1 - config.distil) * labels + config.distil * taught,
+        epochs=epochs,
+        extra=extra,
+        opinions=found[extra],
+    )

@@ -1,1 +1,0 @@
-"""What ``partsig report`` computes and writes, one part of its page a file."""

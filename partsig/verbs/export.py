@@ -1,0 +1,136 @@
+"""``partsig export``: a run in, a folder for others out: safetensors, ONNX or torch.export."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from partsig.errors import ConfigError, check_option
+from partsig.files import remove_leftovers, write_json, write_text
+from partsig.runs import exported as packing
+from partsig.runs import portable_graph
+from partsig.runs import run as runs
+from partsig.runs.model_card import read_measured, write_card
+from partsig.train import distributed
+
+FORMATS = {"safetensors": packing.WEIGHTS, "onnx": "model.onnx", "torch": "model.pt2"}
+# What shows that a card or a configuration was written here, and may be replaced.
+MARK = b"partsig"
+# Largest difference of a probability between the written graph and the run.
+TOLERANCE = 1e-4
+# Epochs the written graph is held against the run on; their amplitude is that of scalp EEG.
+CHECKED, AMPLITUDE_UV = 5, 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """The folder and the model in it; how far its probabilities are from the run's at most.
+
+    ``difference`` is None for safetensors, which holds the very weights.
+    """
+
+    path: Path
+    file: Path
+    difference: float | None = None
+
+
+def export(
+    run: str | Path | None = None,
+    output: str | Path | None = None,
+    *,
+    format: str = "safetensors",
+    device: str = "cpu",
+) -> Exported:
+    """Write a run as a folder that describes itself, and return where.
+
+    ``run`` defaults to the fine-tuning run that finished last; a pretraining run gives an encoder
+    without a head (safetensors only). ``output`` defaults to ``RUN/export``. Written are the
+    weights, ``config.json`` (channels, rate, filter, classes, shape, temperature) and a model card,
+    ``README.md``, with the figures of ``RUN/evaluation`` where there is one. **No names of subjects
+    are written**, only how many they were.
+
+    ``format``: safetensors, which ``PartStager.from_pretrained`` and ``PartEmbedder`` read; onnx
+    or torch (``torch.export``), whose input is (n, C, T) float32 in µV, any n, and whose output
+    are calibrated probabilities (n, K); neither needs partsig to be run. Both are held against the
+    run before they are kept, within 1e-4, on ``device``.
+
+    Raises ConfigError or CheckpointError for whatever the user can mend.
+    """
+    check_option("--format", format, FORMATS)
+    where = distributed.pick_device(device)
+    path = Path(run) if run else runs.last("finetune")
+    packed = packing.load(path)
+    folder = Path(output) if output else path / "export"
+    if folder.resolve() == path.resolve():
+        raise ConfigError(f"--output {folder} is the run itself; choose another folder.")
+    _check_ours(folder)
+    facts, file = packed.facts, folder / FORMATS[format]
+    if format != "safetensors" and facts["kind"] != "stager":
+        raise ConfigError(f"{path} has no trained head: export it as safetensors, or fine-tune it.")
+    remove_leftovers(folder)
+    _drop_others(folder, facts)
+    card = write_card(facts, read_measured(path))
+    if format == "safetensors":
+        packing.write(folder, packed, card)
+        return Exported(path=folder, file=file)
+    stager = portable_graph.Stager(packed.model, facts["temperature"])
+    program = portable_graph.exported(stager, len(facts["ch_names"]), facts["window"])
+    write = portable_graph.write_onnx if format == "onnx" else portable_graph.write_torch
+    write(file, program, facts)
+    difference = _difference(file, packed, where)
+    if not difference <= TOLERANCE:  # pragma: no cover - no model was found that fails
+        file.unlink()
+        raise RuntimeError(f"{file.name} gave probabilities {difference:.1e} off; nothing is kept.")
+    write_text(folder / packing.CARD, card)
+    write_json(folder / packing.CONFIG, facts)
+    return Exported(path=folder, file=file, difference=difference)
+
+
+def _check_ours(folder: Path) -> None:
+    """Raise ConfigError for a file, and for a folder with somebody else's card or configuration."""
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"--output {folder} is a file; name a folder.")
+    for path in (folder / packing.CARD, folder / packing.CONFIG):
+        if path.is_file() and MARK not in path.read_bytes():
+            raise ConfigError(
+                f"{path} is there already and is not partsig's: it is kept; choose another folder."
+            )
+
+
+def _drop_others(folder: Path, facts: dict) -> None:
+    """Remove a model of other facts from a folder: its formats must all be of one model."""
+    try:
+        same = json.loads((folder / packing.CONFIG).read_text(encoding="utf-8")) == facts
+    except (OSError, ValueError):
+        same = False
+    if not same and (folder / packing.CONFIG).is_file():
+        for name in (packing.CONFIG, *FORMATS.values()):
+            (folder / name).unlink(missing_ok=True)
+
+
+@torch.inference_mode()
+def _difference(file: Path, packed: packing.Packed, device: torch.device) -> float:
+    """Return the largest difference between a file's probabilities and the run's own."""
+    facts = packed.facts
+    rng = np.random.default_rng(0)
+    shape = (CHECKED, len(facts["ch_names"]), facts["window"])
+    x = (AMPLITUDE_UV * rng.standard_normal(shape)).astype(np.float32)
+    model = packed.model.eval().to(device)
+    logits = model.logits(torch.from_numpy(x).to(device)) / facts["temperature"]
+    ours = logits.softmax(-1).cpu().numpy()
+    return float(np.abs(run_file(file, x) - ours).max())
+
+
+def run_file(file: Path, x: np.ndarray) -> np.ndarray:
+    """Return the probabilities (n, K) that an exported graph gives for epochs (n, C, T) in µV."""
+    if file.suffix == ".pt2":
+        with torch.inference_mode():
+            return torch.export.load(file).module()(torch.from_numpy(x)).numpy()
+    try:
+        import onnxruntime
+    except ImportError:
+        raise ConfigError("--format onnx needs more: pip install 'partsig[onnx]'.") from None
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    return session.run(None, {"epochs": x})[0]

@@ -1,0 +1,221 @@
+"""``partsig inspect``: what a PART pretraining run makes of windows it has never seen.
+
+::
+
+    RUN/inspection/ reconstruction.png, .svg   patches placed from one reference (PART, fig. 4)
+                    rebuilt.png, .svg          the grid's patches, shuffled, put in order again
+                    uncertainty.png, .svg      do references agree on a patch? (fig. 5)
+                    symmetry.png, .svg         the N² translations as a matrix (fig. 6)
+                    arrays.npz                 what was drawn
+                    metrics.json               error, order, R², antisymmetry on many windows
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from partsig.core import placing as placings
+from partsig.core.geometry import shuffled_grid
+from partsig.core.objectives.part import Part
+from partsig.data.images.augment import Windows
+from partsig.data.signals.store import locate
+from partsig.errors import check_range
+from partsig.figures import inspection_1d as drawings
+from partsig.figures.inspection_2d import image
+from partsig.files import atomic, write_json
+from partsig.modalities.modality import get_modality
+from partsig.recipes import pretraining as material
+from partsig.runs import run as runs
+from partsig.sleep.oddity import load_part
+from partsig.train import distributed
+
+# Windows the figures of metrics.json are computed on, and how many at once.
+WINDOWS, BATCH = 256, 32
+# Windows beyond which no figure can be read.
+MOST_DRAWN = 24
+# Draws over which a window's disagreement is averaged, sample by sample.
+DRAWS = 32
+# How each kind of input is drawn; a further kind is a further entry here.
+DRAWINGS = {"eeg": drawings.signal, "image": image}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspection:
+    """Where an inspection lies, its figures of merit, and its pictures."""
+
+    path: Path
+    metrics: dict
+    figures: list[Path]
+
+    @property
+    def summary(self) -> list[str]:
+        """A line on off-grid patches and one on the grid's, chance in brackets."""
+        unit, names = self.metrics["unit"], {"off_grid": "off-grid patches", "grid": "the grid's"}
+        return [
+            f"{name}: error {m['error']:.2f} {unit} [{m['error_chance']:.2f}], order right in "
+            f"{100 * m['order']:.0f} % [50], R² {m['r2']:.3f} [0], antisymmetry violation "
+            f"{m['antisymmetry_violation']:.2f} [1], disagreement {m['disagreement']:.2f} [1]"
+            for name, m in ((n, self.metrics.get(key)) for key, n in names.items())
+            if m is not None
+        ]
+
+
+def inspect(
+    run: str | Path | None = None,
+    store: str | Path | None = None,
+    *,
+    output: str | Path | None = None,
+    n: int = 4,
+    seed: int = 0,
+    device: str = "auto",
+) -> Inspection:
+    """Draw and measure what a finished PART run knows of ``n`` windows of held-out subjects.
+
+    ``run`` defaults to the pretraining run that finished last, ``store`` to the one it was trained
+    on, ``output`` to ``RUN/inspection``. Windows are the test subjects', or, where the store has
+    none of these, the monitor subjects'; never those the run was trained on. The same arguments
+    give the same arrays.
+
+    Raises CheckpointError for a run of another objective, DataError for a store that does not fit.
+    """
+    check_range("--n", n, 1, MOST_DRAWN)
+    check_range("--seed", seed, 0)
+    path = Path(run) if run is not None else runs.last("pretrain")
+    loaded = load_part(path)
+    kind = get_modality(loaded.record.get("modality", "eeg"))
+    place = locate(store or loaded.record["store"])
+    chosen = distributed.pick_device(device)
+    model = loaded.model.to(chosen)
+    unseen = material.unseen(place, loaded.record, model.window, seed, max(n, WINDOWS))
+    if kind.name == "image":
+        check_range("--n", n, 1, unseen.number)
+    drawn, per_unit = unseen.windows, unseen.per_unit
+    with torch.inference_mode():
+        metrics = {"run": str(path), "store": str(place), "role": unseen.role, "seed": seed}
+        metrics |= {unseen.whose: unseen.number, "n_windows": WINDOWS, "unit": kind.unit}
+        metrics["off_grid"] = _measure(model, drawn, seed, chosen, per_unit, on_grid=False)
+        if _fits_grid(model):
+            metrics["grid"] = _measure(model, drawn, seed, chosen, per_unit, on_grid=True)
+        arrays = _arrays(model, drawn.batch(0, 0, n), seed, chosen)
+    arrays |= {"per_unit": np.array(per_unit), "ch_names": np.array(loaded.ch_names)}
+    folder = Path(output) if output is not None else path / "inspection"
+    with atomic(folder / "arrays.npz") as temporary, open(temporary, "wb") as handle:
+        np.savez_compressed(handle, **arrays)
+    figures = DRAWINGS[kind.name](arrays, kind.unit, folder)
+    write_json(folder / "metrics.json", metrics)
+    return Inspection(path=folder, metrics=metrics, figures=figures)
+
+
+def _fits_grid(model: Part) -> bool:
+    """Whether the model takes as many patches as the grid has (the MLP takes one number only)."""
+    on_grid = int(np.prod([w // p for w, p in zip(model.window, model.patch, strict=True)]))
+    return model.config.relative != "mlp" or model.n_patches == on_grid
+
+
+def _draw(model: Part, batch: int, generator: torch.Generator, on_grid: bool):
+    if on_grid:
+        return shuffled_grid(batch, model.window, model.patch, generator)
+    return model.sample(batch, generator)
+
+
+def _measure(
+    model: Part,
+    drawn: Windows,
+    seed: int,
+    device: torch.device,
+    unit: float,
+    *,
+    on_grid: bool,
+) -> dict[str, float]:
+    """Return figures of merit over all pairs the model was trained to relate, self-pairs apart."""
+    sums, asked = np.zeros(6), 0
+    asymmetries, apart = [], []
+    generator = torch.Generator().manual_seed(seed)
+    for first in range(0, WINDOWS, BATCH):
+        x = torch.from_numpy(drawn.batch(0, first, BATCH)).to(device)
+        where = (t.to(device) for t in _draw(model, len(x), generator, on_grid))
+        found = placings.place(model, x, *where)
+        own = torch.eye(found.near.shape[-1], dtype=torch.bool, device=device)
+        counts = found.near & ~own
+        shift, true = found.shift[counts], found.true[counts]  # (P, D)
+        moved = true != 0
+        sums += [
+            (shift - true).square().sum().item(),
+            true.square().sum().item(),
+            (shift - true).square().sum(-1).sqrt().sum().item(),
+            true.square().sum(-1).sqrt().sum().item(),
+            ((shift > 0) == (true > 0))[moved].sum().item(),
+            moved.sum().item(),
+        ]
+        asymmetries += placings.asymmetry(found.shift * counts.unsqueeze(-1)).tolist()
+        apart.append(placings.disagreement(found).cpu().numpy())
+        asked += len(shift)
+    return {
+        "error": sums[2] / asked / unit,
+        "error_chance": sums[3] / asked / unit,
+        "order": sums[4] / sums[5],
+        "order_chance": 0.5,
+        "r2": 1 - sums[0] / sums[1],
+        "r2_chance": 0.0,
+        "antisymmetry_violation": float(np.mean(asymmetries)),
+        "antisymmetry_violation_chance": 1.0,
+        "disagreement": float(np.nanmean(np.concatenate(apart))),
+        "disagreement_chance": 1.0,
+    }
+
+
+def _arrays(model: Part, windows: np.ndarray, seed: int, device: torch.device) -> dict:
+    """Return what is drawn of some windows (n, C, *L), as NumPy arrays, lengths in samples."""
+    x = torch.from_numpy(windows).to(device)
+    generator = torch.Generator().manual_seed(seed)
+    arrays = {"windows": windows.astype(np.float32)}
+    for name, on_grid in (("off_grid", False), ("grid", True)):
+        if on_grid and not _fits_grid(model):
+            continue
+        positions, sizes = _draw(model, len(x), generator, on_grid)
+        found = placings.place(model, x, positions.to(device), sizes.to(device))
+        # The patch nearest to the middle places the others: most of them are within its reach.
+        middle = found.positions.mean(1, keepdim=True)
+        reference = (found.positions - middle).square().sum(-1).argmin(1)
+        arrays |= {
+            f"{name}_positions": found.positions,
+            f"{name}_sizes": found.sizes,
+            f"{name}_near": found.near,
+            f"{name}_where": found.where,
+            f"{name}_reference": reference,
+            f"{name}_placed": placings.placed(found, reference),
+            # Where a patch lies by all references alike; no true position enters.
+            f"{name}_by_all": found.shift.mean(1),
+            f"{name}_disagreement": placings.disagreement(found),
+            f"{name}_asymmetry": placings.asymmetry(found.shift),
+        }
+        # Component d of the matrices, unordered and sorted along axis d: (n, D, N, N).
+        for label, matrix in (("true", found.true), ("predicted", found.shift)):
+            arrays[f"{name}_matrix_{label}"] = matrix.movedim(-1, 1)
+            arrays[f"{name}_ordered_{label}"] = torch.stack(
+                [
+                    placings.in_order(matrix[..., axis], found.positions, axis)
+                    for axis in range(matrix.shape[-1])
+                ],
+                dim=1,
+            )
+    arrays["uncertainty"] = _uncertainty(model, x, generator)
+    return {k: v.cpu().numpy() if torch.is_tensor(v) else v for k, v in arrays.items()}
+
+
+def _uncertainty(model: Part, x: torch.Tensor, generator: torch.Generator) -> np.ndarray:
+    """Return (n, *L): mean disagreement on the patches over a sample, over DRAWS draws."""
+    total, weight = (np.zeros((len(x), *model.window)) for _ in range(2))
+    for _ in range(DRAWS):
+        positions, sizes = placings.evenly(model, len(x), generator)
+        found = placings.place(model, x, positions.to(x.device), sizes.to(x.device))
+        value = placings.disagreement(found).cpu().numpy()
+        low = (positions - sizes / 2).round().int().numpy()
+        high = (positions + sizes / 2).round().int().numpy()
+        for b, j in np.argwhere(np.isfinite(value)):
+            box = (b, *(slice(*ends) for ends in zip(low[b, j], high[b, j], strict=True)))
+            total[box] += value[b, j]
+            weight[box] += 1
+    return np.where(weight > 0, total / np.maximum(weight, 1), np.nan)
