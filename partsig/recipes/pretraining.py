@@ -7,9 +7,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from partsig.contracts import Windows
 from partsig.data import splits
 from partsig.data.images import store as images
-from partsig.data.images.augment import Augmented, Windows
+from partsig.data.images.augment import Augmented
 from partsig.data.signals.store import open_store, read_meta
 from partsig.data.signals.windows import RandomWindows, ResidentWindows
 from partsig.errors import ConfigError, DataError

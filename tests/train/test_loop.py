@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from partsig.contracts import Batch
 from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.train import checkpoint, loop
 from partsig.train.distributed import World
@@ -33,13 +34,13 @@ class Model(nn.Module):
 
 def batch_at(step):
     generator = torch.Generator().manual_seed(step)
-    return (torch.randn(8, 3, generator=generator),)
+    return Batch(torch.randn(8, 3, generator=generator))
 
 
 def job(run, model=None, batches=batch_at, **options):
     fit = loop.FitConfig(epochs=4, batch_size=8, log_every=2, checkpoint_minutes=0)
     settings = {"config": fit, "on_epoch": None, "best": None} | options
-    return loop.Fit(
+    return loop.TrainingJob(
         model=model or Model(),
         batch_at=batches,
         steps_per_epoch=STEPS,
@@ -142,12 +143,14 @@ def test_the_best_epoch_is_kept(tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_with_the_steps(tmp_path):
     def broken(step):
-        return (batch_at(step)[0] * (float("nan") if step == 8 else 1.0),)
+        return Batch(batch_at(step).inputs * (float("nan") if step == 8 else 1.0))
 
     with pytest.raises(
         DataError, match=r"the loss became nan at step 9: batch 8 is odd. Lower optim.lr"
     ):
-        loop.fit(job(tmp_path, batches=broken, suspects=lambda step: f": batch {step} is odd"))
+        loop.fit(
+            job(tmp_path, batches=broken, describe_batch=lambda step: f": batch {step} is odd")
+        )
     assert all(torch.isfinite(value).all() for value in weights(tmp_path).values())
 
 
