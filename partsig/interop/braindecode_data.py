@@ -18,6 +18,7 @@ from partsig.data import store as stores
 from partsig.data.channels import resolve
 from partsig.data.edf_nights import stages_of
 from partsig.data.hypnograms import from_marks
+from partsig.data.lazy import beside
 from partsig.data.recordings import EPOCH_S, STAGES, UNSCORED, Recording
 from partsig.data.store import Store, locate, open_store
 from partsig.errors import ConfigError, DataError
@@ -157,7 +158,9 @@ def from_braindecode(
     bar = tqdm(todo, unit="recording", desc="from braindecode", mininterval=interval)
     for name, part, source in bar:
         recording = replace(_recording(name, part, settings), source=source)
-        rows[name] = stores.write_recording(path, meta, recording, filtered(recording, settings))
+        with beside(path):
+            signal = filtered(recording, settings)
+        rows[name] = stores.write_recording(path, meta, recording, signal)
         stores.write_index(path, rows.values())
     return path
 

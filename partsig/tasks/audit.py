@@ -81,6 +81,7 @@ def audit(
     path = Path(path or Path("data/raw") / source)
     if not path.is_dir():
         raise DataError(f"no folder {path}: pass a store, or the folder of raw recordings.")
+    output = Path(output or Path("audit") / path.resolve().name)
     if (path / "meta.json").is_file():
         if settings != ReadConfig():
             raise ConfigError(f"{path} is a store, read already; --set is for raw recordings.")
@@ -88,7 +89,7 @@ def audit(
     else:
         reader = SOURCES[source]
         settings = replace(settings, channels=settings.channels or reader.CHANNELS)
-        work = partial(read_raw, read=reader.read_recording, settings=settings)
+        work = partial(read_raw, read=reader.read_recording, settings=settings, folder=output)
         items, nights = reader.find_records(path), []
     parallel = joblib.Parallel(n_jobs=jobs, prefer="threads", return_as="generator_unordered")
     bar = tqdm(
@@ -100,7 +101,6 @@ def audit(
     )
     audited = [_audited(night) for night in (*nights, *bar)]
     audited.sort(key=lambda a: (*(-a.count(level) for level in LEVELS[::-1]), a.night.name))
-    output = Path(output or Path("audit") / path.resolve().name)
     about = {
         "audited": str(path),
         "source": source,

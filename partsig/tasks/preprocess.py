@@ -24,7 +24,7 @@ from partsig.data import (
 )
 from partsig.data import store as data_store
 from partsig.data.filters import bandpass_resample, resampled_length
-from partsig.data.lazy import OnDisk, room, stretches
+from partsig.data.lazy import OnDisk, beside, room, stretches
 from partsig.data.recordings import STAGES, ReadConfig, Recording, trimmed
 from partsig.errors import ConfigError, DataError, DiskFullError, check_option, check_range
 from partsig.tasks import machines
@@ -272,13 +272,13 @@ def _process(
     ``person`` is age and sex, where a table beside the recordings tells them.
     """
     try:
-        with places.fetched(raw, header):
+        with places.fetched(raw, header), beside(path):
             recording = SOURCES[source].read_recording(header, settings)
             if person is not None:
                 recording = replace(recording, age=person[0], sex=person[1])
             if settings.trim_wake_min is not None:
                 recording = trimmed(recording, settings.trim_wake_min)
-            signal = filtered(recording, settings, path)
+            signal = filtered(recording, settings)
         row = data_store.write_recording(path, meta, recording, signal)
         places.send(path, data_store.file_names(recording.name))
         return row
@@ -291,16 +291,13 @@ def _process(
 
 
 def filtered(
-    recording: Recording,
-    settings: PreprocessConfig,
-    folder: Path | None = None,
-    held: int | None = None,
+    recording: Recording, settings: PreprocessConfig, held: int | None = None
 ) -> np.ndarray | OnDisk:
     """Return the channels (C, T) of a recording in µV, float32, band-passed and at the new rate.
 
     Everything is filtered before it is cut: derivations are taken and the ends left out after. What
-    has over ``held`` bytes (default: 256 MiB) lies in a temporary file in ``folder`` (default: the
-    system's), read as it is sliced, so that no length of a recording fills the memory.
+    has over ``held`` bytes (default: 256 MiB) lies in a temporary file, read as it is sliced, so
+    that no length of a recording fills the memory; where, :func:`partsig.data.lazy.beside` says.
     """
     lengths = [
         resampled_length(part.signal.shape[1], part.sfreq, settings.sfreq)
@@ -308,7 +305,7 @@ def filtered(
     ]
     n_rows = sum(len(part.picks) for part in recording.parts)
     n_chans = n_rows if recording.mix is None else len(recording.mix)
-    signal = room((max(n_rows, n_chans), max(lengths)), np.float32, folder, held)
+    signal = room((max(n_rows, n_chans), max(lengths)), np.float32, held=held)
     first = 0
     for part, length in zip(recording.parts, lengths, strict=True):
         bandpass_resample(

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from partsig import __version__, metrics
 from partsig import config as configs
 from partsig.data import edf_nights, exports, psg
+from partsig.data.lazy import beside
 from partsig.data.recordings import UNSCORED, count_stages, sorted_by_name
 from partsig.data.staging import Staging
 from partsig.errors import DataError, DiskFullError
@@ -57,7 +58,8 @@ def stage(
     """
     settings = configs.compose(StageConfig, "stage", None, overrides)
     stager = run if isinstance(run, Stager) else load(run, device)
-    staging = staged(stager, read(recording, stager, settings), settings)
+    with beside(None if output is None else Path(output)):
+        staging = staged(stager, read(recording, stager, settings), settings)
     if output is not None:
         write(staging, Path(output))
     return staging
@@ -123,7 +125,8 @@ def stage_all(
                 files[path.stem] = paths_of(path.stem, folder)
                 summaries[path.stem] = "staged before"
                 continue
-            staging = staged(stager, read(path, stager, settings), settings)
+            with beside(folder):
+                staging = staged(stager, read(path, stager, settings), settings)
             files[path.stem] = write(staging, folder)
             summaries[path.stem] = summary(staging)
         except DiskFullError:
