@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import platform
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -131,8 +132,13 @@ def _write(output: Path, about: dict, audited: list[Audited]) -> Audit:
         output / "audit.json",
         about | {"summary": _summary(audited), "recordings": [_as_json(a) for a in audited]},
     )
+    n_pages = 0
     for name, text in _pages(about, audited):
         write_text(output / name, text)
+        n_pages += 1
+    further = (output / _place(number) for number in itertools.count(n_pages + 1))
+    earlier = itertools.takewhile(Path.is_file, further)
+    page.remove(list(earlier)[::-1])  # from the end: what is left, if this is killed, has no gap
     return Audit(
         path=output,
         page=output / "audit.html",

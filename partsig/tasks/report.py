@@ -15,9 +15,10 @@ from partsig.errors import DataError
 from partsig.files import write_json, write_text
 from partsig.tasks import runs
 from partsig.tasks.evaluate import evaluate
+from partsig.tasks.page import remove
 from partsig.tasks.reporting import agreement, scorers, statistics, words
 from partsig.tasks.reporting.agreement import Night
-from partsig.tasks.reporting.page import night_pages, page
+from partsig.tasks.reporting.page import file_names, night_pages, page
 from partsig.tasks.reporting.scorers import ReportConfig
 
 # What evaluate writes that a report needs; an evaluation without is of an older partsig.
@@ -91,9 +92,19 @@ def report(
     written = _finite(found)
     for name, text in night_pages(found, nights):
         write_text(where / name, text)
-    write_json(where / "report.json", written)
     write_text(where / "report.html", page(found, nights))
+    # The table of an earlier report tells which pages it had: it is replaced when they are gone.
+    remove(where / name for name in _earlier(where / "report.json") - file_names(found))
+    write_json(where / "report.json", written)
     return Report(path=where, page=where / "report.html", metrics=written)
+
+
+def _earlier(file: Path) -> set[str]:
+    """Return the paths of the recordings' pages of the report that is there, if one is."""
+    try:
+        return file_names(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return set()
 
 
 def _evaluated(path: Path, record: dict, store: Path, device: str, seed: int) -> tuple[Path, dict]:

@@ -182,6 +182,30 @@ def test_few_are_on_one_page(n, tmp_path):
     assert page.tags.count("section") == (0 if many else n)
 
 
+def test_pages_of_a_larger_report_before_are_removed(tmp_path):
+    out = tmp_path / "out"
+    runs = {n: evaluated(tmp_path / str(n), n) for n in range(ON_ONE_PAGE, ON_ONE_PAGE + 5)}
+
+    def pages(n):
+        report(runs[n], output=out)
+        return {path.name for path in (out / "report").glob("*")}
+
+    many = pages(ON_ONE_PAGE + 4)
+    assert len(many) == ON_ONE_PAGE + 4
+    (out / "report" / "mine.html").write_text((out / "report.html").read_text())
+    gone = sorted(many - (fewer := pages(ON_ONE_PAGE + 1)))
+    assert len(gone) == 3
+    assert fewer == many - set(gone) | {"mine.html"}
+    kept = sorted(fewer)[0]
+    (out / "report" / kept).write_text("<title>a page of someone else's</title>")
+    assert pages(ON_ONE_PAGE) == {"mine.html", kept}
+    (out / "report" / "mine.html").unlink()
+    (out / "report" / kept).unlink()
+    pages(ON_ONE_PAGE + 1)
+    pages(ON_ONE_PAGE)
+    assert not (out / "report").exists()
+
+
 # What pages are drawn from.
 
 

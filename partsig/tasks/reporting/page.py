@@ -94,6 +94,11 @@ def night_pages(found: dict, nights: Sequence[Night]) -> Iterator[tuple[str, str
         )
 
 
+def file_names(found: dict) -> set[str]:
+    """Return the paths of the recordings' own pages; none of few."""
+    return set() if len(found["recordings"]) <= ON_ONE_PAGE else set(_files(found).values())
+
+
 def _files(found: dict) -> dict[str, str]:
     """Return the path of every recording's own page: one each, whatever the file system.
 
