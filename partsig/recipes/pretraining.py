@@ -202,7 +202,13 @@ def resident(material: Material, world: World, wish: str) -> ResidentWindows | N
             return None
     if world.main:
         print(f"signals ({gib:.1f} GiB) are loaded onto {world.device} once", flush=True)
-    return ResidentWindows(windows, world.device)
+    try:
+        return ResidentWindows(windows, world.device)
+    except torch.OutOfMemoryError:
+        raise ConfigError(
+            f"the memory of {world.device} does not suffice for the signals ({gib:.1f} GiB): pass "
+            "--set resident=never, and windows are streamed."
+        ) from None
 
 
 def units(material: Material) -> Derive:

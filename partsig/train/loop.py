@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -136,17 +136,35 @@ def fit(job: TrainingJob) -> State:
     processes.
 
     Raises DataError when the loss stops being finite, CheckpointError when the run's checkpoint
-    does not fit the model, ConfigError when a batch does not fit a GPU's memory, Stopped after a
-    signal.
+    does not fit the model, ConfigError when a GPU's memory does not suffice (and for what), Stopped
+    after a signal.
     """
-    try:
+    with _room(
+        job,
+        "the model and its optimiser",
+        "end other programs that use it, or make the model smaller",
+    ):
         return _fit(job)
+
+
+@contextmanager
+def _room(job: TrainingJob, what: str, advice: str) -> Iterator[None]:
+    """Tell what a GPU's memory does not suffice for; what was told further in is left as it is."""
+    try:
+        yield
     except torch.OutOfMemoryError:
         raise ConfigError(
-            f"a batch of {job.config.batch_size // job.world.size} windows does not fit the memory "
-            f"of {job.world.device}: raise fit.accumulate (now {job.config.accumulate}), which "
-            "works it through in so many parts, or lower fit.batch_size."
+            f"the memory of {job.world.device} does not suffice for {what}: {advice}."
         ) from None
+
+
+def _room_for_a_step(job: TrainingJob) -> AbstractContextManager:
+    return _room(
+        job,
+        f"a step on a batch of {job.config.batch_size // job.world.size} windows",
+        f"raise fit.accumulate (now {job.config.accumulate}), which works it through in so many "
+        "parts, or lower fit.batch_size",
+    )
 
 
 def _fit(job: TrainingJob) -> State:
@@ -162,7 +180,13 @@ def _fit(job: TrainingJob) -> State:
     try:
         with _signals() as asked:
             while state.step < job.total:
-                values = _advance(job, stepper, clock.wait_for(batches), state.step)
+                with _room(
+                    job,
+                    f"putting a batch of {config.batch_size // world.size} windows there",
+                    "lower fit.batch_size, or end other programs that use it",
+                ):
+                    batch = clock.wait_for(batches)
+                values = _advance(job, stepper, batch, state.step)
                 if average:
                     average.update(model)
                 if tuple(values) != state.keys:  # held by a partsig that measured something else
@@ -232,7 +256,8 @@ def _stepper(job: TrainingJob, model: nn.Module) -> Stepper:
     config, world = job.config, job.world
     if config.compile == "always" or (config.compile == "auto" and world.device.type == "cuda"):
         example = job.batch_at(0).split(config.accumulate)[0].to(world.device)
-        compile_blocks(model, example, _precision(job), lambda text: print(text, flush=True))
+        with _room_for_a_step(job):
+            compile_blocks(model, example, _precision(job), lambda text: print(text, flush=True))
     return Stepper(
         model=distributed.wrap(model, world),
         optimizer=make_optimizer(model, job.optim, job.distance),
@@ -258,7 +283,8 @@ def _rate(job: TrainingJob, step: int) -> float:
 
 def _advance(job: TrainingJob, stepper: Stepper, batch: Batch, step: int) -> dict[str, Tensor]:
     total = len(batch) * job.world.size
-    return stepper(batch, total, step, _rate(job, step))
+    with _room_for_a_step(job):
+        return stepper(batch, total, step, _rate(job, step))
 
 
 def _clock(job: TrainingJob) -> speed.Clock:
@@ -299,7 +325,12 @@ def _end_of_epoch(
     due = epoch % job.config.validate_every == 0 or epoch == job.config.epochs
     if job.on_epoch is not None and due and job.world.main:
         model.eval()
-        with as_written(model):
+        room = _room(
+            job,
+            f"measuring the model after epoch {epoch}",
+            "end other programs that use it, or take a device that has more",
+        )
+        with room, as_written(model):
             values = job.on_epoch(epoch)
         journal.write(state.step, epoch, values, job.shown)
         if job.best and (state.best is None or values[job.best] > state.best["value"]):

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import platform
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -81,6 +82,7 @@ def audit(
     path = Path(path or Path("data/raw") / source)
     if not path.is_dir():
         raise DataError(f"no folder {path}: pass a store, or the folder of raw recordings.")
+    output = Path(output or Path("audit") / path.resolve().name)
     if (path / "meta.json").is_file():
         if settings != ReadConfig():
             raise ConfigError(f"{path} is a store, read already; --set is for raw recordings.")
@@ -88,7 +90,7 @@ def audit(
     else:
         reader = SOURCES[source]
         settings = replace(settings, channels=settings.channels or reader.CHANNELS)
-        work = partial(read_raw, read=reader.read_recording, settings=settings)
+        work = partial(read_raw, read=reader.read_recording, settings=settings, folder=output)
         items, nights = reader.find_records(path), []
     parallel = joblib.Parallel(n_jobs=jobs, prefer="threads", return_as="generator_unordered")
     bar = tqdm(
@@ -100,7 +102,6 @@ def audit(
     )
     audited = [_audited(night) for night in (*nights, *bar)]
     audited.sort(key=lambda a: (*(-a.count(level) for level in LEVELS[::-1]), a.night.name))
-    output = Path(output or Path("audit") / path.resolve().name)
     about = {
         "audited": str(path),
         "source": source,
@@ -131,8 +132,13 @@ def _write(output: Path, about: dict, audited: list[Audited]) -> Audit:
         output / "audit.json",
         about | {"summary": _summary(audited), "recordings": [_as_json(a) for a in audited]},
     )
+    n_pages = 0
     for name, text in _pages(about, audited):
         write_text(output / name, text)
+        n_pages += 1
+    further = (output / _place(number) for number in itertools.count(n_pages + 1))
+    earlier = itertools.takewhile(Path.is_file, further)
+    page.remove(list(earlier)[::-1])  # from the end: what is left, if this is killed, has no gap
     return Audit(
         path=output,
         page=output / "audit.html",

@@ -14,9 +14,10 @@ from partsig.data.signals.store import locate, open_store
 from partsig.errors import DataError
 from partsig.files import write_json, write_text
 from partsig.runs import run as runs
+from partsig.sleep.html import remove
 from partsig.sleep.report import agreement, scorers, sentences, statistics
 from partsig.sleep.report.agreement import Night
-from partsig.sleep.report.page import night_pages, page
+from partsig.sleep.report.page import file_names, night_pages, page
 from partsig.sleep.report.scorers import ReportConfig
 from partsig.verbs.evaluate import evaluate
 
@@ -91,9 +92,19 @@ def report(
     written = _finite(found)
     for name, text in night_pages(found, nights):
         write_text(where / name, text)
-    write_json(where / "report.json", written)
     write_text(where / "report.html", page(found, nights))
+    # The table of an earlier report tells which pages it had: it is replaced when they are gone.
+    remove(where / name for name in _earlier(where / "report.json") - file_names(found))
+    write_json(where / "report.json", written)
     return Report(path=where, page=where / "report.html", metrics=written)
+
+
+def _earlier(file: Path) -> set[str]:
+    """Return the paths of the recordings' pages of the report that is there, if one is."""
+    try:
+        return file_names(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return set()
 
 
 def _evaluated(path: Path, record: dict, store: Path, device: str, seed: int) -> tuple[Path, dict]:

@@ -276,6 +276,23 @@ def test_many_are_on_several_pages_the_worst_first(sample_store, tmp_path, monke
     assert told in places[-1].read_text(encoding="utf-8")
 
 
+def test_pages_of_a_larger_audit_before_are_removed(sample_store, tmp_path, monkeypatch):
+    folder = tmp_path / "out" / "pages"
+
+    def pages(on_one_page):
+        monkeypatch.setattr(audits, "ON_ONE_PAGE", on_one_page)
+        audit(sample_store, output=tmp_path / "out", jobs=1)
+        return sorted(path.name for path in folder.iterdir()) if folder.exists() else None
+
+    assert pages(20) == ["2.html", "3.html", "4.html", "5.html"]
+    assert pages(40) == ["2.html", "3.html"]
+    assert pages(83) is None
+    pages(20)
+    (folder / "4.html").write_text("<title>mine</title>")
+    (folder / "notes.html").write_text("<title>mine, too</title>")
+    assert pages(83) == ["4.html", "notes.html"]
+
+
 def test_a_restless_night_of_six_channels_is_a_few_kilobytes():
     """So that a page of 1,000 nights stays below 30 MB."""
     rng = np.random.default_rng(0)

@@ -302,10 +302,34 @@ def test_a_batch_that_does_not_fit_the_memory_is_told_in_a_sentence(tmp_path):
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
             return super().forward(x, **rest)
 
-    with pytest.raises(
-        ConfigError, match=r"a batch of 8 windows .* raise fit.accumulate \(now 1\)"
-    ):
+    with pytest.raises(ConfigError, match=r"a batch of 8 windows: raise fit.accumulate \(now 1\)"):
         loop.fit(job(tmp_path, Large()))
+
+
+@pytest.mark.parametrize(
+    ("where", "told"),
+    [
+        ("measure", r"measuring the model after epoch 1: end other programs that use it, or take"),
+        ("batch", r"putting a batch of 8 windows there: lower fit\.batch_size, or end other"),
+        ("model", r"the model and its optimiser: end other programs that use it, or make"),
+    ],
+)
+def test_memory_that_ends_outside_a_step_is_not_put_down_to_the_batch(tmp_path, where, told):
+    """Working a batch through in parts helps a step alone."""
+
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+
+    model, given = Model(), {}
+    if where == "measure":
+        given = {"on_epoch": full}
+    elif where == "batch":
+        given = {"batches": lambda step: full() if step == 1 else batch_at(step)}
+    else:
+        model.to = full
+    with pytest.raises(ConfigError, match=f"^the memory of cpu does not suffice for {told}") as c:
+        loop.fit(job(tmp_path, model, **given))
+    assert "accumulate" not in str(c.value)
 
 
 def test_the_average_of_the_weights_is_what_is_measured_and_kept(tmp_path):
