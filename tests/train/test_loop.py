@@ -289,6 +289,9 @@ def lost(step):
     return batch_at(step)
 
 
+# torch raises it in a signal handler, which may come upon Python in a finaliser: there it is only
+# noted, and the connection that is gone tells the same.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_process_that_makes_batches_and_is_lost_is_told_in_a_sentence(tmp_path):
     with pytest.raises(DataError, match=r"was lost, .* run the same command again"):
         loop.fit(job(tmp_path, batches=lost, prefetch="processes"))
