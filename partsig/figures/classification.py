@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 from scipy.signal import welch
 
-from partsig import metrics
 from partsig.data.signals.lazy import forget
 from partsig.data.signals.recordings import EPOCH_S, STAGES
 from partsig.files import atomic
+from partsig.metrics.agreement import kappa
 from partsig.sleep import review
 from partsig.sleep.html import COLOURS, HEIGHT
 from partsig.sleep.staging import Staging
@@ -119,7 +119,7 @@ def staging(found: Staging, paths: Sequence[Path] = ()) -> Figure:
         axes = rows.pop(0)
         _steps(axes, edges, found.scored)
         axes.set_title("scored", fontsize=10, loc="left")
-        label += f", kappa {float(metrics.kappa(table)):.2f} ({table.sum()} epochs)"
+        label += f", kappa {float(kappa(table)):.2f} ({table.sum()} epochs)"
     stages, shares, spectrum, doubt = rows
     _steps(stages, edges, found.stages)
     for first, length in _stretches(found.stages < 0):

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from partsig import config as configs
-from partsig import metrics
 from partsig.data.signals.recordings import EPOCH_S, STAGES, UNSCORED
 from partsig.data.signals.store import locate, open_store
 from partsig.errors import DataError
 from partsig.files import write_json, write_text
+from partsig.metrics.agreement import accuracy
+from partsig.metrics.resampling import BOOTSTRAP_DRAWS
 from partsig.runs import run as runs
 from partsig.sleep.report import agreement, scorers, sentences, statistics
 from partsig.sleep.report.agreement import Night
@@ -184,7 +185,7 @@ def _measure(nights: list[Night], measured: dict, seed: int) -> dict:
         "n_epochs": int(np.sum(units)),
         "n_short": sum(night.n_scored * EPOCH_S < 3600 * statistics.NIGHT_H for night in nights),
         "kappa": agreement.measure(units, agreement.kappa_of(0), seed),
-        "accuracy": agreement.measure(units, lambda t: metrics.accuracy(t[..., 0, :, :]), seed),
+        "accuracy": agreement.measure(units, lambda t: accuracy(t[..., 0, :, :]), seed),
         "kappa_per_recording_mean": measured["kappa_per_recording_mean"],
         "kappa_per_recording_sd": measured["kappa_per_recording_sd"],
         "yasa": pooled,
@@ -194,7 +195,7 @@ def _measure(nights: list[Night], measured: dict, seed: int) -> dict:
         "subgroups": agreement.subgroups(nights, seed),
         "calibration": measured["calibration"],
         "review": measured["review"],
-        "bootstrap": {"unit": "subject", "draws": agreement.DRAWS, "seed": seed, "level": 0.95},
+        "bootstrap": {"unit": "subject", "draws": BOOTSTRAP_DRAWS, "seed": seed, "level": 0.95},
         "recordings": rows,
     }
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from partsig import metrics
 from partsig.data.signals.recordings import STAGES, UNSCORED
 from partsig.data.signals.store import Store
 from partsig.errors import DataError
 from partsig.files import read_columns
+from partsig.metrics.agreement import confusion, f1_per_class, kappa, or_none
+from partsig.metrics.resampling import bootstrap
 
-DRAWS = 2000
 # With fewer subjects a percentile interval is visibly too narrow: at 10 by about a sixth
 # (Hesterberg 2015, doi 10.1080/00031305.2015.1089789).
 FEW = 10
@@ -23,7 +23,7 @@ COLUMNS = ("recording", "epoch", "truth", "prediction", "confidence")
 CODES = {stage: code for code, stage in enumerate(STAGES)}
 SEXES = {"M": "men", "F": "women"}
 MEASURES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "f1": metrics.f1_per_class,
+    "f1": f1_per_class,
     # Of the epochs that were scored so, the share that was predicted so; and the other way round.
     "recall": lambda matrix: _share(matrix, -1),
     "precision": lambda matrix: _share(matrix, -2),
@@ -117,8 +117,7 @@ def by_subject(
         scorings = [scoring[night.name] for pair in pairs for scoring in pair]
         count = np.all([stages != UNSCORED for stages in scorings], axis=0)
         tables = [
-            metrics.confusion(a[night.name][count], b[night.name][count], len(STAGES))
-            for a, b in pairs
+            confusion(a[night.name][count], b[night.name][count], len(STAGES)) for a, b in pairs
         ]
         units[night.subject] = units.get(night.subject, 0) + np.stack(tables)
     return list(units.values())
@@ -129,13 +128,13 @@ def measure(
 ) -> dict:
     """Return a statistic of the pooled tables, with its 95 % interval over subjects."""
     value = float(statistic(np.sum(units, axis=0)))
-    ends = metrics.bootstrap(units, statistic, draws=DRAWS, seed=seed)
-    return {"value": metrics.or_none(value), "interval_95": [metrics.or_none(end) for end in ends]}
+    ends = bootstrap(units, statistic, seed=seed)
+    return {"value": or_none(value), "interval_95": [or_none(end) for end in ends]}
 
 
 def kappa_of(pair: int) -> Callable[[np.ndarray], np.ndarray]:
     """Return kappa of one pair of tables (…, P, K, K), as a statistic."""
-    return lambda tables: metrics.kappa(tables[..., pair, :, :])
+    return lambda tables: kappa(tables[..., pair, :, :])
 
 
 def per_stage(units: Sequence[np.ndarray], seed: int) -> list[dict]:
