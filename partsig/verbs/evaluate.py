@@ -26,6 +26,7 @@ from partsig.metrics.agreement import (
 from partsig.metrics.calibration import calibration_error, reliability, tempered
 from partsig.metrics.resampling import BOOTSTRAP_DRAWS, bootstrap
 from partsig.runs import run as runs
+from partsig.sleep import figures as sleep_figures
 from partsig.sleep import review
 from partsig.tasks.baselines import predict
 from partsig.train import distributed
@@ -106,10 +107,11 @@ def evaluate(
         f"kappa {with_interval(result, 'kappa')}, {result['n_subjects']} subjects, "
         f"{result['n_epochs']:,} epochs"
     )
+    table, words = np.array(result["confusion"]), ("predicted stage", "scored stage")
     drawn = [
-        figures.confusion(np.array(result["confusion"]), title, output / "confusion.png"),
-        figures.trust(result["calibration"], result["review"], output / "trust.png"),
-        figures.hypnogram(*_typical(epochs, probabilities, result), output / "hypnogram.png"),
+        figures.confusion(table, title, output / "confusion.png", STAGES, *words),
+        sleep_figures.trust(result["calibration"], result["review"], output / "trust.png"),
+        sleep_figures.hypnogram(*_typical(epochs, probabilities, result), output / "hypnogram.png"),
     ]
     return Evaluation(path=output, metrics=result, figures=drawn)
 

@@ -14,9 +14,8 @@ from partsig import config as configs
 from partsig.data.signals.readers import edf_recordings, psg
 from partsig.data.signals.recordings import UNSCORED, count_stages, sorted_by_name
 from partsig.errors import DataError, DiskFullError
-from partsig.figures import classification as figures
 from partsig.metrics.agreement import kappa
-from partsig.sleep import exports, review
+from partsig.sleep import exports, figures, review
 from partsig.sleep.stager import StageConfig, Stager, load, read, source_of, staged
 from partsig.sleep.staging import Staging
 
