@@ -15,7 +15,7 @@ from partsig.figures.classification import draw_reliability
 from partsig.figures.style import BLUE, VERMILION, save
 from partsig.metrics.agreement import kappa
 from partsig.sleep import review
-from partsig.sleep.html import COLOURS, HEIGHT
+from partsig.sleep.html import COLOURS, HEIGHT, stretches
 from partsig.sleep.staging import Staging
 
 UNUSABLE = "#E3E3E3"
@@ -72,8 +72,9 @@ def staging(staged: Staging, paths: Sequence[Path] = ()) -> Figure:
         label += f", kappa {float(kappa(table)):.2f} ({table.sum()} epochs)"
     stages, shares, spectrum, doubt = rows
     _steps(stages, edges, staged.stages)
-    for first, length in _stretches(staged.stages < 0):
-        stages.axvspan(edges[first], edges[first + length], color=UNUSABLE, linewidth=0)
+    for missing, first, length in stretches(staged.stages < 0):
+        if missing:
+            stages.axvspan(edges[first], edges[first + length], color=UNUSABLE, linewidth=0)
     stages.set_title(label, fontsize=10, loc="left")
     _hypnodensity(shares, edges, staged.probabilities)
     _spectrogram(spectrum, edges, staged)
@@ -168,24 +169,17 @@ def _elapsed(hours: float, _: int = 0) -> str:
     return f"{minutes // 60}:{minutes % 60:02d}"
 
 
-def _stretches(marked: np.ndarray) -> list[tuple[int, int]]:
-    """Return (start, length) of every run of True.
-
-    >>> _stretches(np.array([False, True, True, False, True]))
-    [(1, 2), (4, 1)]
-    """
-    ends = np.flatnonzero(np.diff(np.concatenate([[0], marked.astype(np.int8), [0]])))
-    return [(int(a), int(b - a)) for a, b in zip(ends[::2], ends[1::2], strict=True)]
-
-
 def _steps(axes, edges: np.ndarray, stages: np.ndarray) -> None:
     """Draw stages (E,) as a hypnogram: a line of steps, each stretch in its stage's colour."""
     order = sorted(HEIGHT, key=HEIGHT.__getitem__)
     heights = np.array([HEIGHT[stage] for stage in STAGES], dtype=float)
     level = np.where(stages >= 0, heights[np.maximum(stages, 0)], np.nan)
     axes.step(edges, np.append(level, level[-1:]), where="post", color="0.25", linewidth=1)
+    spans_of: dict[int, list[tuple[float, float]]] = {}
+    for code, first, length in stretches(stages):
+        spans_of.setdefault(code, []).append((edges[first], edges[first + length]))
     for code, stage in enumerate(STAGES):
-        spans = [(edges[a], edges[a + n]) for a, n in _stretches(np.asarray(stages) == code)]
+        spans = spans_of.get(code)
         if spans:
             axes.hlines(
                 [heights[code]] * len(spans), *zip(*spans, strict=True), COLOURS[stage], lw=3
