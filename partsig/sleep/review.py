@@ -26,7 +26,7 @@ TRANSITIONS = np.array(
 )
 RARE = 0.01  # changes that are a smaller share of the changes from their stage are told
 UNSURE = 0.5  # less likely than not to be right
-A_NIGHT = 960  # epochs in eight hours
+EPOCHS_PER_NIGHT = 960  # eight hours
 # Shares of the epochs at which a review is looked at.
 SHARES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
 

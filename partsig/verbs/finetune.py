@@ -211,7 +211,7 @@ def _calibrate(
         for by in ("confidence", "context")
     }
     # Fewer epochs than a night has cannot tell which is better.
-    enough = len(val) >= review.A_NIGHT and None not in told.values()
+    enough = len(val) >= review.EPOCHS_PER_NIGHT and None not in told.values()
     better = enough and told["context"] > told["confidence"]
     return found | {
         "prior": prior.tolist(),

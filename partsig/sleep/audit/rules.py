@@ -24,7 +24,8 @@ SHARES = {
 }
 MIN_SCORED_EPOCHS = 60  # scored epochs from which one expects the stages to be checked
 UNSCORED_SHARE, LEAD_IN_S = 0.18, 5530.0
-WHOLE_NIGHT = 240  # scored epochs (2 h) from which shares mean something; the published least: 318
+# Scored epochs (2 h) from which shares of stages mean something; the published least: 318.
+MIN_EPOCHS_FOR_SHARES = 240
 # Shares of seconds (flat), of samples (clipped), of epochs (bad): own choice, 1 % of a night of
 # eight hours is five minutes.
 FLAT_WARNING, FLAT_FAULT, FLAT_THROUGHOUT = 0.01, 0.5, 0.99
@@ -154,7 +155,7 @@ def _hypnogram(recording: MeasuredRecording) -> list[Finding]:
             f"Scoring starts after {recording.lead_in_s / 60:.0f} min; in 99 % of "
             f"{N_TRAINING} published nights before 92.",
         )
-    if len(scored) >= WHOLE_NIGHT:
+    if len(scored) >= MIN_EPOCHS_FOR_SHARES:
         share = dict(zip(STAGES, np.bincount(scored, minlength=5) / len(scored), strict=True))
         absent = [stage for stage in STAGES if share[stage] == 0]
         if absent:

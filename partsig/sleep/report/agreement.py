@@ -31,7 +31,7 @@ MEASURES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Night:
+class ScoredRecording:
     """One tested recording on the store's epochs: (E,) stages, -1 where the scorer gave none."""
 
     name: str
@@ -55,12 +55,12 @@ class Night:
         return int(at[-1] - at[0] + 1 - len(at))
 
 
-def read_predictions(path: Path, store: Store) -> list[Night]:
+def read_predictions(path: Path, store: Store) -> list[ScoredRecording]:
     """Return the nights of an evaluation's ``predictions.csv``, in its order.
 
     Raises DataError when it is not of this store, or damaged.
     """
-    nights: dict[str, Night] = {}
+    nights: dict[str, ScoredRecording] = {}
     again = f"delete {path.parent} and run the same command again."
     try:
         for name, rows in groupby(read_columns(path, COLUMNS), key=itemgetter(0)):
@@ -78,10 +78,10 @@ def read_predictions(path: Path, store: Store) -> list[Night]:
     return list(nights.values())
 
 
-def _unscored(row: Mapping[str, object]) -> Night:
+def _unscored(row: Mapping[str, object]) -> ScoredRecording:
     """Return the night of a store's row without a scored epoch."""
     n = row["n_epochs"]
-    return Night(
+    return ScoredRecording(
         name=row["recording"],
         subject=row["subject"],
         truth=np.full(n, UNSCORED, np.int8),
@@ -102,7 +102,7 @@ def age_of(row: Mapping[str, object]) -> float | None:
 
 
 def by_subject(
-    nights: Sequence[Night], pairs: Sequence[tuple[Mapping, Mapping]] | None = None
+    nights: Sequence[ScoredRecording], pairs: Sequence[tuple[Mapping, Mapping]] | None = None
 ) -> list[np.ndarray]:
     """Return per subject the confusion matrices (P, K, K) of each pair of scorings.
 
@@ -149,12 +149,12 @@ def per_stage(units: Sequence[np.ndarray], seed: int) -> list[dict]:
     return rows
 
 
-def subgroups(nights: Sequence[Night], seed: int) -> list[dict]:
+def subgroups(nights: Sequence[ScoredRecording], seed: int) -> list[dict]:
     """Return kappa by age and by sex; nothing of what is not known of anybody.
 
     Recordings count, not subjects: a sleeper may be recorded at two ages.
     """
-    groups: list[tuple[str, str, list[Night]]] = []
+    groups: list[tuple[str, str, list[ScoredRecording]]] = []
     if any(night.age is not None for night in nights):
         for low, high, label in AGES:
             members = [n for n in nights if n.age is not None and low <= n.age < high]
@@ -177,7 +177,9 @@ def subgroups(nights: Sequence[Night], seed: int) -> list[dict]:
     return rows
 
 
-def beside_scorer(nights: Sequence[Night], second: Mapping[str, np.ndarray], seed: int) -> dict:
+def beside_scorer(
+    nights: Sequence[ScoredRecording], second: Mapping[str, np.ndarray], seed: int
+) -> dict:
     """Return kappa of model, first and second scorer with each other, on exactly the same epochs.
 
     ``gain_first`` is kappa(model, first) − kappa(second, first): whether the model is as near to

@@ -167,16 +167,16 @@ def reliability(table: np.ndarray) -> str:
     return drawing("Confidence and share that agrees", axes.width, axes.height, shapes)
 
 
-def review(found: dict) -> str:
+def review(reviewed: dict) -> str:
     """Draw kappa after a share of the epochs was reviewed, beside as many at random."""
-    share = [100 * value for value in found["share"]]
+    share = [100 * value for value in reviewed["share"]]
     lines = {
-        key: [(x, y) for x, y in zip(share, found[key], strict=True) if y is not None]
+        key: [(x, y) for x, y in zip(share, reviewed[key], strict=True) if y is not None]
         for key in ("kappa_reviewed", "kappa_random", "kappa_kept")
     }
     ends = [
         (x, low, high)
-        for x, (low, high) in zip(share, found["kappa_reviewed_interval_95"], strict=True)
+        for x, (low, high) in zip(share, reviewed["kappa_reviewed_interval_95"], strict=True)
         if low is not None
     ]
     values = [y for points in lines.values() for _, y in points] + [low for _, low, _ in ends]
