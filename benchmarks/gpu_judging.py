@@ -17,10 +17,10 @@ import torch
 from gpu_tools import Campaign
 from pc18_segments import GENTLE, full
 
-from partsig import metrics
 from partsig.data.signals.recordings import STAGES
 from partsig.data.signals.store import open_store
 from partsig.data.signals.windows import Epochs
+from partsig.metrics.agreement import confusion, kappa
 from partsig.tasks import baselines
 from partsig.verbs.finetune import finetune, load_stager
 
@@ -127,11 +127,11 @@ def judge(job: Job) -> dict[str, object]:
         opened = open_store(job.store)
         test = Epochs(opened, opened.recordings_of(record["split"]["test"]))
         predicted = baselines.predict(model, test, torch.device(job.device)).argmax(1)
-        kappa = float(metrics.kappa(metrics.confusion(test.stages, predicted, len(STAGES))))
+        score = float(kappa(confusion(test.stages, predicted, len(STAGES))))
     except Exception:  # noqa: BLE001 (it is handed over and written down)
         return told | {"traceback": traceback.format_exc()}
     return told | {
-        "kappa": kappa, "val_kappa": record["val_kappa"], "n_epochs": len(test),
+        "kappa": score, "val_kappa": record["val_kappa"], "n_epochs": len(test),
         "seconds": time.monotonic() - began,
     }  # fmt: skip
 

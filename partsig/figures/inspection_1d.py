@@ -1,4 +1,4 @@
-"""Pictures of what PART knows of windows it has not seen, as PNG and SVG files."""
+"""Pictures of what PART knows of signals it has not seen: figures 4, 5 and 6 of the paper."""
 
 from pathlib import Path
 
@@ -7,19 +7,14 @@ from matplotlib import colormaps
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from partsig.figures.classification import save as save_figure
+from partsig.figures.style import colour_bar, hide_sides, hide_ticks, save_png_and_svg, shades
 
 # Channels are drawn so many of their standard deviations apart.
 SPACING = 7.0
 TIME = colormaps["viridis"]
 
 
-def save(figure: Figure, path: Path) -> list[Path]:
-    """Write ``path`` with the endings .png and .svg; return both."""
-    return [save_figure(figure, path.with_suffix(f".{kind}"), dpi=150) for kind in ("png", "svg")]
-
-
-def signal(arrays: dict[str, np.ndarray], unit: str, folder: Path) -> list[Path]:
+def draw(arrays: dict[str, np.ndarray], unit: str, folder: Path) -> list[Path]:
     """Draw an inspection of signals, (n, C, L) windows; return the files.
 
     ``arrays`` are those that ``inspect`` writes; ``unit`` is what times are told in.
@@ -56,24 +51,15 @@ def _patches(axes, window, begin, width, shown, per_unit, extent, reference=None
 
 
 def _channels(axes, names: np.ndarray) -> None:
+    """Name the channels, one below the other."""
     axes.set_yticks(-SPACING * np.arange(len(names)), names, fontsize=7)
     axes.tick_params(axis="y", length=0)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
+    hide_sides(axes, "top", "right", "left")
 
 
 def _scale(figure: Figure, axes, length: float, unit: str) -> None:
-    bar = figure.colorbar(
-        _mappable(TIME, 0, length), ax=axes, label=f"true start ({unit})", shrink=0.6, pad=0.02
-    )
-    bar.outline.set_visible(False)
-
-
-def _mappable(colours, low: float, high: float):
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-
-    return ScalarMappable(Normalize(low, high), colours)
+    """Draw the legend of the patches' colours."""
+    colour_bar(figure, shades(TIME, 0, length), axes, f"true start ({unit})", pad=0.02)
 
 
 def _reconstruction(a: dict, unit: str, folder: Path) -> list[Path]:
@@ -100,7 +86,7 @@ def _reconstruction(a: dict, unit: str, folder: Path) -> list[Path]:
     for axes in grid[-1]:
         axes.set_xlabel(f"time ({unit})")
     _scale(figure, grid, (extent - width.max()) / per_unit, unit)
-    return save(figure, folder / "reconstruction")
+    return save_png_and_svg(figure, folder / "reconstruction")
 
 
 def _rebuilt(a: dict, unit: str, folder: Path) -> list[Path]:
@@ -127,7 +113,7 @@ def _rebuilt(a: dict, unit: str, folder: Path) -> list[Path]:
     for axes in grid[-1]:
         axes.set_xlabel(f"time ({unit})")
     _scale(figure, grid, (extent - width.max()) / per_unit, unit)
-    return save(figure, folder / "rebuilt")
+    return save_png_and_svg(figure, folder / "rebuilt")
 
 
 def _uncertainty(a: dict, unit: str, folder: Path) -> list[Path]:
@@ -137,7 +123,7 @@ def _uncertainty(a: dict, unit: str, folder: Path) -> list[Path]:
     figure = Figure(figsize=(10, 1.2 + 2.1 * n), layout="constrained")
     grid = figure.subplots(n, 2, squeeze=False, width_ratios=[2.2, 1])
     highest = max(1.0, float(np.nanmax(a["uncertainty"])))
-    shades = _mappable(colormaps["inferno_r"].resampled(256), -0.15, highest)
+    shade = shades(colormaps["inferno_r"].resampled(256), -0.15, highest)
     time = np.arange(extent) / per_unit
     for w, (left, right) in enumerate(grid):
         value = a["uncertainty"][w]
@@ -145,7 +131,7 @@ def _uncertainty(a: dict, unit: str, folder: Path) -> list[Path]:
             points = np.stack([time, trace], axis=1)
             lines = LineCollection(
                 np.stack([points[:-1], points[1:]], axis=1),
-                colors=shades.to_rgba(np.nan_to_num(value[:-1], nan=1.0)),
+                colors=shade.to_rgba(np.nan_to_num(value[:-1], nan=1.0)),
                 linewidth=0.9,
                 rasterized=True,
             )
@@ -160,27 +146,19 @@ def _uncertainty(a: dict, unit: str, folder: Path) -> list[Path]:
         agreed = np.nan_to_num(a["off_grid_disagreement"][w], nan=1.0)
         right.plot([0, extent / per_unit], [0, extent / per_unit], color="0.75", linewidth=0.8)
         right.scatter(
-            where[row, column], own[column], s=5, color=shades.to_rgba(agreed[column]), linewidth=0
+            where[row, column], own[column], s=5, color=shade.to_rgba(agreed[column]), linewidth=0
         )
         right.set_xlim(0, extent / per_unit)
         right.set_ylim(0, extent / per_unit)
         right.set_ylabel(f"patch at ({unit})", fontsize=8)
-        for side in ("top", "right"):
-            right.spines[side].set_visible(False)
+        hide_sides(right, "top", "right")
     grid[0, 0].set_title("how far references differ on what is here", fontsize=10, loc="left")
     grid[0, 1].set_title("put here by each reference", fontsize=10, loc="left")
     for axes in grid[-1]:
         axes.set_xlabel(f"time ({unit})")
-    bar = figure.colorbar(
-        shades,
-        ax=grid,
-        label="disagreement (1: as if references knew nothing)",
-        shrink=0.6,
-        pad=0.02,
-    )
-    bar.ax.set_ylim(0, highest)
-    bar.outline.set_visible(False)
-    return save(figure, folder / "uncertainty")
+    label = "disagreement (1: as if references knew nothing)"
+    colour_bar(figure, shade, grid, label, pad=0.02).ax.set_ylim(0, highest)
+    return save_png_and_svg(figure, folder / "uncertainty")
 
 
 def _symmetry(a: dict, unit: str, folder: Path) -> list[Path]:
@@ -204,8 +182,6 @@ def _symmetry(a: dict, unit: str, folder: Path) -> list[Path]:
             axes.set_title(f"{title}, {order}", fontsize=9, loc="left")
             axes.set_xlabel("target patch", fontsize=8)
             axes.set_ylabel("reference patch", fontsize=8)
-            axes.set_xticks([])
-            axes.set_yticks([])
-    bar = figure.colorbar(image, ax=grid, label=f"translation ({unit})", shrink=0.6)
-    bar.outline.set_visible(False)
-    return save(figure, folder / "symmetry")
+            hide_ticks(axes)
+    colour_bar(figure, image, grid, f"translation ({unit})")
+    return save_png_and_svg(figure, folder / "symmetry")

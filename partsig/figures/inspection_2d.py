@@ -5,12 +5,13 @@ from pathlib import Path
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from scipy.optimize import linear_sum_assignment
 
-from partsig.figures.inspection_1d import save
+from partsig.figures.style import VERMILION, colour_bar, hide_ticks, save_png_and_svg
 
 
-def image(arrays: dict[str, np.ndarray], unit: str, folder: Path) -> list[Path]:
+def draw(arrays: dict[str, np.ndarray], unit: str, folder: Path) -> list[Path]:
     """Draw an inspection of images, (n, C, H, W) windows of 0 to 255; return the files.
 
     ``arrays`` are those that ``inspect`` writes; ``unit`` is what lengths are told in.
@@ -46,13 +47,13 @@ def _collage(pixels: np.ndarray, begin: np.ndarray, size: np.ndarray, at: np.nda
 
 
 def _grid(rows: int, titles: tuple[str, ...]) -> tuple[Figure, np.ndarray]:
+    """Return a figure and its axes (rows, columns), a title above each column."""
     figure = Figure(figsize=(2.3 * len(titles) + 0.4, 2.3 * rows + 0.5), layout="constrained")
     grid = figure.subplots(rows, len(titles), squeeze=False)
     for axes, title in zip(grid[0], titles, strict=True):
         axes.set_title(title, fontsize=9, loc="left")
     for axes in grid.flat:
-        axes.set_xticks([])
-        axes.set_yticks([])
+        hide_ticks(axes)
         axes.set_facecolor("0.85")
     return figure, grid
 
@@ -74,13 +75,11 @@ def _reconstruction(a: dict, unit: str, folder: Path) -> list[Path]:
         others = np.arange(len(size)) != reference
         error = np.sqrt(((at - begin[w])[others] ** 2).sum(-1)).mean()
         guessed.set_xlabel(f"mean error {error:.1f} {unit}", fontsize=8)
-    return save(figure, folder / "reconstruction")
+    return save_png_and_svg(figure, folder / "reconstruction")
 
 
-def _frame(x: float, y: float, size: np.ndarray):
-    from matplotlib.patches import Rectangle
-
-    return Rectangle((x, y), size[1], size[0], fill=False, edgecolor="#D55E00", linewidth=1.6)
+def _frame(x: float, y: float, size: np.ndarray) -> Rectangle:
+    return Rectangle((x, y), size[1], size[0], fill=False, edgecolor=VERMILION, linewidth=1.6)
 
 
 def _rebuilt(a: dict, folder: Path) -> list[Path]:
@@ -99,7 +98,7 @@ def _rebuilt(a: dict, folder: Path) -> list[Path]:
         rebuilt.imshow(_collage(a["windows"][w], begin[w], size, cells[chosen]))
         right = (cells[chosen] == begin[w]).all(-1).mean()
         rebuilt.set_xlabel(f"{100 * right:.0f} % in their place", fontsize=8)
-    return save(figure, folder / "rebuilt")
+    return save_png_and_svg(figure, folder / "rebuilt")
 
 
 def _uncertainty(a: dict, folder: Path) -> list[Path]:
@@ -112,9 +111,8 @@ def _uncertainty(a: dict, folder: Path) -> list[Path]:
         shade = map_.imshow(value, cmap="inferno", vmin=0, vmax=highest)
         both.imshow(picture)
         both.imshow(value, cmap="inferno", vmin=0, vmax=highest, alpha=0.55)
-    bar = figure.colorbar(shade, ax=grid, label="1: as if references knew nothing", shrink=0.6)
-    bar.outline.set_visible(False)
-    return save(figure, folder / "uncertainty")
+    colour_bar(figure, shade, grid, "1: as if references knew nothing")
+    return save_png_and_svg(figure, folder / "uncertainty")
 
 
 def _symmetry(a: dict, unit: str, folder: Path) -> list[Path]:
@@ -134,12 +132,10 @@ def _symmetry(a: dict, unit: str, folder: Path) -> list[Path]:
             drawn = axes.imshow(matrix, cmap=colormaps["RdBu_r"], vmin=-bound, vmax=bound)
             order = "as drawn" if state == "matrix" else f"by {axis}"
             axes.set_title(f"{axis}: {label}\n{order}", fontsize=8, loc="left")
-            axes.set_xticks([])
-            axes.set_yticks([])
+            hide_ticks(axes)
     figure.suptitle(
         f"antisymmetry violation of the predicted, both axes: {violation:.2f} (1: as by chance)",
         fontsize=9,
     )
-    bar = figure.colorbar(drawn, ax=grid, label=f"translation ({unit})", shrink=0.6)
-    bar.outline.set_visible(False)
-    return save(figure, folder / "symmetry")
+    colour_bar(figure, drawn, grid, f"translation ({unit})")
+    return save_png_and_svg(figure, folder / "symmetry")

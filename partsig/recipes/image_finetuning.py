@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from partsig import config as configs
-from partsig import metrics
 from partsig.contracts import Batch
 from partsig.core.encoder import Encoder, EncoderConfig
 from partsig.core.objectives.supervised import (
@@ -24,6 +23,7 @@ from partsig.data.signals.store import index_digest, locate
 from partsig.data.signals.windows import Shuffled
 from partsig.errors import CheckpointError, ConfigError, check_range
 from partsig.files import write_json
+from partsig.metrics.calibration import log_loss
 from partsig.recipes.labelled_images import (
     draw_images,
     in_batches,
@@ -290,7 +290,7 @@ def _fit(
         truth = store.labels[val]
         return {
             "val_accuracy": share_right(truth, p.argmax(1)),
-            "val_log_loss": metrics.log_loss(truth, p),
+            "val_log_loss": log_loss(truth, p),
         }
 
     return frozen.train(

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from partsig import metrics
 from partsig.data.signals.recordings import STAGES
 from partsig.errors import ConfigError, DataError
 from partsig.files import read_columns
+from partsig.metrics.agreement import confusion, kappa
 from partsig.runs import run as runs
 from partsig.verbs.evaluate import evaluate
 from partsig.verbs.finetune import SCRATCH
@@ -46,7 +46,7 @@ YARDSTICKS = {
     "eeg": Yardstick(
         name="kappa",
         title="Cohen's kappa",
-        score=metrics.kappa,
+        score=kappa,
         units="subjects",
         answers="epochs",
         alike=(("provenance", "another store"), ("sfreq", "another rate")),
@@ -218,6 +218,6 @@ def _of_images(file: Path, record: dict) -> _Answers:
     measured = json.loads((file.parent / "metrics.json").read_text(encoding="utf-8"))
     return _Answers(
         units=[measured.get("images_sha256"), *zip(names, truth.tolist(), strict=True)],
-        confusion=metrics.confusion(truth, given, len(code)),
+        confusion=confusion(truth, given, len(code)),
         counts=np.eye(2)[(truth == given).astype(int)],
     )

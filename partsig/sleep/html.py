@@ -232,7 +232,7 @@ def strip(name: str, stages: np.ndarray, channels: Mapping[str, np.ndarray], lon
     shapes = []
     order = {stage: (max(HEIGHT.values()) - HEIGHT[stage]) * STEP for stage in STAGES}
     boxes: dict[str, list[str]] = {}
-    for code, start, length in runs(stages):
+    for code, start, length in stretches(stages):
         if code == UNSCORED:
             boxes.setdefault(UNSCORED_COLOUR, []).append(_box(start, 0, length, top))
         else:
@@ -244,7 +244,7 @@ def strip(name: str, stages: np.ndarray, channels: Mapping[str, np.ndarray], lon
         at = top + GAP + (ROW + GAP) * number
         good = QUALITY_COLOURS[QUALITY[GOOD]]
         shapes.append(f'<path fill="{good}" d="{_box(0, at, len(codes), ROW)}"/>')
-        for code, start, length in runs(codes):
+        for code, start, length in stretches(codes):
             if code != GOOD:
                 boxes.setdefault(QUALITY_COLOURS[QUALITY[code]], []).append(
                     _box(start, at, length, ROW)
@@ -265,18 +265,18 @@ def strip(name: str, stages: np.ndarray, channels: Mapping[str, np.ndarray], lon
     )
 
 
-def runs(codes: np.ndarray) -> list[tuple[int, int, int]]:
-    """Return (code, start, length) of every run of equal codes.
+def stretches(codes: np.ndarray) -> list[tuple[int, int, int]]:
+    """Return (code, start, length) of every stretch of equal codes.
 
-    >>> runs(np.array([2, 2, 0]))
+    >>> stretches(np.array([2, 2, 0]))
     [(2, 0, 2), (0, 2, 1)]
     """
-    found, start = [], 0
+    stretched, start = [], 0
     for code, members in groupby(np.asarray(codes).tolist()):
         length = sum(1 for _ in members)
-        found.append((code, start, length))
+        stretched.append((code, start, length))
         start += length
-    return found
+    return stretched
 
 
 def _box(x: int, y: int, width: int, height: int) -> str:
@@ -290,7 +290,7 @@ def _line(colour: str) -> str:
 def _steps(stages: np.ndarray, order: Mapping[str, int]) -> str:
     """Return the line that joins the stages, broken where nothing is scored."""
     d, pen = [], False
-    for code, start, length in runs(stages):
+    for code, start, length in stretches(stages):
         if code != UNSCORED:
             y = order[STAGES[code]] + STEP // 2
             d.append((f"V{y}" if pen else f"M{start} {y}") + f"h{length}")

@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from partsig import metrics
 from partsig.data.signals.quality import GOOD, QUALITY, separation
 from partsig.data.signals.recordings import STAGES, UNSCORED
 from partsig.data.signals.windows import Epochs
+from partsig.metrics.agreement import confusion, confusions, kappa, or_none
+from partsig.metrics.calibration import MIN_PROBABILITY
+from partsig.metrics.resampling import bootstrap
 from partsig.sleep.staging import Staging, Suspect
 
 # How often one stage (row) is followed by another (column) in the next 30 s, in the order of
@@ -24,7 +26,7 @@ TRANSITIONS = np.array(
 )
 RARE = 0.01  # changes that are a smaller share of the changes from their stage are told
 UNSURE = 0.5  # less likely than not to be right
-A_NIGHT = 960  # epochs in eight hours
+EPOCHS_PER_NIGHT = 960  # eight hours
 # Shares of the epochs at which a review is looked at.
 SHARES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
 
@@ -43,7 +45,7 @@ def in_context(probabilities: np.ndarray, prior: np.ndarray) -> np.ndarray:
     """
     moves = TRANSITIONS / TRANSITIONS.sum(1, keepdims=True)
     start = TRANSITIONS.sum(1) / TRANSITIONS.sum()
-    likelihood = np.nan_to_num(np.maximum(probabilities, metrics.LEAST) / prior, nan=1.0)
+    likelihood = np.nan_to_num(np.maximum(probabilities, MIN_PROBABILITY) / prior, nan=1.0)
     forward, backward = np.empty_like(likelihood), np.ones_like(likelihood)
     for e, own in enumerate(likelihood):
         reached = own * (forward[e - 1] @ moves if e else start)
@@ -170,7 +172,7 @@ def curve(
     order = np.argsort(-doubt, kind="stable")
     k = len(STAGES)
     units = np.unique(subjects, return_inverse=True)[1]
-    whole = metrics.confusion(truth, predicted, k)
+    whole = confusion(truth, predicted, k)
     found: dict[str, list] = {"share": list(SHARES)}
     for key in ("kappa_reviewed", "kappa_reviewed_interval_95", "kappa_kept", "kappa_random"):
         found[key] = []
@@ -179,18 +181,18 @@ def curve(
         looked_at = np.zeros(len(truth), bool)
         looked_at[order[:n]] = True
         mended = np.where(looked_at, truth, predicted)
-        tables = metrics.confusions(truth, mended, k, units)
-        found["kappa_reviewed"].append(metrics.or_none(metrics.kappa(tables.sum(0))))
-        ends = metrics.bootstrap(tables, metrics.kappa, seed=seed)
-        found["kappa_reviewed_interval_95"].append([metrics.or_none(end) for end in ends])
-        kept = metrics.confusion(truth[~looked_at], predicted[~looked_at], k)
-        found["kappa_kept"].append(metrics.or_none(metrics.kappa(kept)))
+        tables = confusions(truth, mended, k, units)
+        found["kappa_reviewed"].append(or_none(kappa(tables.sum(0))))
+        ends = bootstrap(tables, kappa, seed=seed)
+        found["kappa_reviewed_interval_95"].append([or_none(end) for end in ends])
+        kept = confusion(truth[~looked_at], predicted[~looked_at], k)
+        found["kappa_kept"].append(or_none(kappa(kept)))
         at_random = (1 - share) * whole + share * np.diag(whole.sum(1))
-        found["kappa_random"].append(metrics.or_none(metrics.kappa(at_random)))
+        found["kappa_random"].append(or_none(kappa(at_random)))
     return found
 
 
 def agreement(found: Staging) -> np.ndarray:
     """Return the confusion (K, K) of a staging with the stages that came with its recording."""
     truth = np.where(found.stages >= 0, found.scored, -1)
-    return metrics.confusion(truth, np.maximum(found.stages, 0), len(STAGES))
+    return confusion(truth, np.maximum(found.stages, 0), len(STAGES))

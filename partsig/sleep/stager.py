@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from partsig import config as configs
-from partsig import metrics
 from partsig.core.objectives.supervised import SupervisedModule
 from partsig.data.signals.channels import MissingChannelsError
 from partsig.data.signals.lazy import OnDisk
@@ -23,6 +22,7 @@ from partsig.data.signals.recordings import (
     n_epochs,
 )
 from partsig.errors import ConfigError, DataError, DiskFullError, check_range
+from partsig.metrics.calibration import tempered
 from partsig.runs import run as runs
 from partsig.sleep import oddity, review
 from partsig.sleep.audit import measure as nights
@@ -186,7 +186,7 @@ def staged(stager: Stager, recording: Recording, settings: StageConfig) -> Stagi
     unusable = _unusable(recording, quality, settings.good_share)
     usable = np.array([not why for why in unusable])
     found = predict_signal(stager.model, signal, reading.sfreq, stager.device)
-    probabilities = metrics.tempered(found, stager.facts["temperature"])
+    probabilities = tempered(found, stager.facts["temperature"])
     probabilities[~usable] = np.nan
     stages = np.where(usable, np.nan_to_num(probabilities).argmax(1), UNSCORED).astype(np.int8)
     odd = _oddity(stager, np.asarray(signal), reading.sfreq) if settings.oddity else None

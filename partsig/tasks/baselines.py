@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from partsig import metrics
 from partsig.core.objectives.supervised import Classifier, LossConfig, SupervisedModule
 from partsig.data.signals.bands import band_powers
 from partsig.data.signals.lazy import OnDisk, stretches
 from partsig.data.signals.recordings import EPOCH_S, STAGES, n_epochs
 from partsig.data.signals.windows import Epochs
 from partsig.errors import ConfigError, DataError
+from partsig.metrics.agreement import confusion, kappa
 from partsig.tasks import frozen
 
 # scikit-learn brings pandas along, 100 MB: only baselines need it.
@@ -192,8 +192,8 @@ def fit_linear(
 
 def kappa_or_zero(truth: np.ndarray, predicted: np.ndarray) -> float:
     """Return kappa; 0 where it is undefined (one class only is worth nothing)."""
-    table = metrics.confusion(truth, predicted, len(STAGES))
-    return float(np.nan_to_num(metrics.kappa(table)))
+    table = confusion(truth, predicted, len(STAGES))
+    return float(np.nan_to_num(kappa(table)))
 
 
 def in_batches(epochs: Epochs, device: torch.device) -> Iterator[Tensor]:

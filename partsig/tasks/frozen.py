@@ -8,10 +8,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from partsig import metrics
 from partsig.contracts import Batch
 from partsig.core.objectives.supervised import Classifier, LossConfig, SupervisedModule
 from partsig.errors import CheckpointError, ConfigError
+from partsig.metrics.calibration import (
+    MIN_PROBABILITY,
+    calibration_error,
+    fit_temperature,
+    log_loss,
+    reliability,
+    tempered,
+)
 from partsig.train import checkpoint, distributed, loop
 from partsig.train.optim import OptimConfig
 
@@ -113,7 +120,7 @@ class Neighbours(SupervisedModule):
         classes, votes = knn(self.known.cpu().numpy(), self.labels.cpu().numpy(), features, self.k)
         every = np.zeros((len(x), self.n_classes))
         every[:, classes] = votes
-        return torch.from_numpy(np.log(every + metrics.LEAST)).to(x.device, torch.float32)
+        return torch.from_numpy(np.log(every + MIN_PROBABILITY)).to(x.device, torch.float32)
 
 
 def batch_size(device: torch.device) -> int:
@@ -198,12 +205,12 @@ def check_blocks(blocks: int) -> None:
 
 def calibrate(truth: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, dict[str, object]]:
     """Return probabilities (n, K) at the temperature that suits them best, and what it mends."""
-    temperature = metrics.fit_temperature(truth, probabilities)
-    after = metrics.tempered(probabilities, temperature)
+    temperature = fit_temperature(truth, probabilities)
+    after = tempered(probabilities, temperature)
     found: dict[str, object] = {"temperature": temperature}
     for label, p in (("", after), ("_before", probabilities)):
-        found[f"ece{label}"] = float(metrics.calibration_error(metrics.reliability(truth, p)))
-        found[f"log_loss{label}"] = metrics.log_loss(truth, p)
+        found[f"ece{label}"] = float(calibration_error(reliability(truth, p)))
+        found[f"log_loss{label}"] = log_loss(truth, p)
     return after, found
 
 

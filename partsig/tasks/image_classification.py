@@ -8,18 +8,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from partsig import metrics
 from partsig.data.images.store import ImageStore, open_images
 from partsig.data.signals.store import locate
 from partsig.errors import DataError
 from partsig.figures import classification as figures
 from partsig.files import atomic, write_json
+from partsig.metrics.agreement import balanced_accuracy, confusion, macro_f1, or_none
+from partsig.metrics.calibration import calibration_error, reliability, tempered
+from partsig.metrics.resampling import BOOTSTRAP_DRAWS
 from partsig.recipes.image_finetuning import load_classifier
 from partsig.recipes.labelled_images import in_batches, labelled
 from partsig.runs import run as runs
 from partsig.tasks import frozen
 from partsig.train import distributed
-from partsig.verbs.evaluate import BOOTSTRAP_DRAWS, Evaluation, with_interval
+from partsig.verbs.evaluate import Evaluation, with_interval
 
 # Classes above which the five most likely count as well, and up to which every probability is told.
 TOP_FIVE_ABOVE, MOST_COLUMNS = 10, 100
@@ -54,7 +56,7 @@ def evaluate_images(
     batches = _hashed(in_batches(opened, index, settings.size, chosen), digest)
     uncalibrated = frozen.predict(model, batches, chosen)
     temperature = record["calibration"]["temperature"]
-    probabilities = metrics.tempered(uncalibrated, temperature)
+    probabilities = tempered(uncalibrated, temperature)
     result = {
         "run": str(path),
         "from": record["from"],
@@ -111,7 +113,7 @@ def measure(
 ) -> dict:
     """Return accuracy with its interval, per class, and the confusion matrix; five best too."""
     k = len(classes)
-    table = metrics.confusion(truth, probabilities.argmax(1), k)
+    table = confusion(truth, probabilities.argmax(1), k)
     right = probabilities.argmax(1) == truth
     found = {
         "n_images": len(truth),
@@ -128,9 +130,9 @@ def measure(
     with np.errstate(invalid="ignore"):  # a class without a test image has no accuracy
         each = np.diagonal(table) / table.sum(1)
     return found | {
-        "balanced_accuracy": float(metrics.balanced_accuracy(table)),
-        "macro_f1": float(metrics.macro_f1(table)),
-        "accuracy_per_class": dict(zip(classes, map(metrics.or_none, each), strict=True)),
+        "balanced_accuracy": float(balanced_accuracy(table)),
+        "macro_f1": float(macro_f1(table)),
+        "accuracy_per_class": dict(zip(classes, map(or_none, each), strict=True)),
         "confusion": table.tolist(),
         "bootstrap": {"unit": "image", "draws": BOOTSTRAP_DRAWS, "seed": seed, "level": 0.95},
     }
@@ -152,8 +154,8 @@ def interval(right: np.ndarray, seed: int) -> list[float]:
 
 def calibration(truth: np.ndarray, probabilities: np.ndarray) -> dict:
     """Return the expected calibration error and its table."""
-    table = metrics.reliability(truth, probabilities)
-    return {"ece": float(metrics.calibration_error(table)), "table": table.tolist()}
+    table = reliability(truth, probabilities)
+    return {"ece": float(calibration_error(table)), "table": table.tolist()}
 
 
 def _write_predictions(

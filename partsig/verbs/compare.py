@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from partsig import metrics
 from partsig.errors import ConfigError
 from partsig.figures import classification as figures
 from partsig.files import write_text
+from partsig.metrics.agreement import macro_f1
+from partsig.metrics.resampling import BOOTSTRAP_DRAWS
 from partsig.runs import run as runs
 from partsig.runs.test_results import Judged, Yardstick, load
 from partsig.verbs.finetune import SCRATCH
 
-BOOTSTRAP_DRAWS = 2000
 # How often each unit is drawn, kept for so many units at once: 64 MB, whatever the test set.
 AT_ONCE = 8_000_000
 
@@ -202,7 +202,7 @@ def _row(members: list[_Scored], reference: list[_Scored] | None) -> Row:
         score=own,
         sd=_sd(np.array([item.own for item in members])),
         interval=_interval(drawn),
-        macro_f1=float(np.mean([metrics.macro_f1(item.run.confusion) for item in members])),
+        macro_f1=float(np.mean([macro_f1(item.run.confusion) for item in members])),
         **gain,
     )
 

@@ -8,20 +8,29 @@ from pathlib import Path
 
 import numpy as np
 
-from partsig import metrics
 from partsig.data.signals.recordings import EPOCH_S, STAGES
 from partsig.data.signals.store import Store, locate, open_store
 from partsig.data.signals.windows import Epochs
 from partsig.errors import DataError
 from partsig.figures import classification as figures
 from partsig.files import atomic, write_json
+from partsig.metrics.agreement import (
+    accuracy,
+    balanced_accuracy,
+    confusions,
+    f1_per_class,
+    kappa,
+    macro_f1,
+    or_none,
+)
+from partsig.metrics.calibration import calibration_error, reliability, tempered
+from partsig.metrics.resampling import BOOTSTRAP_DRAWS, bootstrap
 from partsig.runs import run as runs
+from partsig.sleep import figures as sleep_figures
 from partsig.sleep import review
 from partsig.tasks.baselines import predict
 from partsig.train import distributed
 from partsig.verbs.finetune import load_stager
-
-BOOTSTRAP_DRAWS = 2000
 
 
 class LeakWarning(UserWarning):
@@ -71,7 +80,7 @@ def evaluate(
     epochs = Epochs(opened, opened.recordings_of(subjects))
     calibration = record["calibration"]
     uncalibrated = predict(model, epochs, chosen)
-    probabilities = metrics.tempered(uncalibrated, calibration["temperature"])
+    probabilities = tempered(uncalibrated, calibration["temperature"])
     result = {
         "run": str(path),
         "from": record["from"],
@@ -88,9 +97,7 @@ def evaluate(
         "calibration": {
             "temperature": calibration["temperature"],
             **_calibration(epochs, probabilities, seed),
-            "ece_uncalibrated": float(
-                metrics.calibration_error(metrics.reliability(epochs.stages, uncalibrated))
-            ),
+            "ece_uncalibrated": float(calibration_error(reliability(epochs.stages, uncalibrated))),
         },
         "review": _review(epochs, probabilities, calibration, seed),
     }
@@ -100,10 +107,11 @@ def evaluate(
         f"kappa {with_interval(result, 'kappa')}, {result['n_subjects']} subjects, "
         f"{result['n_epochs']:,} epochs"
     )
+    table, words = np.array(result["confusion"]), ("predicted stage", "scored stage")
     drawn = [
-        figures.confusion(np.array(result["confusion"]), title, output / "confusion.png"),
-        figures.trust(result["calibration"], result["review"], output / "trust.png"),
-        figures.hypnogram(*_typical(epochs, probabilities, result), output / "hypnogram.png"),
+        figures.confusion(table, title, output / "confusion.png", STAGES, *words),
+        sleep_figures.trust(result["calibration"], result["review"], output / "trust.png"),
+        sleep_figures.hypnogram(*_typical(epochs, probabilities, result), output / "hypnogram.png"),
     ]
     return Evaluation(path=output, metrics=result, figures=drawn)
 
@@ -142,31 +150,31 @@ def measure(epochs: Epochs, probabilities: np.ndarray, seed: int) -> dict:
     """Return every figure of agreement, pooled and per recording, with intervals over subjects."""
     predicted, k = probabilities.argmax(1), len(STAGES)
     _, subjects = epochs.subjects()
-    units = metrics.confusions(epochs.stages, predicted, k, subjects)
+    units = confusions(epochs.stages, predicted, k, subjects)
     pooled = units.sum(0)
-    each = metrics.kappa(metrics.confusions(epochs.stages, predicted, k, epochs.recording))
+    each = kappa(confusions(epochs.stages, predicted, k, epochs.recording))
     valid = each[~np.isnan(each)]
 
     def interval(statistic: Callable[[np.ndarray], np.ndarray]) -> list[float | None]:
-        ends = metrics.bootstrap(units, statistic, draws=BOOTSTRAP_DRAWS, seed=seed)
-        return [metrics.or_none(end) for end in ends]
+        ends = bootstrap(units, statistic, seed=seed)
+        return [or_none(end) for end in ends]
 
     return {
         "n_subjects": len(units),
         "n_recordings": len(epochs.names),
         "n_epochs": int(pooled.sum()),
-        "kappa": metrics.or_none(float(metrics.kappa(pooled))),
-        "kappa_interval_95": interval(metrics.kappa),
-        "kappa_per_recording_mean": metrics.or_none(valid.mean() if len(valid) else np.nan),
-        "kappa_per_recording_sd": metrics.or_none(valid.std(ddof=1) if len(valid) > 1 else np.nan),
-        "kappa_per_recording": dict(zip(epochs.names, map(metrics.or_none, each), strict=True)),
+        "kappa": or_none(float(kappa(pooled))),
+        "kappa_interval_95": interval(kappa),
+        "kappa_per_recording_mean": or_none(valid.mean() if len(valid) else np.nan),
+        "kappa_per_recording_sd": or_none(valid.std(ddof=1) if len(valid) > 1 else np.nan),
+        "kappa_per_recording": dict(zip(epochs.names, map(or_none, each), strict=True)),
         "recordings_without_kappa": int(np.isnan(each).sum()),
-        "macro_f1": float(metrics.macro_f1(pooled)),
-        "macro_f1_interval_95": interval(metrics.macro_f1),
-        "accuracy": float(metrics.accuracy(pooled)),
-        "accuracy_interval_95": interval(metrics.accuracy),
-        "balanced_accuracy": float(metrics.balanced_accuracy(pooled)),
-        "f1": dict(zip(STAGES, map(metrics.or_none, metrics.f1_per_class(pooled)), strict=True)),
+        "macro_f1": float(macro_f1(pooled)),
+        "macro_f1_interval_95": interval(macro_f1),
+        "accuracy": float(accuracy(pooled)),
+        "accuracy_interval_95": interval(accuracy),
+        "balanced_accuracy": float(balanced_accuracy(pooled)),
+        "f1": dict(zip(STAGES, map(or_none, f1_per_class(pooled)), strict=True)),
         "confusion": pooled.tolist(),
         "bootstrap": {"unit": "subject", "draws": BOOTSTRAP_DRAWS, "seed": seed, "level": 0.95},
     }
@@ -178,14 +186,13 @@ def _calibration(epochs: Epochs, probabilities: np.ndarray, seed: int) -> dict:
     order = np.argsort(subjects, kind="stable")
     ends = np.cumsum(np.bincount(subjects, minlength=len(names)))
     tables = [
-        metrics.reliability(epochs.stages[mine], probabilities[mine])
-        for mine in np.split(order, ends[:-1])
+        reliability(epochs.stages[mine], probabilities[mine]) for mine in np.split(order, ends[:-1])
     ]
-    ends = metrics.bootstrap(tables, metrics.calibration_error, draws=BOOTSTRAP_DRAWS, seed=seed)
+    ends = bootstrap(tables, calibration_error, seed=seed)
     pooled = sum(tables)
     return {
-        "ece": float(metrics.calibration_error(pooled)),
-        "ece_interval_95": [metrics.or_none(end) for end in ends],
+        "ece": float(calibration_error(pooled)),
+        "ece_interval_95": [or_none(end) for end in ends],
         "table": pooled.tolist(),
     }
 

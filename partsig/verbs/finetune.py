@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from partsig import config as configs
-from partsig import metrics
 from partsig.contracts import Batch
 from partsig.core.encoder import Encoder, EncoderConfig
 from partsig.core.objectives.supervised import (
@@ -24,6 +23,7 @@ from partsig.data.signals.windows import Epochs, Shuffled
 from partsig.data.splits import SplitConfig
 from partsig.errors import CheckpointError, ConfigError, DataError, check_range
 from partsig.files import write_json
+from partsig.metrics.agreement import confusion, macro_f1
 from partsig.recipes.label_budget import draw_labels
 from partsig.runs import run as runs
 from partsig.sleep import review
@@ -212,7 +212,7 @@ def _calibrate(
         for by in ("confidence", "context")
     }
     # Fewer epochs than a night has cannot tell which is better.
-    enough = len(val) >= review.A_NIGHT and None not in told.values()
+    enough = len(val) >= review.EPOCHS_PER_NIGHT and None not in told.values()
     better = enough and told["context"] > told["confidence"]
     return found | {
         "prior": prior.tolist(),
@@ -348,10 +348,10 @@ def _fit(
 
     def choose(_epoch: int) -> dict[str, float]:
         predicted = baselines.predict(model, val, device).argmax(1)
-        table = metrics.confusion(val.stages, predicted, len(STAGES))
+        table = confusion(val.stages, predicted, len(STAGES))
         return {
             "val_kappa": baselines.kappa_or_zero(val.stages, predicted),
-            "val_macro_f1": float(metrics.macro_f1(table)),
+            "val_macro_f1": float(macro_f1(table)),
         }
 
     return frozen.train(

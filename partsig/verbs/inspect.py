@@ -22,8 +22,7 @@ from partsig.core.geometry import shuffled_grid
 from partsig.core.objectives.part import Part
 from partsig.data.signals.store import locate
 from partsig.errors import check_range
-from partsig.figures import inspection_1d as drawings
-from partsig.figures.inspection_2d import image
+from partsig.figures import inspection_1d, inspection_2d
 from partsig.files import atomic, write_json
 from partsig.modalities.modality import get_modality
 from partsig.recipes import pretraining as material
@@ -38,7 +37,7 @@ MOST_DRAWN = 24
 # Draws over which a window's disagreement is averaged, sample by sample.
 DRAWS = 32
 # How each kind of input is drawn; a further kind is a further entry here.
-DRAWINGS = {"eeg": drawings.signal, "image": image}
+DRAWINGS = {"eeg": inspection_1d.draw, "image": inspection_2d.draw}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from partsig import __version__, metrics
+from partsig import __version__
 from partsig import config as configs
 from partsig.data.signals.lazy import beside
 from partsig.data.signals.readers import edf_recordings, psg
 from partsig.data.signals.recordings import UNSCORED, count_stages, sorted_by_name
 from partsig.errors import DataError, DiskFullError
-from partsig.figures import classification as figures
-from partsig.sleep import exports, review
+from partsig.metrics.agreement import kappa
+from partsig.sleep import exports, figures, review
 from partsig.sleep.stager import StageConfig, Stager, load, read, source_of, staged
 from partsig.sleep.staging import Staging
 
@@ -145,7 +145,7 @@ def summary(staging: Staging) -> str:
     told = f"{counts}{sure}, {len(staging.review):,} to review"
     if staging.scored is not None:
         table = review.agreement(staging)
-        told += f"; kappa {float(metrics.kappa(table)):.2f} on {int(table.sum()):,} scored epochs"
+        told += f"; kappa {float(kappa(table)):.2f} on {int(table.sum()):,} scored epochs"
     return told + "".join(f"; {note}" for note in staging.notes)
 
 

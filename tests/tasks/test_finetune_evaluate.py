@@ -7,11 +7,11 @@ import pytest
 import torch
 from sklearn.metrics import cohen_kappa_score, f1_score
 
-from partsig import metrics
 from partsig.data.signals.recordings import STAGES
 from partsig.data.signals.store import open_store
 from partsig.data.signals.windows import Epochs
 from partsig.errors import CheckpointError, ConfigError, DataError
+from partsig.metrics.calibration import fit_temperature
 from partsig.runs import run as runs
 from partsig.tasks.baselines import predict
 from partsig.train import checkpoint
@@ -311,7 +311,7 @@ def test_confidence_is_calibrated_on_validation_subjects_alone(tuned, evaluated,
     store = open_store(sample_store)
     val = Epochs(store, store.recordings_of(record["split"]["val"]))
     p = predict(model, val, torch.device("cpu"))
-    assert calibration["temperature"] == pytest.approx(metrics.fit_temperature(val.stages, p))
+    assert calibration["temperature"] == pytest.approx(fit_temperature(val.stages, p))
     assert calibration["log_loss"] <= calibration["log_loss_before"]
     assert calibration["n_epochs"] == len(val)
     train = Epochs(store, store.recordings_of(record["split"]["train"]))

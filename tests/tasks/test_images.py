@@ -10,10 +10,11 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 import partsig
-from partsig import metrics
 from partsig.data.images.store import open_images
 from partsig.data.signals.windows import Shuffled
 from partsig.errors import CheckpointError, ConfigError, DataError
+from partsig.metrics.calibration import calibration_error, reliability
+from partsig.metrics.resampling import bootstrap
 from partsig.recipes.image_finetuning import load_classifier
 from partsig.recipes.labelled_images import draw_images, in_batches
 from partsig.runs import run as runs
@@ -196,7 +197,7 @@ def test_evaluation_tells_what_its_predictions_say(probe, digits):
     assert values["accuracy_per_class"]["3"] == pytest.approx(right[threes].mean())
     p = np.array([[float(row[f"p_{i}"]) for i in range(10)] for row in rows])
     truth = np.array([int(row["truth"]) for row in rows])
-    ece = metrics.calibration_error(metrics.reliability(truth, p))
+    ece = calibration_error(reliability(truth, p))
     assert values["calibration"]["ece"] == pytest.approx(float(ece), abs=2e-3)
     assert json.loads((found.path / "metrics.json").read_text())["split_unit"] == "image"
     assert [figure.read_bytes()[:4] for figure in found.figures] == [b"\x89PNG"] * 2
@@ -205,7 +206,7 @@ def test_evaluation_tells_what_its_predictions_say(probe, digits):
 def test_the_interval_is_the_bootstrap_over_images():
     right = np.random.default_rng(0).random(300) < 0.7
     units = [np.array([r, 1.0]) for r in right]
-    drawn = metrics.bootstrap(units, lambda sums: sums[:, 0] / sums[:, 1])
+    drawn = bootstrap(units, lambda sums: sums[:, 0] / sums[:, 1])
     np.testing.assert_allclose(interval(right, 0), drawn, atol=0.01)
 
 

@@ -9,12 +9,12 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from partsig import metrics
 from partsig.data.signals.bands import band_powers
 from partsig.data.signals.recordings import STAGES
 from partsig.data.signals.store import open_store
 from partsig.data.signals.windows import Epochs, balanced_order
 from partsig.errors import CheckpointError, ConfigError, DataError
+from partsig.metrics.agreement import kappa
 from partsig.runs import run as runs
 from partsig.tasks.baselines import YasaStager, predict
 from partsig.tasks.distillation import PseudoConfig, ask
@@ -306,7 +306,7 @@ def test_the_interval_of_the_mean_is_the_bootstrap_of_one_run(bands, tmp_path):
     own = evaluate(bands[3, 0], device="cpu").metrics["kappa_interval_95"]
     np.testing.assert_allclose(found.rows[0].interval, own, atol=0.03)
     assert found.rows[0].sd is None
-    assert np.isfinite(metrics.kappa(np.eye(len(STAGES))))
+    assert np.isfinite(kappa(np.eye(len(STAGES))))
 
 
 @pytest.mark.parametrize(

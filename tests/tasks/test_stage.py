@@ -13,7 +13,6 @@ from partsig.cli import app
 from typer.testing import CliRunner
 
 import partsig
-from partsig import metrics
 from partsig.data.mapped import FileMap
 from partsig.data.sample import CHANNELS, write_records
 from partsig.data.signals import lazy
@@ -21,6 +20,7 @@ from partsig.data.signals.readers import psg
 from partsig.data.signals.recordings import STAGES, UNSCORED
 from partsig.data.signals.store import open_store
 from partsig.errors import CheckpointError, ConfigError, DataError
+from partsig.metrics.agreement import kappa
 from partsig.runs import run as runs
 from partsig.sleep import review
 from partsig.sleep import stager as staging
@@ -392,7 +392,7 @@ def test_the_real_sleeper_keeps_its_grid(real_sleeper, tmp_path):
     table = review.agreement(found)
     # Another electrode, another laboratory, and yet far from chance.
     assert table.sum() == (found.scored >= 0).sum()
-    assert float(metrics.kappa(table)) > 0.2
+    assert float(kappa(table)) > 0.2
 
 
 def test_a_long_recording_is_staged_from_a_file_as_from_memory(

@@ -18,7 +18,7 @@ HELD = 2**25
 
 
 @dataclass(frozen=True, kw_only=True)
-class Night:
+class MeasuredRecording:
     """What is known of one recording: (E,) stages, seconds of signal, what was measured of it.
 
     ``measured`` has the channels' qualities, ``refused`` why a channel could not be measured,
@@ -58,18 +58,18 @@ class Night:
         return float((self.stages == UNSCORED).mean()) if len(self.stages) else None
 
 
-def of_store(path: Path) -> tuple[partial, list[str], list[Night]]:
+def of_store(path: Path) -> tuple[partial, list[str], list[MeasuredRecording]]:
     """Return what reads a store's recordings, their names, and those that never were readable."""
     store = stores.open_store(path)
     failed = [
-        Night(name=row["recording"], subject=row["subject"], reason=row["reason"])
+        MeasuredRecording(name=row["recording"], subject=row["subject"], reason=row["reason"])
         for row in stores.read_index(path)
         if row["status"] != stores.OK
     ]
     return partial(_read_stored, store=store), list(store.recordings), failed
 
 
-def _read_stored(name: str, store: stores.Store) -> Night:
+def _read_stored(name: str, store: stores.Store) -> MeasuredRecording:
     row = store.recordings[name]
     try:
         signal = store.signal(name)
@@ -97,7 +97,7 @@ def _read_stored(name: str, store: stores.Store) -> Night:
             )
         )
     except (DataError, OSError) as error:
-        return Night(name=name, subject=row["subject"], reason=str(error))
+        return MeasuredRecording(name=name, subject=row["subject"], reason=str(error))
 
 
 def read_raw(
@@ -105,8 +105,8 @@ def read_raw(
     read: Callable[[Path, ReadConfig], Recording],
     settings: ReadConfig,
     folder: Path | None = None,
-) -> Night:
-    """Read and measure one raw recording; a damaged one becomes a night with the reason.
+) -> MeasuredRecording:
+    """Read and measure one raw recording; a damaged one is returned with the reason.
 
     Its temporary files, if it needs any, are put
     :func:`~partsig.data.signals.lazy.beside` ``folder``'s.
@@ -120,7 +120,7 @@ def read_raw(
     except DiskFullError:
         raise  # no fault of this recording: the others would meet it too
     except (DataError, ConfigError, OSError) as error:
-        return Night(name=header.stem, subject=header.stem, reason=str(error))
+        return MeasuredRecording(name=header.stem, subject=header.stem, reason=str(error))
 
 
 def duration(recording: Recording) -> float:
@@ -130,7 +130,7 @@ def duration(recording: Recording) -> float:
     return max(0.0, end - recording.start_s)
 
 
-def _measured(recording: Recording) -> Night:
+def _measured(recording: Recording) -> MeasuredRecording:
     """Measure a recording's channels, one after the other."""
     measured, refused = {}, {}
     for c, name in enumerate(recording.ch_names):
@@ -139,7 +139,7 @@ def _measured(recording: Recording) -> Night:
             measured[name] = measure(signal, sfreq, clipped, is_eeg(name))
         except DataError as error:
             refused[name] = str(error)
-    return Night(
+    return MeasuredRecording(
         name=recording.name,
         subject=recording.subject,
         ch_names=recording.ch_names,
@@ -173,11 +173,11 @@ def read_channel(recording: Recording, c: int) -> tuple[Row, Row, float]:
         rows.append((*_at_rate(signal, clipped, part.sfreq, sfreq), weight))
 
     def total(start: int, stop: int) -> np.ndarray:
-        found = None
+        mixed = None
         for signal, _, weight in rows:
             own = signal[start:stop] if weight == 1 else signal[start:stop] * np.float32(weight)
-            found = own if found is None else found + own
-        return found
+            mixed = own if mixed is None else mixed + own
+        return mixed
 
     def marks(start: int, stop: int) -> np.ndarray:
         return np.logical_or.reduce(

@@ -8,7 +8,7 @@ from partsig.data.signals import quality
 from partsig.data.signals.quality import CLIPPED, EEG_UV, FLAT, OTHER_UV, RANGE, Quality
 from partsig.data.signals.readers.physionet2018 import N_TRAINING, PUBLISHED
 from partsig.data.signals.recordings import EPOCH_S, STAGES, UNSCORED
-from partsig.sleep.audit.measure import Night
+from partsig.sleep.audit.measure import MeasuredRecording
 
 # A fault would spoil training, a warning wants a look, a remark is good to know.
 LEVELS = ("remark", "warning", "fault")
@@ -22,9 +22,10 @@ SHARES = {
     "N3": (0.0, 0.3888),
     "REM": (0.0, 0.4359),
 }
-A_NIGHT = 60  # scored epochs from which one expects the stages to be checked
+MIN_SCORED_EPOCHS = 60  # scored epochs from which one expects the stages to be checked
 UNSCORED_SHARE, LEAD_IN_S = 0.18, 5530.0
-WHOLE_NIGHT = 240  # scored epochs (2 h) from which shares mean something; the published least: 318
+# Scored epochs (2 h) from which shares of stages mean something; the published least: 318.
+MIN_EPOCHS_FOR_SHARES = 240
 # Shares of seconds (flat), of samples (clipped), of epochs (bad): own choice, 1 % of a night of
 # eight hours is five minutes.
 FLAT_WARNING, FLAT_FAULT, FLAT_THROUGHOUT = 0.01, 0.5, 0.99
@@ -50,7 +51,7 @@ class Finding:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fit:
+class StageSignalAgreement:
     """How stages and delta power agree; None where there are too few epochs to tell.
 
     ``n3_above_w`` and ``n3_above_rem``: how often an N3 epoch has more (0 to 1); ``shift``: epochs
@@ -64,17 +65,36 @@ class Fit:
     unmoved: float | None = None
 
 
-def fit_of(night: Night) -> Fit:
-    """Return how a night's stages fit the delta power of its EEG (of all channels without any)."""
-    eeg = [q.delta for name, q in night.measured.items() if quality.is_eeg(name)]
-    deltas = eeg or [q.delta for q in night.measured.values()]
+@dataclass(frozen=True, kw_only=True)
+class Audited:
+    """One recording: what was measured, how its stages fit, and what there is to say."""
+
+    recording: MeasuredRecording
+    fit: StageSignalAgreement
+    findings: list[Finding]
+
+    def count(self, level: str) -> int:
+        """Return the number of findings of this level."""
+        return sum(finding.level == level for finding in self.findings)
+
+
+def audited(recording: MeasuredRecording) -> Audited:
+    """Return a recording with what there is to say of it."""
+    fit = stage_signal_agreement(recording)
+    return Audited(recording=recording, fit=fit, findings=judge(recording, fit))
+
+
+def stage_signal_agreement(recording: MeasuredRecording) -> StageSignalAgreement:
+    """Return how stages fit the delta power of the EEG (of all channels where there is none)."""
+    eeg = [q.delta for name, q in recording.measured.items() if quality.is_eeg(name)]
+    deltas = eeg or [q.delta for q in recording.measured.values()]
     if not deltas:
-        return Fit()
-    n = min([len(night.stages), *map(len, deltas)])
-    delta, stages = quality.mean_delta([d[:n] for d in deltas]), night.stages[:n]
+        return StageSignalAgreement()
+    n = min([len(recording.stages), *map(len, deltas)])
+    delta, stages = quality.mean_delta([d[:n] for d in deltas]), recording.stages[:n]
     w, deep, rem = (stages == STAGES.index(stage) for stage in ("W", "N3", "REM"))
     shift, moved, unmoved = quality.best_shift(delta, stages, STAGES.index("N3")) or (None,) * 3
-    return Fit(
+    return StageSignalAgreement(
         n3_above_w=quality.separation(delta, deep, w),
         n3_above_rem=quality.separation(delta, deep, rem),
         shift=shift,
@@ -83,14 +103,14 @@ def fit_of(night: Night) -> Fit:
     )
 
 
-def judge(night: Night, fit: Fit) -> list[Finding]:
-    """Return what there is to say of a night, the worst first."""
-    if night.reason:
-        return [Finding(level="fault", kind="unreadable", text=f"Not readable: {night.reason}")]
-    notes = [note for note in night.notes if not note.startswith("stages from ")]
-    found = [Finding(level="warning", kind="reader", text=_upper(note)) for note in notes]
-    found += _hypnogram(night) + _fit(fit, night.stages) + _channels(night)
-    return sorted(found, key=lambda f: -LEVELS.index(f.level))
+def judge(recording: MeasuredRecording, fit: StageSignalAgreement) -> list[Finding]:
+    """Return what there is to say of a recording, the worst first."""
+    if recording.reason:
+        return [Finding(level="fault", kind="unreadable", text=f"Not readable: {recording.reason}")]
+    notes = [note for note in recording.notes if not note.startswith("stages from ")]
+    findings = [Finding(level="warning", kind="reader", text=_upper(note)) for note in notes]
+    findings += _hypnogram(recording) + _fit(fit, recording.stages) + _channels(recording)
+    return sorted(findings, key=lambda f: -LEVELS.index(f.level))
 
 
 def _upper(text: str) -> str:
@@ -98,13 +118,13 @@ def _upper(text: str) -> str:
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
-def _hypnogram(night: Night) -> list[Finding]:
-    found = []
+def _hypnogram(recording: MeasuredRecording) -> list[Finding]:
+    findings = []
 
     def add(level: str, kind: str, text: str) -> None:
-        found.append(Finding(level=level, kind=kind, text=text))
+        findings.append(Finding(level=level, kind=kind, text=text))
 
-    missing = night.n_whole - len(night.stages)
+    missing = recording.n_whole - len(recording.stages)
     if missing < 0:
         add(
             "fault",
@@ -117,25 +137,25 @@ def _hypnogram(night: Night) -> list[Finding]:
             "hypnogram length",
             f"The last {missing} epochs of the signal have no place in the hypnogram.",
         )
-    scored = night.stages[night.stages != UNSCORED]
+    scored = recording.stages[recording.stages != UNSCORED]
     if not len(scored):
         add("remark", "unscored", "Nothing is scored.")
-        return found
-    if night.unscored_share > UNSCORED_SHARE:
+        return findings
+    if recording.unscored_share > UNSCORED_SHARE:
         add(
             "warning",
             "unscored",
-            f"{_percent(night.unscored_share)} of the epochs are unscored; "
+            f"{_percent(recording.unscored_share)} of the epochs are unscored; "
             f"of {N_TRAINING} published nights 99 % have less than 18 %.",
         )
-    if night.lead_in_s > LEAD_IN_S:
+    if recording.lead_in_s > LEAD_IN_S:
         add(
             "warning",
             "lead-in",
-            f"Scoring starts after {night.lead_in_s / 60:.0f} min; in 99 % of "
+            f"Scoring starts after {recording.lead_in_s / 60:.0f} min; in 99 % of "
             f"{N_TRAINING} published nights before 92.",
         )
-    if len(scored) >= WHOLE_NIGHT:
+    if len(scored) >= MIN_EPOCHS_FOR_SHARES:
         share = dict(zip(STAGES, np.bincount(scored, minlength=5) / len(scored), strict=True))
         absent = [stage for stage in STAGES if share[stage] == 0]
         if absent:
@@ -151,14 +171,14 @@ def _hypnogram(night: Night) -> list[Finding]:
                     f"epochs; 99 % of {N_TRAINING} published nights have {_percent(low)} to "
                     f"{_percent(high)}, over all {_percent(usual)}.",
                 )
-    return found
+    return findings
 
 
-def _fit(fit: Fit, stages: np.ndarray) -> list[Finding]:
-    found = []
-    if fit == Fit() and (stages != UNSCORED).sum() >= A_NIGHT:
+def _fit(fit: StageSignalAgreement, stages: np.ndarray) -> list[Finding]:
+    findings = []
+    if fit == StageSignalAgreement() and (stages != UNSCORED).sum() >= MIN_SCORED_EPOCHS:
         text = "Whether the stages fit the signal was not checked: too few epochs of N3, W or REM."
-        found.append(Finding(level="remark", kind="unchecked", text=text))
+        findings.append(Finding(level="remark", kind="unchecked", text=text))
     for other, share in (("wake", fit.n3_above_w), ("REM", fit.n3_above_rem)):
         if share is not None and share < FIT_WARNING:
             text = (
@@ -166,7 +186,7 @@ def _fit(fit: Fit, stages: np.ndarray) -> list[Finding]:
                 "of pairs: the stages do not fit the signal."
             )
             level = "fault" if share < 0.5 else "warning"
-            found.append(Finding(level=level, kind="delta", text=text))
+            findings.append(Finding(level=level, kind="delta", text=text))
     if fit.shift:
         gain = fit.moved - fit.unmoved
         if gain >= SHIFT_WARNING and fit.moved >= FIT_WARNING:  # else no shift makes them fit
@@ -177,49 +197,51 @@ def _fit(fit: Fit, stages: np.ndarray) -> list[Finding]:
                 f"{_percent(fit.unmoved)}."
             )
             level = "fault" if gain >= SHIFT_FAULT else "warning"
-            found.append(Finding(level=level, kind="shift", text=text))
-    return found
+            findings.append(Finding(level=level, kind="shift", text=text))
+    return findings
 
 
-def _channels(night: Night) -> list[Finding]:
+def _channels(recording: MeasuredRecording) -> list[Finding]:
     """Return the findings on channels, those of one kind and level in one sentence."""
     grouped: dict[tuple[str, str, str, str], list[tuple[str, str]]] = {}
-    for name, measured in night.measured.items():
-        if name not in night.filled:
+    for name, measured in recording.measured.items():
+        if name not in recording.filled:
             for level, kind, head, value, tail in _of_channel(name, measured):
                 grouped.setdefault((level, kind, head, tail), []).append((name, value))
-    found = []
+    findings = []
     for (level, kind, head, tail), items in grouped.items():
         named = ", ".join(f"{name} ({value})" if value else name for name, value in items)
         names = tuple(name for name, _ in items)
-        found.append(
+        findings.append(
             Finding(level=level, kind=kind, text=f"{head}: {named}{tail}.", channels=names)
         )
-    for name, reason in night.refused.items():
+    for name, reason in recording.refused.items():
         text = f"Not measured: {name} ({reason})."
-        found.append(Finding(level="warning", kind="unmeasured", text=text, channels=(name,)))
-    if night.filled:
-        text = f"Not there, zeros instead: {', '.join(night.filled)}."
-        found.append(Finding(level="warning", kind="filled", text=text, channels=night.filled))
-    return found
+        findings.append(Finding(level="warning", kind="unmeasured", text=text, channels=(name,)))
+    if recording.filled:
+        text = f"Not there, zeros instead: {', '.join(recording.filled)}."
+        findings.append(
+            Finding(level="warning", kind="filled", text=text, channels=recording.filled)
+        )
+    return findings
 
 
 def _of_channel(name: str, q: Quality) -> list[tuple[str, str, str, str, str]]:
     """Return (level, kind, head, value, tail) of what is to be said of one channel."""
-    found = []
+    findings = []
     if q.not_finite:
-        found.append(
+        findings.append(
             ("fault", "not finite", "Samples that are no numbers", f"{q.not_finite:,}", "")
         )
     if q.flat >= FLAT_THROUGHOUT:
-        return [*found, ("fault", "flat", "Flat throughout", "", "")]
+        return [*findings, ("fault", "flat", "Flat throughout", "", "")]
     if q.flat > 0:
         level = _level(q.flat, FLAT_WARNING, FLAT_FAULT)
-        found.append((level, "flat", "Flat for a share of its seconds", _percent(q.flat), ""))
+        findings.append((level, "flat", "Flat for a share of its seconds", _percent(q.flat), ""))
     if q.clipped > 0:
         level = _level(q.clipped, CLIPPED_WARNING, CLIPPED_FAULT)
         share = _percent(q.clipped)
-        found.append((level, "clipped", "Clipped for a share of its samples", share, ""))
+        findings.append((level, "clipped", "Clipped for a share of its samples", share, ""))
     low, high = EEG_UV if quality.is_eeg(name) else OTHER_UV
     value = f"{q.amplitude_uv:.3g} µV"
     if q.factor != 1:
@@ -227,24 +249,24 @@ def _of_channel(name: str, q: Quality) -> list[tuple[str, str, str, str, str]]:
             q.factor, ("µV", "V")
         )
         head = f"The SD of a second looks like {was} taken for {taken}"
-        found.append(("fault", "unit", head, value, ""))
+        findings.append(("fault", "unit", head, value, ""))
     elif not low <= q.amplitude_uv <= high:
         tail = f"; expected are {low:.2g} to {high:.3g} µV"
-        found.append(("warning", "amplitude", "SD of a second out of range", value, tail))
+        findings.append(("warning", "amplitude", "SD of a second out of range", value, tail))
     else:
         share = float((q.epochs == RANGE).mean())
         if share >= RANGE_WARNING:
             level = _level(share, RANGE_WARNING, RANGE_FAULT)
             head = "Amplitude out of range in a share of the epochs"
-            found.append((level, "range", head, _percent(share), ""))
+            findings.append((level, "range", head, _percent(share), ""))
     for line, (decibels, rms) in q.line.items():
         share = (rms / q.amplitude_uv) ** 2
         if decibels >= LINE_DB and share >= LINE_REMARK:
             level, head = "remark", f"Line noise at {line:.0f} Hz"
             if share >= LINE_WARNING:
                 level, head = "warning", f"Mostly line noise ({line:.0f} Hz)"
-            found.append((level, "line noise", head, f"{decibels:.0f} dB, {rms:.2g} µV", ""))
-    return found
+            findings.append((level, "line noise", head, f"{decibels:.0f} dB, {rms:.2g} µV", ""))
+    return findings
 
 
 def _level(value: float, warning: float, fault: float) -> str:

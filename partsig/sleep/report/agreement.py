@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from partsig import metrics
 from partsig.data.signals.recordings import STAGES, UNSCORED
 from partsig.data.signals.store import Store
 from partsig.errors import DataError
 from partsig.files import read_columns
+from partsig.metrics.agreement import confusion, f1_per_class, kappa, or_none
+from partsig.metrics.resampling import bootstrap
 
-DRAWS = 2000
 # With fewer subjects a percentile interval is visibly too narrow: at 10 by about a sixth
 # (Hesterberg 2015, doi 10.1080/00031305.2015.1089789).
 FEW = 10
@@ -23,7 +23,7 @@ COLUMNS = ("recording", "epoch", "truth", "prediction", "confidence")
 CODES = {stage: code for code, stage in enumerate(STAGES)}
 SEXES = {"M": "men", "F": "women"}
 MEASURES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "f1": metrics.f1_per_class,
+    "f1": f1_per_class,
     # Of the epochs that were scored so, the share that was predicted so; and the other way round.
     "recall": lambda matrix: _share(matrix, -1),
     "precision": lambda matrix: _share(matrix, -2),
@@ -31,7 +31,7 @@ MEASURES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Night:
+class ScoredRecording:
     """One tested recording on the store's epochs: (E,) stages, -1 where the scorer gave none."""
 
     name: str
@@ -55,12 +55,12 @@ class Night:
         return int(at[-1] - at[0] + 1 - len(at))
 
 
-def read_predictions(path: Path, store: Store) -> list[Night]:
+def read_predictions(path: Path, store: Store) -> list[ScoredRecording]:
     """Return the nights of an evaluation's ``predictions.csv``, in its order.
 
     Raises DataError when it is not of this store, or damaged.
     """
-    nights: dict[str, Night] = {}
+    nights: dict[str, ScoredRecording] = {}
     again = f"delete {path.parent} and run the same command again."
     try:
         for name, rows in groupby(read_columns(path, COLUMNS), key=itemgetter(0)):
@@ -78,10 +78,10 @@ def read_predictions(path: Path, store: Store) -> list[Night]:
     return list(nights.values())
 
 
-def _unscored(row: Mapping[str, object]) -> Night:
+def _unscored(row: Mapping[str, object]) -> ScoredRecording:
     """Return the night of a store's row without a scored epoch."""
     n = row["n_epochs"]
-    return Night(
+    return ScoredRecording(
         name=row["recording"],
         subject=row["subject"],
         truth=np.full(n, UNSCORED, np.int8),
@@ -102,7 +102,7 @@ def age_of(row: Mapping[str, object]) -> float | None:
 
 
 def by_subject(
-    nights: Sequence[Night], pairs: Sequence[tuple[Mapping, Mapping]] | None = None
+    nights: Sequence[ScoredRecording], pairs: Sequence[tuple[Mapping, Mapping]] | None = None
 ) -> list[np.ndarray]:
     """Return per subject the confusion matrices (P, K, K) of each pair of scorings.
 
@@ -117,8 +117,7 @@ def by_subject(
         scorings = [scoring[night.name] for pair in pairs for scoring in pair]
         count = np.all([stages != UNSCORED for stages in scorings], axis=0)
         tables = [
-            metrics.confusion(a[night.name][count], b[night.name][count], len(STAGES))
-            for a, b in pairs
+            confusion(a[night.name][count], b[night.name][count], len(STAGES)) for a, b in pairs
         ]
         units[night.subject] = units.get(night.subject, 0) + np.stack(tables)
     return list(units.values())
@@ -129,13 +128,13 @@ def measure(
 ) -> dict:
     """Return a statistic of the pooled tables, with its 95 % interval over subjects."""
     value = float(statistic(np.sum(units, axis=0)))
-    ends = metrics.bootstrap(units, statistic, draws=DRAWS, seed=seed)
-    return {"value": metrics.or_none(value), "interval_95": [metrics.or_none(end) for end in ends]}
+    ends = bootstrap(units, statistic, seed=seed)
+    return {"value": or_none(value), "interval_95": [or_none(end) for end in ends]}
 
 
 def kappa_of(pair: int) -> Callable[[np.ndarray], np.ndarray]:
     """Return kappa of one pair of tables (…, P, K, K), as a statistic."""
-    return lambda tables: metrics.kappa(tables[..., pair, :, :])
+    return lambda tables: kappa(tables[..., pair, :, :])
 
 
 def per_stage(units: Sequence[np.ndarray], seed: int) -> list[dict]:
@@ -150,12 +149,12 @@ def per_stage(units: Sequence[np.ndarray], seed: int) -> list[dict]:
     return rows
 
 
-def subgroups(nights: Sequence[Night], seed: int) -> list[dict]:
+def subgroups(nights: Sequence[ScoredRecording], seed: int) -> list[dict]:
     """Return kappa by age and by sex; nothing of what is not known of anybody.
 
     Recordings count, not subjects: a sleeper may be recorded at two ages.
     """
-    groups: list[tuple[str, str, list[Night]]] = []
+    groups: list[tuple[str, str, list[ScoredRecording]]] = []
     if any(night.age is not None for night in nights):
         for low, high, label in AGES:
             members = [n for n in nights if n.age is not None and low <= n.age < high]
@@ -178,7 +177,9 @@ def subgroups(nights: Sequence[Night], seed: int) -> list[dict]:
     return rows
 
 
-def beside_scorer(nights: Sequence[Night], second: Mapping[str, np.ndarray], seed: int) -> dict:
+def beside_scorer(
+    nights: Sequence[ScoredRecording], second: Mapping[str, np.ndarray], seed: int
+) -> dict:
     """Return kappa of model, first and second scorer with each other, on exactly the same epochs.
 
     ``gain_first`` is kappa(model, first) − kappa(second, first): whether the model is as near to

@@ -7,7 +7,7 @@ from html import escape
 import numpy as np
 
 from partsig.data.signals.recordings import EPOCH_S, STAGES, UNSCORED
-from partsig.sleep.html import COLOURS, HEIGHT, PER_HOUR, UNSCORED_COLOUR, runs
+from partsig.sleep.html import COLOURS, HEIGHT, PER_HOUR, UNSCORED_COLOUR, stretches
 
 # Okabe and Ito's blue and vermilion, which remain two without colour vision.
 MAIN, OTHER, QUIET = "#0072B2", "#D55E00", "#6e7781"
@@ -167,16 +167,16 @@ def reliability(table: np.ndarray) -> str:
     return drawing("Confidence and share that agrees", axes.width, axes.height, shapes)
 
 
-def review(found: dict) -> str:
+def review(reviewed: dict) -> str:
     """Draw kappa after a share of the epochs was reviewed, beside as many at random."""
-    share = [100 * value for value in found["share"]]
+    share = [100 * value for value in reviewed["share"]]
     lines = {
-        key: [(x, y) for x, y in zip(share, found[key], strict=True) if y is not None]
+        key: [(x, y) for x, y in zip(share, reviewed[key], strict=True) if y is not None]
         for key in ("kappa_reviewed", "kappa_random", "kappa_kept")
     }
     ends = [
         (x, low, high)
-        for x, (low, high) in zip(share, found["kappa_reviewed_interval_95"], strict=True)
+        for x, (low, high) in zip(share, reviewed["kappa_reviewed_interval_95"], strict=True)
         if low is not None
     ]
     values = [y for points in lines.values() for _, y in points] + [low for _, low, _ in ends]
@@ -230,13 +230,13 @@ def night(
     shapes = [_hypnogram(truth, 0), _hypnogram(predicted, second)]
     boxes = "".join(
         f"M{start} {errors}h{length}v{ERRORS}h-{length}z"
-        for differs, start, length in runs((truth != predicted) & (truth != UNSCORED))
+        for differs, start, length in stretches((truth != predicted) & (truth != UNSCORED))
         if differs
     )
     shapes.append(f'<path fill="{OTHER}" d="{boxes}"/>' if boxes else "")
     # Half pixels: finer is not seen, and equal neighbours are one step.
     level = np.nan_to_num(CONFIDENCE * 2 * confidence).round().astype(int)
-    steps = "".join(f"V{low - value / 2:g}h{length}" for value, _, length in runs(level))
+    steps = "".join(f"V{low - value / 2:g}h{length}" for value, _, length in stretches(level))
     shapes.append(f'<path fill="#5b7f95" d="M0 {low}{steps}V{low}z"/>')
     hours = "".join(f"M{h * PER_HOUR:g} 0V{low}" for h in range(1, int(n / PER_HOUR) + 1))
     if hours:
@@ -258,7 +258,7 @@ def _hypnogram(stages: np.ndarray, top: int) -> str:
     order = {stage: (max(HEIGHT.values()) - HEIGHT[stage]) * STEP for stage in STAGES}
     boxes: dict[str, list[str]] = {}
     path, pen = [], False
-    for code, start, length in runs(stages):
+    for code, start, length in stretches(stages):
         if code == UNSCORED:
             box = f"M{start} {top}h{length}v{TOP}h-{length}z"
             boxes.setdefault(UNSCORED_COLOUR, []).append(box)

@@ -24,11 +24,11 @@ from partsig.sleep.html import (
     scrolling,
 )
 from partsig.sleep.report import charts, sections
-from partsig.sleep.report.agreement import Night
+from partsig.sleep.report.agreement import ScoredRecording
 from partsig.sleep.report.sentences import (
+    count_noun,
     filtered,
     number,
-    people,
     population,
     with_interval,
 )
@@ -39,44 +39,44 @@ ON_ONE_PAGE = 20
 FOLDER = "report"
 
 
-def page(found: dict, nights: Sequence[Night]) -> str:
+def page(results: dict, nights: Sequence[ScoredRecording]) -> str:
     """Return the page of what ``report`` measured, all recordings on it unless they are many."""
-    n = found["n_subjects"]
+    n = results["n_subjects"]
     body = [
         facts(
             {
-                "Cohen's kappa": number(found["kappa"]["value"]),
-                "95 % interval": _ends(found["kappa"]),
-                "same stage": f"{number(found['yasa']['accuracy'], 0)} %",
+                "Cohen's kappa": number(results["kappa"]["value"]),
+                "95 % interval": _ends(results["kappa"]),
+                "same stage": f"{number(results['yasa']['accuracy'], 0)} %",
                 "subject" if n == 1 else "subjects": f"{n:,}",
-                "recordings": f"{found['n_recordings']:,}",
-                "scored epochs": f"{found['n_epochs']:,}",
+                "recordings": f"{results['n_recordings']:,}",
+                "scored epochs": f"{results['n_epochs']:,}",
             }
         ),
         '<div class="two"><div class="box"><h3>What was found</h3>',
-        f'{bullets(found["verdict"])}</div><div class="box stop">'
+        f'{bullets(results["verdict"])}</div><div class="box stop">'
         "<h3>What this model must not be used for</h3>"
-        f"{bullets(found['limits'])}</div></div>",
-        *_agreement(found),
-        *_scorers(found),
-        *sections.statistics(found),
-        *sections.subgroups(found),
-        *sections.trust(found),
-        *(_recordings(found, nights) if len(nights) <= ON_ONE_PAGE else _listed(found)),
-        *_model(found),
+        f"{bullets(results['limits'])}</div></div>",
+        *_agreement(results),
+        *_scorers(results),
+        *sections.statistics(results),
+        *sections.subgroups(results),
+        *sections.trust(results),
+        *(_recordings(results, nights) if len(nights) <= ON_ONE_PAGE else _listed(results)),
+        *_model(results),
     ]
-    return document(f"Agreement report: {Path(found['run']).name}", _about(found), body, REPORT)
+    return document(f"Agreement report: {Path(results['run']).name}", _about(results), body, REPORT)
 
 
-def night_pages(found: dict, nights: Sequence[Night]) -> Iterator[tuple[str, str]]:
-    """Give the path and the text of every recording's own page, one at a time; none of few."""
+def night_pages(results: dict, nights: Sequence[ScoredRecording]) -> Iterator[tuple[str, str]]:
+    """Yield the path and the text of every recording's own page; none where they are few."""
     if len(nights) <= ON_ONE_PAGE:
         return
     by_name = {night.name: night for night in nights}
     longest = max(len(night.truth) for night in nights)
-    files = _files(found)
+    files = _files(results)
     names = list(files)  # in the order of the table
-    for place, row in enumerate(found["recordings"]):
+    for place, row in enumerate(results["recordings"]):
         name = row["recording"]
         beside = {"all recordings": "report.html"}
         beside |= {"lower kappa": files[names[place - 1]]} if place else {}
@@ -90,22 +90,22 @@ def night_pages(found: dict, nights: Sequence[Night]) -> Iterator[tuple[str, str
         ]
         yield (
             files[name],
-            document(name, f"Agreement with the scorer. {_about(found)}", body, REPORT),
+            document(name, f"Agreement with the scorer. {_about(results)}", body, REPORT),
         )
 
 
-def file_names(found: dict) -> set[str]:
+def file_names(results: dict) -> set[str]:
     """Return the paths of the recordings' own pages; none of few."""
-    return set() if len(found["recordings"]) <= ON_ONE_PAGE else set(_files(found).values())
+    return set() if len(results["recordings"]) <= ON_ONE_PAGE else set(_files(results).values())
 
 
-def _files(found: dict) -> dict[str, str]:
+def _files(results: dict) -> dict[str, str]:
     """Return the path of every recording's own page: one each, whatever the file system.
 
     Some do not tell case apart, nor the ways in which Unicode writes one letter.
     """
     files, taken = {}, set()
-    for row in found["recordings"]:
+    for row in results["recordings"]:
         stem = file_stem(row["recording"])
         names = itertools.chain([stem], (f"{stem}-{k}" for k in itertools.count(2)))
         name = next(name for name in names if _same(name) not in taken)
@@ -118,10 +118,10 @@ def _same(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
-def _about(found: dict) -> str:
+def _about(results: dict) -> str:
     return (
-        f"{found['run']} on {found['store']}{' (external)' if found['external'] else ''}, "
-        f"evaluated {found['evaluated'][:10]}, reported {found['date'][:10]} by partsig "
+        f"{results['run']} on {results['store']}{' (external)' if results['external'] else ''}, "
+        f"evaluated {results['evaluated'][:10]}, reported {results['date'][:10]} by partsig "
         f"{__version__}. Epochs of {EPOCH_S:.0f} s; what the scorer left unscored counts nowhere."
     )
 
@@ -131,8 +131,8 @@ def _ends(measured: dict) -> str:
     return "none" if low is None else f"{number(low)}–{number(high)}"
 
 
-def _agreement(found: dict) -> list[str]:
-    rows = [row for row in found["recordings"] if row["kappa"] is not None]
+def _agreement(results: dict) -> list[str]:
+    rows = [row for row in results["recordings"] if row["kappa"] is not None]
     worst: dict[str, float] = {}
     for row in rows:
         worst.setdefault(row["subject"], row["kappa"])  # rows are in order of kappa
@@ -144,15 +144,15 @@ def _agreement(found: dict) -> list[str]:
             f"{row['epochs']:,}",
             *(with_interval(row[key]) for key in ("f1", "recall", "precision")),
         ]
-        for row in found["stages"]
+        for row in results["stages"]
     ]
-    mean, sd = found["kappa_per_recording_mean"], found["kappa_per_recording_sd"]
+    mean, sd = results["kappa_per_recording_mean"], results["kappa_per_recording_sd"]
     each = "" if mean is None or sd is None else f" Over recordings {mean:.2f} ± {sd:.2f} (SD)."
-    single = sum(row["n_stages"] == 1 for row in found["recordings"])
+    single = sum(row["n_stages"] == 1 for row in results["recordings"])
     if single:
         each += (
-            f" {people(single, 'recording')} of one scored stage: there kappa is 0 or undefined, "
-            "whatever agrees."
+            f" {count_noun(single, 'recording')} of one scored stage: there kappa is 0 or "
+            "undefined, whatever agrees."
         )
     parts = ["<h2>Agreement with the scorer</h2>", '<div class="charts">']
     if points:
@@ -160,30 +160,30 @@ def _agreement(found: dict) -> list[str]:
         parts.append(
             figure(
                 caption,
-                charts.kappas(points, found["kappa"]["value"], found["kappa"]["interval_95"]),
+                charts.kappas(points, results["kappa"]["value"], results["kappa"]["interval_95"]),
                 "wide",
             )
         )
     parts += [
         figure(
             "Scored stages (rows) and what the model called them: shares of a row, epochs.",
-            charts.confusion(np.array(found["confusion"])),
+            charts.confusion(np.array(results["confusion"])),
         ),
         "</div><h3>By stage</h3>",
         scrolling(["stage", "scored epochs", "F1", "recall", "precision"], stages),
         note(
             "Recall: of the epochs scored so, the share predicted so; precision: the other way "
             "round. In brackets 95 % intervals by bootstrap over subjects "
-            f"({found['bootstrap']['draws']:,} draws), since epochs of one night are not "
+            f"({results['bootstrap']['draws']:,} draws), since epochs of one night are not "
             "independent."
         ),
     ]
     return parts
 
 
-def _scorers(found: dict) -> list[str]:
+def _scorers(results: dict) -> list[str]:
     parts = []
-    for name, scorer in found["scorers"].items():
+    for name, scorer in results["scorers"].items():
         rows = [
             ["model and first scorer", with_interval(scorer["model_first"])],
             [f"{name} and first scorer", with_interval(scorer["first_second"])],
@@ -199,9 +199,10 @@ def _scorers(found: dict) -> list[str]:
             '<div class="charts"><div>',
             scrolling(["on the same epochs", "kappa"], rows),
             note(
-                f"{people(scorer['n_epochs'], 'epoch')} of {people(scorer['n_subjects'])} that "
-                "both people scored. The last two rows are paired: each draw of subjects gives "
-                "both kappas. Below 0 the model agrees less than the two people do."
+                f"{count_noun(scorer['n_epochs'], 'epoch')} of "
+                f"{count_noun(scorer['n_subjects'])} that both people scored. The last two rows "
+                "are paired: each draw of subjects gives both kappas. Below 0 the model agrees "
+                "less than the two people do."
             ),
             "</div>",
             figure(
@@ -213,16 +214,16 @@ def _scorers(found: dict) -> list[str]:
     return parts
 
 
-def _recordings(found: dict, nights: Sequence[Night]) -> list[str]:
+def _recordings(results: dict, nights: Sequence[ScoredRecording]) -> list[str]:
     by_name = {night.name: night for night in nights}
     longest = max(len(night.truth) for night in nights)
     parts = ["<h2>The recordings, lowest kappa first</h2>", _legend()]
-    for row in found["recordings"]:
+    for row in results["recordings"]:
         parts += _recording(row, by_name[row["recording"]], longest)
     return parts
 
 
-def _listed(found: dict) -> list[str]:
+def _listed(results: dict) -> list[str]:
     """Return the recordings as a table that leads to their own pages."""
     rows = [
         [
@@ -233,7 +234,7 @@ def _listed(found: dict) -> list[str]:
             "" if row["age"] is None else f"{row['age']:.0f}",
             row["sex"] or "",
         ]
-        for row, file in zip(found["recordings"], _files(found).values(), strict=True)
+        for row, file in zip(results["recordings"], _files(results).values(), strict=True)
     ]
     head = ["recording", "kappa", "same stage", "scored epochs", "age", "sex"]
     return [
@@ -252,12 +253,12 @@ def _legend() -> str:
     return f'<div class="legend">{"".join(spans)}<span>vertical lines: hours</span></div>'
 
 
-def _recording(row: dict, night: Night, longest: int) -> list[str]:
+def _recording(row: dict, night: ScoredRecording, longest: int) -> list[str]:
     """Return one recording's section: both hypnograms, confidence, and the doubtful epochs."""
     drawing = charts.night(night.name, night.truth, night.predicted, night.confidence, longest)
     who = [f"{row['age']:.0f} years"] if row["age"] is not None else []
     who += [row["sex"]] if row["sex"] else []
-    line = ", ".join([f"kappa {number(row['kappa'])}", people(row["epochs"], "epoch"), *who])
+    line = ", ".join([f"kappa {number(row['kappa'])}", count_noun(row["epochs"], "epoch"), *who])
     doubtful = "; ".join(
         f"{_clock(item['onset_s'])} {item['predicted']} ({100 * item['confidence']:.0f} %, "
         f"scored {item['scored']})"
@@ -276,19 +277,19 @@ def _clock(seconds: float) -> str:
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
-def _model(found: dict) -> list[str]:
-    model, pretraining = found["model"], found["model"]["pretraining"]
+def _model(results: dict) -> list[str]:
+    model, pretraining = results["model"], results["model"]["pretraining"]
     if pretraining:
         before = (
-            f"{pretraining['objective']} on {people(model['pretraining_subjects'])} without labels "
-            f"(seed {pretraining['seed']}), {model['from']}"
+            f"{pretraining['objective']} on {count_noun(model['pretraining_subjects'])} without "
+            f"labels (seed {pretraining['seed']}), {model['from']}"
         )
     else:
         before = "none (trained from scratch)"
     seen = model["seen_in_pretraining"]
     shown = ", ".join(seen[:5]) + (", …" if len(seen) > 5 else "")
     labels = [
-        f"{people(n, 'epoch')} of {people(m)} ({what})"
+        f"{count_noun(n, 'epoch')} of {count_noun(m)} ({what})"
         for n, m, what in (
             (model["epochs_train"], model["train_subjects"], "training"),
             (model["epochs_val"], model["val_subjects"], "validation: choice and temperature"),
@@ -305,7 +306,7 @@ def _model(found: dict) -> list[str]:
         ["channels", ", ".join(model["ch_names"])],
         ["signal", f"{model['sfreq']:g} Hz, {filtered(model)}"],
         ["finished", model["finished"]],
-        ["software", ", ".join(f"{k} {v}" for k, v in found["environment"].items())],
+        ["software", ", ".join(f"{k} {v}" for k, v in results["environment"].items())],
     ]
     lines = "".join(f"<tr><td>{escape(a)}</td><td>{escape(b)}</td></tr>" for a, b in rows)
     return [

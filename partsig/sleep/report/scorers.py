@@ -31,15 +31,15 @@ def parse(scorers: Iterable[str]) -> dict[str, Path]:
     >>> len(parse(["anna=scores/anna", "b=scores/b"]))
     2
     """
-    found: dict[str, Path] = {}
+    folders: dict[str, Path] = {}
     for text in scorers:
         name, equals, folder = text.partition("=")
         if not (name and equals and folder):
             raise ConfigError(f"--scorer is {text!r}; it is NAME=FOLDER, such as anna=scores/anna.")
-        if name in found:
+        if name in folders:
             raise ConfigError(f"--scorer {name} is given twice; give each scorer a name of theirs.")
-        found[name] = Path(folder)
-    return found
+        folders[name] = Path(folder)
+    return folders
 
 
 def read_scorer(

@@ -21,20 +21,20 @@ BREACHES = {
 }
 
 
-def statistics(found: dict) -> list[str]:
+def statistics(results: dict) -> list[str]:
     """Return sleep statistics by YASA: Bland–Altman table and charts, and every recording."""
     parts = ["<h2>Sleep statistics, predicted against scored</h2>"]
-    if found["n_short"]:
+    if results["n_short"]:
         parts.append(
             "<p><b>"
             + escape(
-                f"{found['n_short']:,} of {found['n_recordings']:,} recordings have less than "
+                f"{results['n_short']:,} of {results['n_recordings']:,} recordings have less than "
                 f"{NIGHT_H:g} h of scored signal: their figures describe the excerpt, not the "
                 "sleeper's night."
             )
             + "</b></p>"
         )
-    gaps = sum(row["unscored_inside"] for row in found["recordings"])
+    gaps = sum(row["unscored_inside"] for row in results["recordings"])
     between = f" ({gaps:,} epochs lie between scored ones)" if gaps else ""
     parts.append(
         note(
@@ -50,7 +50,7 @@ def statistics(found: dict) -> list[str]:
     )
     rows, drawn = [], []
     for key, (unit, what) in STATISTICS.items():
-        row = found["bland_altman"][key]
+        row = results["bland_altman"][key]
         cells = [f"{key} ({unit})", row["n"]]
         if "bias" not in row:
             rows.append([*cells, row["why"], "", "", ""])
@@ -63,7 +63,7 @@ def statistics(found: dict) -> list[str]:
         if key in SHOWN:
             pairs = [
                 (r["recording"], r["scored"][key], r["predicted"][key])
-                for r in found["recordings"]
+                for r in results["recordings"]
                 if np.isfinite(r["scored"][key]) and np.isfinite(r["predicted"][key])
             ]
             label = key if key not in STAGES else f"minutes of {key}"
@@ -73,7 +73,7 @@ def statistics(found: dict) -> list[str]:
     parts.append(scrolling(head, rows))
     undefined = [
         f"{key} in {row['undefined']:,}"
-        for key, row in found["bland_altman"].items()
+        for key, row in results["bland_altman"].items()
         if row["undefined"]
     ]
     if undefined:
@@ -96,7 +96,7 @@ def statistics(found: dict) -> list[str]:
                 for s in STAGES[1:]
             ),
         ]
-        for row in found["recordings"]
+        for row in results["recordings"]
     ]
     units = [f"{key} ({STATISTICS[key][0]})" for key in SHOWN]
     shares = [f"{s} (%)" for s in STAGES[1:]]
@@ -120,9 +120,9 @@ def _cell(value: float) -> str:
     return f"{value:.0f}" if value >= 20 else f"{value:.1f}"
 
 
-def subgroups(found: dict) -> list[str]:
+def subgroups(results: dict) -> list[str]:
     """Return kappa by age and sex; nothing where the store knows neither."""
-    rows = found["subgroups"]
+    rows = results["subgroups"]
     if not rows:
         return []
     shown = [
@@ -153,9 +153,9 @@ def subgroups(found: dict) -> list[str]:
     return parts
 
 
-def trust(found: dict) -> list[str]:
+def trust(results: dict) -> list[str]:
     """Return calibration and what a review is worth."""
-    told, temperature = found["calibration"], found["calibration"]["temperature"]
+    told, temperature = results["calibration"], results["calibration"]["temperature"]
     ece = {"value": told["ece"], "interval_95": told["ece_interval_95"]}
     worse = ", which did not help here" if told["ece"] > told["ece_uncalibrated"] else ""
     parts = [
@@ -165,7 +165,7 @@ def trust(found: dict) -> list[str]:
                 f"Expected calibration error {with_interval(ece, 3)} on these epochs, "
                 f"{number(told['ece_uncalibrated'], 3)} before the temperature "
                 f"({temperature:.2f}) that was fitted on the validation subjects{worse}.",
-                review_line(found["review"]) or "What a review is worth is undefined here.",
+                review_line(results["review"]) or "What a review is worth is undefined here.",
             ]
         ),
         '<div class="charts">',
@@ -175,13 +175,13 @@ def trust(found: dict) -> list[str]:
             charts.reliability(np.array(told["table"])),
         ),
     ]
-    if None not in found["review"]["kappa_reviewed"]:
+    if None not in results["review"]["kappa_reviewed"]:
         parts.append(
             figure(
                 "Kappa after review: blue, the most doubtful epochs set to the scorer's stage "
                 "(band: 95 % interval); red dots, as many at random; grey dashes, the other "
                 "epochs alone.",
-                charts.review(found["review"]),
+                charts.review(results["review"]),
             )
         )
     return [*parts, "</div>"]

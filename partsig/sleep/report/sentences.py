@@ -42,53 +42,54 @@ def with_interval(measured: dict, digits: int = 2, times: float = 1.0) -> str:
     return f"{number(times * value, digits)} ({ends})"
 
 
-def people(n: int, what: str = "subject") -> str:
+def count_noun(n: int, what: str = "subject") -> str:
     """Return a count with its noun.
 
-    >>> people(1), people(1200, "epoch")
+    >>> count_noun(1), count_noun(1200, "epoch")
     ('1 subject', '1,200 epochs')
     """
     return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
 
 
-def verdict(found: dict) -> list[str]:
+def verdict(results: dict) -> list[str]:
     """Return what was found, the most important first, no more than the figures bear."""
-    kappa = found["kappa"]
+    kappa = results["kappa"]
     lines = [
-        f"On {people(found['n_subjects'])} ({people(found['n_recordings'], 'recording')}, "
-        f"{people(found['n_epochs'], 'epoch')}) whose stages the model never saw, model and scorer "
-        f"agree with Cohen's kappa {with_interval(kappa)}; in brackets, here and below, are 95 % "
-        f"intervals over subjects. The same stage is given to "
-        f"{with_interval(found['accuracy'], 0, 100)} % of the epochs."
+        f"On {count_noun(results['n_subjects'])} "
+        f"({count_noun(results['n_recordings'], 'recording')}, "
+        f"{count_noun(results['n_epochs'], 'epoch')}) whose stages the model never saw, model and "
+        f"scorer agree with Cohen's kappa {with_interval(kappa)}; in brackets, here and below, are "
+        f"95 % intervals over subjects. The same stage is given to "
+        f"{with_interval(results['accuracy'], 0, 100)} % of the epochs."
     ]
-    if found["scorers"]:
-        lines += [_beside(name, scorer) for name, scorer in found["scorers"].items()]
+    if results["scorers"]:
+        lines += [_beside(name, scorer) for name, scorer in results["scorers"].items()]
     elif kappa["value"] is not None:
         lines.append(_elsewhere(*kappa["interval_95"]))
-    lines += _spread(found)
-    known = [row for row in found["stages"] if row["recall"]["value"] is not None]
+    lines += _spread(results)
+    known = [row for row in results["stages"] if row["recall"]["value"] is not None]
     if known:
         worst = min(known, key=lambda row: row["recall"]["value"])
         lines.append(
             f"The stage found least often is {worst['stage']}: of {worst['epochs']:,} epochs that "
             f"were scored so, the model calls {with_interval(worst['recall'], 0, 100)} % so too."
         )
-    tst = found["bland_altman"]["TST"]
-    if "bias" in tst and not _excerpts(found):
+    tst = results["bland_altman"]["TST"]
+    if "bias" in tst and not _excerpts(results):
         lines.append(
             f"Total sleep time of one recording differs from the scorer's by "
             f"{number(tst['lower'], 0)} to {number(tst['upper'], 0)} min (limits of agreement, "
             f"which hold 19 recordings of 20), by {number(tst['bias'], 0)} min on average."
         )
-    review = review_line(found["review"])
+    review = review_line(results["review"])
     if review:
         lines.append(review)
     return lines
 
 
-def _excerpts(found: dict) -> bool:
+def _excerpts(results: dict) -> bool:
     """Tell whether most recordings are too short for a night."""
-    return 2 * found["n_short"] > found["n_recordings"]
+    return 2 * results["n_short"] > results["n_recordings"]
 
 
 def _elsewhere(low: float | None, high: float | None) -> str:
@@ -121,16 +122,16 @@ def _beside(name: str, scorer: dict) -> str:
     else:
         told = "no difference could be shown, which does not show that there is none"
     return (
-        f"On the same {people(scorer['n_epochs'], 'epoch')} of "
-        f"{people(scorer['n_subjects'])}, {name} and the first scorer agree with kappa "
+        f"On the same {count_noun(scorer['n_epochs'], 'epoch')} of "
+        f"{count_noun(scorer['n_subjects'])}, {name} and the first scorer agree with kappa "
         f"{with_interval(scorer['first_second'])}, the model and the first scorer with "
         f"{with_interval(scorer['model_first'])}: a difference of {with_interval(gain)}; {told}."
     )
 
 
-def _spread(found: dict) -> list[str]:
+def _spread(results: dict) -> list[str]:
     # With one scored stage kappa is 0 or undefined, however many epochs agree.
-    rows = [row for row in found["recordings"] if row["n_stages"] > 1]
+    rows = [row for row in results["recordings"] if row["n_stages"] > 1]
     each = [row["kappa"] for row in rows if row["kappa"] is not None]
     lines = []
     if len(each) > 1:
@@ -140,11 +141,12 @@ def _spread(found: dict) -> list[str]:
             f"{poor:,} of {len(each):,} are below {POOR:.2f}, where agreement is called fair at "
             "most. A good figure for all says little about one."
         )
-    if found["n_subjects"] < FEW:
+    if results["n_subjects"] < FEW:
         lines.append(
-            f"{people(found['n_subjects'])} are few: the true interval is wider than the one given."
+            f"{count_noun(results['n_subjects'])} are few: the true interval is wider than the one "
+            "given."
         )
-    seen = len(found["model"]["seen_in_pretraining"])
+    seen = len(results["model"]["seen_in_pretraining"])
     if seen:
         lines.append(
             f"{seen:,} of the test subjects were seen in pretraining, without their stages: this "
@@ -174,7 +176,7 @@ def review_line(review: dict) -> str:
 def population(model: dict) -> str:
     """Return whom the training subjects are, as far as that is known."""
     who = POPULATIONS.get(model["source"] or "", "")
-    text = f"{people(model['train_subjects'])} of {model['store']}"
+    text = f"{count_noun(model['train_subjects'])} of {model['store']}"
     text += f" ({who})" if who else " (who they are is not recorded in the store)"
     if model["ages"]:
         text += ", aged {:.0f} to {:.0f}".format(*model["ages"])
@@ -190,9 +192,9 @@ def filtered(model: dict) -> str:
     return f"{'0' if low is None else f'{low:g}'}–{'…' if high is None else f'{high:g}'} Hz"
 
 
-def limits(found: dict) -> list[str]:
+def limits(results: dict) -> list[str]:
     """Return what the model must not be used for, from this run's own facts where they tell."""
-    model = found["model"]
+    model = results["model"]
     lines = [
         "No diagnosis and no decision on treatment. This is research software, no medical device; "
         "no authority has cleared it, and its stages replace no trained scorer.",
@@ -217,20 +219,20 @@ def limits(found: dict) -> list[str]:
             "No conclusion on breathing: the recordings are rich in apnoeas and arousals, which "
             "the model neither marks nor was compared on."
         )
-    if not found["external"]:
+    if not results["external"]:
         lines.append(
             "No other laboratory: training and test recordings have one source, and other devices, "
             "technicians and scorers usually lower agreement. Evaluating on another store "
             "measures that."
         )
-    n1 = found["stages"][STAGES.index("N1")]
+    n1 = results["stages"][STAGES.index("N1")]
     lines.append(
         f"No conclusion that rests on N1: its F1 is {with_interval(n1['f1'])} here, and people "
         f"agree on it with a kappa of {HUMANS_N1:.2f} only. Latencies hang on "
         "single epochs, often of N1."
     )
-    tst = found["bland_altman"]["TST"]
-    if _excerpts(found):
+    tst = results["bland_altman"]["TST"]
+    if _excerpts(results):
         lines.append(
             "No statement on a night: most of these recordings are excerpts of less than six hours."
         )

@@ -57,8 +57,8 @@ def sleep_statistics(stages: np.ndarray) -> dict[str, float]:
     Raises DataError when nothing is scored.
 
     >>> night = np.array([-1, 0, 0, 2, 2, -1, 4, 0])
-    >>> found = sleep_statistics(night)
-    >>> [float(found[key]) for key in ("TIB", "TST", "SE", "SOL", "REM latency", "WASO")]
+    >>> values = sleep_statistics(night)
+    >>> [float(values[key]) for key in ("TIB", "TST", "SE", "SOL", "REM latency", "WASO")]
     [3.0, 1.5, 50.0, 1.0, 1.5, 0.0]
     """
     stages = np.asarray(stages)
@@ -67,10 +67,10 @@ def sleep_statistics(stages: np.ndarray) -> dict[str, float]:
         raise DataError("a hypnogram without a scored epoch has no sleep statistics.")
     clock = hypnogram(stages[scored[0] : scored[-1] + 1], "clock").sleep_statistics()
     dense = hypnogram(stages[scored], "dense").sleep_statistics()
-    found = {key: clock[key] for key in ("TST", "SOL", "WASO", "N1", "N2", "N3", "REM")}
-    found |= {key: dense[key] for key in ("TIB", "SE", "%N1", "%N2", "%N3", "%REM")}
-    found |= {"W": clock["WAKE"], "REM latency": clock["Lat_REM"] - clock["SOL"]}
-    return {key: float(found[key]) for key in STATISTICS}
+    values = {key: clock[key] for key in ("TST", "SOL", "WASO", "N1", "N2", "N3", "REM")}
+    values |= {key: dense[key] for key in ("TIB", "SE", "%N1", "%N2", "%N3", "%REM")}
+    values |= {"W": clock["WAKE"], "REM latency": clock["Lat_REM"] - clock["SOL"]}
+    return {key: float(values[key]) for key in STATISTICS}
 
 
 def epoch_agreement(
@@ -86,9 +86,9 @@ def epoch_agreement(
         for scorer, scoring in (("reference", reference), ("observed", observed))
     ]
     with _quiet():
-        found = yasa.EpochByEpochAgreement(*pair)
-        pooled = found.get_agreement(pooled=True)
-        each = found.get_agreement()
+        agreement = yasa.EpochByEpochAgreement(*pair)
+        pooled = agreement.get_agreement(pooled=True)
+        each = agreement.get_agreement()
     keys = ("accuracy", "kappa", "mcc")
     if len(reference) == 1:  # YASA then returns one series
         return _numbers(pooled, keys), {next(iter(reference)): _numbers(each, keys)}
@@ -115,7 +115,7 @@ def bland_altman(
     normal, and neither their mean nor their spread changes with the reference; limits mislead where
     they are not. ``why`` says why there is no bias; "" elsewhere.
     """
-    found = {}
+    rows = {}
     for key in STATISTICS:
         both = [
             name
@@ -131,8 +131,8 @@ def bland_altman(
             row["why"] = "the same in every recording"
         else:
             row |= _limits(key, both, pairs, subjects)
-        found[key] = row
-    return found
+        rows[key] = row
+    return rows
 
 
 def _limits(key: str, names: list[str], pairs: np.ndarray, subjects: Mapping[str, str]) -> dict:

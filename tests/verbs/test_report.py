@@ -18,7 +18,7 @@ from partsig.data.signals.store import open_store, read_index, write_index
 from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.runs import run as runs
 from partsig.sleep.report import charts
-from partsig.sleep.report.agreement import AGES, Night, by_subject, measure, subgroups
+from partsig.sleep.report.agreement import AGES, ScoredRecording, by_subject, measure, subgroups
 from partsig.sleep.report.charts import kappas
 from partsig.sleep.report.scorers import parse, read_scorer
 from partsig.sleep.report.sections import trust
@@ -122,7 +122,7 @@ def test_subgroups_count_everybody_once(made, tuned, store):
 
 def night(subject, truth, predicted, **given):
     fields = {"age": None, "sex": "", "start_s": 0.0, "confidence": np.full(len(truth), 0.5)}
-    return Night(
+    return ScoredRecording(
         name=f"{subject}-{given.pop('name', 1)}",
         subject=subject,
         truth=np.array(truth),

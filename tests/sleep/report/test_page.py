@@ -10,12 +10,12 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import pytest
 
-from partsig import metrics
 from partsig.data.signals import store as data_store
 from partsig.data.signals.recordings import STAGES
 from partsig.data.signals.store import open_store
 from partsig.errors import DataError
 from partsig.files import write_json
+from partsig.metrics.agreement import confusion, kappa
 from partsig.sleep.report import charts
 from partsig.sleep.report.agreement import read_predictions
 from partsig.sleep.report.page import ON_ONE_PAGE, night_pages
@@ -46,7 +46,7 @@ def evaluated(folder, n):
         for number, name in enumerate(names):
             truth = np.repeat(rng.integers(0, 5, E // 4), 4)
             given = np.where(rng.random(E) < 0.7, truth, rng.integers(0, 5, E))
-            kappas[name] = float(metrics.kappa(metrics.confusion(truth, given, 5)))
+            kappas[name] = float(kappa(confusion(truth, given, 5)))
             counts = {stage: int((truth == k).sum()) for k, stage in enumerate(STAGES)}
             rows.append(
                 data_store.failed_row(name, name, "")

@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from partsig import metrics
 from partsig.data.signals.recordings import STAGES
+from partsig.metrics.agreement import confusion, kappa
 from partsig.sleep import review
 
 
@@ -84,11 +84,11 @@ def test_the_curve_counts_what_it_says():
     subjects = np.array(["a"] * 10 + ["b"] * 10)
     found = review.curve(truth, predicted, doubt, subjects, seed=0)
     at = dict(zip(found["share"], range(len(found["share"])), strict=True))
-    whole = metrics.confusion(truth, predicted, 5)
-    assert found["kappa_reviewed"][0] == pytest.approx(float(metrics.kappa(whole)))
+    whole = confusion(truth, predicted, 5)
+    assert found["kappa_reviewed"][0] == pytest.approx(float(kappa(whole)))
     one = predicted.copy()
     one[2] = truth[2]
-    expected = float(metrics.kappa(metrics.confusion(truth, one, 5)))
+    expected = float(kappa(confusion(truth, one, 5)))
     assert found["kappa_reviewed"][at[0.05]] == pytest.approx(expected)
     assert found["kappa_reviewed"][at[0.1]] == 1.0
     assert found["kappa_kept"][at[0.1]] == 1.0

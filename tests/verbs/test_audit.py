@@ -19,8 +19,8 @@ from partsig.data.signals.recordings import Recording, Rows
 from partsig.data.signals.store import failed_row, read_index, write_index
 from partsig.errors import ConfigError, DataError
 from partsig.sleep import html as page
+from partsig.sleep.audit import page as audit_pages
 from partsig.sleep.audit.measure import read_channel
-from partsig.verbs import audit as audits
 from partsig.verbs.audit import audit
 
 CHANNELS = ("C3-M2", "Chin1-Chin2")
@@ -51,7 +51,8 @@ def write(raw: Path, name: str, signal: np.ndarray, stages=STAGES, **given) -> P
 def findings(raw: Path, tmp_path: Path) -> dict[str, list[tuple[str, str, tuple[str, ...]]]]:
     found = audit(raw, overrides=OVERRIDES, output=tmp_path / "out", jobs=1)
     return {
-        a.night.name: [(f.level, f.kind, f.channels) for f in a.findings] for a in found.recordings
+        a.recording.name: [(f.level, f.kind, f.channels) for f in a.findings]
+        for a in found.recordings
     }
 
 
@@ -259,7 +260,7 @@ def test_the_worst_twenty_are_printed(night, tmp_path):
 
 
 def test_many_are_on_several_pages_the_worst_first(sample_store, tmp_path, monkeypatch):
-    monkeypatch.setattr(audits, "ON_ONE_PAGE", 20)
+    monkeypatch.setattr(audit_pages, "ON_ONE_PAGE", 20)
     found = audit(sample_store, output=tmp_path / "out", jobs=1)
     places = [found.page, *(tmp_path / "out" / "pages" / f"{k}.html" for k in range(2, 6))]
     assert sorted((tmp_path / "out" / "pages").iterdir()) == places[1:]
@@ -271,7 +272,7 @@ def test_many_are_on_several_pages_the_worst_first(sample_store, tmp_path, monke
         reached = {(place.parent / address).resolve() for address in walked.addresses}
         beside = {places[k].resolve() for k in (0, number - 1, number + 1) if 0 <= k < 5}
         assert reached == beside - {place.resolve()}
-    assert names == [a.night.name for a in found.recordings]
+    assert names == [a.recording.name for a in found.recordings]
     told = "Recordings 81 to 83 of 83."
     assert told in places[-1].read_text(encoding="utf-8")
 
@@ -280,7 +281,7 @@ def test_pages_of_a_larger_audit_before_are_removed(sample_store, tmp_path, monk
     folder = tmp_path / "out" / "pages"
 
     def pages(on_one_page):
-        monkeypatch.setattr(audits, "ON_ONE_PAGE", on_one_page)
+        monkeypatch.setattr(audit_pages, "ON_ONE_PAGE", on_one_page)
         audit(sample_store, output=tmp_path / "out", jobs=1)
         return sorted(path.name for path in folder.iterdir()) if folder.exists() else None
 

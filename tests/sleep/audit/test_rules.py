@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from partsig.sleep.audit.measure import Night
+from partsig.sleep.audit.measure import MeasuredRecording
 from partsig.sleep.audit.rules import (
     LEAD_IN_S,
     SHARES,
     UNSCORED_SHARE,
-    Fit,
-    fit_of,
+    StageSignalAgreement,
     judge,
+    stage_signal_agreement,
 )
 
 # Two hours in which every stage is there.
@@ -20,13 +20,15 @@ STAGES = np.repeat([0, 1, 2, 3, 2, 4, 2, 3, 2, 1, 0, 4], 21).astype(np.int8)
 def said(stages, **given) -> list[tuple[str, str, str]]:
     stages = np.asarray(stages, np.int8)
     given = {"duration_s": 30.0 * len(stages)} | given
-    found = judge(Night(name="n", stages=stages, **given), Fit(n3_above_w=0.99))
+    found = judge(
+        MeasuredRecording(name="n", stages=stages, **given), StageSignalAgreement(n3_above_w=0.99)
+    )
     return [(f.level, f.kind, f.text) for f in found]
 
 
 def test_stages_that_were_not_held_against_the_signal_are_told():
-    night = Night(name="n", stages=np.full(60, 2, np.int8), duration_s=1800.0)
-    (found,) = judge(night, Fit())
+    night = MeasuredRecording(name="n", stages=np.full(60, 2, np.int8), duration_s=1800.0)
+    (found,) = judge(night, StageSignalAgreement())
     assert (found.level, found.kind) == ("remark", "unchecked")
 
 
@@ -79,17 +81,26 @@ def test_the_hypnogram_is_held_against_the_signal():
 @pytest.mark.parametrize(
     ("fit", "levels"),
     [
-        (Fit(n3_above_w=0.9, n3_above_rem=0.95, shift=0, moved=0.9, unmoved=0.9), []),
-        (Fit(n3_above_w=0.65, n3_above_rem=0.45), ["fault", "warning"]),
-        (Fit(shift=-1, moved=0.90, unmoved=0.88), []),
-        (Fit(shift=-3, moved=0.90, unmoved=0.85), ["warning"]),
-        (Fit(shift=9, moved=0.90, unmoved=0.75), ["fault"]),
-        (Fit(shift=20, moved=0.56, unmoved=0.45), []),  # they fit nowhere
+        (
+            StageSignalAgreement(
+                n3_above_w=0.9, n3_above_rem=0.95, shift=0, moved=0.9, unmoved=0.9
+            ),
+            [],
+        ),
+        (StageSignalAgreement(n3_above_w=0.65, n3_above_rem=0.45), ["fault", "warning"]),
+        (StageSignalAgreement(shift=-1, moved=0.90, unmoved=0.88), []),
+        (StageSignalAgreement(shift=-3, moved=0.90, unmoved=0.85), ["warning"]),
+        (StageSignalAgreement(shift=9, moved=0.90, unmoved=0.75), ["fault"]),
+        (StageSignalAgreement(shift=20, moved=0.56, unmoved=0.45), []),  # they fit nowhere
     ],
 )
 def test_stages_that_do_not_fit_the_signal_are_called_so(fit, levels):
-    assert [f.level for f in judge(Night(name="n", stages=STAGES, duration_s=7560), fit)] == levels
+    assert [
+        f.level for f in judge(MeasuredRecording(name="n", stages=STAGES, duration_s=7560), fit)
+    ] == levels
 
 
 def test_too_few_epochs_tell_nothing_of_the_fit():
-    assert fit_of(Night(name="n", stages=STAGES)) == Fit()
+    assert (
+        stage_signal_agreement(MeasuredRecording(name="n", stages=STAGES)) == StageSignalAgreement()
+    )

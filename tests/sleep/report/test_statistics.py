@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from partsig import metrics
 from partsig.data.signals.recordings import STAGES
 from partsig.errors import ConfigError, DataError
+from partsig.metrics.agreement import accuracy, confusion, kappa
 from partsig.sleep.report import statistics
 
 W, N1, N2, N3, REM, NONE = 0, 1, 2, 3, 4, -1
@@ -83,12 +83,12 @@ def scorings(n: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
 def test_yasas_kappa_is_ours(n):
     first, second = scorings(n)
     pooled, each = statistics.epoch_agreement(first, second)
-    tables = {name: metrics.confusion(first[name], second[name], len(STAGES)) for name in first}
+    tables = {name: confusion(first[name], second[name], len(STAGES)) for name in first}
     total = sum(tables.values())
-    assert pooled["kappa"] == pytest.approx(float(metrics.kappa(total)))
-    assert pooled["accuracy"] == pytest.approx(100 * float(metrics.accuracy(total)))
+    assert pooled["kappa"] == pytest.approx(float(kappa(total)))
+    assert pooled["accuracy"] == pytest.approx(100 * float(accuracy(total)))
     assert {name: row["kappa"] for name, row in each.items()} == pytest.approx(
-        {name: float(metrics.kappa(table)) for name, table in tables.items()}
+        {name: float(kappa(table)) for name, table in tables.items()}
     )
 
 

@@ -1,0 +1,1 @@
+"""How predictions are judged: agreement, calibration, intervals. Numbers in, numbers out."""
