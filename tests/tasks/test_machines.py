@@ -292,6 +292,7 @@ def test_a_listing_that_is_made_anew_meanwhile_does_no_harm(bucket, tmp_path, mo
 
     monkeypatch.setattr(remote, "_get", after_another)
     header = next(here.rglob(f"{name}.hea"))
+    header.with_suffix(".mat").write_bytes(b"half of it")  # as a fetch that was killed leaves none
     with pytest.raises(DataError, match=rf"{name}\.mat cannot be fetched"):
         remote.fetch(url, here, header, "a call")
 
