@@ -17,7 +17,7 @@ from partsig.data.signals.recordings import UNSCORED, count_stages, sorted_by_na
 from partsig.errors import DataError, DiskFullError
 from partsig.metrics.agreement import kappa
 from partsig.sleep import exports, figures, review
-from partsig.sleep.stager import StageConfig, Stager, load, read, source_of, staged
+from partsig.sleep.stager import LoadedStager, StageConfig, load, read, source_of, staged
 from partsig.sleep.staging import Staging
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Staged:
 
 def stage(
     recording: "str | Path | mne.io.BaseRaw",
-    run: str | Path | Stager | None = None,
+    run: str | Path | LoadedStager | None = None,
     *,
     output: str | Path | None = None,
     overrides: Mapping[str, object] | Iterable[str] = (),
@@ -58,7 +58,7 @@ def stage(
     and CheckpointError for the rest that the user can mend.
     """
     settings = configs.compose(StageConfig, "stage", None, overrides)
-    stager = run if isinstance(run, Stager) else load(run, device)
+    stager = run if isinstance(run, LoadedStager) else load(run, device)
     with beside(None if output is None else Path(output)):
         staging = staged(stager, read(recording, stager, settings), settings)
     if output is not None:
@@ -92,7 +92,7 @@ def paths_of(name: str, folder: Path) -> dict[str, Path]:
 
 def stage_all(
     recordings: Sequence[str | Path],
-    run: str | Path | Stager | None = None,
+    run: str | Path | LoadedStager | None = None,
     *,
     output: str | Path | None = None,
     overrides: Mapping[str, object] | Iterable[str] = (),
@@ -117,7 +117,7 @@ def stage_all(
     _check_apart(found, folder)
     if folder.exists() and not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
         raise DataError(f"--output {folder} is no folder that can be written to; name another.")
-    stager = run if isinstance(run, Stager) else load(run, device)
+    stager = run if isinstance(run, LoadedStager) else load(run, device)
     files, summaries, failed = {}, {}, {}
     bar = tqdm(found, unit="recording", desc="stage", mininterval=0.5, disable=len(found) < 2)
     for path in bar:
@@ -179,7 +179,7 @@ def _check_apart(recordings: Sequence[Path], folder: Path) -> None:
                 )
 
 
-def _is_made(folder: Path, recording: Path, stager: Stager, settings: StageConfig) -> bool:
+def _is_made(folder: Path, recording: Path, stager: LoadedStager, settings: StageConfig) -> bool:
     """Tell whether a recording's files are all there, from the same signal, run and settings.
 
     Of the recording no sample is read for that: a recording is named after its file.
@@ -192,6 +192,6 @@ def _is_made(folder: Path, recording: Path, stager: Stager, settings: StageConfi
         known = {key: found[key] for key in ("partsig", "source", "stager")}
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    facts = json.loads(json.dumps(stager.told(settings)))
+    facts = json.loads(json.dumps(stager.provenance(settings)))
     source = source_of(recording, settings)
     return known == {"partsig": __version__, "source": source, "stager": facts}
