@@ -50,7 +50,7 @@ HERE = Path(__file__).resolve().parent
 LOADED = {
     "preprocess": ("partsig.cli", "scipy.signal", "wfdb", "mne_bids", "PIL.Image"),
     "pretrain": ("torch.utils.tensorboard", "torchvision.transforms.v2"),
-    "finetune": ("sklearn.ensemble", "torch.utils.tensorboard", "braindecode.models"),
+    "finetune": ("sklearn.ensemble", "torch.utils.tensorboard"),
     "evaluate": ("matplotlib.pyplot",),
     "report": ("yasa", "statsmodels.api", "matplotlib.pyplot"),
 }

@@ -97,7 +97,9 @@ def told(value: object, places: Mapping[str, str], depth: int = 0) -> object:
     if isinstance(value, Mapping):
         return {
             masked(str(key), places): (
-                "<masked>" if key in MASKED_KEYS and item else told(item, places, depth + 1)
+                "<masked>"
+                if key in MASKED_KEYS and item is not None
+                else told(item, places, depth + 1)
             )
             for key, item in value.items()
         }
@@ -125,7 +127,7 @@ def safetensors(path: Path) -> dict:
     from safetensors import safe_open
 
     with safe_open(path, "numpy") as file:
-        return {key: file.get_tensor(key) for key in file.keys()} | {"": file.metadata()}
+        return {key: file.get_tensor(key) for key in sorted(file.keys())} | {"": file.metadata()}
 
 
 def parquet(path: Path) -> dict:
@@ -173,7 +175,7 @@ def look(path: Path, places: Mapping[str, str]) -> object:
 
 
 def meta(arrays: Mapping[str, np.ndarray], places: Mapping[str, str]) -> dict[str, object]:
-    """Return what an ``.npz`` file says of itself: texts in arrays without axes, JSON among them."""
+    """Return what an ``.npz`` file says of itself: texts without axes, JSON among them."""
     found = {}
     for key in arrays:
         if arrays[key].ndim == 0 and arrays[key].dtype.kind == "U":

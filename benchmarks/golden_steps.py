@@ -1,4 +1,4 @@
-"""What ``golden.py`` does with partsig: the steps, by name, each a call of a verb or a command line.
+"""What ``golden.py`` does with partsig: steps by name, each a call of a verb or a command line.
 
 Every step runs in the same folder, so that its paths are short and relative: raw data lie in
 ``raw/KIND`` (``golden_inputs.py``), stores in ``store/``, runs in ``run/``. ``needs`` are the steps
