@@ -48,7 +48,7 @@ from scale import THREADS, tree_of
 HERE = Path(__file__).resolve().parent
 # Imported before processes are forked, so that each need not; by verb.
 LOADED = {
-    "preprocess": ("partsig.cli", "scipy.signal", "wfdb", "mne_bids", "PIL.Image"),
+    "preprocess": ("scipy.signal", "wfdb", "PIL.Image"),
     "pretrain": ("torch.utils.tensorboard", "torchvision.transforms.v2"),
     "finetune": ("sklearn.ensemble", "torch.utils.tensorboard"),
     "evaluate": ("matplotlib.pyplot",),
@@ -192,14 +192,18 @@ def recorded(options: argparse.Namespace, names: list[str]) -> dict[str, object]
         sys.path.insert(0, str(tree_of(options.checkout, folder / "tree")))
         import partsig
 
-        for verb in sorted({STEPS[name].verb for name in in_order(names)} & {*partsig.VERBS}):
+        if not Path(partsig.__file__).is_relative_to(folder):
+            raise SystemExit(f"{partsig.__file__} is imported, not {options.checkout}.")
+        steps = [STEPS[name] for name in in_order(names)]
+        verbs = {step.verb for step in steps if "--help" not in step.command}
+        for verb in sorted(verbs & {*partsig.VERBS}):
             getattr(partsig, verb)
             for module in LOADED.get(verb, ()):
                 with contextlib.suppress(ImportError):  # what is optional is missed by its step
                     import_module(module)
         (folder / "work").mkdir()
-        steps = dict(record(names, options.checkout, folder))
-    return {"about": about(), "steps": steps}
+        found = dict(record(names, options.checkout, folder))
+    return {"about": about(), "steps": found}
 
 
 def main(arguments: list[str] | None = None) -> int:
