@@ -28,17 +28,20 @@ WRONG: dict[str, tuple[str, str]] = {
     "unknown source": ("preprocess edff --raw raw/edf", ""),
     "no raw folder": ("preprocess edf --raw raw/nowhere --store store/x", ""),
     "no such channel": (
-        "preprocess edf --raw raw/staged --store store/x --set channels=[F9-M1]",
+        "preprocess edf --raw raw/staged --store store/x --jobs 1 --set channels=[F9-M1]",
         "",
     ),
     "too fast": (
-        "preprocess edf --raw raw/staged --store store/x --set h_freq=60 --set channels=[C4-M1]",
+        "preprocess edf --raw raw/staged --store store/x --jobs 1 --set h_freq=60 --set channels=[C4-M1]",
         "",
     ),
     "damaged": (f"preprocess edf --raw raw/edf --store store/x2 {SETS}", ""),
-    "damaged image": ("preprocess images --raw raw/images --store store/x3 --set size=8", ""),
+    "damaged image": (
+        "preprocess images --raw raw/images --store store/x3 --jobs 1 --set size=8",
+        "",
+    ),
     "another store's settings": (
-        "preprocess edf --raw raw/edf --store store/eeg --set channels=[C4-M1]",
+        "preprocess edf --raw raw/edf --store store/eeg --jobs 1 --set channels=[C4-M1]",
         "preprocess eeg",
     ),
     "unknown key": (f"pretrain {STORE} --run run/x --set encoder.widht=16", "preprocess eeg"),

@@ -67,7 +67,7 @@ def made(name: str, source: str, raw: str, settings: dict, needs: str = "", **op
 
 made("eeg", "edf", "raw/edf", READ)
 again = ("edf", "raw/edf", "store/eeg")
-step("preprocess eeg, again", "preprocess", *again, overrides=READ, needs="preprocess eeg")
+step("preprocess eeg, again", "preprocess", *again, overrides=READ, jobs=1, needs="preprocess eeg")
 made("fast", "edf", "raw/edf", {"channels": list(CHANNELS)})
 made("other", "edf", "raw/other", READ)
 made("half", "edf", "raw/other", READ | {"dtype": "float16", "subject": "^(q[0-9])"})
