@@ -32,7 +32,8 @@ WRONG: dict[str, tuple[str, str]] = {
         "",
     ),
     "too fast": (
-        "preprocess edf --raw raw/staged --store store/x --jobs 1 --set h_freq=60 --set channels=[C4-M1]",
+        "preprocess edf --raw raw/staged --store store/x --jobs 1 --set channels=[C4-M1] "
+        "--set h_freq=60",
         "",
     ),
     "damaged": (f"preprocess edf --raw raw/edf --store store/x2 {SETS}", ""),
