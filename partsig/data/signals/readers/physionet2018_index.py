@@ -29,6 +29,16 @@ ALGORITHMS = {40: "sha1", 64: "sha256"}  # by the number of hex digits
 LINE = re.compile(r"([0-9a-f]{40}|[0-9a-f]{64})\s+\*?(?:\./)?(\S+)")
 
 
+def usual_bytes(name: str) -> int:
+    """Return about how large a published file is: what counts are the signals.
+
+    >>> usual_bytes("training/tr03-0005/tr03-0005.mat") // 10**6, usual_bytes("a/a-arousal.mat")
+    (134, 0)
+    """
+    is_signal = name.endswith(".mat") and not name.endswith("-arousal.mat")
+    return RECORD_BYTES if is_signal else 0
+
+
 def records_of(raw: Path, base: str, downloader: Callable) -> dict[str, dict[str, str]]:
     """Return {record: {file: hash}} of the published lists, files as "training/REC/REC.hea".
 
