@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from partsig.config import compose
+from partsig.contracts import Batch
 from partsig.data.signals.store import open_store
 from partsig.data.signals.windows import RandomWindows, ResidentWindows
 from partsig.modalities.modality import get_modality
@@ -184,7 +185,7 @@ def compiled(store: Path, batch: int, campaign: Campaign) -> dict:
     found: dict[str, object] = {"backend": "inductor"}
     for bf16, tolerated in ((False, FLOAT32), (True, BFLOAT16)):
         if device.type == "cuda":
-            compile_blocks(model, (x.to(device),), "bf16" if bf16 else "float32", said.append)
+            compile_blocks(model, Batch(x.to(device)), "bf16" if bf16 else "float32", said.append)
         else:  # generating and compiling C++ takes minutes; the tracing is the same
             found["backend"] = "aot_eager, as no GPU is here"
             torch.compiler.reset()

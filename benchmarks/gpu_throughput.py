@@ -18,6 +18,7 @@ from gpu_tools import Campaign
 from torch.profiler import ProfilerActivity, profile
 
 from partsig.config import compose
+from partsig.contracts import Batch
 from partsig.data.signals.recordings import Recording, Rows
 from partsig.data.signals.store import open_store
 from partsig.errors import ConfigError
@@ -118,7 +119,7 @@ def first_step(store: Path, batch: int, campaign: Campaign) -> dict[str, object]
     job, device = job_of(store, batch, campaign)
     said: list[str] = []
     model = job.model.to(device)
-    example = tuple(part.to(device) for part in job.batch_at(0))
+    example = job.batch_at(0).to(device)
     began, compiled = time.perf_counter(), False
     if device.type == "cuda":
         compiled = compile_blocks(model, example, "bf16", said.append)
@@ -135,7 +136,7 @@ def first_step(store: Path, batch: int, campaign: Campaign) -> dict[str, object]
     }  # fmt: skip
 
 
-def job_of(store: Path, batch: int, campaign: Campaign) -> tuple[loop.Fit, torch.device]:
+def job_of(store: Path, batch: int, campaign: Campaign) -> tuple[loop.TrainingJob, torch.device]:
     """Return what ``partsig pretrain`` hands to the loop, signals on the device, and the device."""
     device = torch.device(campaign.device)
     settings = compose(
@@ -146,9 +147,9 @@ def job_of(store: Path, batch: int, campaign: Campaign) -> tuple[loop.Fit, torch
     model = build(material.channels, material.window, material.patch, settings, EEG)
     world = World(rank=0, size=1, device=device)
     held = resident(material, world, "always")
-    job = loop.Fit(
+    job = loop.TrainingJob(
         model=model,
-        batch_at=lambda step: (held.batch(0, step * batch, batch),),
+        batch_at=lambda step: Batch(held.batch(0, step * batch, batch)),
         steps_per_epoch=20,
         config=settings.fit,
         optim=settings.optim,
@@ -163,7 +164,7 @@ def job_of(store: Path, batch: int, campaign: Campaign) -> tuple[loop.Fit, torch
     return job, device
 
 
-def stepper_of(job: loop.Fit, model: torch.nn.Module) -> Stepper:
+def stepper_of(job: loop.TrainingJob, model: torch.nn.Module) -> Stepper:
     """Return what takes the optimiser steps of a job, as its loop does."""
     precision = "bf16" if job.world.device.type == "cuda" else "float32"
     return Stepper(
@@ -188,7 +189,7 @@ def profiled(store: Path, batch: int, campaign: Campaign) -> dict[str, object]:
     """Profile one step, compiled on a GPU: its dearest operations; the trace goes to the folder."""
     job, device = job_of(store, batch, campaign)
     model = job.model.to(device)
-    example = tuple(part.to(device) for part in job.batch_at(0))
+    example = job.batch_at(0).to(device)
     kinds = [ProfilerActivity.CPU]
     if device.type == "cuda":
         kinds.append(ProfilerActivity.CUDA)

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import torch
 
+from partsig.contracts import Batch
 from partsig.core import geometry
 from partsig.core.encoder import Encoder, EncoderConfig
 from partsig.core.objectives.part import Part, PartConfig
@@ -167,9 +168,9 @@ def gpu_throughput(repeats: int, device: torch.device) -> list[dict]:
     for heads in (1, 4):
         for batch in (512, 1024, 2048, 4096, 8192):
             model = model_of(case, heads, "auto").to(device)
-            example = (torch.randn(2, 6, window),)
+            example = Batch(torch.randn(2, 6, window))
             flops = speed.count_flops(model, example)
-            trial = (torch.randn(batch, 6, window, device=device),)
+            trial = Batch(torch.randn(batch, 6, window, device=device))
             compiled = compile_blocks(model, trial, "bf16", print)
             stepper = stepper_of(model, device, "bf16")
             torch.cuda.reset_peak_memory_stats(device)
@@ -179,7 +180,7 @@ def gpu_throughput(repeats: int, device: torch.device) -> list[dict]:
                 nonlocal step
                 for _ in range(n):
                     starts = torch.randint(signals.shape[1] - window, (batch,), device=device)
-                    stepper((every[:, starts].transpose(0, 1),), batch, step, 1e-4)
+                    stepper(Batch(every[:, starts].transpose(0, 1)), batch, step, 1e-4)
                     step += 1
 
             work(5)
@@ -211,7 +212,7 @@ def main() -> None:
     rows = []
     for label, case in CASES.items():
         for heads in (1, 4):
-            example = (torch.randn(2, case["channels"], *case["window"]),)
+            example = Batch(torch.randn(2, case["channels"], *case["window"]))
             rows.append(
                 {
                     "case": label,

@@ -63,6 +63,7 @@ LOADED = {
     "the last run": ("partsig.runs.run",),
     "preprocess": ("partsig.data.images.preprocessing", "fsspec.implementations.local"),
     "preprocess bids": ("mne_bids",),
+    **dict.fromkeys(("preprocess wfdb", "preprocess physionet2018"), ("wfdb",)),
     "report": ("yasa", "statsmodels.api", "pandas"),
     **{verb: ("matplotlib.pyplot",) for verb in ("evaluate", "inspect", "compare", "stage")},
 }
@@ -88,8 +89,9 @@ def load(verbs: Iterable[str]) -> None:
     import partsig
 
     for verb in verbs:
-        if verb.split()[0] in partsig.VERBS:
-            getattr(partsig, verb.split()[0])
+        name = verb.replace(",", " ").split()[0]
+        if name in partsig.VERBS:
+            getattr(partsig, name)
         for module in (m for begin in LOADED if verb.startswith(begin) for m in LOADED[begin]):
             import_module(module)
 

@@ -148,4 +148,22 @@ def unreadable(path: Path, reason: object) -> DataError:
             f"{path} cannot be opened ({reason.strerror}): let a process open more files, with "
             "`ulimit -n 4096`, say."
         )
+    if isinstance(reason, OSError) and reason.errno == errno.ENOMEM:
+        return unmapped(str(path), reason)
+    if isinstance(reason, OSError) and reason.errno not in (None, errno.ENOENT):
+        return DataError(f"{path} cannot be read ({reason.strerror}).")  # it may well be whole
     return DataError(f"{path} cannot be read ({reason}): run the same preprocess command again.")
+
+
+def unmapped(what: str, error: OSError) -> DataError:
+    """Return what to say of a whole file that the system does not map.
+
+    ENOMEM (mmap(2)) tells of the process's address space or of the number of its maps.
+    """
+    if error.errno != errno.ENOMEM:
+        return DataError(f"{what} cannot be mapped into memory ({error.strerror}).")
+    return DataError(
+        f"{what} cannot be mapped into memory ({error.strerror}): the process may have no more of "
+        "it (`ulimit -v`), or has as many maps as Linux allows one (`sysctl vm.max_map_count`): "
+        "raise that limit."
+    )

@@ -16,6 +16,7 @@ from partsig import config as configs
 from partsig.data.signals import store as stores
 from partsig.data.signals.channels import resolve
 from partsig.data.signals.hypnograms import from_marks
+from partsig.data.signals.lazy import beside
 from partsig.data.signals.readers import psg
 from partsig.data.signals.readers.edf_recordings import stages_of
 from partsig.data.signals.recordings import EPOCH_S, STAGES, UNSCORED, Recording
@@ -157,7 +158,9 @@ def from_braindecode(
     bar = tqdm(todo, unit="recording", desc="from braindecode", mininterval=interval)
     for name, part, source in bar:
         recording = replace(_recording(name, part, settings), source=source)
-        rows[name] = stores.write_recording(path, meta, recording, filtered(recording, settings))
+        with beside(path):
+            signal = filtered(recording, settings)
+        rows[name] = stores.write_recording(path, meta, recording, signal)
         stores.write_index(path, rows.values())
     return path
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from partsig import config as configs
+from partsig.contracts import Batch
 from partsig.core.encoder import Encoder, EncoderConfig
 from partsig.core.objectives.supervised import (
     Classifier,
@@ -318,14 +319,14 @@ class _Batches:
     shuffled: Shuffled
     change: Callable | None
 
-    def __call__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def __call__(self, step: int) -> Batch:
         index = self.train[self.shuffled(step)]
         x = torch.from_numpy(self.store.batch(index))
         if self.change is not None:
             epoch, within = divmod(step, self.shuffled.steps)
             first = within * self.shuffled.size
             x = augmented(x, self.change, [self.shuffled.seed, epoch], first)
-        return x, torch.from_numpy(self.store.labels[index])
+        return Batch(x, torch.from_numpy(self.store.labels[index]))
 
 
 def load_classifier(run: Path) -> tuple[SupervisedModule, ImageFinetuneConfig, dict]:

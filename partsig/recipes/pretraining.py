@@ -7,9 +7,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from partsig.contracts import Windows
 from partsig.data import splits
 from partsig.data.images import store as images
-from partsig.data.images.augment import Augmented, Windows
+from partsig.data.images.augment import Augmented
 from partsig.data.signals.store import open_store, read_meta
 from partsig.data.signals.windows import RandomWindows, ResidentWindows
 from partsig.errors import ConfigError, DataError
@@ -201,7 +202,13 @@ def resident(material: Material, world: World, wish: str) -> ResidentWindows | N
             return None
     if world.main:
         print(f"signals ({gib:.1f} GiB) are loaded onto {world.device} once", flush=True)
-    return ResidentWindows(windows, world.device)
+    try:
+        return ResidentWindows(windows, world.device)
+    except torch.OutOfMemoryError:
+        raise ConfigError(
+            f"the memory of {world.device} does not suffice for the signals ({gib:.1f} GiB): pass "
+            "--set resident=never, and windows are streamed."
+        ) from None
 
 
 def units(material: Material) -> Derive:

@@ -7,6 +7,7 @@ one colour are one path: a night takes a few kilobytes.
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from itertools import groupby
+from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
@@ -21,6 +22,8 @@ HEIGHT = {"W": 4, "REM": 3, "N1": 2, "N2": 1, "N3": 0}
 # Told apart without colour vision too: they differ in lightness as well (Okabe and Ito's palette).
 QUALITY_COLOURS = dict(zip(QUALITY, ("#CFE0EA", "#000000", "#D55E00", "#0072B2"), strict=True))
 UNSCORED_COLOUR = "#E3E3E3"
+# What shows that a page was written here, and may be removed; it stands in so many first bytes.
+MARK, HEAD = '<meta name="generator" content="partsig">', 256
 STEP = 10  # height of a stage in the drawing; a channel's is ROW with a gap
 ROW, GAP = 10, 3
 PER_HOUR = 3600 / EPOCH_S
@@ -115,12 +118,30 @@ def document(title: str, about: str, body: Iterable[str], style: str = "") -> st
     """
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f"{MARK}\n"
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>{STYLE}{style}</style>\n</head>\n<body>\n"
         f'<h1>{escape(title)}</h1>\n<p class="about">{escape(about)}</p>\n'
         + "\n".join(body)
         + "\n</body>\n</html>\n"
     )
+
+
+def remove(files: Iterable[Path]) -> None:
+    """Remove pages of an earlier run, and their folder with the last file in it.
+
+    A file that has the name of one and is not partsig's is left.
+    """
+    for file in files:
+        try:
+            with open(file, "rb") as handle:
+                own = MARK.encode() in handle.read(HEAD)
+        except OSError:  # it is gone, or a folder
+            continue
+        if own:
+            file.unlink(missing_ok=True)
+            if not any(file.parent.iterdir()):
+                file.parent.rmdir()
 
 
 def facts(values: Mapping[str, str]) -> str:

@@ -32,7 +32,7 @@ class Staging:
     recording's start, how hard a PART run finds it to relate it to its surroundings; None where not
     asked for.
     ``signal`` (C, T) is in µV at ``sfreq`` Hz, as the stager was given it, from ``start_s``; over
-    64 MiB it is a memory map of a temporary file, which lasts as long as it.
+    64 MiB it lies in a temporary file, mapped, which lasts as long as it.
     ``stager`` says which model it was, what it was trained on, and how it was calibrated.
     """
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from partsig.contracts import Batch
 from partsig.core.objectives.supervised import Classifier, LossConfig, SupervisedModule
 from partsig.errors import CheckpointError, ConfigError
 from partsig.metrics.calibration import (
@@ -20,7 +21,6 @@ from partsig.metrics.calibration import (
 )
 from partsig.train import checkpoint, distributed, loop
 from partsig.train.optim import OptimConfig
-from partsig.train.step import Batch
 
 # Inverse strengths of the penalty a linear classifier is tried with; validation chooses.
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -160,9 +160,9 @@ def train(
 ) -> loop.State:
     """Train a classifier; the epoch whose ``choose`` has the highest ``best`` is kept in the run.
 
-    ``batch_at`` and ``prefetch`` are :class:`~partsig.train.loop.Fit`'s.
+    ``batch_at`` and ``prefetch`` are :class:`~partsig.train.loop.TrainingJob`'s.
     """
-    job = loop.Fit(
+    job = loop.TrainingJob(
         model=model,
         batch_at=batch_at,
         steps_per_epoch=steps_per_epoch,

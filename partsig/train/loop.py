@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -17,12 +17,13 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 from torch.utils.data import DataLoader, Dataset
 
+from partsig.contracts import Batch
 from partsig.errors import CheckpointError, ConfigError, DataError, PartsigError, check_range
 from partsig.train import checkpoint, distributed, speed
 from partsig.train.distributed import World
 from partsig.train.journal import Journal
 from partsig.train.optim import OptimConfig, learning_rate, make_optimizer
-from partsig.train.step import Average, Batch, Stepper, as_written, compile_blocks
+from partsig.train.step import Average, Stepper, as_written, compile_blocks
 
 BEST = "best.pt"
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
@@ -74,17 +75,17 @@ SHARED = Path("/dev/shm")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fit:
+class TrainingJob:
     """What a verb hands to the loop.
 
     ``batch_at(step)`` returns this process's share of the batch of a step; it depends on (seed,
     step) alone. ``prefetch`` tells where it is called: ahead, in a thread; ahead, in processes of
     their own (``config.workers``), where it takes long or draws from torch's own generator; or, as
-    it then gives tensors on the device, when they are needed. ``model(*batch, generator=…,
+    it then gives tensors on the device, when they are needed. ``model(inputs, targets, generator=…,
     share=(first, total), progress=…)`` returns scalars, one of them ``loss``.
     ``on_epoch(epoch)`` returns values to log and runs in the main process only; where it gives
     ``best`` that value's highest epoch is kept in ``best.pt``. ``derive`` turns the scalars into
-    what is logged; ``suspects(step)`` names what may be wrong with a step's batch;
+    what is logged; ``describe_batch(step)`` says what may be wrong with a step's;
     ``distance(parameter)`` is how many layers lie above a parameter, for layer-wise rates.
     """
 
@@ -104,7 +105,7 @@ class Fit:
     on_epoch: Callable[[int], dict[str, float]] | None = None
     best: str | None = None
     derive: Callable[[dict[str, float]], dict[str, float]] = field(default=lambda values: values)
-    suspects: Callable[[int], str] = field(default=lambda step: "")
+    describe_batch: Callable[[int], str] = field(default=lambda step: "")
     distance: Callable[[str], int] | None = None
 
     @property
@@ -127,7 +128,7 @@ class State:
     held: list[Tensor] = field(default_factory=list)  # scalars of the steps since the last reading
 
 
-def fit(job: Fit) -> State:
+def fit(job: TrainingJob) -> State:
     """Train to the last epoch, from the run's newest checkpoint if it has one; return the state.
 
     Every random draw is a function of (seed, step), so a continued run takes the same course as
@@ -135,20 +136,38 @@ def fit(job: Fit) -> State:
     processes.
 
     Raises DataError when the loss stops being finite, CheckpointError when the run's checkpoint
-    does not fit the model, ConfigError when a batch does not fit a GPU's memory, Stopped after a
-    signal.
+    does not fit the model, ConfigError when a GPU's memory does not suffice (and for what), Stopped
+    after a signal.
     """
-    try:
+    with _room(
+        job,
+        "the model and its optimiser",
+        "end other programs that use it, or make the model smaller",
+    ):
         return _fit(job)
+
+
+@contextmanager
+def _room(job: TrainingJob, what: str, advice: str) -> Iterator[None]:
+    """Tell what a GPU's memory does not suffice for; what was told further in is left as it is."""
+    try:
+        yield
     except torch.OutOfMemoryError:
         raise ConfigError(
-            f"a batch of {job.config.batch_size // job.world.size} windows does not fit the memory "
-            f"of {job.world.device}: raise fit.accumulate (now {job.config.accumulate}), which "
-            "works it through in so many parts, or lower fit.batch_size."
+            f"the memory of {job.world.device} does not suffice for {what}: {advice}."
         ) from None
 
 
-def _fit(job: Fit) -> State:
+def _room_for_a_step(job: TrainingJob) -> AbstractContextManager:
+    return _room(
+        job,
+        f"a step on a batch of {job.config.batch_size // job.world.size} windows",
+        f"raise fit.accumulate (now {job.config.accumulate}), which works it through in so many "
+        "parts, or lower fit.batch_size",
+    )
+
+
+def _fit(job: TrainingJob) -> State:
     world, config = job.world, job.config
     model = job.model.to(world.device)
     clock = _clock(job)  # before anything is compiled: it counts on a copy of the model
@@ -161,7 +180,13 @@ def _fit(job: Fit) -> State:
     try:
         with _signals() as asked:
             while state.step < job.total:
-                values = _advance(job, stepper, clock.wait_for(batches), state.step)
+                with _room(
+                    job,
+                    f"putting a batch of {config.batch_size // world.size} windows there",
+                    "lower fit.batch_size, or end other programs that use it",
+                ):
+                    batch = clock.wait_for(batches)
+                values = _advance(job, stepper, batch, state.step)
                 if average:
                     average.update(model)
                 if tuple(values) != state.keys:  # held by a partsig that measured something else
@@ -204,7 +229,7 @@ def _fit(job: Fit) -> State:
     return state
 
 
-def profile(job: Fit) -> str:
+def profile(job: TrainingJob) -> str:
     """Run a few steps under the profiler, without touching the run's state; return a table."""
     model = job.model.to(job.world.device)
     stepper = _stepper(job, model)
@@ -227,12 +252,12 @@ def profile(job: Fit) -> str:
         batches.close()
 
 
-def _stepper(job: Fit, model: nn.Module) -> Stepper:
+def _stepper(job: TrainingJob, model: nn.Module) -> Stepper:
     config, world = job.config, job.world
     if config.compile == "always" or (config.compile == "auto" and world.device.type == "cuda"):
-        parts = (tensor.tensor_split(config.accumulate)[0] for tensor in job.batch_at(0))
-        example = tuple(part.to(world.device) for part in parts)
-        compile_blocks(model, example, _precision(job), lambda text: print(text, flush=True))
+        example = job.batch_at(0).split(config.accumulate)[0].to(world.device)
+        with _room_for_a_step(job):
+            compile_blocks(model, example, _precision(job), lambda text: print(text, flush=True))
     return Stepper(
         model=distributed.wrap(model, world),
         optimizer=make_optimizer(model, job.optim, job.distance),
@@ -245,23 +270,24 @@ def _stepper(job: Fit, model: nn.Module) -> Stepper:
     )
 
 
-def _precision(job: Fit) -> str:
+def _precision(job: TrainingJob) -> str:
     if job.config.precision != "auto":
         return job.config.precision
     return "bf16" if job.world.device.type == "cuda" else "float32"
 
 
-def _rate(job: Fit, step: int) -> float:
+def _rate(job: TrainingJob, step: int) -> float:
     config = job.config
     return learning_rate(step, job.steps_per_epoch, config.epochs, config.batch_size, job.optim)
 
 
-def _advance(job: Fit, stepper: Stepper, batch: Batch, step: int) -> dict[str, Tensor]:
-    total = len(batch[0]) * job.world.size
-    return stepper(batch, total, step, _rate(job, step))
+def _advance(job: TrainingJob, stepper: Stepper, batch: Batch, step: int) -> dict[str, Tensor]:
+    total = len(batch) * job.world.size
+    with _room_for_a_step(job):
+        return stepper(batch, total, step, _rate(job, step))
 
 
-def _clock(job: Fit) -> speed.Clock:
+def _clock(job: TrainingJob) -> speed.Clock:
     """Return the clock of the main process; the others' tells nothing."""
     if not job.world.main:
         return speed.Clock(0, 0.0, 0.0, job.world.device)
@@ -271,7 +297,7 @@ def _clock(job: Fit) -> speed.Clock:
     return speed.Clock(job.config.batch_size, flops, peak, job.world.device)
 
 
-def _read(job: Fit, state: State) -> dict[str, float]:
+def _read(job: TrainingJob, state: State) -> dict[str, float]:
     """Bring the means since the last reading to the host, averaged over the processes."""
     _refuse_not_finite(job, state)
     means = distributed.mean(torch.stack(state.held).mean(0), job.world)
@@ -279,7 +305,7 @@ def _read(job: Fit, state: State) -> dict[str, float]:
     return dict(zip(state.keys, means.tolist(), strict=True))
 
 
-def _refuse_not_finite(job: Fit, state: State) -> None:
+def _refuse_not_finite(job: TrainingJob, state: State) -> None:
     """Raise DataError when a loss since the last reading was not finite; nothing is saved then."""
     if not state.held:
         return
@@ -287,17 +313,24 @@ def _refuse_not_finite(job: Fit, state: State) -> None:
     for number, loss in enumerate(losses, start=state.step - len(losses)):
         if not abs(loss) < float("inf"):
             raise DataError(
-                f"the loss became {loss} at step {number + 1}{job.suspects(number)}. Lower "
+                f"the loss became {loss} at step {number + 1}{job.describe_batch(number)}. Lower "
                 "optim.lr, set optim.clip, or look for damaged input; the last checkpoint is "
                 "kept."
             )
 
 
-def _end_of_epoch(job: Fit, model: nn.Module, journal: Journal, state: State, epoch: int) -> None:
+def _end_of_epoch(
+    job: TrainingJob, model: nn.Module, journal: Journal, state: State, epoch: int
+) -> None:
     due = epoch % job.config.validate_every == 0 or epoch == job.config.epochs
     if job.on_epoch is not None and due and job.world.main:
         model.eval()
-        with as_written(model):
+        room = _room(
+            job,
+            f"measuring the model after epoch {epoch}",
+            "end other programs that use it, or take a device that has more",
+        )
+        with room, as_written(model):
             values = job.on_epoch(epoch)
         journal.write(state.step, epoch, values, job.shown)
         if job.best and (state.best is None or values[job.best] > state.best["value"]):
@@ -310,7 +343,7 @@ def _end_of_epoch(job: Fit, model: nn.Module, journal: Journal, state: State, ep
 
 
 def _save(
-    job: Fit,
+    job: TrainingJob,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     state: State,
@@ -333,7 +366,7 @@ def _save(
 
 
 def _resume(
-    job: Fit, model: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None
+    job: TrainingJob, model: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None
 ) -> State:
     """Load the run's newest checkpoint, if there is one; an unreadable one is always an error."""
     path = checkpoint.newest(job.run)
@@ -352,13 +385,13 @@ def _resume(
         raise CheckpointError(f"{path} does not fit this configuration ({reason}).") from None
 
 
-def _batches(job: Fit, step: int) -> Iterator[Batch]:
+def _batches(job: TrainingJob, step: int) -> Iterator[Batch]:
     """Yield the batches from ``step`` on, the next one being cut while this one is used."""
     device = job.world.device
 
     def placed(batch: Batch) -> Batch:
         if device.type == "cuda":
-            return tuple(t.pin_memory().to(device, non_blocking=True) for t in batch)
+            return batch.pin_memory().to(device, non_blocking=True)
         return batch
 
     def ready(at: int) -> Batch:
@@ -369,7 +402,7 @@ def _batches(job: Fit, step: int) -> Iterator[Batch]:
         return
     if job.prefetch == "processes":
         if step < job.total:
-            yield from map(placed, _made_elsewhere(job, step))
+            yield from map(placed, _worker_batches(job, step))
         return
     # A thread begins on the first GPU, and would pin memory for that one.
     own = (torch.cuda.set_device, (device,)) if device.index is not None else (None, ())
@@ -382,15 +415,15 @@ def _batches(job: Fit, step: int) -> Iterator[Batch]:
             yield batch
 
 
-def _made_elsewhere(job: Fit, step: int) -> Iterator[Batch]:
+def _worker_batches(job: TrainingJob, step: int) -> Iterator[Batch]:
     """Yield CPU batches from ``step`` on, made by processes of their own, two ahead of each."""
     source = iter(
         DataLoader(
             _Numbered(job.batch_at),
             batch_size=None,
             sampler=range(step, job.total),
-            num_workers=_workers(job, sum(t.nbytes for t in job.batch_at(step))),
-            collate_fn=_as_it_is,
+            num_workers=_workers(job, job.batch_at(step).nbytes),
+            collate_fn=_identity,
             pin_memory=job.world.device.type == "cuda",
             worker_init_fn=_leave_signals_to_the_loop,
             generator=torch.Generator(),  # its seed is not to be drawn from the training's
@@ -428,11 +461,11 @@ class _Numbered(Dataset):
             return error
 
 
-def _as_it_is(batch: Batch | PartsigError) -> Batch | PartsigError:
+def _identity(batch: Batch | PartsigError) -> Batch | PartsigError:
     return batch
 
 
-def _workers(job: Fit, nbytes: int) -> int:
+def _workers(job: TrainingJob, nbytes: int) -> int:
     """Return how many processes make batches of so many bytes, where nothing is said.
 
     One on the CPU, whose cores train; on a GPU as many as there are cores to spare and room in the

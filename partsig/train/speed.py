@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import ProfilerActivity, profile
 
+from partsig.contracts import Batch
 from partsig.files import atomic, write_text
-from partsig.train.step import Batch
 
 PHASES = ("batch", "step: forward", "step: backward", "step: optimiser", "reading")
 
@@ -26,15 +26,16 @@ def count_flops(model: nn.Module, batch: Batch) -> float:
     from torch.utils.flop_counter import FlopCounterMode
 
     twin = copy.deepcopy(model).cpu().train()
-    small = tuple(tensor[:2].cpu() for tensor in batch)
+    small = batch[:2].to(torch.device("cpu"))
     state = torch.get_rng_state()
     try:
         # The plain form of attention: the counter does not know the CPU's fused one.
         with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-            twin(*small, generator=torch.Generator().manual_seed(0))["loss"].backward()
+            generator = torch.Generator().manual_seed(0)
+            twin(*small.arguments(), generator=generator, **small.extras)["loss"].backward()
     finally:
         torch.set_rng_state(state)
-    return counter.get_total_flops() / len(small[0])
+    return counter.get_total_flops() / len(small)
 
 
 def measure_peak(device: torch.device, dtype: torch.dtype) -> float:

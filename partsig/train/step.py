@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.profiler import record_function
 
+from partsig.contracts import Batch
 from partsig.train.distributed import World
-
-Batch = tuple[Tensor, ...]
 
 
 def seed_of(*parts: int) -> int:
@@ -52,29 +51,29 @@ class Stepper:
             group["lr"] = rate * group["scale"]
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
-        mine = len(batch[0])
-        n_parts = min(self.accumulate, mine)
-        parts = list(zip(*(tensor.tensor_split(n_parts) for tensor in batch), strict=True))
+        mine = len(batch)
+        parts = batch.split(self.accumulate)
         first = self.world.rank * mine
         sums: dict[str, Tensor] = {}
         for number, part in enumerate(parts):
-            weight = len(part[0]) / mine
+            weight = len(part) / mine
             generator = torch.Generator(device).manual_seed(seed_of(self.seed, step, 0))
-            last = number == n_parts - 1
+            last = number == len(parts) - 1
             with self._silent() if not last else nullcontext():
                 with (
                     record_function("step: forward"),
                     torch.autocast(device.type, torch.bfloat16, self.precision == "bf16"),
                 ):
                     values = self.model(
-                        *part,
+                        *part.arguments(),
                         generator=generator,
                         share=(first, total),
                         progress=step / self.steps,
+                        **part.extras,
                     )
                 with record_function("step: backward"):
                     (values["loss"] * weight).backward()
-            first += len(part[0])
+            first += len(part)
             for key, value in values.items():
                 sums[key] = sums.get(key, 0.0) + value.detach() * weight
         with record_function("step: optimiser"):
@@ -134,8 +133,9 @@ class Average:
             parameter.copy_(weights[name])
 
 
-def _blocks(model: nn.Module) -> nn.Module | None:
-    return getattr(getattr(model, "encoder", None), "blocks", None)
+def _compilable(model: nn.Module) -> list[nn.Module]:
+    """Return what a model offers to be compiled; one that says nothing is run as it is."""
+    return list(model.compilable()) if hasattr(model, "compilable") else []
 
 
 def as_written(model: nn.Module) -> AbstractContextManager:
@@ -144,33 +144,34 @@ def as_written(model: nn.Module) -> AbstractContextManager:
     For batches of other shapes, or without a gradient: each would be compiled anew, which takes
     longer than it saves.
     """
-    compiled = getattr(_blocks(model), "_compiled_call_impl", None) is not None
+    compiled = any(module._compiled_call_impl is not None for module in _compilable(model))
     return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
 
 
 def compile_blocks(
     model: nn.Module, example: Batch, precision: str, tell: Callable[[str], None]
 ) -> bool:
-    """Compile the encoder's blocks in place, if that works here; else say why and leave them.
+    """Compile what a model offers in place, if that works here; else say why and leave it.
 
     Parameters keep their names. ``example`` is a batch of the size to come, on the model's device,
     used for one trial step forward and backward. A batch too large for the memory is an error here
-    as it would be in training. A model without such blocks (a baseline) is left as it is.
+    as it would be in training. A model that offers nothing (a baseline) is left as it is.
     """
-    blocks = _blocks(model)
-    if blocks is None:
-        tell("this model has no encoder's blocks to compile: it runs as it is.")
+    modules = _compilable(model)
+    if not modules:
+        tell("this model has no blocks to compile: it runs as it is.")
         return False
     # The compiler keeps eight forms of one function in a process, whatever model they were for;
     # beyond them it would give up without a word.
     torch.compiler.reset()
-    blocks.compile(dynamic=False)
+    for module in modules:
+        module.compile(dynamic=False)
     model.train()  # what was measured before would be compiled as it is measured
-    device = example[0].device
+    device = example.inputs.device
     generator = torch.Generator(device).manual_seed(0)
     try:
         with torch.autocast(device.type, torch.bfloat16, precision == "bf16"):
-            loss = model(*example, generator=generator)["loss"]
+            loss = model(*example.arguments(), generator=generator, **example.extras)["loss"]
         loss.backward()
     except torch.OutOfMemoryError:
         raise
@@ -179,7 +180,8 @@ def compile_blocks(
         ImportError,
         OSError,
     ) as error:  # torch's compiler errors are RuntimeErrors
-        blocks._compiled_call_impl = None
+        for module in modules:
+            module._compiled_call_impl = None
         reason = next((line for line in str(error).splitlines() if line.strip()), repr(error))
         tell(f"torch.compile does not work here and is left out: {reason[:200]}")
         return False

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import platform
 import sys
 from collections.abc import Iterable, Mapping
@@ -19,6 +20,7 @@ from partsig import config as configs
 from partsig.data.signals.recordings import ReadConfig
 from partsig.errors import ConfigError, DataError, check_option
 from partsig.files import write_json, write_text
+from partsig.sleep import html
 from partsig.sleep.audit import page as pages
 from partsig.sleep.audit.measure import of_store, read_raw
 from partsig.sleep.audit.page import STORED
@@ -63,6 +65,7 @@ def audit(
     path = Path(path or Path("data/raw") / source)
     if not path.is_dir():
         raise DataError(f"no folder {path}: pass a store, or the folder of raw recordings.")
+    output = Path(output or Path("audit") / path.resolve().name)
     if (path / "meta.json").is_file():
         if settings != ReadConfig():
             raise ConfigError(f"{path} is a store, read already; --set is for raw recordings.")
@@ -70,7 +73,7 @@ def audit(
     else:
         reader = SOURCES[source]
         settings = replace(settings, channels=settings.channels or reader.CHANNELS)
-        work = partial(read_raw, read=reader.read_recording, settings=settings)
+        work = partial(read_raw, read=reader.read_recording, settings=settings, folder=output)
         items, unreadable = reader.find_records(path), []
     parallel = joblib.Parallel(n_jobs=jobs, prefer="threads", return_as="generator_unordered")
     bar = tqdm(
@@ -82,7 +85,6 @@ def audit(
     )
     recordings = [audited(recording) for recording in (*unreadable, *bar)]
     recordings.sort(key=lambda a: (*(-a.count(level) for level in LEVELS[::-1]), a.recording.name))
-    output = Path(output or Path("audit") / path.resolve().name)
     about = {
         "audited": str(path),
         "source": source,
@@ -113,8 +115,13 @@ def _write(output: Path, about: dict, recordings: list[Audited]) -> Audit:
             "recordings": [pages.as_json(a) for a in recordings],
         },
     )
+    n_pages = 0
     for name, text in pages.pages(about, recordings):
         write_text(output / name, text)
+        n_pages += 1
+    further = (output / pages.place(number) for number in itertools.count(n_pages + 1))
+    earlier = itertools.takewhile(Path.is_file, further)
+    html.remove(list(earlier)[::-1])  # from the end: what is left, if this is killed, has no gap
     return Audit(
         path=output,
         page=output / "audit.html",

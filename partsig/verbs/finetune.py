@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from partsig import config as configs
+from partsig.contracts import Batch
 from partsig.core.encoder import Encoder, EncoderConfig
 from partsig.core.objectives.supervised import (
     Classifier,
@@ -336,14 +337,14 @@ def _fit(
     baselines.set_scale(model, train)
     shuffled = Shuffled(len(train), size, seed, balance)
 
-    def batch_at(step: int) -> tuple[torch.Tensor, ...]:
+    def batch_at(step: int) -> Batch:
         index = shuffled(step)
         rng = np.random.default_rng([seed, step, 33])
         x = train.windows(index, rng.integers(-reach, reach + 1, len(index)))
         if guide is None:
-            return torch.from_numpy(x), torch.from_numpy(train.stages[index])
+            return Batch(torch.from_numpy(x), torch.from_numpy(train.stages[index]))
         more, opinions = guide.draw(rng, index, reach)
-        return torch.from_numpy(np.concatenate([x, more])), torch.from_numpy(opinions)
+        return Batch(torch.from_numpy(np.concatenate([x, more])), torch.from_numpy(opinions))
 
     def choose(_epoch: int) -> dict[str, float]:
         predicted = baselines.predict(model, val, device).argmax(1)

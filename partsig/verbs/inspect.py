@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from partsig.contracts import Windows
 from partsig.core import placing as placings
 from partsig.core.geometry import shuffled_grid
 from partsig.core.objectives.part import Part
-from partsig.data.images.augment import Windows
 from partsig.data.signals.store import locate
 from partsig.errors import check_range
 from partsig.figures import inspection_1d, inspection_2d

@@ -18,7 +18,7 @@ from partsig.data.preprocessed import PreprocessResult
 from partsig.data.signals import parallel as machines
 from partsig.data.signals import store as data_store
 from partsig.data.signals.filters import bandpass_resample, resampled_length
-from partsig.data.signals.lazy import OnDisk, room, stretches
+from partsig.data.signals.lazy import OnDisk, beside, room, stretches
 from partsig.data.signals.readers import (
     bids,
     edf_recordings,
@@ -273,13 +273,13 @@ def _process(
     ``person`` is age and sex, where a table beside the recordings tells them.
     """
     try:
-        with places.fetched(raw, header):
+        with places.fetched(raw, header), beside(path):
             recording = SOURCES[source].read_recording(header, settings)
             if person is not None:
                 recording = replace(recording, age=person[0], sex=person[1])
             if settings.trim_wake_min is not None:
                 recording = trimmed(recording, settings.trim_wake_min)
-            signal = filtered(recording, settings, path)
+            signal = filtered(recording, settings)
         row = data_store.write_recording(path, meta, recording, signal)
         places.send(path, data_store.file_names(recording.name))
         return row
@@ -292,16 +292,14 @@ def _process(
 
 
 def filtered(
-    recording: Recording,
-    settings: PreprocessConfig,
-    folder: Path | None = None,
-    held: int | None = None,
+    recording: Recording, settings: PreprocessConfig, held: int | None = None
 ) -> np.ndarray | OnDisk:
     """Return the channels (C, T) of a recording in µV, float32, band-passed and at the new rate.
 
     Everything is filtered before it is cut: derivations are taken and the ends left out after. What
-    has over ``held`` bytes (default: 256 MiB) lies in a temporary file in ``folder`` (default: the
-    system's), read as it is sliced, so that no length of a recording fills the memory.
+    has over ``held`` bytes (default: 256 MiB) lies in a temporary file, read as it is sliced, so
+    that no length of a recording fills the memory; where,
+    :func:`partsig.data.signals.lazy.beside` says.
     """
     lengths = [
         resampled_length(part.signal.shape[1], part.sfreq, settings.sfreq)
@@ -309,7 +307,7 @@ def filtered(
     ]
     n_rows = sum(len(part.picks) for part in recording.parts)
     n_chans = n_rows if recording.mix is None else len(recording.mix)
-    signal = room((max(n_rows, n_chans), max(lengths)), np.float32, folder, held)
+    signal = room((max(n_rows, n_chans), max(lengths)), np.float32, held=held)
     first = 0
     for part, length in zip(recording.parts, lengths, strict=True):
         bandpass_resample(

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from partsig import config as configs
+from partsig.contracts import Batch, Windows
 from partsig.core.encoder import Encoder
-from partsig.data.images.augment import Windows
 from partsig.data.signals.store import locate
 from partsig.errors import CheckpointError, ConfigError, check_range
 from partsig.modalities.modality import get_modality
@@ -17,7 +17,7 @@ from partsig.recipes.pretraining import Material, gather, measure, resident, uni
 from partsig.runs import run as runs
 from partsig.runs.settings import RECIPES, Recipe, build, recipe_of
 from partsig.train import checkpoint, distributed, loop
-from partsig.train.step import Batch, seed_of
+from partsig.train.step import seed_of
 
 STORES = Path("data/store")
 DEFAULT_SOURCE = {"eeg": "physionet2018", "image": "cifar100"}
@@ -125,9 +125,9 @@ def _work(
     # Augmentations draw from torch's own generator: in a thread they would mix with the training.
     prefetch = "processes" if material.augmented else "thread"
 
-    job = loop.Fit(
+    job = loop.TrainingJob(
         model=model,
-        batch_at=own if held is None else lambda step: (held.batch(*own.place(step)),),
+        batch_at=own if held is None else lambda step: Batch(held.batch(*own.place(step))),
         steps_per_epoch=steps,
         config=settings.fit,
         optim=settings.optim,
@@ -138,7 +138,7 @@ def _work(
         world=world,
         label="pretrain",
         prefetch="never" if held is not None else prefetch,
-        suspects=lambda step: windows.suspects(*own.place(step)),
+        describe_batch=lambda step: windows.describe_batch(*own.place(step)),
         shown=(
             *("loss", "mse/chance", "val_mse/chance", f"error_{kind.unit}"),
             *("val_accuracy", "windows_per_s"),
@@ -172,7 +172,7 @@ class _Share:
         return epoch, within * self.size + self.first, self.count
 
     def __call__(self, step: int) -> Batch:
-        return (torch.from_numpy(self.windows.batch(*self.place(step))),)
+        return Batch(torch.from_numpy(self.windows.batch(*self.place(step))))
 
 
 def _take_over(model: nn.Module, origin: Path, material: Material) -> list[str]:

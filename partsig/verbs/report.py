@@ -9,8 +9,9 @@ from partsig import config as configs
 from partsig.data.signals.store import locate, open_store
 from partsig.files import write_json, write_text
 from partsig.runs import run as runs
+from partsig.sleep.html import remove
 from partsig.sleep.report import agreement, measures, scorers, sentences, statistics
-from partsig.sleep.report.page import night_pages, page
+from partsig.sleep.report.page import file_names, night_pages, page
 from partsig.sleep.report.scorers import ReportConfig
 from partsig.verbs.evaluate import evaluate
 
@@ -84,9 +85,19 @@ def report(
     written = measures.finite(results)
     for name, text in night_pages(results, nights):
         write_text(where / name, text)
-    write_json(where / "report.json", written)
     write_text(where / "report.html", page(results, nights))
+    # The table of an earlier report tells which pages it had: it is replaced when they are gone.
+    remove(where / name for name in _earlier(where / "report.json") - file_names(results))
+    write_json(where / "report.json", written)
     return Report(path=where, page=where / "report.html", metrics=written)
+
+
+def _earlier(file: Path) -> set[str]:
+    """Return the paths of the recordings' pages of the report that is there, if one is."""
+    try:
+        return file_names(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return set()
 
 
 def _evaluated(path: Path, record: dict, store: Path, device: str, seed: int) -> tuple[Path, dict]:

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from partsig import __version__
 from partsig import config as configs
+from partsig.data.signals.lazy import beside
 from partsig.data.signals.readers import edf_recordings, psg
 from partsig.data.signals.recordings import UNSCORED, count_stages, sorted_by_name
 from partsig.errors import DataError, DiskFullError
@@ -58,7 +59,8 @@ def stage(
     """
     settings = configs.compose(StageConfig, "stage", None, overrides)
     stager = run if isinstance(run, Stager) else load(run, device)
-    staging = staged(stager, read(recording, stager, settings), settings)
+    with beside(None if output is None else Path(output)):
+        staging = staged(stager, read(recording, stager, settings), settings)
     if output is not None:
         write(staging, Path(output))
     return staging
@@ -124,7 +126,8 @@ def stage_all(
                 files[path.stem] = paths_of(path.stem, folder)
                 summaries[path.stem] = "staged before"
                 continue
-            staging = staged(stager, read(path, stager, settings), settings)
+            with beside(folder):
+                staging = staged(stager, read(path, stager, settings), settings)
             files[path.stem] = write(staging, folder)
             summaries[path.stem] = summary(staging)
         except DiskFullError:

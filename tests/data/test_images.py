@@ -132,11 +132,13 @@ def test_an_epoch_may_be_shorter_or_longer(tmp_path, per_epoch, most):
     assert counts.max() - counts.min() == 1
 
 
-def test_suspects_are_named(tmp_path):
+def test_the_images_of_a_batch_are_named(tmp_path):
     make(tmp_path / "s", ["train"] * N)
     windows = RandomImages(open_images(tmp_path / "s"), np.arange(2), seed=0)
     names = [windows.store.names[i] for i in windows.drawn(0)]
-    assert windows.suspects(0, 0, 2) == f", images {names[0]}, {names[1]}, none of them damaged"
+    assert (
+        windows.describe_batch(0, 0, 2) == f", images {names[0]}, {names[1]}, none of them damaged"
+    )
     with pytest.raises(DataError, match=r"no image of .* was chosen to train on"):
         RandomImages(windows.store, np.arange(0), seed=0)
 

@@ -194,6 +194,46 @@ def test_too_many_open_files_is_no_reason_to_preprocess_again():
     )
 
 
+def test_too_many_maps_are_no_reason_to_preprocess_again(tmp_path, monkeypatch):
+    """mmap(2): ENOMEM is the process's memory or its number of maps; the file is as it was."""
+    np.save(tmp_path / "a.npy", np.arange(3.0))
+
+    def refused(number, layout):
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(mapped, "FileMap", refused)
+    with pytest.raises(DataError) as caught:
+        mapped.map_array(tmp_path / "a.npy")
+    assert str(caught.value) == (
+        f"{tmp_path / 'a.npy'} cannot be mapped into memory (Cannot allocate memory): the process "
+        "may have no more of it (`ulimit -v`), or has as many maps as Linux allows one (`sysctl "
+        "vm.max_map_count`): raise that limit."
+    )
+
+
+def test_a_real_lack_of_address_space_is_told(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros(2**23))
+    code = (
+        "import resource, sys\n"
+        "from pathlib import Path\n"
+        "from partsig.data import mapped\n"
+        "from partsig.errors import DataError\n"
+        "held = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (held + 2**24,) * 2)\n"
+        "try: mapped.map_array(Path(sys.argv[1]))\n"
+        "except DataError as error: print(error)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "a.npy")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "cannot be mapped into memory (Cannot allocate memory)" in done.stdout
+    assert "preprocess" not in done.stdout
+
+
+def test_a_file_that_may_not_be_read_is_no_reason_to_preprocess_again():
+    told = str(mapped.unreadable(Path("a.npy"), PermissionError(13, "Permission denied", "a.npy")))
+    assert told == "a.npy cannot be read (Permission denied)."
+
+
 def test_a_pickled_store_makes_its_own_maps(tmp_path):
     from partsig.data.signals import store as stores
     from partsig.data.signals.recordings import Recording

@@ -21,6 +21,7 @@ from partsig.data.signals.recordings import EPOCH_S, ReadConfig, Recording, Rows
 from partsig.errors import DataError, DiskFullError
 from partsig.sleep import stager as staging
 from partsig.sleep.audit import measure as nights
+from partsig.verbs.audit import audit
 from partsig.verbs.preprocess import PreprocessConfig, filtered, preprocess
 
 ORACLE = Path(__file__).parents[1] / "oracles" / "whole_arrays.py"
@@ -141,7 +142,8 @@ def test_a_store_has_the_bytes_of_the_whole(night, tmp_path, monkeypatch, dtype,
     recording = edf_recordings.read_recording(night, ReadConfig(channels=channels))
     recording = replace(recording, start_s=11.37, stop_s=1400.5)
     expected = whole_arrays.filtered(in_memory(recording), SETTINGS)
-    signal = filtered(recording, SETTINGS, tmp_path)
+    with lazy.beside(tmp_path):
+        signal = filtered(recording, SETTINGS)
     assert isinstance(signal, np.ndarray if held else lazy.OnDisk)
     assert signal.shape == expected.shape
     assert np.asarray(signal).tobytes() == expected.tobytes()
@@ -290,6 +292,7 @@ def test_an_array_in_a_file_is_sliced_as_one_in_memory(on_disk, tmp_path):
         np.testing.assert_array_equal(array[key], kept[key])
     part = array[1:4, 100:900]
     mapped = part.mapped()
+    assert not mapped.flags.writeable
     np.testing.assert_array_equal(mapped, kept[1:4, 100:900])
     lazy.forget(mapped)
     del array, part
@@ -307,7 +310,7 @@ def test_what_was_changed_in_a_private_map_is_not_forgotten(tmp_path):
 def test_no_room_for_a_temporary_file_is_told(on_disk, tmp_path):
     code = (
         "import resource, signal, sys\n"
-        "from partsig.data import lazy\n"
+        "from partsig.data.signals import lazy\n"
         "from partsig.errors import DataError, DiskFullError\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
@@ -336,6 +339,25 @@ def test_a_full_disk_while_a_temporary_file_is_written(on_disk, tmp_path):
     full = replace(array, file=Full())
     with pytest.raises(DiskFullError, match=f"a temporary file in {tmp_path}"):
         full[:, 2:4] = 1.0
+
+
+@pytest.mark.parametrize("set_by_user", [False, True])
+def test_temporary_files_are_where_the_verbs_write(
+    on_disk, wfdb_record, tmp_path, monkeypatch, set_by_user
+):
+    """Decoded samples of a WFDB record and its filtered signal, in threads of their own."""
+    monkeypatch.delenv("TMPDIR", raising=False)
+    if set_by_user:
+        monkeypatch.setenv("TMPDIR", str(tmp_path / "scratch"))
+    made, usually = [], lazy.tempfile.TemporaryFile
+    monkeypatch.setattr(
+        lazy.tempfile, "TemporaryFile", lambda dir: made.append(dir) or usually(dir=dir)
+    )
+    header = wfdb_record("16")
+    places = [tmp_path / "scratch"] * 3 if set_by_user else [tmp_path / "s"] * 2 + [tmp_path / "a"]
+    preprocess("wfdb", header.parent, tmp_path / "s", overrides={"channels": ["C3-M2"]}, jobs=2)
+    audit(header.parent, source="wfdb", output=tmp_path / "a", jobs=2)
+    assert made == [str(place) for place in places]
 
 
 # Memory.
@@ -450,6 +472,6 @@ def test_channels_of_an_mne_raw_are_read_in_slices(eeg_like):
     ],
 )
 def test_what_a_verb_does_not_need_takes_no_memory(verb, unneeded):
-    code = f"import sys, partsig.tasks.{verb}; print(*({unneeded} & set(sys.modules)))"
+    code = f"import sys, partsig.verbs.{verb}; print(*({unneeded} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []

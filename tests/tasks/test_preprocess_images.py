@@ -173,11 +173,10 @@ def test_labels_and_shares_may_change_without_new_pixels_but_not_the_size(raw, t
 def test_killed_at_any_moment_it_continues(raw, tmp_path, after, short_arrays):
     store = tmp_path / "s"
     code = (
-        "import sys, time, partsig\nfrom partsig.data import images, image_files\n"
-        "from partsig.tasks.images import preprocess\n"
-        "images.PER_FILE = 10\nread = image_files.decode\n"
+        "import sys, time, partsig\nfrom partsig.data.images import folders, store\n"
+        "store.PER_FILE = 10\nread = folders.decode\n"
         "def slow(*given):\n    time.sleep(0.02)\n    return read(*given)\n"
-        "image_files.decode = slow\nprint('ready', flush=True)\n"
+        "folders.decode = slow\nprint('ready', flush=True)\n"
         "partsig.preprocess('images', sys.argv[1], sys.argv[2], overrides=['size=8'], jobs=1)"
     )
     child = subprocess.Popen(

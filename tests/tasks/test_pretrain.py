@@ -15,6 +15,7 @@ from partsig import config
 from partsig.data.signals.store import open_store
 from partsig.data.signals.windows import RandomWindows, ResidentWindows
 from partsig.errors import CheckpointError, ConfigError, DataError
+from partsig.recipes import pretraining as material
 from partsig.runs.settings import PretrainConfig
 from partsig.train import checkpoint
 from partsig.train.journal import read_metrics
@@ -242,6 +243,16 @@ def test_windows_depend_on_seed_and_epoch_alone_and_cover_every_start(sample_sto
     for epoch, at in ((2, 0), (3, 7), (2, 11)):
         loaded = resident.batch(epoch, at, 16).numpy()
         np.testing.assert_array_equal(loaded, windows.batch(epoch, at, 16))
+
+
+def test_signals_too_large_for_the_device_are_told(sample_store, tmp_path, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 90 GiB")
+
+    monkeypatch.setattr(material, "ResidentWindows", full)
+    given = TINY | {"resident": "always"}
+    with pytest.raises(ConfigError, match=r"not suffice for the signals .*: pass --set resident=n"):
+        pretrain(sample_store, tmp_path / "run", overrides=given, gpus=0)
 
 
 def test_resident_signals_give_the_same_run(finished, sample_store, tmp_path):

@@ -13,7 +13,9 @@ from partsig.cli import app
 from typer.testing import CliRunner
 
 import partsig
+from partsig.data.mapped import FileMap
 from partsig.data.sample import CHANNELS, write_records
+from partsig.data.signals import lazy
 from partsig.data.signals.readers import psg
 from partsig.data.signals.recordings import STAGES, UNSCORED
 from partsig.data.signals.store import open_store
@@ -400,9 +402,16 @@ def test_a_long_recording_is_staged_from_a_file_as_from_memory(
     usual = stage(path, stager, output=tmp_path / "usual")
     monkeypatch.setattr(staging, "HELD", 0)
     monkeypatch.setattr(nights, "HELD", 0)
+    monkeypatch.delenv("TMPDIR", raising=False)
+    made, usually = [], lazy.tempfile.TemporaryFile
+    monkeypatch.setattr(
+        lazy.tempfile, "TemporaryFile", lambda dir: made.append(dir) or usually(dir=dir)
+    )
     found = stage(path, stager, output=tmp_path / "long")
-    assert isinstance(found.signal, np.memmap)
-    assert type(usual.signal) is np.ndarray
+    assert stage_all([path], stager, output=tmp_path / "all").failed == {}
+    assert made == [str(tmp_path / "long"), str(tmp_path / "all")]
+    assert isinstance(found.signal.base.base, FileMap)
+    assert type(found.signal) is type(usual.signal) is np.ndarray
     np.testing.assert_array_equal(found.signal, usual.signal)
     np.testing.assert_array_equal(found.probabilities, usual.probabilities)
     assert found.review == usual.review

@@ -3,6 +3,7 @@ import time
 import pytest
 import torch
 
+from partsig.contracts import Batch
 from partsig.core.encoder import Encoder, EncoderConfig
 from partsig.core.objectives.supervised import (
     Classifier,
@@ -23,7 +24,7 @@ def model():
 
 @pytest.fixture
 def batch():
-    return torch.randn(4, 2, 40), torch.tensor([0, 1, 2, 0])
+    return Batch(torch.randn(4, 2, 40), torch.tensor([0, 1, 2, 0]))
 
 
 @pytest.mark.filterwarnings("default")  # the compiler itself warns on its way
@@ -31,13 +32,13 @@ def test_a_compiler_that_is_missing_is_told_and_left_out(model, batch, monkeypat
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     with torch._inductor.config.patch({"cpp.cxx": (None, "/nonexistent"), "fx_graph_cache": False}):
         said = []
-        expected = model.logits(batch[0])
+        expected = model.logits(batch.inputs)
         names = list(model.state_dict())
         assert compile_blocks(model, batch, "float32", said.append) is False
     assert len(said) == 1
     assert said[0].startswith("torch.compile does not work here and is left out: ")
     assert "compiler" in said[0]
-    assert torch.equal(model.logits(batch[0]), expected)
+    assert torch.equal(model.logits(batch.inputs), expected)
     assert list(model.state_dict()) == names
     assert all(p.grad is None for p in model.parameters())
 
@@ -68,23 +69,23 @@ def test_every_model_of_a_process_is_compiled(compilations):
     for size in range(2, 14):
         config = EncoderConfig(width=8, depth=1, heads=1, drop_path=0.0)
         model = Classifier(ClassifierConfig(), Encoder(config, 2, (10,)), (40,), (10,), 3)
-        batch = torch.randn(size, 2, 40), torch.zeros(size, dtype=torch.long)
+        batch = Batch(torch.randn(size, 2, 40), torch.zeros(size, dtype=torch.long))
         assert compile_blocks(model, batch, "float32", print) is True
     assert [shape[0] for shape in compilations] == list(range(2, 14))
 
 
 @pytest.mark.filterwarnings("default")  # the compiler itself warns on its way
 def test_what_is_measured_between_epochs_is_not_compiled(model, batch, compilations):
-    expected = model.eval().logits(batch[0][:3])
+    expected = model.eval().logits(batch.inputs[:3])
     assert compile_blocks(model, batch, "float32", print) is True
     assert model.training  # as it will be compiled in training
     before = len(compilations)
     model.eval()
     with as_written(model), torch.inference_mode():
-        found = model.logits(batch[0][:3])
+        found = model.logits(batch.inputs[:3])
     torch.testing.assert_close(found, expected)
     assert len(compilations) == before == 1
-    model.logits(batch[0][:3])
+    model.logits(batch.inputs[:3])
     assert len(compilations) == 2  # outside, another batch is compiled
 
 
@@ -99,9 +100,9 @@ def test_a_model_without_blocks_is_left_as_it_is(batch):
 
     said, baseline = [], Baseline()
     assert compile_blocks(baseline, batch, "float32", said.append) is False
-    assert said == ["this model has no encoder's blocks to compile: it runs as it is."]
+    assert said == ["this model has no blocks to compile: it runs as it is."]
     with as_written(baseline):
-        assert baseline.logits(batch[0]).shape == (4, 3)
+        assert baseline.logits(batch.inputs).shape == (4, 3)
 
 
 def test_a_batch_too_large_to_compile_is_not_called_a_broken_compiler(model, batch, compilations):

@@ -19,7 +19,7 @@ from partsig.data.signals.recordings import Recording, Rows
 from partsig.data.signals.store import failed_row, read_index, write_index
 from partsig.errors import ConfigError, DataError
 from partsig.sleep import html as page
-from partsig.sleep.audit import page as pages
+from partsig.sleep.audit import page as audit_pages
 from partsig.sleep.audit.measure import read_channel
 from partsig.verbs.audit import audit
 
@@ -260,7 +260,7 @@ def test_the_worst_twenty_are_printed(night, tmp_path):
 
 
 def test_many_are_on_several_pages_the_worst_first(sample_store, tmp_path, monkeypatch):
-    monkeypatch.setattr(pages, "ON_ONE_PAGE", 20)
+    monkeypatch.setattr(audit_pages, "ON_ONE_PAGE", 20)
     found = audit(sample_store, output=tmp_path / "out", jobs=1)
     places = [found.page, *(tmp_path / "out" / "pages" / f"{k}.html" for k in range(2, 6))]
     assert sorted((tmp_path / "out" / "pages").iterdir()) == places[1:]
@@ -275,6 +275,23 @@ def test_many_are_on_several_pages_the_worst_first(sample_store, tmp_path, monke
     assert names == [a.recording.name for a in found.recordings]
     told = "Recordings 81 to 83 of 83."
     assert told in places[-1].read_text(encoding="utf-8")
+
+
+def test_pages_of_a_larger_audit_before_are_removed(sample_store, tmp_path, monkeypatch):
+    folder = tmp_path / "out" / "pages"
+
+    def pages(on_one_page):
+        monkeypatch.setattr(audit_pages, "ON_ONE_PAGE", on_one_page)
+        audit(sample_store, output=tmp_path / "out", jobs=1)
+        return sorted(path.name for path in folder.iterdir()) if folder.exists() else None
+
+    assert pages(20) == ["2.html", "3.html", "4.html", "5.html"]
+    assert pages(40) == ["2.html", "3.html"]
+    assert pages(83) is None
+    pages(20)
+    (folder / "4.html").write_text("<title>mine</title>")
+    (folder / "notes.html").write_text("<title>mine, too</title>")
+    assert pages(83) == ["4.html", "notes.html"]
 
 
 def test_a_restless_night_of_six_channels_is_a_few_kilobytes():

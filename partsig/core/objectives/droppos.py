@@ -106,6 +106,10 @@ class DropPos(nn.Module):
         tokens = self.decoder.enter(torch.cat([tokens, cls.unsqueeze(1)], dim=1))
         return self.decoder(tokens)[:, :-1]
 
+    def compilable(self) -> list[nn.Module]:
+        """Return what is worth compiling."""
+        return [self.encoder.blocks]
+
     def forward(
         self,
         x: Tensor,

@@ -90,6 +90,10 @@ class Mae(nn.Module):
             values = (values - values.mean(-1, keepdim=True)) / spread
         return values.reshape(*patches.shape[:2], prod(patches.shape[2:]))
 
+    def compilable(self) -> list[nn.Module]:
+        """Return what is worth compiling."""
+        return [self.encoder.blocks]
+
     def forward(
         self,
         x: Tensor,

@@ -53,6 +53,10 @@ class Mp3(nn.Module):
         tokens, _ = self.encoder(patches, level, keys=keys)
         return self.head(tokens)
 
+    def compilable(self) -> list[nn.Module]:
+        """Return what is worth compiling."""
+        return [self.encoder.blocks]
+
     def forward(
         self,
         x: Tensor,

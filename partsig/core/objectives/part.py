@@ -198,6 +198,10 @@ class Part(nn.Module):
         tokens, _ = self.encoder(patches, level, code)
         return self.relative(tokens, pairs)
 
+    def compilable(self) -> list[nn.Module]:
+        """Return what is worth compiling."""
+        return [self.encoder.blocks]
+
     def forward(
         self,
         x: Tensor,

@@ -70,6 +70,10 @@ class SupervisedModule(nn.Module):
         """Return logits (B, classes) of windows (B, C, *L), as recorded."""
         raise NotImplementedError
 
+    def compilable(self) -> list[nn.Module]:
+        """Return what is worth compiling: nothing, unless the network says so."""
+        return []
+
     def distance_from_head(self, parameter: str) -> int:
         """Return how many layers lie above a parameter, for layer-wise learning rates."""
         return 0
@@ -193,6 +197,9 @@ class Classifier(SupervisedModule):
         self.positions = None if config.positions == "none" else nn.Parameter(code)
         self.head = nn.Linear(pooled_width(encoder, patch, config.pool), n_classes)
         initialise(self.head)
+
+    def compilable(self) -> list[nn.Module]:
+        return [self.encoder.blocks]
 
     def features(self, x: Tensor) -> Tensor:
         """Return what the head sees, (B, F), of windows (B, C, *L), as recorded."""

@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import torch
 
+from partsig.contracts import Windows
 from partsig.errors import ConfigError, check_range
 
 
@@ -42,18 +43,6 @@ class AugmentConfig:
         check_range("augment.erase", self.erase, 0.0, 1.0)
 
 
-class Windows(Protocol):
-    """What is pretrained on: a fixed number of windows an epoch, drawn by (seed, epoch)."""
-
-    per_epoch: int
-
-    def batch(self, epoch: int, first: int, count: int) -> np.ndarray:
-        """Return windows first…first+count-1 of an epoch, (count, C, *L)."""
-
-    def suspects(self, epoch: int, first: int, count: int) -> str:
-        """Say what lies behind a batch whose loss is not finite."""
-
-
 class Augmented:
     """Images (C, H, W) uint8 of any windows, augmented."""
 
@@ -82,9 +71,9 @@ class Augmented:
         images = torch.from_numpy(images)
         return augmented(images, self._change, [self.seed, epoch], first).numpy()
 
-    def suspects(self, epoch: int, first: int, count: int) -> str:
+    def describe_batch(self, epoch: int, first: int, count: int) -> str:
         """Say what lies behind a batch whose loss is not finite."""
-        return self.windows.suspects(epoch, first, count)
+        return self.windows.describe_batch(epoch, first, count)
 
 
 def augmented(

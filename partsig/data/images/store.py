@@ -360,7 +360,7 @@ class RandomImages:
         """Bytes of the pixels of all members."""
         return len(self.members) * len(self.store.ch_names) * math.prod(self.store.size)
 
-    def suspects(self, epoch: int, first: int, count: int) -> str:
+    def describe_batch(self, epoch: int, first: int, count: int) -> str:
         """Name the images behind a batch whose loss is not finite; a byte always is."""
         names = [self.store.names[i] for i in self.drawn(epoch)[first : first + count]]
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""

@@ -4,18 +4,21 @@ Both stand where a NumPy array could: ``np.asarray(array[:, a:b])`` is a stretch
 """
 
 import io
+import math
 import mmap
 import os
 import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from partsig.data.mapped import FileMap
+from partsig.data.mapped import FileMap, Layout, unmapped
 from partsig.errors import DataError, DiskFullError
 from partsig.files import FULL
 
@@ -23,6 +26,8 @@ from partsig.files import FULL
 STRETCH = 2**18
 # Bytes up to which an array is held in memory: a night of 20 channels at 100 Hz has 230 MB.
 HELD = 2**28
+# The folder that is being written to, in this thread; see :func:`beside`.
+_folder: ContextVar[Path | None] = ContextVar("folder", default=None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,6 +133,20 @@ def stretches(n: int, size: int = STRETCH) -> Iterator[tuple[int, int]]:
         yield start, min(start + size, n)
 
 
+@contextmanager
+def beside(folder: Path | None) -> Iterator[None]:
+    """Put the temporary files that this thread makes meanwhile into ``folder``.
+
+    What is written there needs the room on that disk anyway, while the system's folder may be small
+    or in memory. A ``TMPDIR`` that the user has set counts more; None leaves it at the system's.
+    """
+    before = _folder.set(folder)
+    try:
+        yield
+    finally:
+        _folder.reset(before)
+
+
 @dataclass(frozen=True, eq=False)
 class OnDisk:
     """An array (C, T) in a file. Slices are views; assigned to, they are written.
@@ -181,10 +200,18 @@ class OnDisk:
                 left = left[n:]
 
     def mapped(self) -> np.ndarray:
-        """Return it as a memory map that is only read; the file lasts as long as that."""
+        """Return it as an array that is only read, mapped; the file lasts as long as that.
+
+        It is pickled as any array is, by its values: a ``numpy.memmap`` of a file without a name
+        could not be sent to another process by joblib.
+        """
         shape = (self.rows.stop, self.width)
-        whole = np.memmap(self.file, self.dtype, "r", 0, shape)
-        return whole[self.rows.start :, self.times.start : self.times.stop]
+        size = math.prod(shape) * self.dtype.itemsize
+        try:
+            held = FileMap(self.file.fileno(), Layout(0, shape, self.dtype, size, 0))
+        except OSError as error:
+            raise unmapped(f"a temporary file in {self.folder}", error) from error
+        return np.asarray(held)[self.rows.start :, self.times.start : self.times.stop]
 
 
 def room(
@@ -192,15 +219,17 @@ def room(
 ) -> np.ndarray | OnDisk:
     """Return an array (C, T) to be filled: in memory, or in a file if over ``held`` bytes (HELD).
 
-    The file lies in ``folder`` (default: the system's for temporary files), has no name there, and
-    is gone with the array; a folder that is not there is made. Raises DiskFullError, then and when
+    The file lies in ``folder`` (default: ``TMPDIR`` where that is set, else what :func:`beside`
+    says, else the system's for temporary files), has no name there, and is gone with the array; a
+    folder that is not there is made. Raises DiskFullError, then and when
     it is filled, and DataError where no file can be written.
     """
     dtype, place = np.dtype(dtype), "the system's temporary folder (TMPDIR)"
     if shape[0] * shape[1] * dtype.itemsize <= (HELD if held is None else held):
         return np.empty(shape, dtype)
     try:
-        place = str(folder or tempfile.gettempdir())
+        set_by_user = os.environ.get("TMPDIR")
+        place = str(folder or set_by_user or _folder.get() or tempfile.gettempdir())
         Path(place).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=place) as nameless:
             number = os.dup(nameless.fileno())

@@ -64,7 +64,7 @@ class RandomWindows:
         """Bytes of the signals, as :class:`ResidentWindows` keeps them."""
         return sum(self.lengths) * len(self.store.ch_names) * self.store.dtype.itemsize
 
-    def suspects(self, epoch: int, first: int, count: int) -> str:
+    def describe_batch(self, epoch: int, first: int, count: int) -> str:
         """Name the recordings behind a batch whose loss is not finite, damaged windows first."""
         rows = self.drawn(epoch)[first : first + count]
         values = self.batch(epoch, first, count)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from partsig.data.signals import store as stores
-from partsig.data.signals.lazy import Row
+from partsig.data.signals.lazy import Row, beside
 from partsig.data.signals.quality import Quality, find_clipped, is_eeg, measure
 from partsig.data.signals.recordings import EPOCH_S, UNSCORED, ReadConfig, Recording, Rows, trimmed
 from partsig.errors import ConfigError, DataError, DiskFullError
@@ -101,11 +101,19 @@ def _read_stored(name: str, store: stores.Store) -> MeasuredRecording:
 
 
 def read_raw(
-    header: Path, read: Callable[[Path, ReadConfig], Recording], settings: ReadConfig
+    header: Path,
+    read: Callable[[Path, ReadConfig], Recording],
+    settings: ReadConfig,
+    folder: Path | None = None,
 ) -> MeasuredRecording:
-    """Read and measure one raw recording; a damaged one is returned with the reason."""
+    """Read and measure one raw recording; a damaged one is returned with the reason.
+
+    Its temporary files, if it needs any, are put
+    :func:`~partsig.data.signals.lazy.beside` ``folder``'s.
+    """
     try:
-        recording = read(header, settings)
+        with beside(folder):
+            recording = read(header, settings)
         if settings.trim_wake_min is not None:
             recording = trimmed(recording, settings.trim_wake_min)
         return _measured(recording)

@@ -139,16 +139,16 @@ def pages(about: dict, audited: list[Audited]) -> Iterator[tuple[str, str]]:
             told = f"Recordings {first + 1:,} to {first + len(some):,} of {len(audited):,}."
             links = {"The worst": 1, "Before": number - 1, "After": number + 1}
             shown = [
-                html.link(words, _place(other, number))
+                html.link(words, place(other, number))
                 for words, other in links.items()
                 if 1 <= other <= last and other != number
             ]
             around = f'<p class="pages">{" · ".join([told, *shown])}</p>'
             body = [around, *body, around]
-        yield _place(number), html.document(title, how, body)
+        yield place(number), html.document(title, how, body)
 
 
-def _place(number: int, seen_from: int = 1) -> str:
+def place(number: int, seen_from: int = 1) -> str:
     """Return where a page lies, as seen from another; the first is ``audit.html``."""
     if number == 1:
         return "audit.html" if seen_from == 1 else "../audit.html"

@@ -1,6 +1,7 @@
 """The pages of a report: HTML without script, charts inside; one page, or one a recording."""
 
 import itertools
+import unicodedata
 from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
@@ -78,9 +79,9 @@ def night_pages(results: dict, nights: Sequence[ScoredRecording]) -> Iterator[tu
     for place, row in enumerate(results["recordings"]):
         name = row["recording"]
         beside = {"all recordings": "report.html"}
-        beside |= {"lower kappa": names[place - 1]} if place else {}
-        beside |= {"higher kappa": names[place + 1]} if place + 1 < len(names) else {}
-        links = [link(words, f"../{files.get(target, target)}") for words, target in beside.items()]
+        beside |= {"lower kappa": files[names[place - 1]]} if place else {}
+        beside |= {"higher kappa": files[names[place + 1]]} if place + 1 < len(names) else {}
+        links = [link(words, f"../{file}") for words, file in beside.items()]
         body = [
             f"<p>{' · '.join(links)}</p>",
             _legend(),
@@ -93,16 +94,28 @@ def night_pages(results: dict, nights: Sequence[ScoredRecording]) -> Iterator[tu
         )
 
 
+def file_names(results: dict) -> set[str]:
+    """Return the paths of the recordings' own pages; none of few."""
+    return set() if len(results["recordings"]) <= ON_ONE_PAGE else set(_files(results).values())
+
+
 def _files(results: dict) -> dict[str, str]:
-    """Return the path of every recording's own page: one each, also where case does not count."""
+    """Return the path of every recording's own page: one each, whatever the file system.
+
+    Some do not tell case apart, nor the ways in which Unicode writes one letter.
+    """
     files, taken = {}, set()
     for row in results["recordings"]:
         stem = file_stem(row["recording"])
         names = itertools.chain([stem], (f"{stem}-{k}" for k in itertools.count(2)))
-        name = next(name for name in names if name.casefold() not in taken)
-        taken.add(name.casefold())
+        name = next(name for name in names if _same(name) not in taken)
+        taken.add(_same(name))
         files[row["recording"]] = f"{FOLDER}/{name}.html"
     return files
+
+
+def _same(name: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def _about(results: dict) -> str:

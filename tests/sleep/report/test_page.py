@@ -2,6 +2,7 @@
 
 import csv
 import json
+import unicodedata
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -21,8 +22,10 @@ from partsig.sleep.report.page import ON_ONE_PAGE, night_pages
 from partsig.verbs.report import report
 
 N, E = 60, 80
-# Names as files and links must not have them; the two last differ in case alone.
+# Names as files and links must not have them, those of the page of all, and such as differ in case
+# or in how Unicode writes a letter alone.
 ODD = ("a&b <i>.1", "50% \"x'", "c#1?q=2", "../up", "n/1", "räw ü", "Night", "night")
+ODD += ("report.html", "report", "Report", "ra\u0308w u\u0308", "night-2")
 HEAD = ["recording", "subject", "epoch", "onset_s", "truth", "prediction"]
 HEAD += [*(f"p_{stage}" for stage in STAGES), "confidence"]
 
@@ -129,7 +132,8 @@ def test_every_recording_has_a_page_of_its_own_that_is_linked(made):
     pages = [target(made.page, address) for address in found.addresses]
     folder = made.path / "report"
     assert sorted(pages) == sorted(folder.iterdir())
-    assert len({page.name.casefold() for page in pages}) == N
+    plain = [unicodedata.normalize("NFC", page.name).casefold() for page in pages]
+    assert len(set(plain)) == N
     assert "script" not in found.tags
     rows = made.metrics["recordings"]
     for row, path in zip(rows, pages, strict=True):
@@ -176,6 +180,30 @@ def test_few_are_on_one_page(n, tmp_path):
     assert len(page.addresses) == (n if many else 0)
     assert (found.path / "report").exists() == many
     assert page.tags.count("section") == (0 if many else n)
+
+
+def test_pages_of_a_larger_report_before_are_removed(tmp_path):
+    out = tmp_path / "out"
+    runs = {n: evaluated(tmp_path / str(n), n) for n in range(ON_ONE_PAGE, ON_ONE_PAGE + 5)}
+
+    def pages(n):
+        report(runs[n], output=out)
+        return {path.name for path in (out / "report").glob("*")}
+
+    many = pages(ON_ONE_PAGE + 4)
+    assert len(many) == ON_ONE_PAGE + 4
+    (out / "report" / "mine.html").write_text((out / "report.html").read_text())
+    gone = sorted(many - (fewer := pages(ON_ONE_PAGE + 1)))
+    assert len(gone) == 3
+    assert fewer == many - set(gone) | {"mine.html"}
+    kept = sorted(fewer)[0]
+    (out / "report" / kept).write_text("<title>a page of someone else's</title>")
+    assert pages(ON_ONE_PAGE) == {"mine.html", kept}
+    (out / "report" / "mine.html").unlink()
+    (out / "report" / kept).unlink()
+    pages(ON_ONE_PAGE + 1)
+    pages(ON_ONE_PAGE)
+    assert not (out / "report").exists()
 
 
 # What pages are drawn from.
