@@ -15,7 +15,7 @@ from tqdm import tqdm
 from partsig import config as configs
 from partsig.data.signals import store as stores
 from partsig.data.signals.channels import resolve
-from partsig.data.signals.hypnograms import from_marks
+from partsig.data.signals.hypnograms.annotations import from_marks
 from partsig.data.signals.lazy import beside
 from partsig.data.signals.readers import psg
 from partsig.data.signals.readers.edf_recordings import stages_of

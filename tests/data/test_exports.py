@@ -20,7 +20,7 @@ import yasa
 
 import partsig
 from partsig.data.signals.alignment import find_offset, to_epochs
-from partsig.data.signals.hypnograms import read_hypnogram
+from partsig.data.signals.hypnograms.reading import read_hypnogram
 from partsig.data.signals.readers import bids, edf_recordings
 from partsig.data.signals.readers.edf import open_edf
 from partsig.data.signals.readers.psg import open_psg

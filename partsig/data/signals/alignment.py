@@ -5,7 +5,7 @@ from datetime import datetime, time, timedelta
 
 import numpy as np
 
-from partsig.data.signals.hypnograms import Hypnogram
+from partsig.data.signals.hypnograms.hypnogram import Hypnogram
 from partsig.data.signals.recordings import EPOCH_S, UNSCORED, HypnogramConfig
 from partsig.errors import DataError
 

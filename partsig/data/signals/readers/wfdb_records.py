@@ -13,7 +13,7 @@ import numpy as np
 from partsig.data import listing as folders
 from partsig.data.signals.alignment import to_epochs
 from partsig.data.signals.channels import resolve
-from partsig.data.signals.hypnograms import from_marks
+from partsig.data.signals.hypnograms.annotations import from_marks
 from partsig.data.signals.lazy import STRETCH, Row, room, stretches
 from partsig.data.signals.readers import psg
 from partsig.data.signals.readers.edf import Mark
