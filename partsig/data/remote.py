@@ -45,6 +45,7 @@ def mirror(url: str, kind: str) -> Path:
 class Listing:
     """A remote folder: its file system, its root there, and the bytes of every file by its path."""
 
+    url: str
     system: fsspec.AbstractFileSystem
     root: str
     sizes: dict[str, int]
@@ -64,13 +65,27 @@ def _without_suffix(name: str) -> str:
 
 
 @lru_cache(maxsize=8)
+def _system(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """Return the file system of a remote folder, and the folder's root there.
+
+    It is partsig's own and keeps no listings, as fsspec's shared ones do for as long as the process
+    lasts: what is new there would not be seen, and threads that send files would forget the same
+    entry at the same time, of which all but one meet a KeyError.
+    """
+    system, root = fsspec.core.url_to_fs(url, skip_instance_cache=True)
+    if hasattr(system.dircache, "use_listings_cache"):
+        system.dircache.use_listings_cache = False
+    return system, root
+
+
+@lru_cache(maxsize=8)
 def listing(url: str) -> Listing:
     """List a remote folder, once until the cache is cleared.
 
     Raises DataError when its protocol needs a package that is missing, or nobody answers.
     """
     try:
-        system, root = fsspec.core.url_to_fs(url)
+        system, root = _system(url)
         found = system.find(root, detail=True)
     except ImportError as error:
         raise DataError(f"{url}: {error}; install that package.") from None
@@ -78,33 +93,37 @@ def listing(url: str) -> Listing:
         raise DataError(f"{url} cannot be listed ({error}).") from error
     start = len(root.rstrip("/")) + 1
     sizes = {path[start:]: int(info["size"] or 0) for path, info in found.items()}
-    return Listing(system, root.rstrip("/"), sizes)
+    return Listing(url, system, root.rstrip("/"), sizes)
 
 
-def _get(url: str, folder: Path, name: str) -> Path:
-    """Fetch one file unless it is there with the right size."""
-    there, target = listing(url), folder / name
+def _get(there: Listing, folder: Path, name: str) -> Path:
+    """Fetch one file of a listing unless it is here with the right size.
+
+    The listing is the caller's: another thread may list the folder anew meanwhile.
+    """
+    target = folder / name
     if target.is_file() and target.stat().st_size == there.sizes[name]:
         return target
     with atomic(target) as temporary:
         try:
             there.system.get_file(f"{there.root}/{name}", str(temporary))
         except OSError as error:
-            raise DataError(f"{url}: {name} cannot be fetched ({error}).") from error
+            raise DataError(f"{there.url}: {name} cannot be fetched ({error}).") from error
     return target
 
 
 def pull_small(url: str, folder: Path, call: str) -> list[str]:
-    """Fetch the small files of a remote folder; return the names of all its files, sorted.
+    """List a remote folder anew and fetch its small files; return the names of all, sorted.
 
     ``call`` says for which call of a verb: see :func:`fetch`.
     """
-    sizes = listing(url).sizes
-    for name, size in sizes.items():
+    listing.cache_clear()
+    there = listing(url)
+    for name, size in there.sizes.items():
         if size <= SMALL:
-            _get(url, folder, name)
+            _get(there, folder, name)
     _pulled.add(call)
-    return sorted(sizes)
+    return sorted(there.sizes)
 
 
 def fetch(url: str, folder: Path, header: Path, call: str) -> list[Path]:
@@ -115,11 +134,10 @@ def fetch(url: str, folder: Path, header: Path, call: str) -> list[Path]:
     """
     with _pulling:
         if call not in _pulled:
-            listing.cache_clear()
             pull_small(url, folder, call)
     there = listing(url)
     own = there.by_recording.get(_without_suffix(header.relative_to(folder).as_posix()), [])
-    return [_get(url, folder, name) for name in own if there.sizes[name] > SMALL]
+    return [_get(there, folder, name) for name in own if there.sizes[name] > SMALL]
 
 
 def pull(url: str, folder: Path, *, tables_only: bool = False) -> set[str]:
@@ -128,19 +146,19 @@ def pull(url: str, folder: Path, *, tables_only: bool = False) -> set[str]:
     Tables and settings are fetched anew, since they change; with ``tables_only`` nothing else is.
     """
     listing.cache_clear()
-    names = set(listing(url).sizes)
-    for name in names:
+    there = listing(url)
+    for name in there.sizes:
         table = name.endswith((".csv", ".json"))
         if table:
             (folder / name).unlink(missing_ok=True)
         if table or not tables_only:
-            _get(url, folder, name)
-    return names
+            _get(there, folder, name)
+    return set(there.sizes)
 
 
 def drop(url: str, names: list[str]) -> None:
     """Remove files of a remote folder."""
-    system, root = fsspec.core.url_to_fs(url)
+    system, root = _system(url)
     for name in names:
         system.rm_file(f"{root}/{name}")
 
@@ -150,7 +168,7 @@ def push(url: str, folder: Path, names: list[str]) -> None:
 
     Raises DataError when that fails; they are whole here and are sent by the same command again.
     """
-    system, root = fsspec.core.url_to_fs(url)
+    system, root = _system(url)
     for name in names:
         try:
             system.makedirs(f"{root}/{PurePosixPath(name).parent}", exist_ok=True)

@@ -215,10 +215,16 @@ def test_what_is_not_there_is_told(bucket, tmp_path):
         partsig.preprocess("pc18-segments", "memory://bucket/raw", tmp_path / "store")
 
 
-def test_a_record_that_cannot_be_fetched_is_skipped(bucket, tmp_path):
-    remote.listing("memory://bucket/raw")
+def test_a_record_that_cannot_be_fetched_is_skipped(bucket, tmp_path, monkeypatch):
     name = next(path for path in bucket.find("/bucket/raw") if path.endswith("0004.mat"))
-    bucket.rm_file(name)
+    found = type(bucket).find
+
+    def removed_then(*arguments, **options):
+        listed = found(*arguments, **options)
+        bucket.store.pop(name, None)
+        return listed
+
+    monkeypatch.setattr(type(bucket), "find", removed_then)
     result = preprocess("memory://bucket/raw", tmp_path / "store")
     assert result.n_recordings == N - 1
     assert "cannot be fetched" in result.failed["tr03-0004"]
@@ -245,6 +251,50 @@ def test_small_files_are_fetched_and_the_folder_is_listed_once_a_call(
     assert preprocess("memory://bucket/raw", tmp_path / "store", jobs=2).n_recordings == N
     # A header, a signal and its stages each; the two small ones are looked for at the start.
     assert counted == {"pull_small": 1, "_get": 3 * N, "find": 1}
+
+
+def test_what_has_come_since_the_last_call_is_seen(bucket, write_night, tmp_path):
+    assert preprocess("memory://bucket/raw", tmp_path / "store").n_recordings == N
+    late = write_night(tmp_path / "more", "tr03-0099", stages=(0, 1))
+    for path in late.parent.iterdir():
+        bucket.pipe_file(f"/bucket/raw/tr03-0099/{path.name}", path.read_bytes())
+    assert preprocess("memory://bucket/raw", tmp_path / "store").n_recordings == N + 1
+
+
+def test_a_file_system_that_keeps_listings_is_asked_anew(bucket, monkeypatch):
+    """As S3's does: by fsspec's own cache of folders, which outlives a call and is shared."""
+    walked = type(bucket).find
+
+    def kept(self, path, **options):
+        if path not in self.dircache:
+            self.dircache[path] = walked(self, path, **options)
+        return self.dircache.get(path) or walked(self, path, **options)
+
+    monkeypatch.setattr(type(bucket), "find", kept)
+    before = len(remote.listing("memory://bucket/raw").sizes)
+    bucket.pipe_file("/bucket/raw/new.hea", b"")
+    remote.listing.cache_clear()
+    assert len(remote.listing("memory://bucket/raw").sizes) == before + 1
+    assert type(bucket)().dircache.use_listings_cache  # those of others are as they were
+
+
+def test_a_listing_that_is_made_anew_meanwhile_does_no_harm(bucket, tmp_path, monkeypatch):
+    """Another call lists the folder while a recording is fetched that is gone by now."""
+    url, name, here = "memory://bucket/raw", "tr03-0004", tmp_path / "here"
+    remote.pull_small(url, here, "a call")
+    (big,) = (path for path in bucket.find("/bucket/raw") if path.endswith(f"{name}.mat"))
+    real = remote._get
+
+    def after_another(*arguments):
+        bucket.store.pop(big, None)
+        remote.listing.cache_clear()
+        return real(*arguments)
+
+    monkeypatch.setattr(remote, "_get", after_another)
+    header = next(here.rglob(f"{name}.hea"))
+    header.with_suffix(".mat").write_bytes(b"half of it")  # as a fetch that was killed leaves none
+    with pytest.raises(DataError, match=rf"{name}\.mat cannot be fetched"):
+        remote.fetch(url, here, header, "a call")
 
 
 def test_a_process_that_comes_later_fetches_what_is_small(bucket, write_night, tmp_path):

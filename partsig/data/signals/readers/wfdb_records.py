@@ -5,6 +5,7 @@ Rechtschaffen and Kales' stage first, then events) or in ``NAME.arousal`` (chall
 points). The signals are read by wfdb; annotations by annotations.py, which says why.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from partsig.data.signals.channels import resolve
 from partsig.data.signals.hypnograms.annotations import from_marks
 from partsig.data.signals.lazy import STRETCH, Row, room, stretches
 from partsig.data.signals.readers import psg
-from partsig.data.signals.readers.edf import Mark
+from partsig.data.signals.readers.edf import LONGEST_S, Mark
 from partsig.data.signals.readers.wfdb_annotations import read_annotations
 from partsig.data.signals.recordings import (
     EPOCH_S,
@@ -43,6 +44,9 @@ FROM_THE_MIDDLE = {"80", "160", "16", "61", "212", "310", "311", "24", "32"}
 # The sample that means "not digitised" in a format of so many bits (WFDB signal(5)).
 BITS = {"8": 8, "80": 8, "160": 16, "16": 16, "61": 16, "212": 12, "310": 10, "311": 10}
 BITS |= {"24": 24, "32": 32, "508": 8, "516": 16, "524": 24}
+# Bytes that 1, 2, … samples of a block take (WFDB signal(5)); what is compressed has no such.
+BLOCKS = {"8": (1,), "80": (1,), "160": (2,), "16": (2,), "61": (2,), "24": (3,), "32": (4,)}
+BLOCKS |= {"212": (2, 3), "310": (2, 4, 4), "311": (2, 3, 4)}
 
 
 def find_records(raw: Path) -> list[Path]:
@@ -71,8 +75,8 @@ def fingerprint(header: Path, settings: ReadConfig = USUAL) -> str:
 def read_recording(header: Path, settings: ReadConfig = USUAL) -> Recording:
     """Return one record: chosen channels read, stages aligned, nothing filtered.
 
-    Samples that were not digitised are bridged by straight lines, with a note. Raises DataError for
-    anything damaged or missing.
+    Samples that were not digitised are bridged by straight lines, and frames that are cut off at
+    the end are left out, both with a note. Raises DataError for anything damaged or missing.
     """
     # Imported here, since pandas comes with it, 70 MB: only where there is such a record.
     import wfdb
@@ -85,12 +89,21 @@ def read_recording(header: Path, settings: ReadConfig = USUAL) -> Recording:
         raise DataError(f"{header.name}: not a WFDB header ({error}).") from error
     if not head.fs or not head.sig_len or not labels or None in labels:
         raise DataError(f"{header.name}: the header names no signals, rate or length.")
+    if not 0 < head.sig_len / head.fs <= LONGEST_S:
+        raise DataError(
+            f"{header.name}: {head.sig_len} samples at {head.fs:g} Hz; the header is damaged."
+        )
     found = resolve(name, labels, channels, settings)
+    n_frames, notes = _frames(header, head, found.rows)
     try:
-        record, held = _decoded(header, head, list(found.rows))
+        record, held = _decoded(header, head, list(found.rows), n_frames)
     except DAMAGE as error:
         raise DataError(f"{name}: its signals cannot be read ({error}).") from error
-    notes: list[str] = []
+    except RuntimeError as error:  # of soundfile, which wfdb reads FLAC with
+        reason = str(error).rstrip(".")
+        raise DataError(
+            f"{name}: its compressed signals are cut off or damaged ({reason}); copy them again."
+        ) from error
     file = psg.Psg(
         name=name,
         start=record.base_datetime,
@@ -100,7 +113,7 @@ def read_recording(header: Path, settings: ReadConfig = USUAL) -> Recording:
         scale=tuple(1 / gain for gain in record.adc_gain),
         offset=tuple(float(zero) for zero in record.baseline),
         limits=None,
-        duration_s=head.sig_len / head.fs,
+        duration_s=n_frames / head.fs,
         marks=(),
         gaps=(),
         notes=(),
@@ -130,8 +143,38 @@ def read_recording(header: Path, settings: ReadConfig = USUAL) -> Recording:
     )
 
 
+def _frames(header: Path, head: "wfdb.Record", rows: Sequence[int]) -> tuple[int, list[str]]:
+    """Return how many frames of the header's are there in the files of these signals, and notes.
+
+    A compressed file does not tell by its size, nor does one that is missing.
+    """
+    found = head.sig_len
+    for file in {head.file_name[row] for row in rows}:
+        members = [i for i, name in enumerate(head.file_name) if name == file]
+        first, path = members[0], header.parent / file
+        if head.fmt[first] not in BLOCKS or not path.is_file():
+            continue
+        n_bytes = path.stat().st_size - ((head.byte_offset or {first: 0})[first] or 0)
+        per_frame = sum((head.samps_per_frame[i] or 1) for i in members)
+        block = BLOCKS[head.fmt[first]]
+        whole, rest = divmod(max(n_bytes, 0), block[-1])
+        there = whole * len(block) + sum(end <= rest for end in block)
+        held = there // per_frame
+        if held < head.sig_len:  # of a delayed signal, frames lie as much further on
+            held -= max((head.skew[i] or 0) for i in members) if head.skew else 0
+            found = min(found, held)
+            if held <= 0:
+                raise DataError(
+                    f"{header.stem}: {file} is cut off: none of {head.sig_len} frames is there; "
+                    "copy it again."
+                )
+    if found == head.sig_len:
+        return found, []
+    return found, [f"cut off: {found} of {head.sig_len} frames are there"]
+
+
 def _decoded(
-    header: Path, head: "wfdb.Record", channels: list[int]
+    header: Path, head: "wfdb.Record", channels: list[int], n_frames: int
 ) -> tuple["wfdb.Record", list[Row]]:
     """Return the first frame of a record, with all that is said of it, and its channels' samples.
 
@@ -151,11 +194,11 @@ def _decoded(
         )
 
     whole = any(head.skew or ()) or not set(head.fmt) <= FROM_THE_MIDDLE
-    record = read(0, head.sig_len if whole else 1)
-    read(head.sig_len - 1, head.sig_len)  # a file that is cut off is refused before there is room
+    record = read(0, n_frames if whole else 1)
+    read(n_frames - 1, n_frames)  # a damaged file is refused before there is room
     per_frame = [n or 1 for n in record.samps_per_frame]
-    held = room((len(channels), head.sig_len * max(per_frame)), np.int32)
-    for start, stop in stretches(head.sig_len, head.sig_len if whole else STRETCH):
+    held = room((len(channels), n_frames * max(per_frame)), np.int32)
+    for start, stop in stretches(n_frames, n_frames if whole else STRETCH):
         frames = record if whole else read(start, stop)
         for c, n in enumerate(per_frame):
             held[c : c + 1, start * n : stop * n] = frames.e_d_signal[c]
@@ -164,7 +207,7 @@ def _decoded(
         def samples(start: int, stop: int) -> np.ndarray:
             return np.asarray(held[c : c + 1, start:stop])[0]
 
-        return Row(head.sig_len * per_frame[c], np.dtype(np.int64), samples)
+        return Row(n_frames * per_frame[c], np.dtype(np.int64), samples)
 
     return record, [row(c) for c in range(len(channels))]
 
