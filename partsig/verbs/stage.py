@@ -16,7 +16,9 @@ from partsig.data.signals.readers import edf_recordings, psg
 from partsig.data.signals.recordings import UNSCORED, count_stages, sorted_by_name
 from partsig.errors import DataError, DiskFullError
 from partsig.metrics.agreement import kappa
-from partsig.sleep import exports, figures, review
+from partsig.sleep import figures, review
+from partsig.sleep.exports.paths import export_paths, file_stem
+from partsig.sleep.exports.writing import write_all
 from partsig.sleep.stager import StageConfig, Stager, load, read, source_of, staged
 from partsig.sleep.staging import Staging
 
@@ -51,8 +53,8 @@ def stage(
     ``run`` is a fine-tuned run (default: the one that finished last), or what :func:`load` made of
     it, which saves loading it for every recording. ``overrides`` are settings of
     :class:`~partsig.sleep.stager.StageConfig`. The signal is filtered and resampled as the
-    run's training signal was. With ``output`` every file of :func:`partsig.sleep.exports.write_all`
-    and a figure are written there.
+    run's training signal was. With ``output`` every file of
+    :func:`~partsig.sleep.exports.writing.write_all` and a figure are written there.
 
     Raises DataError for a recording that cannot be read or lacks the run's channels, ConfigError
     and CheckpointError for the rest that the user can mend.
@@ -78,16 +80,16 @@ def write(staging: Staging, folder: Path) -> dict[str, Path]:
         raise DataError(
             f"{others[0]} is there already and is not partsig's: it is kept; choose another folder."
         )
-    exports.write_all(staging, folder)
+    write_all(staging, folder)
     figures.staging(staging, [written[kind] for kind in FIGURES])
     return written
 
 
 def paths_of(name: str, folder: Path) -> dict[str, Path]:
     """Return where the files of a recording of this name lie, by kind."""
-    stem = exports.file_stem(name)
+    stem = file_stem(name)
     drawn = {kind: folder / f"{stem}_staging.{kind}" for kind in FIGURES}
-    return exports.paths_of(name, folder) | drawn
+    return export_paths(name, folder) | drawn
 
 
 def stage_all(
