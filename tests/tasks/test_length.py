@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import wfdb
 
-from partsig.data.signals import filters, lazy, quality, store
+from partsig.data.signals import clipping, filters, lazy, quality, store
 from partsig.data.signals.filters import bandpass_resample
 from partsig.data.signals.readers import edf_recordings, psg, wfdb_records
 from partsig.data.signals.recordings import EPOCH_S, ReadConfig, Recording, Rows
@@ -206,7 +206,7 @@ def test_a_derivation_of_two_rates_is_looked_at_in_blocks(night, on_disk, monkey
     mixed[2, -1] = -0.7  # of a channel at 64 Hz
     recording = replace(recording, mix=mixed, start_s=3.3, stop_s=1300.0)
     assert len(recording.parts) == 2
-    monkeypatch.setattr(quality, "stretches", lambda n: lazy.stretches(n, 10_007))
+    monkeypatch.setattr(clipping, "stretches", lambda n: lazy.stretches(n, 10_007))
     for c in range(3):
         signal, marks, sfreq = nights.read_channel(recording, c)
         whole, clipped, rate = whole_arrays.read_channel(in_memory(recording), c, nights._limits)
@@ -226,7 +226,7 @@ def test_a_derivation_of_two_rates_is_looked_at_in_blocks(night, on_disk, monkey
 
 @pytest.mark.parametrize("size", [3, 4, 7, 1000])
 def test_clipping_is_found_across_the_borders_of_stretches(monkeypatch, size):
-    monkeypatch.setattr(quality, "stretches", lambda n: lazy.stretches(n, size))
+    monkeypatch.setattr(clipping, "stretches", lambda n: lazy.stretches(n, size))
     rng = np.random.default_rng(size)
     some = 0
     for top in (2, 3, 5):
@@ -237,7 +237,7 @@ def test_clipping_is_found_across_the_borders_of_stretches(monkeypatch, size):
                 signal[rng.integers(0, len(signal), 3)] = np.nan
             for limits in (None, (-1.5, 1e9)):
                 whole = whole_arrays.find_clipped(signal, limits)
-                found = quality.find_clipped(signal, limits)
+                found = clipping.find_clipped(signal, limits)
                 np.testing.assert_array_equal(found[:], whole)
                 for start in range(0, len(whole), 5):
                     np.testing.assert_array_equal(
