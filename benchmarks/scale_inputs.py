@@ -175,6 +175,7 @@ def write_store(folder: Path, n: int, out: Path, prefix: str = "p", signals: boo
 
     from partsig.data.signals import store
     from partsig.data.signals.recordings import Recording, count_stages
+    from partsig.data.store import OK
 
     filters = {"l_freq": 0.1, "h_freq": 1.5, "sfreq": float(STORE_SFREQ)}
     names = {"source": "edf", "ch_names": CHANNELS, "dtype": "float16"}
@@ -193,7 +194,7 @@ def write_store(folder: Path, n: int, out: Path, prefix: str = "p", signals: boo
             continue
         counts = {"n_samples": N_TIMES, "n_epochs": STORE_EPOCHS, **count_stages(stages)}
         row = store.failed_row(name, name, "") | told | counts
-        rows.append(row | {"sha256": f"{i:064d}", "status": store.OK, "start_s": 0.0})
+        rows.append(row | {"sha256": f"{i:064d}", "status": OK, "start_s": 0.0})
     store.write_index(out, rows)
 
 

@@ -48,7 +48,8 @@ def preprocess_remote(given: dict[str, Path], out: Path) -> None:
 
 def open_index(given: dict[str, Path], out: Path) -> None:
     """Open a store and ask for its subjects, as every verb does."""
-    from partsig.data.signals.store import index_digest, open_store
+    from partsig.data.signals.store import open_store
+    from partsig.data.store import index_digest
 
     opened = open_store(given["index"])
     opened.recordings_of(opened.labelled_subjects)

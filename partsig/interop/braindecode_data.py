@@ -20,7 +20,8 @@ from partsig.data.signals.lazy import beside
 from partsig.data.signals.readers import psg
 from partsig.data.signals.readers.edf_recordings import stages_of
 from partsig.data.signals.recordings import EPOCH_S, STAGES, UNSCORED, Recording
-from partsig.data.signals.store import Store, locate, open_store
+from partsig.data.signals.store import Store, open_store
+from partsig.data.store import locate
 from partsig.errors import ConfigError, DataError
 from partsig.interop import units
 from partsig.verbs.preprocess import PreprocessConfig, filtered

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from partsig.core.objectives.supervised import Classifier, ClassifierConfig, pooled_width
 from partsig.data.images.store import open_images
-from partsig.data.signals.store import locate
+from partsig.data.store import locate
 from partsig.errors import DataError, check_option
 from partsig.recipes.image_finetuning import load_classifier
 from partsig.recipes.labelled_images import in_batches

@@ -19,8 +19,8 @@ from partsig.core.objectives.supervised import (
 )
 from partsig.data.images.augment import AugmentConfig, augmented, transform
 from partsig.data.images.store import ImageStore, open_images
-from partsig.data.signals.store import index_digest, locate
 from partsig.data.signals.windows import Shuffled
+from partsig.data.store import index_digest, locate
 from partsig.errors import CheckpointError, ConfigError, check_range
 from partsig.files import write_json
 from partsig.metrics.calibration import log_loss

@@ -19,7 +19,7 @@ def draw_labels(
     split = split_finetuning(store.labelled_subjects, 0, seed, config, store.roles)
     segments: dict[str, list[str]] = {stage: [] for stage in STAGES}
     for name in store.recordings_of(split["train"]):
-        stages = store.stages_of(name)
+        stages = store.classes_of(name)
         if len(stages) > 1:
             raise ConfigError(
                 f"--segments-per-class needs recordings of one stage each; {name} has "

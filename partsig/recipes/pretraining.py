@@ -11,8 +11,9 @@ from partsig.contracts import Windows
 from partsig.data import splits
 from partsig.data.images import store as images
 from partsig.data.images.augment import Augmented
-from partsig.data.signals.store import open_store, read_meta
+from partsig.data.signals.store import open_store
 from partsig.data.signals.windows import RandomWindows, ResidentWindows
+from partsig.data.store import read_meta
 from partsig.errors import ConfigError, DataError
 from partsig.modalities.modality import Modality
 from partsig.runs.settings import ImageConfig, PretrainConfig, Recipe, Shape

@@ -27,7 +27,7 @@ from partsig.core.objectives.supervised import (
     pooled_width,
 )
 from partsig.data.signals.recordings import EPOCH_S, STAGES
-from partsig.data.signals.store import read_meta
+from partsig.data.store import read_meta
 from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.files import atomic, write_json, write_text
 from partsig.runs import run as runs

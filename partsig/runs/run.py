@@ -20,7 +20,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from partsig import __version__, config
-from partsig.data.signals.store import index_digest
+from partsig.data.store import index_digest
 from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.files import write_json, write_text
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from partsig.data.images.store import ImageStore, open_images
-from partsig.data.signals.store import locate
+from partsig.data.store import locate
 from partsig.errors import DataError
 from partsig.figures import classification as figures
 from partsig.files import atomic, write_json

@@ -10,8 +10,9 @@ import torch
 from tqdm import tqdm
 
 from partsig.data.signals.recordings import EPOCH_S, STAGES
-from partsig.data.signals.store import Store, locate, open_store
+from partsig.data.signals.store import Store, open_store
 from partsig.data.signals.windows import Epochs
+from partsig.data.store import locate
 from partsig.errors import ConfigError, DataError
 from partsig.runs import exported as packing
 from partsig.runs import run as runs

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from partsig.data.signals.recordings import EPOCH_S, STAGES
-from partsig.data.signals.store import Store, locate, open_store
+from partsig.data.signals.store import Store, open_store
 from partsig.data.signals.windows import Epochs
+from partsig.data.store import locate
 from partsig.errors import DataError
 from partsig.figures import classification as figures
 from partsig.files import atomic, write_json

@@ -18,9 +18,10 @@ from partsig.core.objectives.supervised import (
     SupervisedModule,
 )
 from partsig.data.signals.recordings import EPOCH_S, STAGES
-from partsig.data.signals.store import Store, index_digest, locate, open_store, read_meta
+from partsig.data.signals.store import Store, open_store
 from partsig.data.signals.windows import Epochs, Shuffled
 from partsig.data.splits import SplitConfig
+from partsig.data.store import index_digest, locate, read_meta
 from partsig.errors import CheckpointError, ConfigError, DataError, check_range
 from partsig.files import write_json
 from partsig.metrics.agreement import confusion, macro_f1

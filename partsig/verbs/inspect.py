@@ -20,7 +20,7 @@ from partsig.contracts import Windows
 from partsig.core import placing as placings
 from partsig.core.geometry import shuffled_grid
 from partsig.core.objectives.part import Part
-from partsig.data.signals.store import locate
+from partsig.data.store import locate
 from partsig.errors import check_range
 from partsig.figures import inspection_1d, inspection_2d
 from partsig.files import atomic, write_json

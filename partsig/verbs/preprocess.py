@@ -28,6 +28,7 @@ from partsig.data.signals.readers import (
     wfdb_records,
 )
 from partsig.data.signals.recordings import STAGES, ReadConfig, Recording, trimmed
+from partsig.data.store import META, OK
 from partsig.errors import ConfigError, DataError, DiskFullError, check_option, check_range
 
 # Each has CHANNELS, find_records, fingerprint and read_recording.
@@ -166,7 +167,7 @@ def preprocess(
 
     def keep() -> None:
         data_store.write_index(path, rows.values(), part)
-        places.send(path, [data_store.META, data_store.index_name(part)])
+        places.send(path, [META, data_store.index_name(part)])
         if (path / data_store.SPLIT).is_file():
             places.send(path, [data_store.SPLIT])
 
@@ -229,7 +230,7 @@ def _task(
 
 def _written(path: Path, row: dict, places: machines.Places) -> bool:
     names = data_store.file_names(row["recording"])
-    return row["status"] == data_store.OK and all(places.has(path, n) for n in names)
+    return row["status"] == OK and all(places.has(path, n) for n in names)
 
 
 def _same_source(
@@ -334,8 +335,8 @@ def filtered(
 
 
 def _summary(path: Path, rows: list[dict], meta: dict) -> PreprocessResult:
-    good = [row for row in rows if row["status"] == data_store.OK]
-    failed = {row["recording"]: row["reason"] for row in rows if row["status"] != data_store.OK}
+    good = [row for row in rows if row["status"] == OK]
+    failed = {row["recording"]: row["reason"] for row in rows if row["status"] != OK}
     if not good:
         first = next(iter(failed.values()))
         raise DataError(f"none of the {len(rows)} recordings could be read; the first: {first}")

@@ -10,7 +10,7 @@ from torch import nn
 from partsig import config as configs
 from partsig.contracts import Batch, Windows
 from partsig.core.encoder import Encoder
-from partsig.data.signals.store import locate
+from partsig.data.store import locate
 from partsig.errors import CheckpointError, ConfigError, check_range
 from partsig.modalities.modality import get_modality
 from partsig.recipes.pretraining import Material, gather, measure, resident, units

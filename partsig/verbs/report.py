@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from partsig import config as configs
-from partsig.data.signals.store import locate, open_store
+from partsig.data.signals.store import open_store
+from partsig.data.store import locate
 from partsig.files import write_json, write_text
 from partsig.runs import run as runs
 from partsig.sleep.html import remove

@@ -47,7 +47,7 @@ def test_segments_become_recordings_of_their_stage_and_group(raw, tmp_path):
     assert store.ch_names == CHANNELS
     assert store.labels("segment-00045").tolist() == [2, 2]
     assert store.labels("segment-00203").tolist() == [-1, -1]
-    assert store.stages_of("segment-00045") == {2}
+    assert store.classes_of("segment-00045") == {2}
     assert store.recordings["segment-00045"]["subject"] == "group-00022"
     with np.load(raw / "labelled.npz") as content:
         signal = content["x"][45].astype(float)

@@ -14,6 +14,7 @@ import pytest
 from partsig import files
 from partsig.data.signals import store
 from partsig.data.signals.recordings import STAGES, Recording
+from partsig.data.store import Labels
 from partsig.errors import DataError
 
 CHANNELS = ("C3-M2", "O1-M2")
@@ -29,6 +30,13 @@ def meta_of(**changes) -> dict:
         "dtype": "float32",
     }
     return store.make_meta(**settings | changes)
+
+
+def as_in_0_1(meta: dict) -> dict:
+    """Return settings as partsig 0.1 wrote them: labels by other keys, the same hash."""
+    old = {key: value for key, value in meta.items() if key != "labels"}
+    labels = meta["labels"]
+    return old | {"epoch_s": labels["unit_s"], "stages": labels["classes"]}
 
 
 def recording(name: str = "a", subject: str | None = None, stages=(-1, 0, 2)) -> Recording:
@@ -101,7 +109,13 @@ def test_meta_describes_the_store(made):
     assert meta["format"] == 1
     assert meta["unit"] == "µV"
     assert meta["filter"]["l_freq"] == 0.1
-    settings = {key: value for key, value in meta.items() if key != "provenance"}
+    assert meta["labels"] == {
+        "classes": ["W", "N1", "N2", "N3", "REM"],
+        "unit_s": 30.0,
+        "target": "class",
+    }
+    settings = as_in_0_1(meta)
+    del settings["provenance"]
     text = json.dumps(settings, sort_keys=True)
     assert meta["provenance"] == hashlib.sha256(text.encode()).hexdigest()
 
@@ -267,3 +281,29 @@ def test_damaged_arrays(made, kind):
     path.unlink()
     with pytest.raises(DataError, match=r"a\.npy cannot be read"):
         read("a")
+
+
+def test_a_store_of_partsig_0_1_is_the_same_store(tmp_path):
+    meta = meta_of()
+    old = as_in_0_1(meta)
+    store.create(tmp_path, old)
+    row = store.write_recording(tmp_path, old, recording(), values())
+    store.write_index(tmp_path, [row])
+    assert list(store.create(tmp_path, meta)) == ["a"]  # goes on with it
+    assert json.loads((tmp_path / "meta.json").read_text()) == old
+    opened = store.open_store(tmp_path)
+    assert (opened.classes, opened.unit_s) == (("W", "N1", "N2", "N3", "REM"), 30.0)
+    assert opened.meta["provenance"] == meta["provenance"]
+
+
+def test_labels_may_be_of_anything(tmp_path):
+    labels = Labels(classes=("still", "step"), unit_s=2.0)
+    meta = meta_of(labels=labels)
+    store.create(tmp_path, meta)
+    row = store.write_recording(tmp_path, meta, recording(stages=(1, 0, -1, 1)), values(900))
+    store.write_index(tmp_path, [row])
+    (found,) = store.read_index(tmp_path)
+    assert [found[key] for key in ("n_epochs", "still", "step", "unscored")] == [4, 1, 2, 1]
+    assert store.open_store(tmp_path).classes_of("a") == {0, 1}
+    with pytest.raises(DataError, match=r"labels .*still.* .now .*N1"):
+        store.create(tmp_path, meta_of())

@@ -91,7 +91,7 @@ def bands(segments, tmp_path_factory):
 def test_a_budget_per_class_is_so_many_segments_of_each(bands, segments):
     store = open_store(segments)
     record = runs.read(bands[3, 0])
-    drawn = [next(iter(store.stages_of(name))) for name in record["recordings"]]
+    drawn = [next(iter(store.classes_of(name))) for name in record["recordings"]]
     assert np.bincount(drawn).tolist() == [3] * 5
     assert record["n_epochs_train"] == 30
     subjects = {store.recordings[name]["subject"] for name in record["recordings"]}

@@ -15,6 +15,7 @@ from partsig.data.images import store as image_store
 from partsig.data.images.cifar import LAYOUTS, open_cifar
 from partsig.data.images.folders import ImageConfig, open_digits, open_images_in
 from partsig.data.preprocessed import PreprocessResult
+from partsig.data.store import FAILED, OK
 from partsig.errors import ConfigError, DataError, check_option
 
 IMAGE_SOURCES = (*LAYOUTS, "images", "digits")
@@ -60,9 +61,7 @@ def preprocess_images(
     path = Path(store or Path("data/store") / source)
     known = image_store.create(path, image_store.make_meta(found, settings.val_share))
     rows = _write(path, found, known, jobs)
-    failed = {
-        str(row["image"]): str(row["reason"]) for row in rows if row["status"] == image_store.FAILED
-    }
+    failed = {str(row["image"]): str(row["reason"]) for row in rows if row["status"] == FAILED}
     if len(failed) == len(rows):
         first = next(iter(failed.items()))
         raise DataError(
@@ -154,7 +153,7 @@ def _is_stored(row: Mapping[str, str] | None, item: image_store.Item, place: int
     """Tell whether an image was stored in this place from the file that is there now."""
     return (
         row is not None
-        and row["status"] == image_store.OK
+        and row["status"] == OK
         and row["row"] == str(place)
         and row["source"] == item.source
     )

@@ -27,18 +27,26 @@ from typing import NamedTuple
 import numpy as np
 
 from partsig.data.mapped import MappedArrays
-from partsig.data.signals.store import FAILED, FORMAT, META, OK, provenance, read_meta
+from partsig.data.store import (
+    FAILED,
+    FORMAT,
+    META,
+    OK,
+    differing_settings,
+    made_otherwise,
+    read_meta,
+    with_provenance,
+)
 from partsig.errors import DataError
 from partsig.files import atomic, remove_leftovers, write_json, write_text
 
 COLUMNS = ("image", "label", "role", "status", "reason", "row", "source")
 ROLES = ("train", "val", "test")
-UNLABELLED = -1
 # Images per array: 50 MB of CIFAR's, 2.5 GB of 224 x 224 in colour.
 PER_FILE = 16_384
 CH_NAMES = {False: ("red", "green", "blue"), True: ("grey",)}
 # What of meta.json may change without the images being made anew.
-FREE = ("classes", "val_share", "provenance")
+MAY_CHANGE = ("classes", "val_share")
 
 
 class Item(NamedTuple):
@@ -79,7 +87,7 @@ def make_meta(source: Source, val_share: float) -> dict:
         "classes": list(source.classes),
         "val_share": val_share,
     }
-    return meta | {"provenance": provenance(meta)}
+    return with_provenance(meta)
 
 
 def create(path: Path, meta: dict) -> dict[str, dict[str, str]]:
@@ -100,13 +108,9 @@ def create(path: Path, meta: dict) -> dict[str, dict[str, str]]:
             )
         if (path / "index.csv").is_file():
             rows = {row["image"]: row for row in read_index(path)}
-        differing = [key for key in meta if key not in FREE and found.get(key) != meta[key]]
+        differing = differing_settings(found, meta, MAY_CHANGE)
         if differing and any(row["status"] == OK for row in rows.values()):
-            raise DataError(
-                f"{path} was made with other settings: "
-                + "; ".join(f"{key} {found.get(key)} (now {meta[key]})" for key in differing)
-                + ". Choose another --store, or the same settings to continue it."
-            )
+            raise made_otherwise(path, found, meta, differing)
         if differing:
             rows = {}
         if found.get("classes") != meta["classes"]:

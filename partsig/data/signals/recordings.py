@@ -11,12 +11,14 @@ from typing import Literal
 import numpy as np
 
 from partsig.data.signals.lazy import Stack, forget
+from partsig.data.store import UNLABELLED, Labels
 from partsig.errors import ConfigError, DataError, check_range
 
 # AASM stages in the order of their codes; REM is the manual's stage R.
 STAGES = ("W", "N1", "N2", "N3", "REM")
-UNSCORED = -1
+UNSCORED = UNLABELLED
 EPOCH_S = 30.0
+SLEEP = Labels(classes=STAGES, unit_s=EPOCH_S)
 # µV per unit of a voltage.
 MICROVOLTS = {"nV": 1e-3, "uV": 1.0, "µV": 1.0, "mV": 1e3, "V": 1e6}
 

@@ -6,7 +6,8 @@
            index.csv            one row per recording: who, how long, which stages, its state;
                                 start_s: where the store's first sample lies in the recording
            signals/REC.npy      (C, T) float16 or float32, µV, memory-mapped
-           labels/REC.npy       (E,) int8, stage per 30-s epoch, -1 unscored
+           labels/REC.npy       (E,) int8, the class of every epoch (as long as meta.json's
+                                labels say: 30 s of sleep), -1 unscored
            shards/I-of-N.csv    while several machines write: the index of each, see merge
          split.csv            where the source has a split of its own: subject, role (test or val)
 
@@ -17,7 +18,6 @@ moment a writer is killed at, what the index names can be read.
 import csv
 import hashlib
 import io
-import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -27,46 +27,41 @@ from pathlib import Path
 
 import numpy as np
 
-from partsig.data import remote
 from partsig.data.mapped import MappedArrays, unreadable
 from partsig.data.signals.lazy import OnDisk, stretches
-from partsig.data.signals.recordings import EPOCH_S, STAGES, Recording, count_stages
+from partsig.data.signals.recordings import SLEEP, Recording
+from partsig.data.store import (
+    FAILED,
+    FORMAT,
+    INDEX,
+    OK,
+    Labels,
+    differing_settings,
+    labels_of,
+    made_otherwise,
+    read_meta,
+    with_provenance,
+)
 from partsig.errors import DataError
 from partsig.files import atomic, remove_leftovers, write_json, write_text
 
-FORMAT = 1
-COLUMNS = (
-    "recording",
-    "subject",
-    "age",
-    "sex",
-    "n_samples",
-    "n_epochs",
-    *STAGES,
-    "unscored",
-    "sha256",
-    "source",
-    "status",
-    "reason",
-    "start_s",
-    "filled",
-    "notes",
-)
+SPLIT, SHARDS = "split.csv", "shards"
 # Columns that stores of partsig 0.1 may lack.
 LATER = ("start_s", "filled", "notes")
-INTEGERS = ("n_samples", "n_epochs", *STAGES, "unscored")
-OK, FAILED = "ok", "failed"
-META, SPLIT, SHARDS = "meta.json", "split.csv", "shards"
 # What shards are called, all at once, from when their index is whole until they are deleted.
 MERGED = ".shards.merged"
 PIECE = 2**20  # samples that are written at a time
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
-def provenance(meta: dict) -> str:
-    """Return the SHA-256 of the settings that decide the bytes of a store's signals."""
-    settings = {key: value for key, value in meta.items() if key != "provenance"}
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+def columns_of(labels: Labels) -> tuple[str, ...]:
+    """Return the columns of ``index.csv``: who, how much, how often each class, which state."""
+    about = ("sha256", "source", "status", "reason", *LATER)
+    return ("recording", "subject", "age", "sex", *_counted(labels), *about)
+
+
+def _counted(labels: Labels) -> tuple[str, ...]:
+    return ("n_samples", "n_epochs", *labels.classes, "unscored")
 
 
 def make_meta(
@@ -78,8 +73,9 @@ def make_meta(
     h_freq: float | None,
     dtype: str,
     reading: Mapping[str, object] | None = None,
+    labels: Labels = SLEEP,
 ) -> dict:
-    """Return the content of ``meta.json`` for a store of EEG.
+    """Return the content of ``meta.json`` for a store of signals.
 
     ``reading`` is how recordings were read where that was not the usual way.
     """
@@ -91,8 +87,6 @@ def make_meta(
         "ch_names": list(ch_names),
         "unit": "µV",
         "dtype": dtype,
-        "epoch_s": EPOCH_S,
-        "stages": list(STAGES),
         "filter": {
             "l_freq": l_freq,
             "h_freq": h_freq,
@@ -101,7 +95,7 @@ def make_meta(
     }
     if reading:
         meta["reading"] = dict(reading)
-    return meta | {"provenance": provenance(meta)}
+    return with_provenance(meta, labels)
 
 
 def write_recording(
@@ -113,7 +107,8 @@ def write_recording(
     (no physiology reaches them) are clipped rather than made infinite.
     """
     kind = np.dtype(meta["dtype"])
-    n_whole = int(signal.shape[1] // round(EPOCH_S * meta["sfreq"]))
+    labels = labels_of(meta)
+    n_whole = int(signal.shape[1] // round(labels.unit_s * meta["sfreq"]))
     stages = recording.stages[:n_whole].astype(np.int8)
     with atomic(path / "labels" / f"{recording.name}.npy") as temporary:
         _save(temporary, stages.shape, stages.dtype, [stages])
@@ -128,7 +123,7 @@ def write_recording(
         "sex": recording.sex,
         "n_samples": signal.shape[1],
         "n_epochs": len(stages),
-        **count_stages(stages),
+        **labels.count(stages),
         "sha256": digest.result(),
         "source": recording.source,
         "status": OK,
@@ -170,17 +165,17 @@ def _save(path: Path, shape: tuple[int, ...], kind: np.dtype, pieces: Iterable[n
 
 def failed_row(recording: str, subject: str, reason: str) -> dict[str, object]:
     """Return the index row of a recording that could not be read."""
-    row: dict[str, object] = dict.fromkeys(COLUMNS, "") | dict.fromkeys(INTEGERS, 0)
-    names = {"recording": recording, "subject": subject}
-    return row | names | {"status": FAILED, "reason": reason}
+    return {"recording": recording, "subject": subject, "status": FAILED, "reason": reason}
 
 
 def write_index(path: Path, rows: Iterable[dict[str, object]], shard: str = "") -> None:
     """Write ``index.csv``, or that of a shard, sorted by recording, in one atomic step."""
+    labels = labels_of(read_signal_meta(path))
+    empty = dict.fromkeys(columns_of(labels), "") | dict.fromkeys(_counted(labels), 0)
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, list(empty), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(sorted(rows, key=lambda row: str(row["recording"])))
+    writer.writerows(empty | row for row in sorted(rows, key=lambda row: str(row["recording"])))
     write_text(_index(path, shard), text.getvalue())
 
 
@@ -203,17 +198,13 @@ def create(path: Path, meta: dict, shard: str = "") -> dict[str, dict]:
     shutil.rmtree(path / MERGED, ignore_errors=True)
     rows: dict[str, dict] = {}
     if (path / "meta.json").is_file():
-        found = read_meta(path)
+        found = read_signal_meta(path)
         for part in {"", shard}:
             if _index(path, part).is_file():
                 rows |= {row["recording"]: row for row in read_index(path, part)}
-        differing = [key for key in meta if key != "provenance" and found.get(key) != meta[key]]
+        differing = differing_settings(found, meta)
         if differing and any(row["status"] == OK for row in rows.values()):
-            raise DataError(
-                f"{path} was made with other settings: "
-                + "; ".join(f"{key} {found.get(key)} (now {meta[key]})" for key in differing)
-                + ". Choose another --store, or the same settings to continue it."
-            )
+            raise made_otherwise(path, found, meta, differing)
         if not differing:
             return rows
     elif path.exists() and not (path.is_dir() and all(_is_leftover(p) for p in path.iterdir())):
@@ -229,17 +220,12 @@ def _is_leftover(path: Path) -> bool:
 
 def index_name(shard: str = "") -> str:
     """Return where the index lies in a store, or that of a shard."""
-    return f"{SHARDS}/{shard}.csv" if shard else "index.csv"
+    return f"{SHARDS}/{shard}.csv" if shard else INDEX
 
 
 def file_names(recording: str) -> list[str]:
     """Return where a recording's files lie in a store."""
     return [f"{kind}/{recording}.npy" for kind in ("signals", "labels")]
-
-
-def index_digest(path: Path) -> str:
-    """Return the SHA-256 of the list of what a store holds: the same wherever it is moved."""
-    return hashlib.sha256(_index(path).read_bytes()).hexdigest()
 
 
 def _index(path: Path, shard: str = "") -> Path:
@@ -278,38 +264,29 @@ def merge(path: Path) -> dict[str, dict]:
     return rows
 
 
-def read_meta(path: Path) -> dict:
-    """Return ``meta.json``; raise DataError when there is none or it is of another version."""
-    file = path / "meta.json"
-    if not file.is_file():
+def read_signal_meta(path: Path) -> dict:
+    """Return ``meta.json``; raise DataError for a store of something else than signals."""
+    meta = read_meta(path)
+    if "sfreq" not in meta:
         raise DataError(
-            f"no store at {path} (it has no meta.json): make one with `partsig preprocess SOURCE "
-            "--store …`, or pass --store."
-        )
-    try:
-        meta = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{file} is not readable ({error}).") from error
-    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
-        got = meta.get("format") if isinstance(meta, dict) else None
-        raise DataError(
-            f"{path} is a store of format {got}; this partsig reads format {FORMAT}: "
-            "preprocess again into a new --store."
+            f"{path} is a store of {meta.get('modality')}s, and signals are needed here."
         )
     return meta
 
 
 def read_index(path: Path, shard: str = "") -> list[dict]:
     """Return the rows of ``index.csv``, or of a shard's, with their counts as integers."""
+    labels = labels_of(read_signal_meta(path))
+    columns, counted = columns_of(labels), _counted(labels)
     file = _index(path, shard)
     try:
         with open(file, newline="", encoding="utf-8") as handle:
             reader = csv.DictReader(handle)
             found = tuple(reader.fieldnames or ())
-            if found not in (COLUMNS, COLUMNS[: -len(LATER)]):
-                raise DataError(f"{file}: expected the columns {', '.join(COLUMNS)}.")
+            if found not in (columns, columns[: -len(LATER)]):
+                raise DataError(f"{file}: expected the columns {', '.join(columns)}.")
             return [
-                dict.fromkeys(LATER, "") | row | {key: int(row[key]) for key in INTEGERS}
+                dict.fromkeys(LATER, "") | row | {key: int(row[key]) for key in counted}
                 for row in reader
             ]
     except (TypeError, ValueError, csv.Error) as error:
@@ -368,9 +345,25 @@ class Store:
         """Return the recordings of these subjects, in their order."""
         return [name for subject in subjects for name in self.subjects[subject]]
 
-    def stages_of(self, recording: str) -> set[int]:
-        """Return the stages that occur in a recording's scored epochs."""
-        return {k for k, stage in enumerate(STAGES) if self.recordings[recording][stage] > 0}
+    @cached_property
+    def label_facts(self) -> Labels:
+        """What its labels are."""
+        return labels_of(self.meta)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes by label."""
+        return self.label_facts.classes
+
+    @property
+    def unit_s(self) -> float:
+        """Seconds of signal that a label is of."""
+        return self.label_facts.unit_s
+
+    def classes_of(self, recording: str) -> set[int]:
+        """Return the classes that occur in a recording's labels."""
+        row = self.recordings[recording]
+        return {k for k, name in enumerate(self.classes) if row[name] > 0}
 
     @property
     def dtype(self) -> np.dtype:
@@ -438,21 +431,10 @@ def _misshapen(file: Path, shape: tuple[int, ...], expected: tuple[int, ...]) ->
     return DataError(f"{file} has the shape {shape}, the index says {expected}.")
 
 
-def locate(store: str | Path) -> Path:
-    """Return the folder of a store; one in an object store is fetched to ``data/store/NAME``."""
-    if not remote.is_url(store):
-        return Path(store)
-    folder = remote.mirror(str(store), "store")
-    remote.pull(str(store), folder)
-    return folder
-
-
 def open_store(path: str | Path) -> Store:
     """Open a store for reading; raise DataError when it is missing, empty or of another version."""
     path = Path(path)
-    meta = read_meta(path)
-    if meta.get("modality") == "image":
-        raise DataError(f"{path} is a store of images, and signals are needed here.")
+    meta = read_signal_meta(path)
     if not _index(path).is_file():
         raise DataError(f"{path} has no index.csv yet: run the same preprocess command again.")
     found = read_index(path)

@@ -12,6 +12,7 @@ from partsig.data.signals.clipping import find_clipped
 from partsig.data.signals.lazy import Row, beside
 from partsig.data.signals.quality import Quality, is_eeg, measure
 from partsig.data.signals.recordings import EPOCH_S, UNSCORED, ReadConfig, Recording, Rows, trimmed
+from partsig.data.store import OK
 from partsig.errors import ConfigError, DataError, DiskFullError
 
 # Samples of a channel up to which it is held in memory: 36 h at 256 Hz, 168 MB with its marks.
@@ -65,7 +66,7 @@ def of_store(path: Path) -> tuple[partial, list[str], list[MeasuredRecording]]:
     failed = [
         MeasuredRecording(name=row["recording"], subject=row["subject"], reason=row["reason"])
         for row in stores.read_index(path)
-        if row["status"] != stores.OK
+        if row["status"] != OK
     ]
     return partial(_read_stored, store=store), list(store.recordings), failed
 

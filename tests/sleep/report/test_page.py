@@ -13,6 +13,7 @@ import pytest
 from partsig.data.signals import store as data_store
 from partsig.data.signals.recordings import STAGES
 from partsig.data.signals.store import open_store
+from partsig.data.store import OK, index_digest
 from partsig.errors import DataError
 from partsig.files import write_json
 from partsig.metrics.agreement import confusion, kappa
@@ -50,7 +51,7 @@ def evaluated(folder, n):
             counts = {stage: int((truth == k).sum()) for k, stage in enumerate(STAGES)}
             rows.append(
                 data_store.failed_row(name, name, "")
-                | {"status": data_store.OK, "n_epochs": E, "n_samples": 3000 * E, **counts}
+                | {"status": OK, "n_epochs": E, "n_samples": 3000 * E, **counts}
                 | {"age": str(20 + number), "sex": "MF"[number % 2], "start_s": 0.0}
             )
             for e in range(E):
@@ -83,7 +84,7 @@ def evaluated(folder, n):
         **{"pretraining": None, "pretraining_subjects": [], "store": str(store), "sfreq": 100.0},
         "split": {"train": ["t"], "val": ["v"], "test": names},
         "ch_names": ["C4-M1"],
-        "index_sha256": data_store.index_digest(store),
+        "index_sha256": index_digest(store),
     }
     write_json(folder / "run" / "run.json", record)
     return folder / "run"

@@ -1,0 +1,129 @@
+"""What all stores have in common, whatever they hold: settings, provenance, labels, where they lie.
+
+::
+
+    STORE/ meta.json  format version, modality, what decides its bytes, what its labels are
+           index.csv  one row per recording or image, and whether it could be read
+
+The wings :mod:`partsig.data.signals.store` and :mod:`partsig.data.images.store` hold the rest.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from partsig.data import remote
+from partsig.errors import DataError
+
+FORMAT = 1
+META, INDEX = "meta.json", "index.csv"
+OK, FAILED = "ok", "failed"
+UNLABELLED = -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """What the labels of a store are: ``classes`` by number, each of ``unit_s`` seconds of signal.
+
+    ``target`` says what is labelled: class. ``unit_s`` is None where a whole item has one label.
+    """
+
+    classes: tuple[str, ...]
+    unit_s: float | None = None
+    target: str = "class"
+
+    def count(self, codes: np.ndarray) -> dict[str, int]:
+        """Return how often each class occurs, and ``unscored`` what has no label.
+
+        >>> Labels(classes=("calm", "moving")).count(np.array([-1, 0, 0]))
+        {'calm': 2, 'moving': 0, 'unscored': 1}
+        """
+        counts = np.bincount(np.asarray(codes, np.int64) + 1, minlength=len(self.classes) + 1)
+        unscored, *others = counts.tolist()
+        return dict(zip((*self.classes, "unscored"), (*others, unscored), strict=True))
+
+
+def labels_of(facts: Mapping) -> Labels | None:
+    """Return what the labels are by a ``meta.json`` or a ``run.json``; None if it is silent.
+
+    Stores of partsig 0.1 say so by ``stages`` and ``epoch_s``, stores of images by ``classes``.
+    """
+    if "labels" in facts:
+        return Labels(**(facts["labels"] | {"classes": tuple(facts["labels"]["classes"])}))
+    if "stages" in facts and "epoch_s" in facts:
+        return Labels(classes=tuple(facts["stages"]), unit_s=float(facts["epoch_s"]))
+    return Labels(classes=tuple(facts["classes"])) if "classes" in facts else None
+
+
+def provenance(meta: Mapping) -> str:
+    """Return the SHA-256 of the settings that decide the bytes of a store."""
+    settings = {key: value for key, value in meta.items() if key != "provenance"}
+    if "labels" in settings:  # hashed as partsig 0.1 wrote them: the same bytes have the same hash
+        labels = labels_of(settings)
+        del settings["labels"]
+        settings |= {"stages": list(labels.classes), "epoch_s": labels.unit_s}
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def with_provenance(meta: dict, labels: Labels | None = None) -> dict:
+    """Return a complete ``meta.json``: settings, labels and the hash of both."""
+    if labels is not None:
+        meta = meta | {"labels": asdict(labels) | {"classes": list(labels.classes)}}
+    return meta | {"provenance": provenance(meta)}
+
+
+def read_meta(path: Path) -> dict:
+    """Return ``meta.json``; raise DataError when there is none or it is of another version."""
+    file = path / META
+    if not file.is_file():
+        raise DataError(
+            f"no store at {path} (it has no meta.json): make one with `partsig preprocess SOURCE "
+            "--store …`, or pass --store."
+        )
+    try:
+        meta = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{file} is not readable ({error}).") from error
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        got = meta.get("format") if isinstance(meta, dict) else None
+        raise DataError(
+            f"{path} is a store of format {got}; this partsig reads format {FORMAT}: "
+            "preprocess again into a new --store."
+        )
+    return meta
+
+
+def differing_settings(
+    known: Mapping, wanted: Mapping, may_change: Iterable[str] = ()
+) -> list[str]:
+    """Return the keys of ``wanted`` in which a store was made otherwise."""
+    same_labels = labels_of(known) == labels_of(wanted)
+    left_out = {"provenance", *may_change, *(["labels"] if same_labels else [])}
+    return [key for key in wanted if key not in left_out and known.get(key) != wanted[key]]
+
+
+def made_otherwise(path: Path, known: Mapping, wanted: Mapping, keys: Iterable[str]) -> DataError:
+    """Return what to say of a store that was made with other settings."""
+    told = "; ".join(f"{key} {known.get(key)} (now {wanted[key]})" for key in keys)
+    return DataError(
+        f"{path} was made with other settings: {told}. Choose another --store, or the same "
+        "settings to continue it."
+    )
+
+
+def index_digest(path: Path) -> str:
+    """Return the SHA-256 of the list of what a store holds: the same wherever it is moved."""
+    return hashlib.sha256((path / INDEX).read_bytes()).hexdigest()
+
+
+def locate(store: str | Path) -> Path:
+    """Return the folder of a store; one in an object store is fetched to ``data/store/NAME``."""
+    if not remote.is_url(store):
+        return Path(store)
+    folder = remote.mirror(str(store), "store")
+    remote.pull(str(store), folder)
+    return folder
