@@ -17,7 +17,8 @@ from partsig import config as configs
 from partsig.data.preprocessed import PreprocessResult
 from partsig.data.signals import parallel as machines
 from partsig.data.signals import store as data_store
-from partsig.data.signals.filters import bandpass_resample, resampled_length
+from partsig.data.signals.filters import bandpass_resample_rows
+from partsig.data.signals.kernels import resampled_length
 from partsig.data.signals.lazy import OnDisk, beside, room, stretches
 from partsig.data.signals.readers import (
     bids,
@@ -311,15 +312,11 @@ def filtered(
     signal = room((max(n_rows, n_chans), max(lengths)), np.float32, held=held)
     first = 0
     for part, length in zip(recording.parts, lengths, strict=True):
-        bandpass_resample(
-            part.signal,
-            part.sfreq,
+        bandpass_resample_rows(
+            part,
             settings.sfreq,
             l_freq=settings.l_freq,
             h_freq=settings.h_freq,
-            picks=part.picks,
-            scale=part.scale,
-            offset=part.offset,
             reflect="even" if recording.excerpt else "odd",
             out=signal[first : first + len(part.picks), :length],
         )

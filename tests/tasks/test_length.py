@@ -16,7 +16,7 @@ import pytest
 import wfdb
 
 from partsig.data.signals import clipping, filters, lazy, quality, store
-from partsig.data.signals.filters import bandpass_resample
+from partsig.data.signals.filters import bandpass_resample_rows
 from partsig.data.signals.readers import edf_recordings, psg, wfdb_records
 from partsig.data.signals.recordings import EPOCH_S, ReadConfig, Recording, Rows
 from partsig.errors import DataError, DiskFullError
@@ -105,22 +105,24 @@ def test_blocks_equal_the_whole(
     n_times = max(round(seconds * sfreq), 1)
     whole = counts(n_chans, n_times, sfreq, eeg_like).astype(kind)
     picks = list(range(n_chans))[::-1]
-    given = {"l_freq": l_freq, "h_freq": h_freq, "reflect": reflect, "picks": picks}
-    given |= {"scale": [0.05 + 0.1 * c for c in picks], "offset": [-7.5 * c for c in picks]}
-    expected = whole_arrays.bandpass_resample(whole, sfreq, 100, **given)
+    given = {"l_freq": l_freq, "h_freq": h_freq, "reflect": reflect}
+    chosen = {"picks": picks, "scale": [0.05 + 0.1 * c for c in picks]}
+    chosen |= {"offset": [-7.5 * c for c in picks]}
+    expected = whole_arrays.bandpass_resample(whole, sfreq, 100, **chosen, **given)
     whole.T.tofile(tmp_path / "interleaved")
     mapped = np.memmap(tmp_path / "interleaved", kind, "r", 0, (n_times, n_chans)).T
     stacked = lazy.Stack([lazy.in_memory(row) for row in whole])
     for signal in (whole, mapped, stacked):
-        found = bandpass_resample(signal, sfreq, 100, **given)
+        rows = Rows(labels=("",) * n_chans, signal=signal, sfreq=sfreq, **chosen)
+        found = bandpass_resample_rows(rows, 100, **given)
         assert found.tobytes() == expected.tobytes()
     out = lazy.room(expected.shape, np.float32, tmp_path)
     assert isinstance(out, lazy.OnDisk)
-    assert bandpass_resample(stacked, sfreq, 100, **given, out=out) is out
+    assert bandpass_resample_rows(rows, 100, **given, out=out) is out
     assert np.asarray(out).tobytes() == expected.tobytes()
     if sfreq == 512 and kind == np.int16:  # the step's block was done again in float64
         monkeypatch.setattr(filters, "ROUGH", np.inf)
-        once = bandpass_resample(whole, sfreq, 100, **given)
+        once = bandpass_resample_rows(replace(rows, signal=whole), 100, **given)
         assert 0 < (once != expected).any(0).mean() < 0.5
 
 
