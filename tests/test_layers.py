@@ -39,7 +39,7 @@ ALLOWED = {
     "data": {"contracts", "errors", "files", "config"},
     "train": {"contracts", "errors", "files"},
     "figures": {"errors", "files", "metrics"},
-    "modalities": {"errors"},
+    "modalities": {"errors", "data"},
     **dict.fromkeys(("runs", "tasks", "recipes", "sleep", "verbs"), EVERYTHING),
     "interop": EVERYTHING | {"verbs"},
     "__main__": {"cli"},

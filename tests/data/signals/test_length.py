@@ -17,15 +17,16 @@ import wfdb
 
 from partsig.data.signals import clipping, filters, lazy, quality, store
 from partsig.data.signals.filters import bandpass_resample_rows
+from partsig.data.signals.preprocessing import PreprocessConfig, filtered
 from partsig.data.signals.readers import edf_recordings, psg, wfdb_records
 from partsig.data.signals.recordings import EPOCH_S, ReadConfig, Recording, Rows
 from partsig.errors import DataError, DiskFullError
 from partsig.sleep import stager as staging
 from partsig.sleep.audit import measure as nights
 from partsig.verbs.audit import audit
-from partsig.verbs.preprocess import PreprocessConfig, filtered, preprocess
+from partsig.verbs.preprocess import preprocess
 
-ORACLE = Path(__file__).parents[1] / "oracles" / "whole_arrays.py"
+ORACLE = Path(__file__).parents[2] / "oracles" / "whole_arrays.py"
 spec = importlib.util.spec_from_file_location("whole_arrays", ORACLE)
 whole_arrays = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(whole_arrays)
