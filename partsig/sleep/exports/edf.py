@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from partsig import __version__, files
-from partsig.data.signals.readers.edf import UNTOLD
+from partsig.data.signals.readers.edf_header import UNTOLD
 from partsig.data.signals.recordings import EPOCH_S, STAGES, UNSCORED
 from partsig.sleep.exports.paths import replaceable_path
 from partsig.sleep.exports.values import DECIMALS, ranks_of

@@ -19,6 +19,7 @@ from partsig.data.signals import clipping, filters, lazy, quality, store
 from partsig.data.signals.filters import bandpass_resample_rows
 from partsig.data.signals.preprocessing import PreprocessConfig, filtered
 from partsig.data.signals.readers import edf_recordings, psg, wfdb_records
+from partsig.data.signals.readers.edf import open_edf
 from partsig.data.signals.recordings import EPOCH_S, ReadConfig, Recording, Rows
 from partsig.errors import DataError, DiskFullError
 from partsig.sleep import stager as staging
@@ -191,7 +192,7 @@ def test_gaps_are_bridged_in_any_slice_as_in_the_whole():
 
 
 def test_slices_of_an_edf_file_are_those_of_the_whole(night):
-    file = psg.edf_files.open_edf(night)
+    file = open_edf(night)
     rng = np.random.default_rng(1)
     for index in (0, 3, 4):
         whole = file.samples(index)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from partsig.data.signals.hypnograms.hypnogram import Hypnogram, make_hypnogram
 from partsig.data.signals.hypnograms.stages import RK, YASA, stage_code
-from partsig.data.signals.readers.edf import Mark, open_edf, read_marks
+from partsig.data.signals.readers.edf import open_edf
+from partsig.data.signals.readers.edf_marks import Mark, read_marks
 from partsig.data.signals.recordings import UNSCORED, HypnogramConfig
 from partsig.errors import DataError
 

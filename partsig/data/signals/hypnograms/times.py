@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from datetime import datetime, time
 
-from partsig.data.signals.readers.edf import LONGEST_S, NUMBER
+from partsig.data.signals.readers.edf_header import LONGEST_S, NUMBER
 from partsig.errors import DataError
 
 # A clock time is past midnight if it follows the one before within half of it.

@@ -15,8 +15,8 @@ from scipy.io.matlab import MatReadError
 
 from partsig.data.signals.channels import Resolved
 from partsig.data.signals.lazy import STRETCH, Row, Stack, forget, stretches
-from partsig.data.signals.readers import edf as edf_files
-from partsig.data.signals.readers.edf import Mark
+from partsig.data.signals.readers.edf import open_edf
+from partsig.data.signals.readers.edf_marks import Mark, find_gaps, read_marks
 from partsig.data.signals.recordings import MICROVOLTS, Rows
 from partsig.errors import DataError
 
@@ -78,9 +78,9 @@ def open_psg(path: Path) -> Psg:
 
 
 def _open_edf(path: Path) -> Psg:
-    file = edf_files.open_edf(path)
-    marks, onsets = edf_files.read_marks(file)
-    gaps = edf_files.find_gaps(file, onsets) if file.discontinuous else []
+    file = open_edf(path)
+    marks, onsets = read_marks(file)
+    gaps = find_gaps(file, onsets) if file.discontinuous else []
     missing = sum(stop - start for start, stop in gaps)
     if missing > min(MOST_GAPS_S, MOST_GAPS * file.duration_s):
         raise DataError(

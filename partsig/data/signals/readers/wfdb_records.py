@@ -17,7 +17,8 @@ from partsig.data.signals.channels import resolve
 from partsig.data.signals.hypnograms.annotations import from_marks
 from partsig.data.signals.lazy import STRETCH, Row, room, stretches
 from partsig.data.signals.readers import psg
-from partsig.data.signals.readers.edf import LONGEST_S, Mark
+from partsig.data.signals.readers.edf_header import LONGEST_S
+from partsig.data.signals.readers.edf_marks import Mark
 from partsig.data.signals.readers.wfdb_annotations import read_annotations
 from partsig.data.signals.recordings import (
     EPOCH_S,
