@@ -77,13 +77,13 @@ def doubts(
 
 def of_nights(epochs: Epochs, probabilities: np.ndarray, prior: np.ndarray, by: str) -> np.ndarray:
     """Return :func:`doubts` (n,) of a store's epochs; what is left out of a night says nothing."""
-    found = np.empty(len(epochs))
+    doubt = np.empty(len(epochs))
     for name, mine in epochs.by_recording():
         numbers = epochs.epoch[mine]
         night = np.full((epochs.n_epochs[name], probabilities.shape[1]), np.nan)
         night[numbers] = probabilities[mine]
-        found[mine] = doubts(night, prior, by)[numbers]
-    return found
+        doubt[mine] = doubts(night, prior, by)[numbers]
+    return doubt
 
 
 def suspects(
@@ -109,7 +109,7 @@ def suspects(
     sometimes = {name: row for name, row in quality.items() if (row == GOOD).any()}
     faults = np.stack(list(sometimes.values())) if sometimes else codes[:0]
     first = set(known[np.argsort(-doubt[known], kind="stable")][: round(share * len(known))])
-    found = []
+    suspected = []
     for e in known.tolist():
         reasons = _rare_changes(stages, e)
         if (faults[:, e] != GOOD).any():
@@ -122,8 +122,8 @@ def suspects(
             text += f"{STAGES[order[1]]} {probabilities[e, order[1]]:.2f}"
             if e in first and (probabilities[e, order[0]] < UNSURE or not reasons):
                 reasons.insert(0, f"low confidence: {text}")
-            found.append(Suspect(epoch=e, score=float(doubt[e]), reasons=tuple(reasons)))
-    return tuple(sorted(found, key=lambda suspect: -suspect.score))
+            suspected.append(Suspect(epoch=e, score=float(doubt[e]), reasons=tuple(reasons)))
+    return tuple(sorted(suspected, key=lambda suspect: -suspect.score))
 
 
 def _rare_changes(stages: np.ndarray, e: int) -> list[str]:
@@ -174,26 +174,26 @@ def curve(
     k = len(STAGES)
     units = np.unique(subjects, return_inverse=True)[1]
     whole = confusion(truth, predicted, k)
-    found: dict[str, list] = {"share": list(SHARES)}
+    points: dict[str, list] = {"share": list(SHARES)}
     for key in ("kappa_reviewed", "kappa_reviewed_interval_95", "kappa_kept", "kappa_random"):
-        found[key] = []
+        points[key] = []
     for share in SHARES:
         n = round(share * len(truth))
         looked_at = np.zeros(len(truth), bool)
         looked_at[order[:n]] = True
         mended = np.where(looked_at, truth, predicted)
         tables = confusions(truth, mended, k, units)
-        found["kappa_reviewed"].append(or_none(kappa(tables.sum(0))))
+        points["kappa_reviewed"].append(or_none(kappa(tables.sum(0))))
         ends = bootstrap(tables, kappa, seed=seed)
-        found["kappa_reviewed_interval_95"].append([or_none(end) for end in ends])
+        points["kappa_reviewed_interval_95"].append([or_none(end) for end in ends])
         kept = confusion(truth[~looked_at], predicted[~looked_at], k)
-        found["kappa_kept"].append(or_none(kappa(kept)))
+        points["kappa_kept"].append(or_none(kappa(kept)))
         at_random = (1 - share) * whole + share * np.diag(whole.sum(1))
-        found["kappa_random"].append(or_none(kappa(at_random)))
-    return found
+        points["kappa_random"].append(or_none(kappa(at_random)))
+    return points
 
 
-def agreement(found: Staging) -> np.ndarray:
+def agreement(staged: Staging) -> np.ndarray:
     """Return the confusion (K, K) of a staging with the stages that came with its recording."""
-    truth = np.where(found.stages >= 0, found.scored, -1)
-    return confusion(truth, np.maximum(found.stages, 0), len(STAGES))
+    truth = np.where(staged.stages >= 0, staged.scored, -1)
+    return confusion(truth, np.maximum(staged.stages, 0), len(STAGES))

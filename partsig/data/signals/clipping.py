@@ -38,7 +38,7 @@ def find_clipped(signal: np.ndarray | Row, limits: tuple[float, float] | None) -
 
 
 def _run_begins(equal: np.ndarray) -> np.ndarray:
-    """Tell where RUN samples (n,) in a row are True: (n - RUN + 1,), at each of their firsts."""
+    """Return (n - RUN + 1,) bool: where RUN samples in a row of ``equal`` (n,) are True."""
     n = max(len(equal) - RUN + 1, 0)
     return np.logical_and.reduce([equal[i : i + n] for i in range(RUN)])
 

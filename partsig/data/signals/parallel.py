@@ -90,7 +90,7 @@ class Storage:
 
     @contextmanager
     def fetched(self, raw: Path, header: Path) -> Iterator[None]:
-        """Have the large files of a recording here, and remove them afterwards."""
+        """Fetch the large files of a recording, and remove them afterwards."""
         files = [] if self.raw is None else remote.fetch(self.raw, raw, header, self.call)
         try:
             yield

@@ -43,8 +43,8 @@ READERS: dict[str, ModuleType] = {
 }
 Header = Path | pc18_segments.Segment
 # Notes with these words are worth more than a line in the index.
-WORTH_TELLING = ("cut off", "lies beside it", "goes on for", "not scored", "missing samples")
-WORTH_TELLING += ("no stages",)
+NOTE_KEYWORDS = ("cut off", "lies beside it", "goes on for", "not scored", "missing samples")
+NOTE_KEYWORDS += ("no stages",)
 # The index is rewritten at most this often, and so seldom that it takes at most this share of the
 # time, since it names every recording; and at the end.
 INDEX_EVERY_S, INDEX_SHARE = 2.0, 0.05
@@ -322,7 +322,7 @@ def _summary(path: Path, rows: list[dict], meta: dict) -> PreprocessResult:
         f"{len(good)} recordings, {len(labelled)} of them scored, "
         f"{sum(row['n_samples'] for row in good) / meta['sfreq'] / 3600:.1f} h in {path}"
     ]
-    odd = [row for row in good if any(word in row["notes"] for word in WORTH_TELLING)]
+    odd = [row for row in good if any(word in row["notes"] for word in NOTE_KEYWORDS)]
     notes += [f"{row['recording']}: {row['notes']}" for row in odd[:5]]
     if len(odd) > 5:
         notes.append(f"{len(odd) - 5} more recordings have such notes, see index.csv")

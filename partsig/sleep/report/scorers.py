@@ -72,7 +72,7 @@ def read_scorer(
 
 @contextmanager
 def _told_of(scorer: str) -> Iterator[None]:
-    """Put the scorer's name before what is wrong with a file of theirs."""
+    """Name the scorer in the errors of their files."""
     try:
         yield
     except DataError as error:

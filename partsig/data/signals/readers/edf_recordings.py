@@ -53,12 +53,12 @@ def find_records(raw: Path) -> list[Path]:
 
     Raises DataError when the folder is missing, holds none, or two have one name.
     """
-    found = below(raw)
-    if not found:
+    recordings = below(raw)
+    if not recordings:
         raise DataError(
             f"no recordings in {raw}: expected files that end in {', '.join((*psg.EDF, *psg.MNE))}."
         )
-    return sorted_by_name(found)
+    return sorted_by_name(recordings)
 
 
 def below(raw: Path) -> list[Path]:
@@ -117,7 +117,7 @@ def find_hypnogram(path: Path, settings: HypnogramConfig) -> Path | None:
     Raises DataError when several files could be it, or the pattern is none.
     """
     patterns = (settings.pattern,) if settings.pattern else PATTERNS
-    found: dict[Path, None] = {}
+    hypnograms: dict[Path, None] = {}
     for pattern in patterns:
         try:
             text = pattern.format(name=path.stem)
@@ -132,13 +132,14 @@ def find_hypnogram(path: Path, settings: HypnogramConfig) -> Path | None:
             files = folders.matching(base, text)
         else:  # a name, whatever characters are in it
             files = [base / text] if os.path.exists(base / text) else []
-        found |= dict.fromkeys(file for file in files if file != path)
-    if len(found) > 1:
+        hypnograms |= dict.fromkeys(file for file in files if file != path)
+    if len(hypnograms) > 1:
+        names = " or ".join(file.name for file in hypnograms)
         raise DataError(
-            f"{path.stem}: its stages may be in {' or '.join(p.name for p in found)}; say which, "
+            f"{path.stem}: its stages may be in {names}; say which, "
             "with --set 'hypnogram.pattern={name}…'."
         )
-    return next(iter(found), None)
+    return next(iter(hypnograms), None)
 
 
 def _overlooked(path: Path, settings: HypnogramConfig) -> str:
@@ -206,8 +207,8 @@ def night_of(
 ) -> Recording:
     """Return the night of an open recording; its annotations are told as being in ``place``."""
     name, channels = file.name, settings.channels or usual
-    found = resolve(name, file.labels, channels, settings)
-    parts, found = psg.read_rows(file, found, settings.unit)
+    resolved = resolve(name, file.labels, channels, settings)
+    parts, resolved = psg.read_rows(file, resolved, settings.unit)
     if not all(part.signal.shape[1] for part in parts):
         raise DataError(f"{name}: there are no samples in it.")
     if beside is None:
@@ -226,8 +227,8 @@ def night_of(
         subject=settings.subject_of(name),
         ch_names=tuple(channels),
         parts=parts,
-        mix=found.mix,
-        filled=found.filled,
+        mix=resolved.mix,
+        filled=resolved.filled,
         stages=stages,
         start_s=start_s,
         source=source,

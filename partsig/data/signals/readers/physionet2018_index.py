@@ -140,14 +140,14 @@ def choose(names: Iterable[str], wanted: str | Path | Iterable[str] | None) -> l
     asked = [name.strip("/").rpartition("/")[2] for name in wanted if name]
     chosen: set[str] = set()
     for name in asked:
-        found = fnmatch.filter(names, name)
-        if not found:
+        matching = fnmatch.filter(names, name)
+        if not matching:
             nearest = difflib.get_close_matches(name, names, n=1, cutoff=0)
             raise ConfigError(
                 f"--records: {name!r} is none of the {len(names):,} published records, and no file "
                 f"of names; the nearest is {nearest[0]!r}."
             )
-        chosen.update(found)
+        chosen.update(matching)
     if not chosen:
         raise ConfigError(
             "--records names no record; give names such as tr03-0005, a pattern such as 'tr03-*', "
