@@ -1,4 +1,4 @@
-"""What lies in a folder: listed once, and not once for every recording in it.
+"""Lists of folders that are read once, and not once for every recording in them.
 
 A list is kept while the folder's time of change stays the same. A change within the clock tick of
 that time would not show, so a folder is believed only when it has been left alone for a while; and

@@ -128,7 +128,7 @@ def suspects(
 
 def _rare_changes(stages: np.ndarray, e: int) -> list[str]:
     """Return what is improbable about the change into epoch ``e``, and out of it."""
-    told = []
+    reasons = []
     for a, b in ((e - 1, e), (e, e + 1)):
         if not 0 <= a < b < len(stages) or UNSCORED in (stages[a], stages[b]):
             continue
@@ -136,11 +136,11 @@ def _rare_changes(stages: np.ndarray, e: int) -> list[str]:
         # Of changes: what lasts for hours would make every way out of it look rare.
         share = TRANSITIONS[one, other] / (TRANSITIONS[one].sum() - TRANSITIONS[one, one])
         if one != other and share < RARE:
-            told.append(
+            reasons.append(
                 f"improbable transition: {STAGES[one]} to {STAGES[other]}, "
                 f"{100 * share:.2g} % of the changes from {STAGES[one]}"
             )
-    return told
+    return reasons
 
 
 def name_faults(ch_names: Sequence[str], codes: np.ndarray) -> str:
@@ -149,11 +149,11 @@ def name_faults(ch_names: Sequence[str], codes: np.ndarray) -> str:
     >>> name_faults(("C3", "C4", "O1"), np.array([1, 0, 1]))
     'artefact: C3, O1 flat'
     """
-    told = []
+    faults = []
     for code in sorted({int(c) for c in codes if c != GOOD}):
         names = [name for name, own in zip(ch_names, codes, strict=True) if own == code]
-        told.append(f"{', '.join(names)} {QUALITY[code]}")
-    return f"artefact: {'; '.join(told)}"
+        faults.append(f"{', '.join(names)} {QUALITY[code]}")
+    return f"artefact: {'; '.join(faults)}"
 
 
 def find_errors(doubt: np.ndarray, wrong: np.ndarray) -> float | None:

@@ -1,4 +1,4 @@
-"""Where a hypnogram lies in a recording: proved by what both files say, or stated, or refused."""
+"""Lays a hypnogram on a recording by what both files say or the user states; else refuses it."""
 
 from collections.abc import Mapping
 from datetime import datetime, time, timedelta

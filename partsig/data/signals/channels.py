@@ -1,4 +1,4 @@
-"""From somebody's channel names to the ones that were asked for: names, aliases, derivations."""
+"""Finds the channels that are asked for among a file's labels: names, aliases, derivations."""
 
 import re
 from collections.abc import Sequence

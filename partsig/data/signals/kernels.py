@@ -1,4 +1,4 @@
-"""What a filter is before it meets a signal: its taps, and the plan of a block of overlap-save."""
+"""Taps of zero-phase filters, and how they are applied block by block (overlap-save)."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What can be measured of a recording before anyone trains on it: faults of signals, fit of labels.
+"""Measures of a signal's quality before anyone trains on it: faults, amplitude, line noise, delta.
 
 Functions on arrays. E are whole 30-s epochs, T samples; an epoch is looked at in 30 windows of one
 second. Nothing is judged here but the seconds themselves; see :mod:`partsig.sleep.audit.rules`.

@@ -1,4 +1,4 @@
-"""What every format is read into."""
+"""The hypnogram that every format is read into."""
 
 import math
 from collections.abc import Sequence

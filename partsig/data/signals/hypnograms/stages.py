@@ -1,4 +1,4 @@
-"""What labels of stages mean, in the words of many scorers."""
+"""Codes of stages by the labels that scorers and their programs use."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence

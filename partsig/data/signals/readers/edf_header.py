@@ -106,12 +106,12 @@ def start_of(head: bytes) -> tuple[datetime | None, bool]:
     """
     date, time = text_of(head[168:176]), text_of(head[176:184])
     words = text_of(head[88:168]).split()
-    told = words[1] if len(words) > 1 and words[0] == "Startdate" else "X"
+    startdate = words[1] if len(words) > 1 and words[0] == "Startdate" else "X"
     try:
         clock = datetime.strptime(time.replace(":", "."), "%H.%M.%S").time()
     except ValueError:
         return None, True
-    short, long = _date(date.replace("/", "."), "%d.%m.%y"), _date(told.title(), "%d-%b-%Y")
+    short, long = _date(date.replace("/", "."), "%d.%m.%y"), _date(startdate.title(), "%d-%b-%Y")
     if short is not None:  # two digits are the years 1985 to 2084
         short = short.replace(year=1985 + (short.year - 1985) % 100)
     if short is None or long is None or short == UNTOLD:

@@ -97,18 +97,18 @@ def share_a_patient(paths: list[Path], settings: ReadConfig) -> list[str]:
             except DataError:
                 continue
     by_code.pop("", None)
-    told = []
+    warnings = []
     for names in by_code.values() if len(by_code) > 1 else ():
         try:
             subjects = {settings.subject_of(name) for name in names}
         except DataError:
             continue  # told where the recording is read
         if len(subjects) > 1:
-            told.append(
+            warnings.append(
                 f"{' and '.join(names[:3])} have one patient code and count as {len(subjects)} "
                 "subjects, one may be trained and another tested on: pass --set subject=REGEX"
             )
-    return told
+    return warnings
 
 
 def find_hypnogram(path: Path, settings: HypnogramConfig) -> Path | None:

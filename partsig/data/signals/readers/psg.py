@@ -89,12 +89,12 @@ def _open_edf(path: Path) -> Psg:
         )
     notes = list(file.notes)
     if gaps:
-        told = (
+        sentence = (
             "1 gap of {:.6g} s is"
             if len(gaps) == 1
             else f"{len(gaps)} gaps of {{:.6g}} s in all are"
         )
-        notes.append(f"{told.format(missing)} bridged and unscored")
+        notes.append(f"{sentence.format(missing)} bridged and unscored")
 
     if file.cut and not all(mark.duration for mark in marks):
         marks = [mark for mark in marks if mark.duration]
