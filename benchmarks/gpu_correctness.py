@@ -22,8 +22,9 @@ from partsig.config import compose
 from partsig.contracts import Batch
 from partsig.data.signals.store import open_store
 from partsig.data.signals.windows import RandomWindows, ResidentWindows
-from partsig.modalities.modality import get_modality
-from partsig.runs.settings import RECIPES, PretrainConfig, build
+from partsig.modalities import registry
+from partsig.modalities.signals import SignalPretrainConfig
+from partsig.runs.models import build_objective
 from partsig.train import distributed
 from partsig.train.step import compile_blocks
 from partsig.verbs import pretrain as pretraining
@@ -93,7 +94,7 @@ def model_and_windows(
     settings = {"encoder.drop_path": 0.0} | overrides | dict(more or {})
     if tiny:
         settings |= TINY | (TINY_DECODER if name.endswith(("mae", "droppos")) else {})
-    recipe = compose(RECIPES[kind], "pretrain", CONFIGS / f"{stem}.yaml", settings)
+    recipe = compose(registry.get(kind).pretrain, "pretrain", CONFIGS / f"{stem}.yaml", settings)
     torch.manual_seed(0)
     if kind == "image":
         x = torch.randint(256, (batch, 3, 32, 32), dtype=torch.uint8)
@@ -103,7 +104,8 @@ def model_and_windows(
         window, patch = recipe.extents(opened.sfreq)
         x = RandomWindows(opened, opened.labelled_subjects, window[0], 0, batch).batch(0, 0, batch)
         x = torch.from_numpy(x)
-    return build(x.shape[1], window, patch, recipe, get_modality(kind)), x
+    n_patches = registry.get(kind).n_patches
+    return build_objective(x.shape[1], window, patch, recipe, n_patches), x
 
 
 def gradient(
@@ -249,7 +251,9 @@ def resumed(store: Path, campaign: Campaign) -> dict:
 def launched(store: Path, campaign: Campaign) -> dict:
     """Run the same through the launcher, one process, and compare with the plain process."""
     path = campaign.work / "loop-launched"
-    settings = compose(PretrainConfig, "pretrain", CONFIGS / "part.yaml", loop_settings(campaign))
+    settings = compose(
+        SignalPretrainConfig, "pretrain", CONFIGS / "part.yaml", loop_settings(campaign)
+    )
     said = campaign.work / "launched.json"
     distributed.launch(in_a_group, (settings, store, path, said, campaign.device), 1)
     _, weights, spread = references(store, campaign)  # finished ones are only read

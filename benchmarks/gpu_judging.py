@@ -19,10 +19,11 @@ from pc18_segments import GENTLE, full
 
 from partsig.data.signals.recordings import STAGES
 from partsig.data.signals.store import open_store
-from partsig.data.signals.windows import Epochs
+from partsig.data.signals.windows import LabelledWindows
 from partsig.metrics.agreement import confusion, kappa
+from partsig.recipes.loading import load_classifier
 from partsig.tasks import baselines
-from partsig.verbs.finetune import finetune, load_stager
+from partsig.verbs.finetune import finetune
 
 BUDGETS, DRAWS, BLOCKS = (20, 100), (0, 1, 2), 2
 PROBE = {"train": "probe", "pool": "mean+sd"}
@@ -123,9 +124,10 @@ def judge(job: Job) -> dict[str, object]:
             segments_per_class=job.budget, overrides=job.overrides, seed=job.draw,
             device=job.device,
         )  # fmt: skip
-        model, record = load_stager(job.run)
+        model, trained = load_classifier(job.run)
+        record = trained.facts
         opened = open_store(job.store)
-        test = Epochs(opened, opened.recordings_of(record["split"]["test"]))
+        test = LabelledWindows(opened, opened.recordings_of(record["split"]["test"]))
         predicted = baselines.predict(model, test, torch.device(job.device)).argmax(1)
         score = float(kappa(confusion(test.stages, predicted, len(STAGES))))
     except Exception:  # noqa: BLE001 (it is handed over and written down)

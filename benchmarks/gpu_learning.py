@@ -22,13 +22,16 @@ from gpu_judging import TINY, best_of, jobs_of, judged
 from gpu_tools import Campaign
 
 from partsig.data.images.store import open_images
-from partsig.recipes.image_finetuning import finetune_images, load_classifier
-from partsig.recipes.labelled_images import in_batches, labelled, share_right
+from partsig.modalities.images import ImageDataset
+from partsig.recipes.loading import load_classifier
 from partsig.runs import run as runs
+from partsig.runs.models import load_encoder
 from partsig.tasks import frozen
+from partsig.tasks.classification import share_right
 from partsig.train.journal import read_metrics
 from partsig.train.loop import Stopped
-from partsig.verbs.pretrain import load_encoder, pretrain
+from partsig.verbs.finetune import finetune
+from partsig.verbs.pretrain import pretrain
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 METHODS: dict[str, tuple[str, dict]] = {
@@ -161,7 +164,8 @@ def stopped_after(seconds: float) -> Iterator[None]:
 
 def keep_weights(path: Path, campaign: Campaign) -> dict[str, object]:
     """Write a run's encoder in half precision, two files of about half of it each."""
-    encoder, record, _ = load_encoder(path)
+    loaded = load_encoder(path)
+    encoder, record = loaded.encoder, loaded.run.facts
     state = {key: value.half() for key, value in encoder.state_dict().items()}
     parts: list[dict] = [{}, {}]
     for key, value in sorted(state.items(), key=lambda item: -item[1].numel()):
@@ -202,10 +206,11 @@ def probed_images(origin: str, shape: dict, store: Path, campaign: Campaign) -> 
     """Return the accuracy of a linear probe on the test images, all labels given."""
     path = campaign.work / f"probe-images-{'scratch' if origin == 'scratch' else 'part'}"
     overrides = {"train": "probe", "pool": "mean"} | shape
-    finetune_images(origin, store, path, overrides=overrides, device=campaign.device)
-    model, settings, record = load_classifier(path)
+    finetune(origin, store, path, overrides=overrides, device=campaign.device)
+    model, trained = load_classifier(path)
+    record = trained.facts
     opened, device = open_images(store), torch.device(campaign.device)
-    test = labelled(opened, "test")
-    predicted = frozen.predict(model, in_batches(opened, test, settings.size, device), device)
-    accuracy = share_right(opened.labels[test], predicted.argmax(1))
+    test = ImageDataset(opened).test_examples(trained, external=False)
+    predicted = frozen.predict_examples(model, test, device)
+    accuracy = share_right(test.labels, predicted.argmax(1))
     return {"accuracy": accuracy, "val_accuracy": record["val_accuracy"], "n_images": len(test)}

@@ -22,11 +22,11 @@ from partsig.contracts import Batch
 from partsig.data.signals.recordings import Recording, Rows
 from partsig.data.signals.store import open_store
 from partsig.errors import ConfigError
-from partsig.modalities.modality import EEG
-from partsig.recipes.pretraining import gather, resident
-from partsig.runs.settings import PretrainConfig, build
+from partsig.modalities.signals import SIGNALS, SignalPretrainConfig
+from partsig.recipes.pretraining import resident
+from partsig.runs.models import build_objective
 from partsig.sleep.stager import StageConfig, load, staged
-from partsig.tasks.baselines import predict_signal
+from partsig.sleep.stagers import predict_signal
 from partsig.train import loop
 from partsig.train.distributed import World
 from partsig.train.journal import read_metrics
@@ -140,13 +140,13 @@ def job_of(store: Path, batch: int, campaign: Campaign) -> tuple[loop.TrainingJo
     """Return what ``partsig pretrain`` hands to the loop, signals on the device, and the device."""
     device = torch.device(campaign.device)
     settings = compose(
-        PretrainConfig, "pretrain", CONFIGS / "part.yaml", settings_of(batch, 20, campaign)
+        SignalPretrainConfig, "pretrain", CONFIGS / "part.yaml", settings_of(batch, 20, campaign)
     )
-    material = gather(store, EEG, settings, 0)
+    data = SIGNALS.open(store).pretraining(settings, 0)
     torch.manual_seed(0)
-    model = build(material.channels, material.window, material.patch, settings, EEG)
+    model = build_objective(data.channels, data.window, data.patch, settings, SIGNALS.n_patches)
     world = World(rank=0, size=1, device=device)
-    held = resident(material, world, "always")
+    held = resident(data, world, "always")
     job = loop.TrainingJob(
         model=model,
         batch_at=lambda step: Batch(held.batch(0, step * batch, batch)),

@@ -166,8 +166,9 @@ def audit(
 @options.plain_errors
 def pretrain(
     modality: Annotated[
-        str, typer.Option("--modality", help="What the store holds: eeg or image.")
-    ] = "eeg",
+        str | None,
+        typer.Option("--modality", help="What the store holds: eeg or image; default: as it says."),
+    ] = None,
     store: options.Store = None,
     run: options.Run = None,
     from_: Annotated[
@@ -226,6 +227,10 @@ def finetune(
             help="Short recordings per stage, or images per class (default: all); 0 is all.",
         ),
     ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option("--task", help="What is learned; default: what the store's labels are for."),
+    ] = None,
     teacher: Annotated[
         Path | None,
         typer.Option("--teacher", help="A fine-tuned run whose opinion is learned from as well."),
@@ -236,15 +241,16 @@ def finetune(
     device: options.Device = "auto",
 ) -> None:
     """A store and a pretrained run to a classifier: N labelled subjects, or images."""
-    from partsig.runs import run as runs
-    from partsig.verbs.finetune import finetune as task
+    from partsig.runs.run import Run
+    from partsig.verbs.finetune import finetune as verb
 
     if from_ is None:
         from_ = str(options.run_or_last(None, "pretrain", "from"))
-    path = task(
+    path = verb(
         from_,
         store,
         run,
+        task=task,
         subjects=subjects,
         segments_per_class=segments_per_class,
         teacher=teacher,
@@ -253,28 +259,8 @@ def finetune(
         seed=seed,
         device=device,
     )
-    record = runs.read(path)
-    if record.get("modality") == "image":
-        n = record["n_images"]
-        typer.echo(
-            f"labels used: {n['train']:,} training and {n['val']:,} validation images; "
-            f"{n['test']:,} test images untouched"
-        )
-        if "chosen_epoch" in record:
-            typer.echo(f"chosen: epoch {record['chosen_epoch']}")
-        typer.echo(f"val accuracy: {record['val_accuracy']:.3f}")
-        typer.echo(f"run: {path}")
-        return
-    n = {role: len(members) for role, members in record["split"].items()}
-    typer.echo(
-        f"labels used: {n['train']} training and {n['val']} validation subjects; "
-        f"{n['test']} test subjects untouched"
-    )
-    if record["recordings"] is not None:
-        typer.echo(f"training segments: {len(record['recordings'])}")
-    if "chosen_epoch" in record:
-        typer.echo(f"chosen: epoch {record['chosen_epoch']}")
-    typer.echo(f"val kappa: {record['val_kappa']:.3f}")
+    for line in Run.read(path).summary():
+        typer.echo(line)
     typer.echo(f"run: {path}")
 
 
@@ -288,30 +274,18 @@ def evaluate(
     ] = None,
     seed: options.Seed = 0,
     device: options.Device = "auto",
+    figures: Annotated[
+        bool, typer.Option("--figures/--no-figures", help="Draw them as well.")
+    ] = True,
 ) -> None:
     """A fine-tuned run to predictions, kappa (images: accuracy) and figures on held-out data."""
     from partsig.verbs.evaluate import evaluate as task
-    from partsig.verbs.evaluate import with_interval
 
     run = options.run_or_last(run, "finetune")
     with options.plain_warnings():
-        found = task(run, store, device=device, seed=seed)
-    m = found.metrics
-    if m.get("modality") == "image":
-        typer.echo(f"{m['n_images']:,} test images of {m['store']}")
-        typer.echo(f"accuracy {with_interval(m, 'accuracy')} (95 %, over images)")
-        if "top5_accuracy" in m:
-            typer.echo(f"top-5 accuracy {with_interval(m, 'top5_accuracy')}")
-        for figure in found.figures:
-            typer.echo(f"figure: {figure}")
-        typer.echo(f"evaluation: {found.path}")
-        return
-    typer.echo(f"{m['n_subjects']} subjects, {m['n_epochs']:,} epochs of {m['store']}")
-    typer.echo(f"kappa {with_interval(m, 'kappa')} pooled (95 %, bootstrap over subjects)")
-    mean, sd = m["kappa_per_recording_mean"], m["kappa_per_recording_sd"]
-    if mean is not None and sd is not None:
-        typer.echo(f"kappa {mean:.3f} ± {sd:.3f} over recordings (mean ± SD)")
-    typer.echo(f"macro-F1 {m['macro_f1']:.3f}, accuracy {m['accuracy']:.3f}")
+        found = task(run, store, device=device, seed=seed, figures=figures)
+    for line in found.summary:
+        typer.echo(line)
     for figure in found.figures:
         typer.echo(f"figure: {figure}")
     typer.echo(f"evaluation: {found.path}")
@@ -497,8 +471,11 @@ def inspect(
 @options.plain_errors
 def demo(
     modality: Annotated[
-        str, typer.Option("--modality", help="eeg, or image: handwritten digits.")
-    ] = "eeg",
+        str | None, typer.Option("--modality", help="eeg, or image: handwritten digits.")
+    ] = None,
+    what: Annotated[
+        str | None, typer.Option("--what", help="excerpts (of PhysioNet-2018) or digits.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", help="Default: runs/demo, or runs/demo-image.")
     ] = None,
@@ -508,4 +485,4 @@ def demo(
     """The whole way, from raw data to a score on held-out data, in a few minutes on the CPU."""
     from partsig.verbs.demo import demo as task
 
-    task(output, modality=modality, overrides=set_ or (), seed=seed, say=typer.echo)
+    task(output, what=what, modality=modality, overrides=set_ or (), seed=seed, say=typer.echo)

@@ -5,17 +5,58 @@ of :class:`Examples` and how that is judged, and knows neither modality nor verb
 run, the dataset and the task. Whoever adds one of them adds files.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
     from torch import Tensor, nn
 
+UNLABELLED = -1
 Ragged = tuple[dict[str, "Tensor"], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """What the labels of a store are: ``classes`` by number, each of ``unit_s`` seconds of signal.
+
+    ``target`` says what is labelled: class. ``unit_s`` is None where a whole item has one label.
+    """
+
+    classes: tuple[str, ...]
+    unit_s: float | None = None
+    target: str = "class"
+
+    def as_facts(self) -> dict:
+        """Return the labels as ``meta.json`` and ``run.json`` hold them."""
+        return asdict(self) | {"classes": list(self.classes)}
+
+    def count(self, codes: np.ndarray) -> dict[str, int]:
+        """Return how often each class occurs, and ``unscored`` what has no label.
+
+        >>> Labels(classes=("calm", "moving")).count(np.array([-1, 0, 0]))
+        {'calm': 2, 'moving': 0, 'unscored': 1}
+        """
+        counts = np.bincount(np.asarray(codes, np.int64) + 1, minlength=len(self.classes) + 1)
+        unscored, *others = counts.tolist()
+        return dict(zip((*self.classes, "unscored"), (*others, unscored), strict=True))
+
+
+def labels_of(facts: Mapping) -> Labels | None:
+    """Return what the labels are by a ``meta.json`` or a ``run.json``; None if it is silent.
+
+    Stores of partsig 0.1 say so by ``stages`` and ``epoch_s``, stores of images by ``classes``.
+    """
+    if "labels" in facts:
+        return Labels(**(facts["labels"] | {"classes": tuple(facts["labels"]["classes"])}))
+    if "stages" in facts and "epoch_s" in facts:
+        return Labels(classes=tuple(facts["stages"]), unit_s=float(facts["epoch_s"]))
+    return Labels(classes=tuple(facts["classes"])) if "classes" in facts else None
 
 
 @dataclass(frozen=True)
@@ -102,6 +143,43 @@ class Windows(Protocol):
         """Say what lies behind a batch whose loss is not finite."""
 
 
+class Examples(Protocol):
+    """Labelled items of a store, in a fixed order: epochs of nights, images.
+
+    ``labels`` (n,) are numbers of ``classes``, -1 without a label. ``grouped`` says that several
+    items belong to one unit (epochs to a subject): what a split keeps whole and a bootstrap draws.
+    """
+
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    grouped: bool
+    item: str
+    unit: str
+
+    def __len__(self) -> int: ...
+
+    def in_order(self, size: int) -> Iterator[np.ndarray]:
+        """Yield the inputs of all items, (b, C, *L) with b up to ``size``."""
+
+    def units(self) -> tuple[Sequence[str], np.ndarray]:
+        """Return the names of the units, and each item's unit by number (n,)."""
+
+    def columns(self) -> tuple[list[str], Iterator[Sequence]]:
+        """Return what tells an item in a table: the names of the columns, and a row for each."""
+
+    def digest(self) -> dict[str, str]:
+        """Return what tells these inputs from others of the same names, as facts for a result."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingBatches:
+    """The batch of a step, and where it is made, see :class:`~partsig.train.loop.TrainingJob`."""
+
+    batch_at: Callable[[int], Batch]
+    steps_per_epoch: int
+    prefetch: Literal["thread", "processes"] = "thread"
+
+
 class Objective(Protocol):
     """A model with its loss; everything drawn comes from ``generator``, for the whole batch."""
 
@@ -119,3 +197,18 @@ class Objective(Protocol):
 
     def compilable(self) -> "Iterable[nn.Module]":
         """Return the modules worth compiling: those most of the time is spent in."""
+
+
+class Dataset(Protocol):
+    """An opened store: what it offers to whoever pretrains, fine-tunes or judges on it.
+
+    Its methods are in :mod:`partsig.modalities.signals` and :mod:`partsig.modalities.images`; a new
+    modality writes the same ones.
+    """
+
+    modality: str
+    task: str
+    path: "Path"
+    ch_names: tuple[str, ...]
+    samples_per_unit: float
+    labels: Labels

@@ -1,7 +1,7 @@
 """From patches to tokens: linear tokens, [CLS], transformer, final norm; and a classifier on it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 from typing import Literal
 
@@ -74,6 +74,7 @@ class Encoder(nn.Module):
         code: Tensor | None = None,
         keys: Tensor | None = None,
         cls_only: bool = False,
+        blocks: int = 0,
     ) -> tuple[Tensor, Tensor]:
         """Return patch tokens (B, N, E) and the [CLS] token (B, E); none of the former, (B, 0, E),
         with ``cls_only``, which spares most of the last block.
@@ -82,8 +83,13 @@ class Encoder(nn.Module):
         :func:`~partsig.core.normalise.instance_normalise`; only spectra use it. ``code`` is added
         to the tokens: (N, E) or (B, N, E), or with N + 1 entries, the last of which belongs to
         [CLS]. Where ``keys`` (B, K) is given, only those patches and [CLS] are attended to, in
-        every layer.
+        every layer. ``blocks``: as they are after the first so many blocks, and the final norm
+        behind them; 0 is all. The last blocks of a pretrained encoder know most of its pretext,
+        those before may know more of anything else.
+
+        Raises ConfigError where there are fewer blocks.
         """
+        check_blocks(blocks, self.config.depth)
         tokens = self.embed(patches.flatten(2))  # (B, N, E)
         if self.spectrum is not None:
             tokens = tokens + self.spectrum(log_spectrum(patches, level).flatten(2))
@@ -97,22 +103,14 @@ class Encoder(nn.Module):
             tokens = tokens + code
         if keys is not None:
             keys = torch.cat([keys, torch.full_like(keys[:, :1], n)], dim=1)  # and [CLS]
-        tokens = self.norm(self.blocks(tokens, keys, 1 if cls_only else None))
+        tokens = self.norm(self.blocks(tokens, keys, 1 if cls_only else None, blocks))
         return tokens[:, :-1], tokens[:, -1]
 
-    def shorten(self, blocks: int) -> None:
-        """Leave only the first ``blocks`` blocks, and the final norm behind them; 0 leaves all.
 
-        The last blocks of a pretrained encoder know most of its pretext, those before may know more
-        of anything else. Raises ConfigError where it has fewer.
-        """
-        depth = self.config.depth
-        if not 0 <= blocks <= depth:
-            raise ConfigError(f"blocks is {blocks}; the encoder has {depth} of them.")
-        if not blocks:
-            return
-        del self.blocks[blocks:]
-        self.config = replace(self.config, depth=blocks)
+def check_blocks(blocks: int, depth: int) -> None:
+    """Raise ConfigError unless an encoder of this depth has so many blocks; 0 is all of them."""
+    if not 0 <= blocks <= depth:
+        raise ConfigError(f"blocks is {blocks}; the encoder has {depth} of them.")
 
 
 def log_spectrum(patches: Tensor, level: Tensor | None = None) -> Tensor:

@@ -86,10 +86,17 @@ class Transformer(nn.Sequential):
         super().__init__(*(Block(width, heads, mlp_ratio, rate) for rate in rates))
 
     def forward(
-        self, tokens: Tensor, keys: Tensor | None = None, queries: int | None = None
+        self,
+        tokens: Tensor,
+        keys: Tensor | None = None,
+        queries: int | None = None,
+        blocks: int = 0,
     ) -> Tensor:
-        """Return all tokens, or the last ``queries`` of them at less cost: the last block's."""
-        *first, last = self
+        """Return all tokens, or the last ``queries`` of them at less cost: the last block's.
+
+        ``blocks``: through the first so many blocks only; 0 is all.
+        """
+        *first, last = list(self)[: blocks or None]
         for block in first:
             tokens = block(tokens, keys)
         return last(tokens, keys, queries)

@@ -9,10 +9,14 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from partsig.core.encoder import check_blocks
 from partsig.errors import check_range
 from partsig.interop import units
+from partsig.recipes.loading import load_model
 from partsig.runs import exported as packing
+from partsig.runs import features
 from partsig.runs import run as runs
+from partsig.runs.run import Run
 from partsig.train import distributed
 
 
@@ -62,31 +66,34 @@ class PartEmbedder(TransformerMixin, BaseEstimator):
         units.factor_of(self.unit)
         distributed.pick_device(self.device)
         path = Path(self.run) if self.run is not None else runs.last("pretrain")
-        packed = _loaded(*_stamped(path), self.blocks)
-        self.pool_ = packing.check_pool(self.pool, packed)
-        windows = torch.from_numpy(self._windows(X, packed, reset=True))
+        loaded = _loaded(*_stamped(path))
+        self.pool_ = features.check_pool(self.pool, loaded)
+        check_blocks(self.blocks, loaded.model.encoder.config.depth)
+        windows = torch.from_numpy(self._windows(X, loaded, reset=True))
         # As many as it takes to tell; looking at all would copy them.
         any(units.told_by(part, self.unit) for part in windows.split(self.batch_size))
         self.run_ = str(path.resolve())
-        self.ch_names_ = tuple(packed.facts["ch_names"])
-        self.sfreq_ = packed.facts["sfreq"]
-        self.subjects_seen_ = _seen(packed.record)
-        self._n_features_out = packing.width_of(packed.model, self.pool_)
+        self.ch_names_ = tuple(loaded.facts["ch_names"])
+        self.sfreq_ = loaded.facts["sfreq"]
+        self.subjects_seen_ = _seen(loaded.run)
+        self._n_features_out = features.width_of(loaded.model, self.pool_)
         return self
 
     def transform(self, X: object) -> np.ndarray:
         """Return embeddings (n, F), float32."""
         check_is_fitted(self)
-        packed = _loaded(*_stamped(Path(self.run_)), self.blocks)
-        windows = torch.from_numpy(self._windows(X, packed, reset=False))
+        loaded = _loaded(*_stamped(Path(self.run_)))
+        windows = torch.from_numpy(self._windows(X, loaded, reset=False))
         any(units.told_by(part, self.unit) for part in windows.split(self.batch_size))
         device = distributed.pick_device(self.device)
-        model = packed.model.eval().to(device)
+        model = loaded.model.eval().to(device)
         found = []
         with torch.inference_mode():
             for part in windows.split(self.batch_size):
                 x = units.microvolts(part, self.unit).to(device)
-                out = packing.embed_windows(model, packed.facts["window"], x, self.pool_)
+                out = features.embed_windows(
+                    model, loaded.facts["window"], x, self.pool_, self.blocks
+                )
                 found.append(out.float().cpu().numpy())
         return np.concatenate(found)
 
@@ -100,16 +107,16 @@ class PartEmbedder(TransformerMixin, BaseEstimator):
         tags.transformer_tags.preserves_dtype = ["float32"]  # what it computes in
         return tags
 
-    def _windows(self, X: object, packed: packing.Packed, reset: bool) -> np.ndarray:
+    def _windows(self, X: object, loaded: packing.LoadedModel, reset: bool) -> np.ndarray:
         """Return windows (n, C, T) float32, checked as scikit-learn does."""
-        channels, window = len(packed.facts["ch_names"]), packed.facts["window"]
+        channels, window = len(loaded.facts["ch_names"]), loaded.facts["window"]
         X = X if hasattr(X, "shape") else np.asarray(X)
         shape = X.shape
         if len(shape) == 3:
             if shape[1] != channels:
                 raise ValueError(
                     f"X has {shape[1]} channels; the run has {channels}: "
-                    f"{', '.join(packed.facts['ch_names'])}."
+                    f"{', '.join(loaded.facts['ch_names'])}."
                 )
             X = np.asarray(X).reshape(shape[0], -1)
         flat = validate_data(self, X, dtype=np.float32, reset=reset)
@@ -130,17 +137,12 @@ def _stamped(path: Path) -> tuple[str, int]:
 
 
 @lru_cache(maxsize=2)
-def _loaded(path: str, written: int, blocks: int) -> packing.Packed:
+def _loaded(path: str, written: int) -> packing.LoadedModel:
     """Return a run, kept in memory: estimators that are cloned for folds share it."""
-    packed = packing.load(Path(path))
-    packed.model.encoder.shorten(blocks)
-    return packed
+    return load_model(path)
 
 
-def _seen(record: dict | None) -> tuple[str, ...] | None:
-    if record is None:
+def _seen(run: Run | None) -> tuple[str, ...] | None:
+    if run is None:
         return None
-    if record["kind"] == "pretrain":
-        return tuple(record["subjects_seen"])
-    split = record["split"]
-    return tuple(dict.fromkeys([*record["pretraining_subjects"], *split["train"], *split["val"]]))
+    return tuple(dict.fromkeys([*run.seen_unlabelled, *run.seen_labelled]))

@@ -13,6 +13,7 @@ from partsig.data.signals.channels import plain_name
 from partsig.data.signals.recordings import EPOCH_S
 from partsig.errors import ConfigError, DataError, check_range
 from partsig.interop import hub, units
+from partsig.recipes.loading import load_model
 from partsig.runs import exported as packing
 from partsig.runs.model_card import write_card
 
@@ -82,7 +83,7 @@ class PartStager(nn.Module):
             given = [*shape, *(["patch_s"] if patch_s is not None else [])]
             if given:
                 raise ConfigError(f"the encoder comes from {run}; leave out {', '.join(given)}.")
-            source = packing.load(Path(run))
+            source = load_model(run)
             facts = dict(source.facts)
             _check_signal(run, facts, n_chans, sfreq, names)
         if drop_path is not None:
@@ -99,7 +100,7 @@ class PartStager(nn.Module):
     def _settle(
         self,
         facts: dict,
-        source: packing.Packed | None,
+        source: packing.LoadedModel | None,
         n_times: int | None,
         n_outputs: int | None,
         positions: str,
@@ -230,7 +231,7 @@ class PartStager(nn.Module):
             if len(classes) != self.n_outputs:
                 raise ConfigError(f"classes has {len(classes)} names; n_outputs={self.n_outputs}.")
             facts["classes"] = list(classes)
-        packed = packing.Packed(model=self.classifier, facts=facts)
+        packed = packing.LoadedModel(model=self.classifier, facts=facts)
         packing.write(Path(folder), packed, write_card(facts))
         return Path(folder)
 

@@ -18,7 +18,7 @@ from partsig.core.encoder import Encoder, EncoderConfig
 from partsig.core.geometry import grid_index
 from partsig.core.position import sincos
 from partsig.errors import CheckpointError, ConfigError
-from partsig.verbs.pretrain import load_encoder
+from partsig.runs.models import load_encoder
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
@@ -161,8 +161,9 @@ def from_timm(model: "VisionTransformer") -> Encoder:
 
 def _of_images(run: Path) -> tuple[Encoder, torch.Tensor, int, int, int]:
     """Return encoder, position embeddings (1, 1 + N, E), image size, patch (px), channels."""
-    encoder, record, settings = load_encoder(run)
-    if record.get("modality") != "image":
+    pretrained = load_encoder(run)
+    encoder, settings = pretrained.encoder, pretrained.settings
+    if pretrained.run.modality != "image":
         raise CheckpointError(f"{run} was pretrained on signals; a ViT here takes images.")
     if encoder.spectrum is not None:
         raise CheckpointError(f"{run} has spectra in its tokens, which other ViTs have not.")
@@ -171,7 +172,7 @@ def _of_images(run: Path) -> tuple[Encoder, torch.Tensor, int, int, int]:
     code = torch.zeros(1, 1 + len(index), encoder.config.width)  # the first is [CLS]'s
     if settings.positions == "sincos":
         code[0, 1:] = sincos(index, encoder.config.width)
-    return encoder, code, window[0], patch[0], len(record["ch_names"])
+    return encoder, code, window[0], patch[0], len(pretrained.run.ch_names)
 
 
 def _names(encoder: Encoder, table: dict[str, str]) -> dict[str, str]:

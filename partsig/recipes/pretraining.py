@@ -1,199 +1,202 @@
-"""What is pretrained on, signals or images, as whatever learns from it sees it."""
+"""How an encoder is pretrained, whatever it is pretrained on and by which objective."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from partsig.contracts import Windows
-from partsig.data import splits
-from partsig.data.images import store as images
-from partsig.data.images.augment import Augmented
-from partsig.data.signals.store import open_store
-from partsig.data.signals.windows import RandomWindows, ResidentWindows
+from partsig import config as configs
+from partsig.contracts import Batch, Windows
 from partsig.data.store import read_meta
-from partsig.errors import ConfigError, DataError
-from partsig.modalities.modality import Modality
-from partsig.runs.settings import ImageConfig, PretrainConfig, Recipe, Shape
+from partsig.errors import CheckpointError, ConfigError, DataError
+from partsig.modalities import registry
+from partsig.modalities.modality import Modality, PretrainingData
+from partsig.recipes.pretext_measures import measure, units
+from partsig.runs import run as runs
+from partsig.runs.models import build_objective, load_encoder, read_state
+from partsig.runs.run import Run
+from partsig.runs.settings import PretrainRecipe
+from partsig.train import distributed, loop
 from partsig.train.distributed import World
+from partsig.train.step import seed_of
 
-# Windows on which the pretext is measured, and their batch.
-MONITOR_WINDOWS, MONITOR_BATCH = 512, 128
-Derive = Callable[[dict[str, float]], dict[str, float]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Material:
-    """Windows (C, *L) to train on and to measure the pretext on, their shape, and whose they are.
-
-    ``per_unit`` samples are a unit of the modality (a second, a pixel). ``facts`` are what a run
-    must not change between its parts; ``identity`` is what a checkpoint remembers.
-    """
-
-    modality: Modality
-    channels: int
-    window: Shape
-    patch: Shape
-    per_unit: float
-    train: Windows
-    monitor: Windows | None
-    facts: dict
-    augmented: bool = False
-    identity: dict = field(default_factory=dict)
-
-
-def gather(store: Path, modality: Modality, settings: Recipe, seed: int) -> Material:
-    """Open a store as the modality's material.
-
-    Raises DataError for a store of another modality, and what opening it raises.
-    """
-    found = read_meta(store)["modality"]
-    if found != modality.name:
-        raise DataError(
-            f"{store} holds {found}, not {modality.name}: pass --modality {found}, or another "
-            "--store."
-        )
-    if isinstance(settings, ImageConfig):
-        return _of_images(store, modality, settings, seed)
-    return _of_signals(store, modality, settings, seed)
-
-
-def _of_signals(path: Path, modality: Modality, settings: PretrainConfig, seed: int) -> Material:
-    store = open_store(path)
-    split = splits.split_pretraining(
-        list(store.subjects), store.labelled_subjects, settings.split, store.roles
-    )
-    window, patch = settings.extents(store.sfreq)
-    seen = split["train"] + split["monitor"]
-    monitor = None
-    if split["monitor"]:
-        monitor = RandomWindows(store, split["monitor"], window[0], 0, MONITOR_WINDOWS)
-    return Material(
-        modality=modality,
-        channels=len(store.ch_names),
-        window=window,
-        patch=patch,
-        per_unit=store.sfreq,
-        train=RandomWindows(store, split["train"], window[0], seed, settings.windows_per_epoch),
-        monitor=monitor,
-        facts={
-            "modality": modality.name,
-            "provenance": store.meta["provenance"],
-            "ch_names": list(store.ch_names),
-            "sfreq": store.sfreq,
-            "subjects_seen": seen,
-            "subjects_trained": split["train"],
-            "subjects_held_out": split["test"],
-        },
-        identity={"subjects_seen": seen},
-    )
-
-
-def _of_images(path: Path, modality: Modality, settings: ImageConfig, seed: int) -> Material:
-    store = images.open_images(path)
-    cropped = settings.augment.crop != "none"
-    if min(store.size) < settings.size or (not cropped and store.size != (settings.size,) * 2):
-        raise ConfigError(
-            f"{path} holds images of {store.size[0]} x {store.size[1]}, and size is "
-            f"{settings.size}; pass --set size={min(store.size)}, or less with an augment.crop."
-        )
-    window, patch = settings.extents(1.0)
-    train = images.RandomImages(store, store.members("train"), seed, settings.windows_per_epoch)
-    val = store.members("val")
-    monitor = None
-    if len(val):
-        monitor = images.RandomImages(store, val, 0, MONITOR_WINDOWS, settings.size)
-    own = Augmented(train, settings.augment, settings.size, seed)
-    return Material(
-        modality=modality,
-        channels=len(store.ch_names),
-        window=window,
-        patch=patch,
-        per_unit=1.0,
-        train=own,
-        augmented=own.changes,
-        monitor=monitor,
-        facts={
-            "modality": modality.name,
-            "provenance": store.meta["provenance"],
-            "ch_names": list(store.ch_names),
-            "size": list(store.size),
-            "images_trained": len(store.members("train")),
-            "subjects_seen": [],
-        },
-    )
+MAY_CHANGE_ON_RESUME = (*loop.SPEED_KEYS, "resident", "store")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Unseen:
-    """Windows that a run was not trained on: whose they are (n_subjects, say), and how many."""
+class Pretraining:
+    """One pretraining run as it was asked for: everything each of its processes needs."""
+
+    settings: PretrainRecipe
+    modality: str
+    store: Path
+    run: Path
+    origin: Path | None
+    seed: int
+    device: str
+    profile: bool
+
+    def check_batch(self, processes: int) -> None:
+        """Raise ConfigError unless a batch divides over the processes."""
+        size = self.settings.fit.batch_size
+        if size % processes:
+            raise ConfigError(f"fit.batch_size ({size}) must divide over {processes} processes.")
+
+    def open_data(self) -> PretrainingData:
+        """Open the store; raise DataError for one of another modality, and what opening raises."""
+        theirs = registry.name_of(read_meta(self.store))
+        if theirs != self.modality:
+            raise DataError(
+                f"{self.store} holds {theirs}, not {self.modality}: pass --modality {theirs}, or "
+                "another --store."
+            )
+        dataset = registry.get(self.modality).open(self.store)
+        return dataset.pretraining(self.settings, self.seed)
+
+
+def run_pretraining(asked: Pretraining) -> None:
+    """Do one process's share of a pretraining run; continue it where it was killed."""
+    world = distributed.start(asked.device)
+    asked.check_batch(world.size)
+    modality, data, path = registry.get(asked.modality), asked.open_data(), asked.run
+    before = [] if asked.origin is None else Run.read(asked.origin).seen_unlabelled
+    seen = list(dict.fromkeys(data.facts["subjects_seen"] + before))
+    facts = {
+        "seed": asked.seed,
+        "store": str(asked.store),
+        "from": None if asked.origin is None else str(asked.origin),
+        **data.facts,
+        "subjects_seen": seen,
+    }
+    torch.manual_seed(seed_of(asked.seed, 7))
+    model = build_objective(
+        data.channels, data.window, data.patch, asked.settings, modality.n_patches
+    )
+    over = (path / "run.json").is_file() and Run.read(path).is_finished
+    # Before the run is begun: what is refused must not leave one behind.
+    fresh = [] if asked.origin is None or over else _take_over(model, asked.origin, data)
+    if not asked.profile:
+        if world.main:
+            runs.begin(path, "pretrain", asked.settings, facts, MAY_CHANGE_ON_RESUME)
+        distributed.wait(world)
+        if Run.read(path).is_finished:
+            return
+    if asked.origin is not None and world.main:
+        print(f"from {asked.origin}" + (f"; anew: {', '.join(fresh)}" if fresh else ""), flush=True)
+    job = _job(asked, modality, data, model, seen, world)
+    if asked.profile:
+        table = loop.profile(job)
+        if world.main:
+            print(table)
+        return
+    loop.fit(job)
+    if world.main:
+        runs.finish(path, parameters=sum(p.numel() for p in model.encoder.parameters()))
+
+
+def _job(
+    asked: Pretraining,
+    modality: Modality,
+    data: PretrainingData,
+    model: nn.Module,
+    seen: list[str],
+    world: World,
+) -> loop.TrainingJob:
+    windows, size = data.train, asked.settings.fit.batch_size
+    windows.per_epoch = max(windows.per_epoch, size)  # a small store still fills one batch
+    steps = windows.per_epoch // size
+    share = size // world.size
+    held = resident(data, world, asked.settings.resident)
+    own = _Share(windows, steps, size, world.rank * share, share)
+    # Augmentations draw from torch's own generator: in a thread they would mix with the training.
+    prefetch = "processes" if data.augmented else "thread"
+    derive = units(data, modality)
+    return loop.TrainingJob(
+        model=model,
+        batch_at=own if held is None else lambda step: Batch(held.batch(*own.place(step))),
+        steps_per_epoch=steps,
+        config=asked.settings.fit,
+        optim=asked.settings.optim,
+        seed=asked.seed,
+        run=asked.run,
+        kind="pretrain",
+        identity=data.identity | ({"subjects_seen": seen} if seen else {}),
+        world=world,
+        label="pretrain",
+        prefetch="never" if held is not None else prefetch,
+        describe_batch=lambda step: windows.describe_batch(*own.place(step)),
+        shown=(
+            *("loss", "mse/chance", "val_mse/chance", f"error_{modality.unit}"),
+            *("val_accuracy", "windows_per_s"),
+        ),
+        on_epoch=measure(data, model, world, size, derive),
+        derive=derive,
+    )
+
+
+@dataclass(frozen=True)
+class _Share:
+    """What a process is given of every step's batch; a worker process may have a copy of it."""
 
     windows: Windows
-    role: str
-    whose: str
-    number: int
-    per_unit: float
+    steps: int  # of an epoch
+    size: int  # of a whole batch
+    first: int
+    count: int
+
+    def place(self, step: int) -> tuple[int, int, int]:
+        """Return epoch, first window and number of windows."""
+        epoch, within = divmod(step, self.steps)
+        return epoch, within * self.size + self.first, self.count
+
+    def __call__(self, step: int) -> Batch:
+        return Batch(torch.from_numpy(self.windows.batch(*self.place(step))))
 
 
-def unseen(path: Path, record: dict, window: Shape, seed: int, per_epoch: int) -> Unseen:
-    """Return windows of a store that a run has held out; else those its pretext was measured on.
+def _take_over(model: nn.Module, origin: Path, data: PretrainingData) -> list[str]:
+    """Copy what has the same name and shape from a finished run; return what has not.
 
-    Raises DataError for a store that does not fit the run or has none of them.
+    Raises CheckpointError when the encoder is of another shape or for other signals.
     """
-    if record.get("modality") == "image":
-        store = images.open_images(path)
-        _check_alike(path, record, {"ch_names": list(store.ch_names), "size": list(store.size)})
-        for role in ("test", "val"):
-            members = store.members(role)
-            if len(members):
-                windows = images.RandomImages(store, members, seed, per_epoch, window[-1])
-                return Unseen(
-                    windows=windows, role=role, whose="n_images", number=len(members), per_unit=1.0
-                )
-        raise DataError(f"{path} has no test or validation images to look at.")
-    store = open_store(path)
-    _check_alike(path, record, {"ch_names": list(store.ch_names), "sfreq": store.sfreq})
-    trained = set(record["subjects_trained"])
-    monitor = [subject for subject in record["subjects_seen"] if subject not in trained]
-    for role, members in (("test", record["subjects_held_out"]), ("monitor", monitor)):
-        found = sorted(set(members) & set(store.subjects))
-        if found:
-            windows = RandomWindows(store, found, window[-1], seed, per_epoch)
-            return Unseen(
-                windows=windows,
-                role=role,
-                whose="n_subjects",
-                number=len(found),
-                per_unit=store.sfreq,
-            )
-    raise DataError(
-        f"{path} has none of the run's held-out subjects; give the store it was trained on."
+    pretrained = load_encoder(origin)
+    encoder, run = pretrained.encoder, pretrained.run
+    known = run.facts | {"modality": run.modality}
+    for key in ("modality", "ch_names", "sfreq"):
+        theirs, mine = known.get(key), data.facts.get(key)
+        if theirs != mine:
+            raise CheckpointError(f"{origin} has {key} {theirs}, this store has {mine}.")
+    theirs, ours = (
+        {key: value.shape for key, value in module.state_dict().items()}
+        for module in (encoder, model.encoder)
     )
+    if theirs != ours or encoder.config.heads != model.encoder.config.heads:
+        _, patch = pretrained.settings.extents(run.samples_per_unit)
+        shapes = (
+            {"encoder": configs.to_dict(shape), "patch": f"{list(extent)} samples"}
+            for shape, extent in ((encoder.config, patch), (model.encoder.config, data.patch))
+        )
+        raise CheckpointError(
+            f"{origin} has another encoder ({'; '.join(configs.differences(*shapes))}): give both "
+            "the same encoder.… and the same patch_s, or patch_px."
+        )
+    state, mine = read_state(origin), model.state_dict()
+    same = {key for key in mine if key in state and state[key].shape == mine[key].shape}
+    model.load_state_dict(mine | {key: state[key] for key in same})
+    return sorted(mine.keys() - same)
 
 
-def _check_alike(path: Path, record: dict, facts: dict) -> None:
-    for key, mine in facts.items():
-        if record[key] != mine:
-            raise DataError(
-                f"{path} has {key} {mine}, the run was trained on {record[key]}; give a store that "
-                "was preprocessed alike."
-            )
-
-
-def resident(material: Material, world: World, wish: str) -> ResidentWindows | None:
-    """Load signals onto the device once, where that is asked for or fits in half its memory."""
-    windows = material.train
-    if not isinstance(windows, RandomWindows):
+def resident(data: PretrainingData, world: World, wish: str) -> object | None:
+    """Load windows onto the device once, where that is asked for or fits in half its memory."""
+    if data.load_onto is None or wish == "never":
         return None
-    if wish == "never" or (wish == "auto" and world.device.type != "cuda"):
+    on_gpu = world.device.type == "cuda"
+    if wish == "auto" and not on_gpu:
         return None
-    gib = windows.nbytes / 2**30
-    if world.device.type == "cuda":
+    gib = data.nbytes / 2**30
+    if on_gpu:
         free = torch.cuda.mem_get_info(world.device)[0] / 2**30
-        fits = windows.nbytes < 0.5 * free * 2**30
-        if wish == "auto" and not fits:
+        if wish == "auto" and gib >= 0.5 * free:
             if world.main:
                 print(
                     f"signals ({gib:.1f} GiB) exceed half of the free GPU memory ({free:.1f} GiB): "
@@ -204,57 +207,9 @@ def resident(material: Material, world: World, wish: str) -> ResidentWindows | N
     if world.main:
         print(f"signals ({gib:.1f} GiB) are loaded onto {world.device} once", flush=True)
     try:
-        return ResidentWindows(windows, world.device)
+        return data.load_onto(world.device)
     except torch.OutOfMemoryError:
         raise ConfigError(
             f"the memory of {world.device} does not suffice for the signals ({gib:.1f} GiB): pass "
             "--set resident=never, and windows are streamed."
         ) from None
-
-
-def units(material: Material) -> Derive:
-    """Return a function that turns the core's samples and axes into the modality's."""
-    modality = material.modality
-
-    def derive(values: dict[str, float]) -> dict[str, float]:
-        kept = {name: v for name, v in values.items() if not name.endswith(("distance", "l2"))}
-        if values.get("chance"):  # 0 where a window has room for one patch only
-            kept["mse/chance"] = values["mse"] / values["chance"]
-            kept["r2"] = 1 - kept["mse/chance"]
-        for before in ("", "chance_"):
-            if f"{before}distance" in values:
-                distance = values[f"{before}distance"] / material.per_unit
-                kept[f"{before}error_{modality.unit}"] = distance
-            if f"{before}l2" in values:
-                kept[f"{before}error_patches"] = values[f"{before}l2"]
-        for number, axis in enumerate(modality.axes):
-            for name in ("mse", "chance"):
-                value = kept.pop(f"{name}_{number}", None)
-                if value is not None and len(modality.axes) > 1:  # of one axis it is the whole
-                    kept[f"{name}_{axis}"] = value
-        return kept
-
-    return derive
-
-
-def measure(
-    material: Material, model: nn.Module, world: World, batch: int
-) -> Callable[[int], dict[str, float]] | None:
-    """Return the measure of the pretext on fixed unseen windows and draws, if there are any."""
-    windows = material.monitor
-    if windows is None or not world.main:
-        return None
-    size, derive = min(MONITOR_BATCH, batch), units(material)
-    number = min(MONITOR_WINDOWS, windows.per_epoch)
-
-    @torch.inference_mode()
-    def measured(_epoch: int) -> dict[str, float]:
-        sums: dict[str, float] = {}
-        for first in range(0, number, size):  # the last batch may be smaller
-            x = windows.batch(0, first, min(size, number - first))
-            generator = torch.Generator(world.device).manual_seed(first)
-            for key, value in model(torch.from_numpy(x).to(world.device), generator).items():
-                sums[key] = sums.get(key, 0.0) + value.item() * len(x) / number
-        return {f"val_{key}": value for key, value in derive(sums).items()}
-
-    return measured

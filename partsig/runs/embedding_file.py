@@ -25,8 +25,10 @@ def check_suffix(path: Path) -> None:
 
 
 @contextmanager
-def writing(path: Path, columns: Columns, width: int, meta: dict) -> Iterator[Take]:
-    """Give what takes blocks (b, width) float32, n rows in all, beside ``columns`` of length n.
+def open_writer(path: Path, columns: Columns, width: int, meta: dict) -> Iterator[Take]:
+    """Yield a function that appends embedding blocks (b, width) float32, n rows in all.
+
+    ``columns`` of length n stand beside them.
 
     An .npz has the columns, ``embeddings`` and ``meta`` (JSON); a Parquet file has columns ``e_0``
     … instead, and the JSON in its schema's metadata under ``partsig``. Raises ConfigError where

@@ -1,4 +1,4 @@
-"""The stager as one portable graph: µV in, calibrated probabilities out; ONNX and torch.export.
+"""A classifier as one portable graph: windows in, calibrated probabilities out; ONNX, torch.export.
 
 The same numbers as :class:`~partsig.core.objectives.supervised.Classifier`, in operations that
 both formats know: no Fourier transform, no views with steps, nothing that depends on the batch.
@@ -37,25 +37,36 @@ class LogSpectrum(nn.Module):
         return (power.log() + 2 * level[:, None, :, None]) / 3
 
 
-class Stager(nn.Module):
-    """Epochs (B, C, T) in µV, float32, to probabilities (B, K) at the run's temperature."""
+class PortableStager(nn.Module):
+    """Windows (B, C, *L) as recorded, float32, to probabilities (B, K) at the run's temperature."""
 
     def __init__(self, model: Classifier, temperature: float) -> None:
         super().__init__()
         self.model = model.float().cpu().eval()
         self.temperature = temperature
         spectral = model.encoder.spectrum is not None or model.config.pool == "mean+sd+spectrum"
+        if spectral and len(model.patch) > 1:
+            raise ConfigError(
+                "spectra of images have no portable form: export this run as safetensors."
+            )
         self.spectrum = LogSpectrum(model.patch[0]) if spectral else None
 
     def forward(self, epochs: Tensor) -> Tensor:
-        batch, channels, n_times = epochs.shape
-        centred = epochs - epochs.mean(-1, keepdim=True)
-        spread = centred.square().mean(-1, keepdim=True).sqrt()
+        batch, channels, *extent = epochs.shape
+        axes = tuple(range(2, epochs.ndim))
+        centred = epochs - epochs.mean(axes, keepdim=True)
+        spread = centred.square().mean(axes, keepdim=True).sqrt()
         normal = centred * torch.where(spread > FLAT, 1 / spread, torch.zeros_like(spread))
-        level = spread.clamp(min=FLAT).log().squeeze(-1)  # (B, C)
-        patch = self.model.patch[0]
-        n = n_times // patch
-        patches = normal[..., : n * patch].reshape(batch, channels, n, patch).transpose(1, 2)
+        level = spread.clamp(min=FLAT).log().flatten(1)  # (B, C)
+        patch = self.model.patch
+        n = [length // p for length, p in zip(extent, patch, strict=True)]
+        for axis, (count, p) in enumerate(zip(n, patch, strict=True), start=2):
+            normal = normal.narrow(axis, 0, count * p)
+        split = [size for pair in zip(n, patch, strict=True) for size in pair]
+        rank = len(patch)
+        order = [0, *range(2, 2 + 2 * rank, 2), 1, *range(3, 3 + 2 * rank, 2)]
+        cut = normal.reshape(batch, channels, *split).permute(order)
+        patches = cut.reshape(batch, math.prod(n), channels, *patch)
         return (self._logits(patches, level) / self.temperature).softmax(-1)
 
     def _logits(self, patches: Tensor, level: Tensor) -> Tensor:
@@ -73,11 +84,13 @@ class Stager(nn.Module):
         return self.model.head(pooled(pool, tokens[:, :-1], tokens[:, -1], told))
 
 
-def exported(stager: Stager, channels: int, n_times: int) -> torch.export.ExportedProgram:
+def exported(
+    stager: PortableStager, channels: int, window: tuple[int, ...]
+) -> torch.export.ExportedProgram:
     """Return the traced stager, for any number of epochs."""
     batch = torch.export.Dim("batch", min=1)
     # Two epochs: a batch of one would be taken for a constant.
-    example = torch.zeros(2, channels, n_times)
+    example = torch.zeros(2, channels, *window)
     with torch.no_grad():
         return torch.export.export(stager, (example,), dynamic_shapes={"epochs": {0: batch}})
 

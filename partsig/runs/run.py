@@ -8,6 +8,7 @@
          checkpoint.pt  the whole state; best.pt the chosen epoch's weights, where there is a choice
 """
 
+import hashlib
 import itertools
 import json
 import os
@@ -15,23 +16,187 @@ import platform
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from partsig import __version__, config
-from partsig.data.store import index_digest
+from partsig.contracts import Labels, labels_of
 from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.files import write_json, write_text
+from partsig.modalities import registry
 
-RUNS = Path("runs")
-# What runs of a modality are said to be on.
-CALLED = {"eeg": "signals", "image": "images"}
+RUNS, STORES = Path("runs"), Path("data/store")
+INDEX = "index.csv"
 # The first two lines and the last one of a ``run.json``, within so many bytes of its ends.
 FIRST = re.compile(rb'\{\n  "kind": "(\w+)",\n  "state": "(\w+)",\n')
 LAST = re.compile(rb',\n  "finished": "([\dT:+-]+)"\n\}\n\Z')
 ENDS = 256
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "wfdb")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """How many labels a fine-tuned run was given: so many ``unit`` (0: all that there are)."""
+
+    unit: str
+    number: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Run:
+    """A run directory and what its ``run.json`` says, by the same names whatever the modality.
+
+    ``config`` are its settings as plain values. ``facts`` is all that ``run.json`` holds; what no
+    property names is of the task or the modality that wrote it.
+    """
+
+    path: Path
+    facts: Mapping
+
+    @classmethod
+    def read(cls, path: str | Path, kind: str | None = None) -> "Run":
+        """Return a run; raise CheckpointError when there is none, or one of another kind."""
+        return cls(path=Path(path), facts=read(Path(path), kind))
+
+    @classmethod
+    def finished(cls, path: str | Path, kind: str, modality: str | None = None) -> "Run":
+        """Return a complete run of this kind; raise CheckpointError for any other.
+
+        ``modality``: where a run on another one is refused as well.
+        """
+        return cls(path=Path(path), facts=finished(Path(path), kind, modality))
+
+    @property
+    def kind(self) -> str:
+        """The verb that made it: pretrain or finetune."""
+        return self.facts["kind"]
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it is complete."""
+        return self.facts["state"] == "finished"
+
+    @property
+    def modality(self) -> str:
+        """The name of its modality."""
+        return registry.name_of(self.facts)
+
+    @property
+    def task(self) -> str:
+        """The name of what it was fine-tuned for; of runs that do not say, their modality's."""
+        return self.facts.get("task") or registry.get(self.modality).usual_task
+
+    @property
+    def config(self) -> Mapping:
+        """Its settings, as plain values."""
+        return self.facts["config"]
+
+    @property
+    def seed(self) -> int:
+        """The seed of everything drawn."""
+        return self.facts["seed"]
+
+    @property
+    def store(self) -> Path:
+        """Where the store lay that it was trained on."""
+        return Path(self.facts["store"])
+
+    @property
+    def ch_names(self) -> list[str]:
+        """The channels it takes, in their order."""
+        return self.facts["ch_names"]
+
+    @property
+    def samples_per_unit(self) -> float:
+        """Samples of a second, or of a pixel (one)."""
+        return float(self.facts.get("sfreq", 1.0))
+
+    @property
+    def labels(self) -> Labels | None:
+        """What its labels are; None of a pretraining run."""
+        if self.kind == "pretrain":
+            return None
+        return labels_of(self.facts) or registry.get(self.modality).usual_labels
+
+    @property
+    def origin(self) -> Path | None:
+        """The run it started from; None from scratch."""
+        return None if self.facts["from"] in (None, "scratch") else Path(self.facts["from"])
+
+    @property
+    def pretraining(self) -> Mapping:
+        """Objective and seed of the pretraining it started from; empty from scratch."""
+        return self.facts.get("pretraining") or {}
+
+    @property
+    def split(self) -> dict[str, list[str]]:
+        """Subjects by role, of a fine-tuned run on signals."""
+        return self.facts["split"]
+
+    @property
+    def seen_unlabelled(self) -> list[str]:
+        """Subjects whose signals pretraining has seen; of images none are named."""
+        return self.facts.get("subjects_seen", self.facts.get("pretraining_subjects", []))
+
+    @property
+    def seen_labelled(self) -> list[str]:
+        """Subjects whose labels trained or chose it."""
+        return [s for role in ("train", "val") for s in self.facts.get("split", {}).get(role, ())]
+
+    @property
+    def budget(self) -> Budget:
+        """How many labels it was given."""
+        if "images_per_class" in self.facts:
+            return Budget(unit="images per class", number=self.facts["images_per_class"])
+        per_class = self.facts["segments_per_class"]
+        if per_class is None:
+            return Budget(unit="subjects", number=self.facts["subjects"])
+        return Budget(unit="segments per class", number=per_class)
+
+    @property
+    def n_train(self) -> int:
+        """How many labelled items it learned from."""
+        if "n_images" in self.facts:
+            return self.facts["n_images"]["train"]
+        return self.facts["n_epochs_train"]
+
+    @property
+    def unit(self) -> str:
+        """What its split keeps whole and its intervals draw: subject or image."""
+        return "subject" if "split" in self.facts else "image"
+
+    def n_units(self, role: str) -> int:
+        """Return how many units (subjects, images) had a role: train, val or test."""
+        if "n_images" in self.facts:
+            return self.facts["n_images"][role]
+        return len(self.split[role])
+
+    def summary(self) -> list[str]:
+        """Return a fine-tuned run in a few lines: its labels, what was chosen, how good it is."""
+        n = {role: self.n_units(role) for role in ("train", "val", "test")}
+        lines = [
+            f"labels used: {n['train']:,} training and {n['val']:,} validation {self.unit}s; "
+            f"{n['test']:,} test {self.unit}s untouched"
+        ]
+        if self.facts.get("recordings") is not None:
+            lines.append(f"training segments: {len(self.facts['recordings'])}")
+        if "chosen_epoch" in self.facts:
+            lines.append(f"chosen: epoch {self.facts['chosen_epoch']}")
+        scores = (key for key in self.facts if key.startswith("val_"))
+        return lines + [f"val {key[4:]}: {self.facts[key]:.3f}" for key in scores]
+
+    @property
+    def calibration(self) -> Mapping:
+        """What was found of its confidence; raises CheckpointError where it is too old to know."""
+        check_kept(self.path, self.facts, ("calibration",))
+        return self.facts["calibration"]
+
+    @property
+    def temperature(self) -> float:
+        """What its logits are divided by, so that its confidence can be believed."""
+        return self.facts.get("calibration", {}).get("temperature", 1.0)
 
 
 def environment() -> dict[str, str]:
@@ -62,7 +227,7 @@ def begin(
     wanted = {"config": config.to_dict(settings), **facts}
     file = path / "run.json"
     if file.is_file():
-        found = read(path)
+        found = _completed(read(path), wanted)
         if found["kind"] != kind:
             raise CheckpointError(
                 f"{path} holds a {found['kind']} run, not a {kind} run; choose another --run."
@@ -90,6 +255,16 @@ def begin(
     write_json(file, record)
     write_text(path / "config.yaml", f"verb: {kind}\n" + config.to_yaml(settings))
     return json.loads(json.dumps(record))
+
+
+def _completed(found: dict, wanted: Mapping) -> dict:
+    """Return what an older partsig wrote with what it left unsaid, as far as it is asked for."""
+    modality = registry.of(found)
+    unsaid: dict[str, object] = {"modality": modality.name, "task": modality.usual_task}
+    labels = labels_of(found) or modality.usual_labels
+    if labels is not None:
+        unsaid["labels"] = labels.as_facts()
+    return {key: value for key, value in unsaid.items() if key in wanted} | found
 
 
 def finish(path: Path, **facts: object) -> None:
@@ -121,12 +296,11 @@ def finished(path: Path, kind: str, modality: str | None = None) -> dict:
     ``modality``: eeg or image, where a run on the other is refused as well.
     """
     record = read(path, kind)
-    theirs = record.get("modality", "eeg")
-    if modality is not None and theirs != modality:
+    theirs = registry.of(record)
+    if modality is not None and theirs.name != modality:
         did = "was pretrained on" if kind == "pretrain" else "classifies"
-        raise CheckpointError(
-            f"{path} {did} {CALLED[theirs]}; a run on {CALLED[modality]} is needed here."
-        )
+        needed = registry.get(modality).plural
+        raise CheckpointError(f"{path} {did} {theirs.plural}; a run on {needed} is needed here.")
     if record["state"] != "finished":
         raise CheckpointError(
             f"{path} is not finished: run the same `partsig {kind}` command again to continue it."
@@ -142,7 +316,8 @@ def evaluation_of(path: Path, record: Mapping[str, object], store: Path) -> tupl
     a number where the name is taken.
     """
     known = Path(record["store"])
-    moved = not known.exists() and record.get("index_sha256") == index_digest(store)
+    digest = hashlib.sha256((store / INDEX).read_bytes()).hexdigest()
+    moved = not known.exists() and record.get("index_sha256") == digest
     if moved or known.resolve() == store.resolve():
         return path / "evaluation", False
     endings = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))

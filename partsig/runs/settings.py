@@ -1,29 +1,31 @@
-"""What decides a pretraining run: one set of settings per modality, one model for all of them."""
+"""What decides a run, whatever the modality; a modality adds what it alone has.
 
-from dataclasses import dataclass, field, replace
-from typing import Literal
+The defaults live here, beside what they decide; ``config.yaml`` of a run holds them all.
+"""
 
-from torch import nn
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
 from partsig import config as configs
-from partsig.core.encoder import Encoder, EncoderConfig
+from partsig.core.encoder import EncoderConfig
 from partsig.core.objectives.droppos import DropPos, DropPosConfig
 from partsig.core.objectives.mae import Mae, MaeConfig
 from partsig.core.objectives.mp3 import Mp3, Mp3Config
 from partsig.core.objectives.part import Part, PartConfig
-from partsig.data.images.augment import AugmentConfig
-from partsig.data.splits import SplitConfig
+from partsig.core.objectives.supervised import LossConfig
 from partsig.errors import ConfigError, check_range
-from partsig.modalities.modality import Modality
 from partsig.train import loop
 from partsig.train.optim import OptimConfig
 
 OBJECTIVES = {PartConfig: Part, MaeConfig: Mae, Mp3Config: Mp3, DropPosConfig: DropPos}
+SCRATCH = "scratch"
 Shape = tuple[int, ...]
+# What may differ between the parts of a run: speed, and where its store lies or what was added.
+MAY_CHANGE_ON_RESUME = (*loop.SPEED_KEYS, "store", "index_sha256")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class PretrainRecipe:
     """What every modality's pretraining has.
 
     ``objective.name``: part, or its rivals mae, mp3 and droppos; each has its own keys.
@@ -42,8 +44,8 @@ class Recipe:
     def __post_init__(self) -> None:
         check_range("windows_per_epoch", self.windows_per_epoch, 0)
 
-    def extents(self, per_unit: float) -> tuple[Shape, Shape]:
-        """Return window and patch in samples, where a unit of the settings has ``per_unit``."""
+    def extents(self, samples_per_unit: float) -> tuple[Shape, Shape]:
+        """Return window and patch in samples; a unit (a second, a pixel) has so many of them."""
         raise NotImplementedError
 
     @property
@@ -54,73 +56,49 @@ class Recipe:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainConfig(Recipe):
-    """Everything that decides a run on signals; the defaults are the paper's EEG experiment.
+class FinetuneRecipe:
+    """What every modality's fine-tuning has.
 
-    ``window_s`` and ``patch_s`` are in seconds; the rest is :class:`Recipe`'s.
+    ``train``: full; probe (logistic regression on the frozen encoder's features); probe+full,
+    everything, from the probe's head on (Kumar et al. 2022, arXiv 2202.10054); or knn (the votes of
+    the ``neighbours`` nearest training items, by the cosine of frozen features). ``positions``
+    auto: the kind the encoder was pretrained with; where there was none, learned, or none where
+    there is a probe. ``pool``: see ClassifierConfig. ``balanced``: every class is drawn equally
+    often. ``encoder`` is used ``--from scratch`` only; a pretrained run brings its own, or the
+    first ``blocks`` of its blocks (0: all; the last ones know most of the pretext, those before may
+    know more of anything else). ``drop_path`` holds for both.
     """
 
-    window_s: float = 30.0
-    patch_s: float = 1.0
-    split: SplitConfig = field(default_factory=SplitConfig)
+    train: Literal["full", "probe", "probe+full", "knn"] = "full"
+    positions: Literal["auto", "learned", "sincos", "none"] = "auto"
+    pool: Literal["cls", "mean", "mean+sd", "mean+sd+spectrum"] = "cls"
+    drop_path: float = 0.1
+    blocks: int = 0
+    balanced: bool = False
+    neighbours: int = 20
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=lambda: OptimConfig(warmup_epochs=5))
+    fit: loop.FitConfig = field(default_factory=lambda: loop.FitConfig(epochs=100, batch_size=64))
+    # Copies of an item in a batch, and what is trained in place of an encoder: a modality may have
+    # settings of these names.
+    repeats: ClassVar[int] = 1
+    model: ClassVar[str] = "encoder"
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range("patch_s", self.patch_s, 0.01)
-        check_range("window_s", self.window_s, self.patch_s)
+        check_range("drop_path", self.drop_path, 0.0, 0.99)
+        check_range("blocks", self.blocks, 0)
+        check_range("neighbours", self.neighbours, 1)
+        if self.train != "full" and self.model != "encoder":
+            raise ConfigError(f"train={self.train} is for model=encoder, not for {self.model}.")
 
-    def extents(self, per_unit: float) -> tuple[Shape, Shape]:
-        window, patch = (round(s * per_unit) for s in (self.window_s, self.patch_s))
-        return (window,), (patch,)
+    def extents(self, samples_per_unit: float, unit_s: float | None) -> tuple[Shape, Shape]:
+        """Return a labelled window and a patch in samples.
 
+        ``unit_s`` is how long the window is that has a label, where the store says so.
+        """
+        raise NotImplementedError
 
-@dataclass(frozen=True, kw_only=True)
-class ImageConfig(Recipe):
-    """Everything that decides a run on images; the defaults are the paper's CIFAR experiment.
-
-    ``size`` and ``patch_px`` are in pixels; ViT-S/4 at 32² (METHOD: width 384, depth 12, 6 heads).
-    ``augment``: see :class:`~partsig.data.images.augment.AugmentConfig`; the rest is
-    :class:`Recipe`'s.
-    """
-
-    size: int = 32
-    patch_px: int = 4
-    encoder: EncoderConfig = field(
-        default_factory=lambda: EncoderConfig(width=384, depth=12, heads=6)
-    )
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range("patch_px", self.patch_px, 1)
-        check_range("size", self.size, self.patch_px)
-        if self.size % self.patch_px:
-            raise ConfigError(
-                f"size is {self.size}; it must be a multiple of patch_px ({self.patch_px})."
-            )
-        if getattr(self.objective, "context", 0):
-            raise ConfigError(
-                "objective.context is for signals, whose windows have neighbours; leave it at 0."
-            )
-
-    def extents(self, per_unit: float) -> tuple[Shape, Shape]:
-        return (self.size, self.size), (self.patch_px, self.patch_px)
-
-
-RECIPES = {"eeg": PretrainConfig, "image": ImageConfig}
-
-
-def recipe_of(record: dict) -> Recipe:
-    """Return the settings that a pretraining run's ``run.json`` tells."""
-    return configs.build(RECIPES[record.get("modality", "eeg")], record["config"])
-
-
-def build(
-    channels: int, window: Shape, patch: Shape, settings: Recipe, modality: Modality
-) -> nn.Module:
-    """Return the untrained model; the caller seeds torch."""
-    objective = settings.objective
-    if isinstance(objective, PartConfig) and not objective.patches:
-        objective = replace(objective, patches=modality.n_patches)
-    encoder = Encoder(settings.encoder, channels, patch)
-    return OBJECTIVES[type(objective)](objective, encoder, window, patch)
+    def patch_of(self, pretrained: PretrainRecipe) -> dict[str, object]:
+        """Return the setting that gives patches of the size an encoder was pretrained on."""
+        raise NotImplementedError

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +9,11 @@ import torch
 from scipy.ndimage import median_filter
 
 from partsig.core.normalise import FLAT
-from partsig.core.objectives.part import Part, PartConfig
+from partsig.core.objectives.part import Part
 from partsig.core.placing import Placing, evenly, place
-from partsig.errors import CheckpointError, ConfigError, DataError, check_range
-from partsig.modalities.modality import get_modality
-from partsig.runs import run as runs
-from partsig.runs.settings import Recipe, build, recipe_of
+from partsig.errors import ConfigError, DataError, check_range
+from partsig.runs.models import LoadedPart, load_part
 from partsig.train import distributed
-from partsig.verbs.pretrain import read_state
 
 # Windows that are placed at once: bounds the memory, does not change the result.
 BATCH = 128
@@ -28,46 +24,8 @@ LEVEL_S = 61
 PER_PATCH = 4
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """A finished PART pretraining run, ready to be asked."""
-
-    model: Part
-    record: dict
-    settings: Recipe
-
-    @property
-    def sfreq(self) -> float:
-        """Sampling rate in Hz of the signals it was trained on."""
-        return float(self.record["sfreq"])
-
-    @property
-    def ch_names(self) -> list[str]:
-        """The channels it was trained on, in their order."""
-        return self.record["ch_names"]
-
-
-def load_part(run: str | Path) -> Loaded:
-    """Load a finished pretraining run of the PART objective, on the CPU, for inference.
-
-    Raises CheckpointError for a run of another kind or objective, or an unfinished one.
-    """
-    record = runs.finished(Path(run), "pretrain")
-    settings = recipe_of(record)
-    if not isinstance(settings.objective, PartConfig):
-        raise CheckpointError(
-            f"{run} was pretrained with {settings.objective.name}, which places no patches; give a "
-            "run with objective.name=part."
-        )
-    window, patch = settings.extents(record.get("sfreq", 1.0))
-    kind = get_modality(record.get("modality", "eeg"))
-    model = build(len(record["ch_names"]), window, patch, settings, kind)
-    model.load_state_dict(read_state(Path(run)))
-    return Loaded(model.eval(), record, settings)
-
-
 def oddity(
-    run: str | Path | Loaded,
+    run: str | Path | LoadedPart,
     signal: np.ndarray,
     sfreq: float,
     *,
@@ -95,7 +53,7 @@ def oddity(
     Raises CheckpointError or ConfigError for a run that cannot place, DataError for a signal that
     does not fit it.
     """
-    loaded = run if isinstance(run, Loaded) else load_part(run)
+    loaded = run if isinstance(run, LoadedPart) else load_part(run)
     _check(loaded, signal, sfreq)
     check_range("draws", draws, 1)
     finite = np.isfinite(signal).all(0)
@@ -110,7 +68,7 @@ def oddity(
 
 
 def placings(
-    loaded: Loaded, x: np.ndarray, *, draws: int, seed: int, device: str, local: bool = True
+    loaded: LoadedPart, x: np.ndarray, *, draws: int, seed: int, device: str, local: bool = True
 ) -> Iterator[tuple[np.ndarray, Placing]]:
     """Yield first samples (B, N) and pairs of the patches of windows that tile ``x`` (C, T).
 
@@ -143,7 +101,7 @@ def placings(
             yield begin.numpy(), placing
 
 
-def _check(loaded: Loaded, signal: np.ndarray, sfreq: float) -> None:
+def _check(loaded: LoadedPart, signal: np.ndarray, sfreq: float) -> None:
     """Raise what :func:`oddity` raises for a signal that does not fit the run."""
     if loaded.model.positions is not None:
         raise ConfigError(

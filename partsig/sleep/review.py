@@ -6,7 +6,7 @@ import numpy as np
 
 from partsig.data.signals.quality import GOOD, QUALITY
 from partsig.data.signals.recordings import STAGES, UNSCORED
-from partsig.data.signals.windows import Epochs
+from partsig.data.signals.windows import LabelledWindows
 from partsig.metrics.agreement import confusion, confusions, kappa, or_none
 from partsig.metrics.calibration import MIN_PROBABILITY
 from partsig.metrics.resampling import bootstrap
@@ -75,7 +75,9 @@ def doubts(
     return np.where(np.isnan(probabilities).any(1), np.nan, 1 - right)
 
 
-def of_nights(epochs: Epochs, probabilities: np.ndarray, prior: np.ndarray, by: str) -> np.ndarray:
+def of_nights(
+    epochs: LabelledWindows, probabilities: np.ndarray, prior: np.ndarray, by: str
+) -> np.ndarray:
     """Return :func:`doubts` (n,) of a store's epochs; what is left out of a night says nothing."""
     doubt = np.empty(len(epochs))
     for name, mine in epochs.by_recording():

@@ -17,20 +17,23 @@ from partsig.data.signals.quality import GOOD, find_faults, is_eeg
 from partsig.data.signals.readers import edf_recordings, psg, wfdb_records
 from partsig.data.signals.recordings import (
     EPOCH_S,
+    SLEEP,
     UNSCORED,
     HypnogramConfig,
     Recording,
     n_epochs,
 )
-from partsig.errors import ConfigError, DataError, DiskFullError, check_range
+from partsig.errors import CheckpointError, ConfigError, DataError, DiskFullError, check_range
 from partsig.metrics.calibration import tempered
 from partsig.runs import run as runs
+from partsig.runs.run import Run
+from partsig.runs.settings import SCRATCH
 from partsig.sleep import oddity, review
 from partsig.sleep.audit import measure as nights
+from partsig.sleep.stagers import predict_signal
 from partsig.sleep.staging import Staging
-from partsig.tasks.baselines import predict_signal
+from partsig.tasks import registry as tasks
 from partsig.train import distributed
-from partsig.verbs.finetune import SCRATCH, load_stager
 
 if TYPE_CHECKING:
     import mne
@@ -76,55 +79,60 @@ class StageConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stager:
+class LoadedStager:
     """A fine-tuned run, ready to stage: its network, what it says of itself, where it computes."""
 
     model: SupervisedModule
-    record: dict
+    run: Run
     facts: dict[str, object]
     device: torch.device
 
-    def told(self, settings: StageConfig) -> dict[str, object]:
+    def provenance(self, settings: StageConfig) -> dict[str, object]:
         """Return what a staging says of the stager, and of how it was used."""
         return self.facts | {"settings": configs.to_dict(settings)}
 
 
-def load(run: str | Path | None = None, device: str = "auto") -> Stager:
+def load(path: str | Path | None = None, device: str = "auto") -> LoadedStager:
     """Return a fine-tuned run as a stager; the one that finished last where none is given.
 
     Raises CheckpointError for what is no such run, or one of an older partsig.
     """
-    path = Path(run) if run else runs.last("finetune")
-    model, record = load_stager(path)
-    runs.check_kept(path, record, ("filter", "calibration"))
-    split, calibration = record["split"], record["calibration"]
+    path = Path(path) if path else runs.last("finetune")
+    run = Run.finished(path, "finetune", "eeg")
+    if run.labels != SLEEP:
+        raise CheckpointError(
+            f"{path} tells {', '.join(run.labels.classes)} apart; a sleep stager is needed here."
+        )
+    model = tasks.get(run.task).load(run)
+    runs.check_kept(path, run.facts, ("filter", "calibration"))
+    calibration, n_val = run.calibration, run.n_units("val")
     facts = {
         "run": str(path),
-        "partsig": record["environment"]["partsig"],
-        "finished": record["finished"],
-        "pretrained": record["from"],
-        "train_subjects": len(split["train"]),
-        "train_epochs": record["n_epochs_train"],
-        "ch_names": record["ch_names"],
+        "partsig": run.facts["environment"]["partsig"],
+        "finished": run.facts["finished"],
+        "pretrained": run.facts["from"],
+        "train_subjects": run.n_units("train"),
+        "train_epochs": run.n_train,
+        "ch_names": run.ch_names,
         "temperature": calibration["temperature"],
-        "calibrated_on": f"{calibration['n_epochs']} epochs of {len(split['val'])} subjects",
-        "val_kappa": record["val_kappa"],
+        "calibrated_on": f"{calibration['n_epochs']} epochs of {n_val} subjects",
+        "val_kappa": run.facts["val_kappa"],
         "review_by": calibration["review_by"],
     }
-    return Stager(model=model, record=record, facts=facts, device=distributed.pick_device(device))
+    return LoadedStager(model=model, run=run, facts=facts, device=distributed.pick_device(device))
 
 
-def _settings(stager: Stager, settings: StageConfig) -> PreprocessConfig:
-    record = stager.record
+def _settings(stager: LoadedStager, settings: StageConfig) -> PreprocessConfig:
+    run = stager.run
     return PreprocessConfig(
-        channels=tuple(record["ch_names"]),
+        channels=tuple(run.ch_names),
         aliases=settings.aliases,
         missing=settings.missing,
         unit=settings.unit,
         hypnogram=settings.hypnogram,
-        sfreq=record["sfreq"],
-        l_freq=record["filter"]["l_freq"],
-        h_freq=record["filter"]["h_freq"],
+        sfreq=run.samples_per_unit,
+        l_freq=run.facts["filter"]["l_freq"],
+        h_freq=run.facts["filter"]["h_freq"],
     )
 
 
@@ -138,7 +146,7 @@ def source_of(path: Path, settings: StageConfig) -> str:
 
 
 def read(
-    recording: "str | Path | mne.io.BaseRaw", stager: Stager, settings: StageConfig
+    recording: "str | Path | mne.io.BaseRaw", stager: LoadedStager, settings: StageConfig
 ) -> Recording:
     """Return the recording as the stager needs it: its channels chosen, nothing filtered.
 
@@ -174,7 +182,7 @@ def read(
         ) from None
 
 
-def staged(stager: Stager, recording: Recording, settings: StageConfig) -> Staging:
+def staged(stager: LoadedStager, recording: Recording, settings: StageConfig) -> Staging:
     """Stage one recording that was read by :func:`read`."""
     reading = _settings(stager, settings)
     signal = _filtered(recording, reading)
@@ -204,7 +212,7 @@ def staged(stager: Stager, recording: Recording, settings: StageConfig) -> Stagi
         scored=_fitted(scored, n, UNSCORED) if has_scores else None,
         review=review.suspects(
             probabilities,
-            np.array(stager.record["calibration"]["prior"]),
+            np.array(stager.run.calibration["prior"]),
             stager.facts["review_by"],
             quality,
             None if odd is None else _stand_out(odd, n, settings.odd),
@@ -214,7 +222,7 @@ def staged(stager: Stager, recording: Recording, settings: StageConfig) -> Stagi
         oddity=None if odd is None else _from_start(odd, recording.start_s),
         notes=(*recording.notes, *notes),
         source=recording.source,
-        stager=stager.told(settings),
+        stager=stager.provenance(settings),
         signal=signal.mapped() if isinstance(signal, OnDisk) else signal,
         sfreq=reading.sfreq,
     )
@@ -258,7 +266,7 @@ def _look_at(recording: Recording, n: int) -> tuple[dict[str, np.ndarray], list[
     return quality, notes
 
 
-def _oddity(stager: Stager, signal: np.ndarray, sfreq: float) -> np.ndarray:
+def _oddity(stager: LoadedStager, signal: np.ndarray, sfreq: float) -> np.ndarray:
     """Return the oddity (S,) of every second of a signal (C, T), from the run's pretraining."""
     origin = stager.facts["pretrained"]
     if origin == SCRATCH:

@@ -1,15 +1,14 @@
 """Learning from a teacher: pseudo-labels of unlabelled epochs, and self-distillation."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from partsig.core.objectives.supervised import SupervisedModule
-from partsig.data.signals.recordings import STAGES
-from partsig.data.signals.windows import Epochs
 from partsig.errors import check_range
-from partsig.tasks.baselines import predict
+from partsig.tasks.frozen import predict_examples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +32,12 @@ class PseudoConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Guide:
+class TeacherTargets:
     """A teacher's opinion: targets (n, 5) of the labelled epochs, and of sure ones without."""
 
     config: PseudoConfig
     targets: np.ndarray
-    epochs: Epochs
+    epochs: Any  # labelled windows, which can be cut anywhere
     extra: np.ndarray  # numbers of the epochs without a label that are used
     opinions: np.ndarray  # (len(extra), 5)
 
@@ -56,20 +55,20 @@ class Guide:
         return self.epochs.windows(self.extra[chosen], shift), targets.astype(np.float32)
 
 
-def ask(
+def predict_targets(
     teacher: SupervisedModule,
-    epochs: Epochs,
-    train: Epochs,
+    epochs: Any,
+    train: Any,
     config: PseudoConfig,
     device: torch.device,
-) -> Guide:
+) -> TeacherTargets:
     """Return the teacher's opinion of ``epochs``, those of ``train`` having labels.
 
     Every label of ``epochs`` itself is disregarded: only what is in ``train`` counts as known.
     """
-    found = predict(teacher, epochs, device)
+    found = predict_examples(teacher, epochs, device)
     sure = found.max(1) >= config.confidence
-    labels = np.eye(len(STAGES))[train.stages]
+    labels = np.eye(len(train.classes))[train.labels]
     taught = np.zeros_like(labels)
     free = np.ones(len(epochs), bool)
     theirs = dict(train.by_recording())
@@ -80,7 +79,7 @@ def ask(
             free[mine.start + here] = False
             taught[theirs[name].start + there] = found[mine.start + here]
     extra = np.flatnonzero(free & sure)
-    return Guide(
+    return TeacherTargets(
         config=config,
         targets=(1 - config.distil) * labels + config.distil * taught,
         epochs=epochs,

@@ -1,14 +1,14 @@
-"""What stands on frozen features, and what every classifier has in common once it is trained."""
+"""What stands on frozen features, and what every classifier has in common, trained or not."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from partsig.contracts import Batch
+from partsig.contracts import Examples, TrainingBatches
 from partsig.core.objectives.supervised import Classifier, LossConfig, SupervisedModule
 from partsig.errors import CheckpointError, ConfigError
 from partsig.metrics.calibration import (
@@ -19,8 +19,8 @@ from partsig.metrics.calibration import (
     reliability,
     tempered,
 )
+from partsig.runs.settings import FinetuneRecipe
 from partsig.train import checkpoint, distributed, loop
-from partsig.train.optim import OptimConfig
 
 # Inverse strengths of the penalty a linear classifier is tried with; validation chooses.
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -30,6 +30,23 @@ VOTE_TEMPERATURE = 0.07
 # (measured: 5.3 s a night with 64, 6.2 s with 256 or 32, 6.9 s with 16).
 CPU_BATCH, DEVICE_BATCH = 64, 256
 Score = Callable[[np.ndarray, np.ndarray], float]
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputShape:
+    """What a classifier is given, and what it tells apart: windows (C, *window) and classes.
+
+    ``samples_per_unit``: samples of a second, or a pixel. ``n_train``: how many labelled items
+    there are, for what remembers them all.
+    """
+
+    ch_names: Sequence[str]
+    samples_per_unit: float
+    window: tuple[int, ...]
+    patch: tuple[int, ...]
+    classes: Sequence[str]
+    n_train: int = 0
 
 
 def fit_logistic(
@@ -103,11 +120,17 @@ def knn(x: np.ndarray, y: np.ndarray, x_test: np.ndarray, k: int) -> tuple[np.nd
 class Neighbours(SupervisedModule):
     """A classifier's features, and the labels of the training features that are nearest to them."""
 
+    learns_by = "examples"
+
     def __init__(self, net: Classifier, n: int, k: int, n_classes: int) -> None:
         super().__init__(LossConfig())
         self.net, self.k, self.n_classes = net, k, n_classes
         self.register_buffer("known", torch.zeros(n, net.head.in_features))
         self.register_buffer("labels", torch.zeros(n, dtype=torch.int64))
+
+    def fit_examples(self, train: Examples, _seed: int, device: torch.device) -> None:
+        """Remember the features and the labels of all training items."""
+        self.fit(features(self.net, in_batches(train, device), device), train.labels)
 
     def fit(self, features: np.ndarray, labels: np.ndarray) -> None:
         """Remember features (n, F) and labels (n,)."""
@@ -128,6 +151,12 @@ def batch_size(device: torch.device) -> int:
     return CPU_BATCH if device.type == "cpu" else DEVICE_BATCH
 
 
+def in_batches(examples: Examples, device: torch.device) -> Iterator[Tensor]:
+    """Yield the inputs of all examples, in order, as they come from a store."""
+    for inputs in examples.in_order(batch_size(device)):
+        yield torch.from_numpy(inputs).to(device)
+
+
 @torch.inference_mode()
 def features(model: Classifier, batches: Iterable[Tensor], device: torch.device) -> np.ndarray:
     """Return what the model's head sees of batches (b, C, *L), (n, F) float64."""
@@ -144,43 +173,50 @@ def predict(model: SupervisedModule, batches: Iterable[Tensor], device: torch.de
     return np.concatenate(found)
 
 
+def predict_examples(
+    model: SupervisedModule, examples: Examples, device: torch.device
+) -> np.ndarray:
+    """Return class probabilities (n, K) of examples, as the model gives them: not calibrated."""
+    own = getattr(model, "predict_examples", None)
+    if own is not None:
+        return own(examples, device)
+    return predict(model, in_batches(examples, device), device)
+
+
 def train(
     model: SupervisedModule,
-    batch_at: Callable[[int], Batch],
-    steps_per_epoch: int,
-    fit: loop.FitConfig,
-    optim: OptimConfig,
+    batches: TrainingBatches,
+    settings: FinetuneRecipe,
     *,
     seed: int,
     run: Path,
     device: torch.device,
     choose: Callable[[int], dict[str, float]],
     best: str,
-    prefetch: Literal["thread", "processes"] = "thread",
-) -> loop.State:
+) -> dict:
     """Train a classifier; the epoch whose ``choose`` has the highest ``best`` is kept in the run.
 
-    ``batch_at`` and ``prefetch`` are :class:`~partsig.train.loop.TrainingJob`'s.
+    Returns that epoch and its value.
     """
     job = loop.TrainingJob(
         model=model,
-        batch_at=batch_at,
-        steps_per_epoch=steps_per_epoch,
-        config=fit,
-        optim=optim,
+        batch_at=batches.batch_at,
+        steps_per_epoch=batches.steps_per_epoch,
+        config=settings.fit,
+        optim=settings.optim,
         seed=seed,
         run=run,
         kind="finetune",
         identity={},
         world=distributed.World(rank=0, size=1, device=device),
         label=f"finetune {run.name}",
-        prefetch=prefetch,
+        prefetch=batches.prefetch,
         shown=("loss", "accuracy", best),
         on_epoch=choose,
         best=best,
         distance=model.distance_from_head,
     )
-    return loop.fit(job)
+    return loop.fit(job).best
 
 
 def settle_positions(wish: str, train: str, pretrained_with: str) -> str:
@@ -214,7 +250,23 @@ def calibrate(truth: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray,
     return after, found
 
 
-def keep(run: Path, model: SupervisedModule, value: float) -> None:
+def fit_head(
+    model: SupervisedModule, train: Examples, val: Examples, score: Score, device: torch.device
+) -> tuple[float, float]:
+    """Fit the model's head on its features of the examples, everything else as it is.
+
+    The strength of its penalty is chosen by ``score`` on ``val``, see :func:`fit_logistic`. Returns
+    the chosen strength and that score.
+    """
+    x, x_val = (features(model, in_batches(e, device), device) for e in (train, val))
+    weight, bias, strength, value = fit_logistic(
+        x, train.labels, x_val, val.labels, len(train.classes), score
+    )
+    put_linear(model.head, weight, bias)
+    return strength, value
+
+
+def save_best(run: Path, model: SupervisedModule, value: float) -> None:
     """Write a classifier that was not trained step by step as the loop writes its best epoch."""
     content = {"kind": "finetune", "best": {"value": value, "epoch": 0}}
     checkpoint.save(run / loop.BEST, content | {"model": model.state_dict()})

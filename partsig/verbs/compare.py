@@ -8,14 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from partsig.errors import ConfigError
+from partsig.errors import ConfigError, DataError
 from partsig.figures import classification as figures
 from partsig.files import write_text
 from partsig.metrics.agreement import macro_f1
 from partsig.metrics.resampling import BOOTSTRAP_DRAWS
 from partsig.runs import run as runs
-from partsig.runs.test_results import Judged, Yardstick, load
-from partsig.verbs.finetune import SCRATCH
+from partsig.runs.run import Run
+from partsig.runs.settings import SCRATCH
+from partsig.runs.test_results import EvaluatedRun, PrimaryMetric, load, named_run
+from partsig.verbs.evaluate import evaluate
 
 # How often each unit is drawn, kept for so many units at once: 64 MB, whatever the test set.
 AT_ONCE = 8_000_000
@@ -88,7 +90,9 @@ def compare(
     """
     if not run:
         raise ConfigError("no run to compare; name two or more run directories.")
-    found, yardstick = load(run, device)
+    for item in run:
+        _evaluate_once(named_run(item)[1], device)
+    found, metric = load(run)
     methods = list(dict.fromkeys(item.method for item in found))
     reference = against or (SCRATCH if SCRATCH in methods else methods[0])
     if reference not in methods:
@@ -96,8 +100,8 @@ def compare(
     scores = [
         _Scored(
             run=item,
-            own=float(yardstick.score(item.counts.sum(0))),
-            drawn=yardstick.score(sums),
+            own=float(metric.score(item.counts.sum(0))),
+            drawn=metric.score(sums),
         )
         for item, sums in zip(found, _resampled(found, seed), strict=True)
     ]
@@ -111,16 +115,16 @@ def compare(
     ]
     folder = Path(output or runs.RUNS / "compare")
     unit, n_units, n_answers = found[0].unit, len(found[0].counts), int(found[0].counts.sum())
-    text = _markdown(rows, reference, yardstick, unit, n_units, n_answers, seed)
+    text = _markdown(rows, reference, metric, unit, n_units, n_answers, seed)
     write_text(folder / "compare.md", text + "\n")
-    write_text(folder / "compare.csv", _csv(rows, yardstick.name))
+    write_text(folder / "compare.csv", _csv(rows, metric.name))
     figure = figures.label_curve(
-        rows, methods, yardstick.title, yardstick.units, unit, folder / "compare.png"
+        rows, methods, metric.title, metric.units, unit, folder / "compare.png"
     )
     return Comparison(
         rows=rows,
         reference=reference,
-        measure=yardstick.name,
+        measure=metric.name,
         unit=unit,
         n_units=n_units,
         n_answers=n_answers,
@@ -130,16 +134,29 @@ def compare(
     )
 
 
+def _evaluate_once(path: Path, device: str) -> None:
+    """Evaluate a run that never was; say what to do where its store has moved."""
+    store = Run.finished(path, "finetune").store
+    if (path / "evaluation" / "predictions.csv").is_file():
+        return
+    if not store.exists():
+        raise DataError(
+            f"{path} was never evaluated, and its store is no longer at {store}: run `partsig "
+            f"evaluate --run {path} --store …` with the place it has now, then compare again."
+        )
+    evaluate(path, device=device)
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Scored:
     """A run's score, and what it is in every bootstrap sample, (draws,)."""
 
-    run: Judged
+    run: EvaluatedRun
     own: float
     drawn: np.ndarray
 
 
-def _resampled(found: Sequence[Judged], seed: int) -> list[np.ndarray]:
+def _resampled(found: Sequence[EvaluatedRun], seed: int) -> list[np.ndarray]:
     """Return each run's counts (draws, *K) summed over the test units of every bootstrap sample.
 
     The samples are the same for every run.
@@ -210,13 +227,13 @@ def _row(members: list[_Scored], reference: list[_Scored] | None) -> Row:
 def _markdown(
     rows: list[Row],
     reference: str,
-    yardstick: Yardstick,
+    metric: PrimaryMetric,
     unit: str,
     n_units: int,
     n_answers: int,
     seed: int,
 ) -> str:
-    name, units, answers = yardstick.name, yardstick.units, yardstick.answers
+    name, units, answers = metric.name, metric.units, metric.answers
     lines = [
         f"| labels ({unit}) | method | runs | {name}, mean ± SD | 95 % over {units} | macro-F1 | "
         f"gain on {reference} ± SD over seeds | 95 % over {units} |",

@@ -1,192 +1,42 @@
-"""``partsig demo``: the whole way on real signal that ships with the package."""
+"""``partsig demo``: the whole way, from raw data to a score on held-out data, in a few minutes."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
+from partsig import registries
+from partsig.errors import ConfigError, check_option
 
-from partsig import config
-from partsig.data.sample import CHANNELS, write_records
-from partsig.data.signals.recordings import STAGES
-from partsig.data.signals.store import open_store
-from partsig.data.signals.windows import Epochs
-from partsig.errors import check_option, check_range
-from partsig.files import write_text
-from partsig.modalities.modality import MODALITIES
-from partsig.runs import run as runs
-from partsig.runs.settings import recipe_of
-from partsig.train.journal import read_metrics
-from partsig.verbs.evaluate import evaluate, measure
-from partsig.verbs.finetune import finetune
-from partsig.verbs.preprocess import preprocess
-from partsig.verbs.pretrain import pretrain
+if TYPE_CHECKING:
+    from partsig.demos.common import Demo
 
-
-@dataclass(frozen=True, kw_only=True)
-class DemoConfig:
-    """What may be changed of the demo; None leaves what demo.yaml and demo-finetune.yaml say."""
-
-    pretrain_epochs: int | None = None
-    windows_per_epoch: int | None = None
-    finetune_epochs: int | None = None
-    subjects: int = 30
-
-    def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if value is not None:
-                check_range(name, value, 1)
-
-    def pretrain(self) -> dict[str, object]:
-        """Return the overrides of pretraining."""
-        given = {"fit.epochs": self.pretrain_epochs, "windows_per_epoch": self.windows_per_epoch}
-        return {key: value for key, value in given.items() if value is not None}
-
-    def finetune(self) -> dict[str, object]:
-        """Return the overrides of fine-tuning."""
-        epochs = self.finetune_epochs
-        return {} if epochs is None else {"fit.epochs": epochs}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Demo:
-    """What the demo found: the table's rows, where everything lies, what the pretext reached."""
-
-    path: Path
-    table: str
-    rows: list[dict]
-    pretext: dict[str, float]
-    figures: list[Path]
+DEMOS = {
+    "excerpts": "partsig.demos.excerpts:run_demo",
+    "digits": "partsig.demos.digits:run_demo",
+}
+# The demonstration of a modality.
+OF_MODALITY = {"eeg": "excerpts", "image": "digits"}
 
 
 def demo(
     output: str | Path | None = None,
     *,
-    modality: str = "eeg",
+    what: str | None = None,
+    modality: str | None = None,
     overrides: Mapping[str, object] | Iterable[str] = (),
     seed: int = 0,
     say: Callable[[str], None] = print,
-) -> Demo:
-    """Go from raw records to kappa on held-out subjects, on the CPU, in a few minutes.
+) -> "Demo":
+    """Go from raw data to a score on held-out data, on the CPU, in a few minutes.
 
-    Writes bundled excerpts of PhysioNet-2018 as challenge-layout records below ``output`` (default
-    ``runs/demo``), then runs preprocess, pretrain, finetune (pretrained and from scratch) and
-    evaluate as a user would. The same call again continues an interrupted demo. ``modality`` image
-    is the same way for handwritten digits, see :func:`~partsig.recipes.image_demo.demo_images`.
+    ``what`` is one of :data:`DEMOS`: excerpts, of PhysioNet-2018 (the default), to kappa; or
+    digits, handwritten ones, to accuracy. ``modality`` eeg or image names them as well. ``output``
+    defaults to ``runs/demo`` (``runs/demo-image``). The same call again continues an interrupted
+    demo.
     """
-    check_option("--modality", modality, MODALITIES)
-    if modality == "image":
-        from partsig.recipes.image_demo import demo_images
-
-        return demo_images(output, overrides=overrides, seed=seed, say=say)
-    settings = config.compose(DemoConfig, "demo", None, overrides)
-    path = Path(output or "runs/demo")
-    say(
-        "Real PhysioNet-2018 signal (ODC-BY 1.0), spliced from 60-s excerpts: one record per\n"
-        "group of excerpts that look like one sleeper. Not whole nights: the figures below show\n"
-        "that the way works, not how good the method is.\n"
-    )
-    raw, store = path / "raw", path / "store"
-    say(f"1/5  raw records of the challenge's layout -> {raw}")
-    write_records(raw)
-    say(f"2/5  partsig preprocess physionet2018 -> {store}")
-    channels = {"channels": list(CHANNELS)}
-    made = preprocess("physionet2018", raw, store, overrides=channels)
-    for note in made.notes:
-        say(f"     {note}")
-    say(
-        f"3/5  partsig pretrain --config demo -> {path / 'pretrain'}\n"
-        "     with a Laplace likelihood, which learns within minutes where the paper's squared\n"
-        "     error stays at chance (see configs/demo.yaml)"
-    )
-    pretrained = pretrain(
-        store,
-        path / "pretrain",
-        config="demo",
-        overrides=settings.pretrain(),
-        seed=seed,
-        gpus="0",
-    )
-    pretext = _pretext(pretrained)
-    say(
-        f"     pretext on unseen sleepers: {pretext['loss']:.3f} nats per pair (chance "
-        f"{pretext['chance_loss']:.3f}),\n     order of overlapping patches right in "
-        f"{100 * pretext['near_sign']:.0f} %, of all pairs in {100 * pretext['sign']:.0f} %"
-    )
-    tuned = {}
-    for number, (label, origin) in enumerate(
-        (("PART-pretrained", pretrained), ("from scratch", "scratch")), start=4
-    ):
-        run = path / f"finetune-{'scratch' if origin == 'scratch' else 'part'}"
-        say(f"{number}/5  partsig finetune --from {origin} --subjects {settings.subjects} -> {run}")
-        encoder = encoder_of(pretrained) if origin == "scratch" else {}
-        tuned[label] = finetune(
-            origin,
-            store,
-            run,
-            subjects=settings.subjects,
-            config="demo-finetune",
-            overrides=encoder | settings.finetune(),
-            seed=seed,
-            device="cpu",
-        )
-    found = {label: evaluate(run, device="cpu", seed=seed) for label, run in tuned.items()}
-    rows = [_row(label, evaluation.metrics) for label, evaluation in found.items()]
-    rows.append(_row("predict the majority", _majority(store, tuned["from scratch"], seed)))
-    table = _table(rows, found["PART-pretrained"].metrics)
-    write_text(path / "table.md", table + "\n")
-    figures = [figure for evaluation in found.values() for figure in evaluation.figures]
-    say(f"\n{table}\n")
-    for figure in figures:
-        say(f"figure: {figure}")
-    say(f"table:  {path / 'table.md'}")
-    return Demo(path=path, table=table, rows=rows, pretext=pretext, figures=figures)
-
-
-def encoder_of(pretrained: Path) -> dict[str, object]:
-    """Return the overrides that give a run from scratch the pretrained encoder's shape."""
-    settings = recipe_of(runs.read(pretrained))
-    shape = asdict(settings.encoder)
-    found = {f"encoder.{key}": value for key, value in shape.items() if key != "drop_path"}
-    return found | ({"patch_px": settings.patch_px} if hasattr(settings, "patch_px") else {})
-
-
-def _pretext(run: Path) -> dict[str, float]:
-    """Return what the monitor subjects showed at the end of pretraining."""
-    last = [line for line in read_metrics(run) if "val_loss" in line][-1]
-    return {key: last[f"val_{key}"] for key in ("loss", "chance_loss", "sign", "near_sign")}
-
-
-def _row(label: str, found: dict) -> dict:
-    keys = ("kappa", "kappa_interval_95", "macro_f1", "accuracy")
-    return {"method": label} | {key: found[key] for key in keys}
-
-
-def _majority(store: Path, run: Path, seed: int) -> dict:
-    """Return the metrics of giving every epoch the commonest stage of the training subjects."""
-    split = runs.read(run)["split"]
-    opened = open_store(store)
-    train, test = (Epochs(opened, opened.recordings_of(split[role])) for role in ("train", "test"))
-    common = np.bincount(train.stages).argmax()
-    given = np.eye(len(STAGES))[np.full(len(test), common)]
-    return measure(test, given, seed)
-
-
-def _table(rows: list[dict], found: dict) -> str:
-    lines = [
-        f"| method ({found['train_subjects']} labelled subjects) | kappa | 95 % interval | "
-        "macro-F1 | accuracy |",
-        "|---|---|---|---|---|",
-    ]
-    for row in rows:
-        low, high = row["kappa_interval_95"]
-        lines.append(
-            f"| {row['method']} | {row['kappa']:.3f} | {low:.3f} to {high:.3f} | "
-            f"{row['macro_f1']:.3f} | {row['accuracy']:.3f} |"
-        )
-    lines.append("")
-    lines.append(
-        f"Test: {found['n_epochs']} epochs of {found['n_subjects']} subjects never seen before; "
-        f"intervals by bootstrap over subjects; one seed ({found['seed']})."
-    )
-    return "\n".join(lines)
+    if modality is not None:
+        check_option("--modality", modality, OF_MODALITY)
+    meant = OF_MODALITY.get(modality, what)
+    if what not in (None, meant):
+        raise ConfigError(f"--what {what} is not a demo of --modality {modality}: leave one out.")
+    return registries.load("--what", meant or "excerpts", DEMOS)(output, overrides, seed, say)

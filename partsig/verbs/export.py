@@ -9,6 +9,7 @@ import torch
 
 from partsig.errors import ConfigError, check_option
 from partsig.files import remove_leftovers, write_json, write_text
+from partsig.recipes.loading import load_model
 from partsig.runs import exported as packing
 from partsig.runs import portable_graph
 from partsig.runs import run as runs
@@ -61,25 +62,25 @@ def export(
     check_option("--format", format, FORMATS)
     where = distributed.pick_device(device)
     path = Path(run) if run else runs.last("finetune")
-    packed = packing.load(path)
+    loaded = load_model(path)
     folder = Path(output) if output else path / "export"
     if folder.resolve() == path.resolve():
         raise ConfigError(f"--output {folder} is the run itself; choose another folder.")
     _check_ours(folder)
-    facts, file = packed.facts, folder / FORMATS[format]
+    facts, file = loaded.facts, folder / FORMATS[format]
     if format != "safetensors" and facts["kind"] != "stager":
         raise ConfigError(f"{path} has no trained head: export it as safetensors, or fine-tune it.")
     remove_leftovers(folder)
     _drop_others(folder, facts)
     card = write_card(facts, read_measured(path))
     if format == "safetensors":
-        packing.write(folder, packed, card)
+        packing.write(folder, loaded, card)
         return Exported(path=folder, file=file)
-    stager = portable_graph.Stager(packed.model, facts["temperature"])
-    program = portable_graph.exported(stager, len(facts["ch_names"]), facts["window"])
+    stager = portable_graph.PortableStager(loaded.model, facts["temperature"])
+    program = portable_graph.exported(stager, len(facts["ch_names"]), loaded.window)
     write = portable_graph.write_onnx if format == "onnx" else portable_graph.write_torch
     write(file, program, facts)
-    difference = _difference(file, packed, where)
+    difference = _difference(file, loaded, where)
     if not difference <= TOLERANCE:  # pragma: no cover - no model was found that fails
         file.unlink()
         raise RuntimeError(f"{file.name} gave probabilities {difference:.1e} off; nothing is kept.")
@@ -111,13 +112,13 @@ def _drop_others(folder: Path, facts: dict) -> None:
 
 
 @torch.inference_mode()
-def _difference(file: Path, packed: packing.Packed, device: torch.device) -> float:
+def _difference(file: Path, loaded: packing.LoadedModel, device: torch.device) -> float:
     """Return the largest difference between a file's probabilities and the run's own."""
-    facts = packed.facts
+    facts = loaded.facts
     rng = np.random.default_rng(0)
-    shape = (CHECKED, len(facts["ch_names"]), facts["window"])
+    shape = (CHECKED, len(facts["ch_names"]), *loaded.window)
     x = (AMPLITUDE_UV * rng.standard_normal(shape)).astype(np.float32)
-    model = packed.model.eval().to(device)
+    model = loaded.model.eval().to(device)
     logits = model.logits(torch.from_numpy(x).to(device)) / facts["temperature"]
     ours = logits.softmax(-1).cpu().numpy()
     return float(np.abs(run_file(file, x) - ours).max())

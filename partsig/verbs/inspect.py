@@ -16,18 +16,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from partsig import registries
 from partsig.contracts import Windows
 from partsig.core import placing as placings
 from partsig.core.geometry import shuffled_grid
 from partsig.core.objectives.part import Part
 from partsig.data.store import locate
 from partsig.errors import check_range
-from partsig.figures import inspection_1d, inspection_2d
 from partsig.files import atomic, write_json
-from partsig.modalities.modality import get_modality
-from partsig.recipes import pretraining as material
+from partsig.modalities import registry
 from partsig.runs import run as runs
-from partsig.sleep.oddity import load_part
+from partsig.runs.models import load_part
 from partsig.train import distributed
 
 # Windows the figures of metrics.json are computed on, and how many at once.
@@ -36,8 +35,6 @@ WINDOWS, BATCH = 256, 32
 MOST_DRAWN = 24
 # Draws over which a window's disagreement is averaged, sample by sample.
 DRAWS = 32
-# How each kind of input is drawn; a further kind is a further entry here.
-DRAWINGS = {"eeg": inspection_1d.draw, "image": inspection_2d.draw}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,14 +80,13 @@ def inspect(
     check_range("--seed", seed, 0)
     path = Path(run) if run is not None else runs.last("pretrain")
     loaded = load_part(path)
-    kind = get_modality(loaded.record.get("modality", "eeg"))
-    place = locate(store or loaded.record["store"])
+    kind = registry.get(loaded.run.modality)
+    place = locate(store or loaded.run.store)
     chosen = distributed.pick_device(device)
     model = loaded.model.to(chosen)
-    unseen = material.unseen(place, loaded.record, model.window, seed, max(n, WINDOWS))
-    if kind.name == "image":
-        check_range("--n", n, 1, unseen.number)
-    drawn, per_unit = unseen.windows, unseen.per_unit
+    unseen = kind.open(place).unseen(loaded.run, model.window, seed, max(n, WINDOWS))
+    check_range("--n", n, 1, unseen.most or MOST_DRAWN)
+    drawn, per_unit = unseen.windows, unseen.samples_per_unit
     with torch.inference_mode():
         metrics = {"run": str(path), "store": str(place), "role": unseen.role, "seed": seed}
         metrics |= {unseen.whose: unseen.number, "n_windows": WINDOWS, "unit": kind.unit}
@@ -102,7 +98,7 @@ def inspect(
     folder = Path(output) if output is not None else path / "inspection"
     with atomic(folder / "arrays.npz") as temporary, open(temporary, "wb") as handle:
         np.savez_compressed(handle, **arrays)
-    figures = DRAWINGS[kind.name](arrays, kind.unit, folder)
+    figures = registries.at(kind.draw_inspection)(arrays, kind.unit, folder)
     write_json(folder / "metrics.json", metrics)
     return Inspection(path=folder, metrics=metrics, figures=figures)
 

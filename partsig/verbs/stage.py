@@ -13,7 +13,7 @@ from partsig import __version__
 from partsig import config as configs
 from partsig.data.signals.lazy import beside
 from partsig.errors import DataError, DiskFullError
-from partsig.sleep.stager import StageConfig, Stager, load, read, source_of, staged
+from partsig.sleep.stager import LoadedStager, StageConfig, load, read, source_of, staged
 from partsig.sleep.staging import Staging
 from partsig.sleep.staging_files import (
     check_apart,
@@ -41,7 +41,7 @@ class Staged:
 
 def stage(
     recording: "str | Path | mne.io.BaseRaw",
-    run: str | Path | Stager | None = None,
+    run: str | Path | LoadedStager | None = None,
     *,
     output: str | Path | None = None,
     overrides: Mapping[str, object] | Iterable[str] = (),
@@ -59,7 +59,7 @@ def stage(
     and CheckpointError for the rest that the user can mend.
     """
     settings = configs.compose(StageConfig, "stage", None, overrides)
-    stager = run if isinstance(run, Stager) else load(run, device)
+    stager = run if isinstance(run, LoadedStager) else load(run, device)
     with beside(None if output is None else Path(output)):
         staging = staged(stager, read(recording, stager, settings), settings)
     if output is not None:
@@ -69,7 +69,7 @@ def stage(
 
 def stage_all(
     recordings: Sequence[str | Path],
-    run: str | Path | Stager | None = None,
+    run: str | Path | LoadedStager | None = None,
     *,
     output: str | Path | None = None,
     overrides: Mapping[str, object] | Iterable[str] = (),
@@ -94,7 +94,7 @@ def stage_all(
     check_apart(chosen, folder)
     if folder.exists() and not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
         raise DataError(f"--output {folder} is no folder that can be written to; name another.")
-    stager = run if isinstance(run, Stager) else load(run, device)
+    stager = run if isinstance(run, LoadedStager) else load(run, device)
     files, summaries, failed = {}, {}, {}
     bar = tqdm(chosen, unit="recording", desc="stage", mininterval=0.5, disable=len(chosen) < 2)
     for path in bar:
@@ -114,7 +114,7 @@ def stage_all(
     return Staged(path=folder, files=files, summaries=summaries, failed=failed)
 
 
-def _is_made(folder: Path, recording: Path, stager: Stager, settings: StageConfig) -> bool:
+def _is_made(folder: Path, recording: Path, stager: LoadedStager, settings: StageConfig) -> bool:
     """Tell whether a recording's files are all there, from the same signal, run and settings.
 
     Of the recording no sample is read for that: a recording is named after its file.
@@ -127,6 +127,6 @@ def _is_made(folder: Path, recording: Path, stager: Stager, settings: StageConfi
         known = {key: written[key] for key in ("partsig", "source", "stager")}
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    facts = json.loads(json.dumps(stager.told(settings)))
+    facts = json.loads(json.dumps(stager.provenance(settings)))
     source = source_of(recording, settings)
     return known == {"partsig": __version__, "source": source, "stager": facts}

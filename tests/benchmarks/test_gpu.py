@@ -149,7 +149,8 @@ def test_the_weights_are_the_encoder_in_halves_of_half_precision(script, tmp_pat
     """Put together again they are the run's encoder, rounded."""
     import torch
 
-    from partsig.verbs.pretrain import load_encoder, pretrain
+    from partsig.runs.models import load_encoder
+    from partsig.verbs.pretrain import pretrain
 
     learning, tools = script("gpu_learning"), script("gpu_tools")
     overrides = learning.TINY | {"fit.batch_size": 8, "fit.epochs": 1, "windows_per_epoch": 16}
@@ -159,7 +160,7 @@ def test_the_weights_are_the_encoder_in_halves_of_half_precision(script, tmp_pat
     parts = [
         torch.load(tmp_path / "out" / f"encoder-{i}-of-2.pt", weights_only=True) for i in (1, 2)
     ]
-    encoder = load_encoder(run)[0].state_dict()
+    encoder = load_encoder(run).encoder.state_dict()
     joined = parts[0]["weights"] | parts[1]["weights"]
     assert joined.keys() == encoder.keys()
     assert all(torch.equal(joined[key], encoder[key].half()) for key in joined)

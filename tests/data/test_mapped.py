@@ -151,7 +151,7 @@ limit, path, n = 32, sys.argv[1], 150
 resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
 from pathlib import Path
 from partsig.data.signals import store as stores
-from partsig.data.signals.windows import Epochs, RandomWindows
+from partsig.data.signals.windows import LabelledWindows, RandomWindows
 from partsig.data.signals.recordings import Recording
 path, names = Path(path), ("a", "b")
 meta = stores.make_meta(
@@ -173,7 +173,7 @@ batch = windows.batch(0, 0, 400)
 table = windows.drawn(0)
 assert len(set(table[:, 0])) > 100
 assert (batch == table[:, 0][:, None, None] + np.array([[0], [1000]])).all()
-epochs = Epochs(store, list(store.recordings))
+epochs = LabelledWindows(store, list(store.recordings))
 assert len(epochs) == 2 * n
 assert (epochs.windows(range(2 * n))[:, 1, 0] == 1000 + epochs.recording).all()
 """

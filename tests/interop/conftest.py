@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from partsig.data.signals.store import open_store
-from partsig.data.signals.windows import Epochs
+from partsig.data.signals.windows import LabelledWindows
 from partsig.verbs.finetune import finetune
 from partsig.verbs.pretrain import pretrain
 
@@ -40,6 +40,6 @@ def stager_run(encoder_run, sample_store):
 def real_epochs(sample_store):
     """Scored epochs of the sample: windows (n, 3, 3000) in µV, stages (n,), subjects (n,)."""
     store = open_store(sample_store)
-    epochs = Epochs(store, store.recordings_of(store.labelled_subjects))
+    epochs = LabelledWindows(store, store.recordings_of(store.labelled_subjects))
     subjects = [store.recordings[epochs.names[i]]["subject"] for i in epochs.recording]
-    return epochs.windows(range(len(epochs))), epochs.stages, np.array(subjects)
+    return epochs.windows(range(len(epochs))), epochs.labels, np.array(subjects)

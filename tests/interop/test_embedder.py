@@ -14,7 +14,7 @@ from sklearn.utils.estimator_checks import check_estimator
 from partsig.data import sample
 from partsig.errors import ConfigError, DataError
 from partsig.interop import PartEmbedder
-from partsig.runs import exported as packed
+from partsig.recipes.loading import load_model
 from partsig.runs import run as runs
 from partsig.verbs.export import export
 from partsig.verbs.preprocess import preprocess
@@ -47,7 +47,7 @@ def test_scikit_learns_own_checks_pass(two_samples):
 
 def test_embeddings_are_the_encoders(encoder_run, stager_run, real_epochs):
     x = real_epochs[0][:9]
-    model = packed.load(stager_run).model.eval()
+    model = load_model(stager_run).model.eval()
     with torch.inference_mode():
         expected = model.features(torch.from_numpy(x)).numpy()
     found = PartEmbedder(stager_run, device="cpu", batch_size=4).fit(x).transform(x)

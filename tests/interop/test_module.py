@@ -10,8 +10,8 @@ from skorch.dataset import ValidSplit
 
 from partsig.errors import ConfigError, DataError
 from partsig.interop import PartStager, to_braindecode
-from partsig.runs import exported as packed
-from partsig.verbs.finetune import finetune, load_stager
+from partsig.recipes.loading import load_classifier, load_model
+from partsig.verbs.finetune import finetune
 
 FRESH = {"n_chans": 3, "n_outputs": 5, "sfreq": 100, "width": 16, "depth": 1, "heads": 2}
 
@@ -26,7 +26,7 @@ def probe_run(encoder_run, sample_store):
 
 @torch.inference_mode()
 def logits_of(run, x):
-    return load_stager(run)[0].eval().logits(torch.from_numpy(x))
+    return load_classifier(run)[0].eval().logits(torch.from_numpy(x))
 
 
 def test_it_gives_the_runs_logits(stager_run, real_epochs):
@@ -47,7 +47,7 @@ def test_volts_are_converted_or_refused(stager_run, real_epochs):
         found = PartStager.from_run(stager_run, unit="V")(1e-6 * x)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
     # What would happen unseen: every channel flat, one and the same answer for all epochs.
-    silent = load_stager(stager_run)[0].eval().logits(1e-6 * x)
+    silent = load_classifier(stager_run)[0].eval().logits(1e-6 * x)
     torch.testing.assert_close(silent, silent[:1].expand_as(silent))
     with pytest.raises(DataError, match=r"taken as uV: all of it would count as flat\. MNE and"):
         PartStager.from_run(stager_run)(1e-6 * x)
@@ -68,7 +68,7 @@ def test_other_lengths_where_positions_allow(stager_run, probe_run, encoder_run,
     short = PartStager.from_run(probe_run, n_times=1500)
     with torch.inference_mode():
         # Without position codes the same weights hold for any length.
-        model = load_stager(probe_run)[0].eval()
+        model = load_classifier(probe_run)[0].eval()
         torch.testing.assert_close(short(x[..., :1500]), model.logits(x[..., :1500]))
     assert PartStager(run=encoder_run, n_outputs=2, n_times=6000)(x.repeat(1, 1, 2)).shape == (2, 2)
     with pytest.raises(
@@ -123,7 +123,7 @@ def test_a_frozen_encoder_stays_as_it_was(encoder_run, real_epochs):
     x, y, _ = real_epochs
     net = classifier_of(encoder_run, module__freeze_encoder=True, module__drop_path=0.5)
     net.fit(x[::8], y[::8])  # shapes and classes are taken from the arrays
-    before = packed.load(encoder_run).model.encoder.state_dict()
+    before = load_model(encoder_run).model.encoder.state_dict()
     after = net.module_.classifier.encoder.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
     assert not net.module_.classifier.encoder.training  # no drop path in what is not learned

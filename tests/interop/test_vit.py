@@ -13,7 +13,8 @@ from partsig.core.position import sincos
 from partsig.data.images import store as images
 from partsig.errors import CheckpointError, ConfigError
 from partsig.interop import from_timm, to_timm, to_torchvision
-from partsig.verbs.pretrain import load_encoder, pretrain
+from partsig.runs.models import load_encoder
+from partsig.verbs.pretrain import pretrain
 
 SMALL = {
     "size": 16,
@@ -56,7 +57,7 @@ def batch():
 
 
 def ours(run, batch):
-    encoder, _, _ = load_encoder(run)
+    encoder = load_encoder(run).encoder
     with torch.inference_mode():
         return encoder.eval()(crop_grid(batch, (4, 4)))
 
@@ -76,9 +77,9 @@ def test_position_codes_of_a_pretraining_are_taken_along(run, batch, tmp_path):
     settings = {key: value for key, value in SMALL.items() if key != "objective.patches"}
     settings |= {"objective.name": "mae", "objective.decoder.width": 16}
     settings |= {"objective.decoder.heads": 2}
-    store = load_encoder(run)[1]["store"]
+    store = load_encoder(run).run.store
     mae = pretrain(store, tmp_path / "mae", modality="image", overrides=settings, gpus="0")
-    encoder, _, _ = load_encoder(mae)
+    encoder = load_encoder(mae).encoder
     centres, sizes = grid((16, 16), (4, 4))
     with torch.inference_mode():
         tokens, cls = encoder.eval()(
@@ -123,7 +124,7 @@ def test_torchvisions_features_are_ours(run, batch):
 
 
 def test_there_and_back_is_the_same_encoder(run):
-    encoder, _, _ = load_encoder(run)
+    encoder = load_encoder(run).encoder
     again = from_timm(to_timm(run, num_classes=7))
     assert again.config.heads == encoder.config.heads
     for key, value in encoder.state_dict().items():

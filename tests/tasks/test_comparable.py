@@ -1,13 +1,17 @@
 """A run's answers as ``compare`` reads them: counts of every subject from ``predictions.csv``."""
 
 import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix
 
 from partsig.data.signals.recordings import STAGES
-from partsig.runs.test_results import _of_subjects
+from partsig.runs.run import Run
+from partsig.runs.test_results import _of_units
+
+SLEEPERS = Run(path=Path("run"), facts={"kind": "finetune", "stages": list(STAGES)})
 
 
 def test_counts_are_scikit_learns_whatever_the_table_looks_like(tmp_path):
@@ -21,7 +25,7 @@ def test_counts_are_scikit_learns_whatever_the_table_looks_like(tmp_path):
         for number, row in enumerate(zip(given, subjects, truth, strict=True)):
             writer.writerow([row[0], "0.5", *row[1:]])
             handle.write("\r\n" if number == 7 else "")  # an empty line is no row
-    found = _of_subjects(file, {})
+    found = _of_units(file, SLEEPERS)
     assert found.units == sorted(set(subjects.tolist()))
     for name, counts in zip(found.units, found.counts, strict=True):
         mine = subjects == name
@@ -42,4 +46,4 @@ def test_counts_are_scikit_learns_whatever_the_table_looks_like(tmp_path):
 def test_what_is_damaged_is_not_counted(text, what, tmp_path):
     (tmp_path / "predictions.csv").write_text(text)
     with pytest.raises((LookupError, ValueError)):
-        _of_subjects(tmp_path / "predictions.csv", {})
+        _of_units(tmp_path / "predictions.csv", SLEEPERS)

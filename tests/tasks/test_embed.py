@@ -13,7 +13,9 @@ from partsig.data.signals.recordings import STAGES
 from partsig.data.signals.store import open_store
 from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.files import HOST
+from partsig.recipes.loading import load_model
 from partsig.runs import exported as packed
+from partsig.runs import features
 from partsig.runs import run as runs
 from partsig.verbs.embed import embed
 from partsig.verbs.finetune import finetune
@@ -48,9 +50,9 @@ def classifier(pool, positions="none", channels=2):
 def test_one_window_is_what_a_classifier_sees(pool):
     model = classifier(pool, "learned")
     x = 20 * torch.randn(4, 2, 60)
-    found = packed.embed_windows(model, 60, x, pool)
+    found = features.embed_windows(model, 60, x, pool)
     torch.testing.assert_close(found, model.features(x))
-    assert found.shape[1] == packed.width_of(model, pool) == model.head.in_features
+    assert found.shape[1] == features.width_of(model, pool) == model.head.in_features
 
 
 @pytest.mark.parametrize("pool", packed.POOLS)
@@ -58,7 +60,7 @@ def test_windows_of_an_epoch_are_pooled_together(pool):
     """By hand: every window encoded alone, all tokens in one heap."""
     model = classifier(pool)
     x = 20 * torch.randn(1, 2, 180)
-    found = packed.embed_windows(model, 60, x, pool)[0]
+    found = features.embed_windows(model, 60, x, pool)[0]
     tokens, cls, spectra = [], [], []
     for first in (0, 60, 120):
         window = x[..., first : first + 60]
@@ -87,7 +89,7 @@ def test_windows_of_an_epoch_are_pooled_together(pool):
 def test_windows_cover_an_epoch_that_they_do_not_divide():
     for n_times, window in ((3000, 700), (3000, 501), (3000, 2999), (61, 60)):
         seen = np.zeros(n_times, bool)
-        for first in packed.starts(n_times, window):
+        for first in features.starts(n_times, window):
             assert 0 <= first <= n_times - window
             seen[first : first + window] = True
         assert seen.all()
@@ -103,7 +105,7 @@ def test_every_epoch_has_its_embedding(pretrained, sample_store):
     assert found["embeddings"].shape == (1012, 16 + 16 + 3 * 51)
     assert done.pool == "mean+sd+spectrum"
     assert np.isfinite(found["embeddings"]).all()
-    model = packed.load(pretrained).model.eval()
+    model = load_model(pretrained).model.eval()
     for name in ("sp00-0006", store.rows[-1]["recording"]):
         mine = found["recording"] == name
         row = store.recordings[name]
@@ -115,7 +117,7 @@ def test_every_epoch_has_its_embedding(pretrained, sample_store):
         signal = torch.from_numpy(np.array(store.signal(name)))
         epoch = signal[None, :, 3000:6000]
         with torch.inference_mode():
-            expected = packed.embed_windows(model, 500, epoch, "mean+sd+spectrum")[0]
+            expected = features.embed_windows(model, 500, epoch, "mean+sd+spectrum")[0]
         np.testing.assert_allclose(found["embeddings"][mine][1], expected, atol=1e-5)
     assert (found["stage"] == "").sum() == sum(row["unscored"] for row in store.rows) > 0
 
@@ -151,7 +153,7 @@ def test_whom_the_run_has_seen_is_in_the_file(pretrained, tuned, tmp_path):
 def test_a_context_runs_halves_are_its_windows(sample_store, tmp_path):
     own = {"window_s": 20, "objective.patches": 5, "objective.context": 1.0}
     run = pretrain(sample_store, tmp_path / "run", overrides=TINY | own, gpus="0")
-    assert packed.load(run).facts["window"] == 1000
+    assert load_model(run).facts["window"] == 1000
     done = embed(run, pool="mean", device="cpu", recordings=["sp00-0006"])
     assert json.loads(str(np.load(done.path)["meta"]))["windows_per_epoch"] == 3
 

@@ -10,8 +10,9 @@ import yaml
 from partsig.core.encoder import Encoder, EncoderConfig, log_spectrum
 from partsig.core.objectives.supervised import Classifier, ClassifierConfig
 from partsig.data.signals.store import open_store
-from partsig.data.signals.windows import Epochs
+from partsig.data.signals.windows import LabelledWindows
 from partsig.errors import CheckpointError, ConfigError
+from partsig.recipes.loading import load_model
 from partsig.runs import exported as packed
 from partsig.runs import portable_graph
 from partsig.runs import run as runs
@@ -54,7 +55,7 @@ def tuned(pretrained, sample_store):
 @pytest.fixture(scope="module")
 def real_epochs(sample_store):
     store = open_store(sample_store)
-    epochs = Epochs(store, list(store.recordings)[:6], scored=False)
+    epochs = LabelledWindows(store, list(store.recordings)[:6], labelled=False)
     x = epochs.windows(range(40)).astype(np.float32)
     x[3, 1] = 0  # a flat channel
     return x
@@ -89,7 +90,9 @@ def test_the_graph_is_the_classifier(tokens, pool, real_epochs):
     expected = probabilities(model, real_epochs)
     assert expected.std(0).min() > 0.1  # it does tell epochs apart
     with torch.inference_mode():
-        found = portable_graph.Stager(model, TEMPERATURE)(torch.from_numpy(real_epochs)).numpy()
+        found = portable_graph.PortableStager(model, TEMPERATURE)(
+            torch.from_numpy(real_epochs)
+        ).numpy()
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
@@ -108,7 +111,7 @@ def test_onnx_gives_the_same_for_any_number_of_epochs(
     onnxruntime = pytest.importorskip("onnxruntime")
     model, file = classifier(tokens, pool, positions, real_epochs), tmp_path / "model.onnx"
     expected = probabilities(model, real_epochs)
-    program = portable_graph.exported(portable_graph.Stager(model, TEMPERATURE), 3, 3000)
+    program = portable_graph.exported(portable_graph.PortableStager(model, TEMPERATURE), 3, (3000,))
     facts = {"ch_names": ["O2-M1", "µ"], "sfreq": 100.0, "unit": "µV", "temperature": TEMPERATURE}
     portable_graph.write_onnx(file, program, facts)
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
@@ -145,7 +148,7 @@ def test_torch_export_is_read_without_partsig(real_epochs, tuned, tmp_path):
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert ran.stdout.strip() == "['O2-M1', 'E1-M2', 'Chin1-Chin2']"
-    held = packed.load(tuned)
+    held = load_model(tuned)
     with torch.inference_mode():
         logits = held.model.eval().logits(torch.from_numpy(real_epochs))
     expected = (logits / held.facts["temperature"]).softmax(-1).numpy()
@@ -170,9 +173,9 @@ def test_onnx_of_a_run_holds_what_is_needed_to_use_it(tuned, tmp_path, real_epoc
 
 def test_a_folder_is_as_good_as_its_run(tuned, tmp_path, real_epochs):
     done = export(tuned, tmp_path / "out")
-    ours, theirs = packed.load(tuned), packed.load(done.path)
+    ours, theirs = load_model(tuned), load_model(done.path)
     assert theirs.facts == ours.facts
-    assert theirs.record is None
+    assert theirs.run is None
     x = torch.from_numpy(real_epochs)
     with torch.inference_mode():
         assert torch.equal(theirs.model.eval().logits(x), ours.model.eval().logits(x))
@@ -185,12 +188,12 @@ def test_an_encoder_is_exported_without_a_head(pretrained, tuned, tmp_path):
     done = export(pretrained, tmp_path / "out")
     with safetensors.safe_open(done.file, "pt") as file:
         assert not [key for key in file.keys() if key.startswith("head")]  # noqa: SIM118
-    theirs, ours = packed.load(done.path), packed.load(pretrained)
+    theirs, ours = load_model(done.path), load_model(pretrained)
     state = theirs.model.encoder.state_dict()
     assert all(torch.equal(state[k], v) for k, v in ours.model.encoder.state_dict().items())
     with pytest.raises(ConfigError, match="has no trained head: export it as safetensors"):
         export(pretrained, export(tuned, tmp_path / "other").path, format="onnx")
-    assert packed.load(tmp_path / "other").facts["kind"] == "stager"  # is left alone
+    assert load_model(tmp_path / "other").facts["kind"] == "stager"  # is left alone
 
 
 def test_no_subject_is_named_in_what_is_exported(tuned, pretrained, sample_store, tmp_path):
@@ -225,7 +228,7 @@ def test_the_card_says_what_was_measured_and_what_it_is_not_for(tuned, tmp_path)
     data = hub.ModelCard.load(folder / "README.md").data  # the hub's own reader
     assert data.library_name == "partsig"
     assert data.eval_results[0].metric_value == round(measured["kappa"], 4)
-    bare = write_card(packed.load(tuned).facts)
+    bare = write_card(load_model(tuned).facts)
     assert "Nothing: it was exported without an evaluation" in bare
 
 
@@ -249,17 +252,17 @@ def test_mistakes_are_told(tuned, pretrained, sample_store, tmp_path):
     whole, facts = weights.read_bytes(), config.read_text()
     weights.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(CheckpointError, match=r"model\.safetensors cannot be read"):
-        packed.load(folder)
+        load_model(folder)
     weights.write_bytes(whole)
     config.write_text(facts.replace('"width": 16', '"width": 32'))
     with pytest.raises(CheckpointError, match=r"model\.safetensors cannot be read .*size mismatch"):
-        packed.load(folder)
+        load_model(folder)
     config.write_text(json.dumps({"library_name": "other", "format": 1}))
     with pytest.raises(CheckpointError, match="is no folder that `partsig export`"):
-        packed.load(folder)
+        load_model(folder)
     config.write_text(json.dumps({"library_name": "partsig", "format": 1}))
     with pytest.raises(CheckpointError, match=r"config\.json is damaged"):
-        packed.load(folder)
+        load_model(folder)
 
 
 @pytest.mark.parametrize(

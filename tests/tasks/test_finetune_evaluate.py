@@ -9,15 +9,17 @@ from sklearn.metrics import cohen_kappa_score, f1_score
 
 from partsig.data.signals.recordings import STAGES
 from partsig.data.signals.store import open_store
-from partsig.data.signals.windows import Epochs
+from partsig.data.signals.windows import LabelledWindows
 from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.metrics.calibration import fit_temperature
+from partsig.recipes.loading import load_classifier
 from partsig.runs import run as runs
-from partsig.tasks.baselines import predict
+from partsig.sleep.staging_task import SleepStaging
+from partsig.tasks.classification import with_interval
+from partsig.tasks.frozen import predict_examples
 from partsig.train import checkpoint
-from partsig.verbs import evaluate as evaluating
-from partsig.verbs.evaluate import LeakWarning, evaluate, with_interval
-from partsig.verbs.finetune import finetune, load_stager
+from partsig.verbs.evaluate import LeakWarning, evaluate
+from partsig.verbs.finetune import finetune
 from partsig.verbs.pretrain import pretrain
 from partsig.verbs.report import report
 
@@ -119,11 +121,11 @@ def test_predictions_name_the_stores_own_epochs(evaluated, tuned, sample_store):
 
 def test_onsets_count_from_the_recordings_start(evaluated, sample_store, tmp_path):
     store = open_store(sample_store)
-    epochs = Epochs(store, list(store.recordings)[:1])
+    epochs = LabelledWindows(store, list(store.recordings)[:1])
     name = epochs.names[0]
     store.recordings[name]["start_s"] = "12.345"
     probabilities = np.full((len(epochs), 5), 0.2)
-    evaluating._write_predictions(tmp_path / "p.csv", epochs, probabilities)
+    SleepStaging().write_predictions(tmp_path / "p.csv", epochs, probabilities)
     with open(tmp_path / "p.csv", newline="") as handle:
         found = [float(row["onset_s"]) for row in csv.DictReader(handle)]
     assert found == [12.345 + 30 * epoch for epoch in epochs.epoch]
@@ -220,7 +222,7 @@ def test_another_rate_or_montage_is_refused(tuned, sample_store, tmp_path):
     [
         ({"subjects": 60}, ConfigError, "--subjects 60 and 5 validation .* at most 52"),
         ({"subjects": -1}, ConfigError, "--subjects is -1; it must be at least 0"),
-        ({"overrides": {"encoder.width": 32}}, ConfigError, "leave out encoder.width: 512, now 32"),
+        ({"overrides": {"encoder.width": 32}}, ConfigError, "leave out encoder.width: 16, now 32"),
         ({"from_": "nowhere"}, CheckpointError, "no run at nowhere"),
         (
             {"config": "image-finetune"},
@@ -307,15 +309,16 @@ def test_a_run_of_an_older_version_goes_on_with_the_defaults_of_what_is_new(
 
 def test_confidence_is_calibrated_on_validation_subjects_alone(tuned, evaluated, sample_store):
     calibration = runs.read(tuned)["calibration"]
-    model, record = load_stager(tuned)
+    model, trained = load_classifier(tuned)
+    record = trained.facts
     store = open_store(sample_store)
-    val = Epochs(store, store.recordings_of(record["split"]["val"]))
-    p = predict(model, val, torch.device("cpu"))
-    assert calibration["temperature"] == pytest.approx(fit_temperature(val.stages, p))
+    val = LabelledWindows(store, store.recordings_of(record["split"]["val"]))
+    p = predict_examples(model, val, torch.device("cpu"))
+    assert calibration["temperature"] == pytest.approx(fit_temperature(val.labels, p))
     assert calibration["log_loss"] <= calibration["log_loss_before"]
     assert calibration["n_epochs"] == len(val)
-    train = Epochs(store, store.recordings_of(record["split"]["train"]))
-    shares = np.bincount(train.stages, minlength=5) + 1
+    train = LabelledWindows(store, store.recordings_of(record["split"]["train"]))
+    shares = np.bincount(train.labels, minlength=5) + 1
     np.testing.assert_allclose(calibration["prior"], shares / shares.sum())
     assert calibration["review_by"] == "confidence"  # 68 epochs cannot tell that context is better
     found = evaluated.metrics["calibration"]

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,22 +11,25 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 import partsig
+from partsig.data.images.examples import LabelledImages
 from partsig.data.images.store import open_images
 from partsig.data.signals.windows import Shuffled
 from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.metrics.calibration import calibration_error, reliability
 from partsig.metrics.resampling import bootstrap
-from partsig.recipes.image_finetuning import load_classifier
-from partsig.recipes.labelled_images import draw_images, in_batches
+from partsig.modalities.images import ImageDataset
+from partsig.recipes.loading import load_classifier
 from partsig.runs import run as runs
+from partsig.runs.models import load_encoder
 from partsig.runs.test_results import method_of
+from partsig.sleep.stager import load
 from partsig.tasks import frozen
-from partsig.tasks.image_classification import interval, measure
+from partsig.tasks.classification import Classification, settings_of, share_interval
 from partsig.verbs.compare import compare
 from partsig.verbs.evaluate import evaluate
-from partsig.verbs.finetune import finetune, load_stager
+from partsig.verbs.finetune import finetune
 from partsig.verbs.preprocess import preprocess
-from partsig.verbs.pretrain import load_encoder, pretrain
+from partsig.verbs.pretrain import pretrain
 
 SHAPE = {"encoder.width": 32, "encoder.depth": 2, "encoder.heads": 2, "patch_px": 2}
 SHORT = {"fit.epochs": 6, "fit.batch_size": 50, "optim.lr": 2e-2, "optim.warmup_epochs": 1}
@@ -59,14 +63,15 @@ def probe(pretrained, digits, tmp_path_factory):
 
 def test_a_budget_is_so_many_images_of_every_class_and_nested(digits):
     store = open_images(digits)
-    some, more = (draw_images(store, n, 0) for n in (5, 20))
-    assert np.bincount(store.labels[some["train"]]).tolist() == [5] * 10
-    assert set(some["train"]) < set(more["train"])
-    assert set(store.roles[more["train"]]) == {"train"}
-    assert set(store.roles[more["val"]]) == {"val"}
-    every = draw_images(store, 0, 0)["train"]
+    some, _ = ImageDataset(store).draw(5, 0)
+    more, val = ImageDataset(store).draw(20, 0)
+    assert np.bincount(store.labels[some]).tolist() == [5] * 10
+    assert set(some) < set(more)
+    assert set(store.roles[more]) == {"train"}
+    assert set(store.roles[val]) == {"val"}
+    every = ImageDataset(store).draw(0, 0)[0]
     assert every.tolist() == store.members("train").tolist()
-    assert draw_images(store, 5, 1)["train"].tolist() != some["train"].tolist()
+    assert ImageDataset(store).draw(5, 1)[0].tolist() != some.tolist()
 
 
 def test_repeats_put_copies_side_by_side_in_an_epoch_of_the_same_length():
@@ -110,14 +115,15 @@ def test_neighbours_vote_by_their_cosine():
 
 
 def test_a_probe_leaves_the_encoder_alone_and_beats_chance(probe, pretrained, digits):
-    model, settings, record = load_classifier(probe)
-    encoder, _, _ = load_encoder(pretrained)
+    model, trained = load_classifier(probe)
+    record, settings = trained.facts, settings_of(trained)
+    encoder = load_encoder(pretrained).encoder
     for key, value in encoder.state_dict().items():
         assert torch.equal(model.encoder.state_dict()[key], value), key
     assert (settings.size, settings.patch_px, settings.positions) == (8, 2, "none")
     assert record["pretraining"] == {"objective": "part", "seed": 0}
     assert record["n_images"]["train"] == 200
-    assert record["classes"] == [str(i) for i in range(10)]
+    assert trained.labels.classes == tuple(map(str, range(10)))
     store = open_images(digits)
     names = json.loads((probe / "split.json").read_text())["train"]
     assert {store.roles[store.names.index(name)] for name in names} == {"train"}
@@ -126,10 +132,11 @@ def test_a_probe_leaves_the_encoder_alone_and_beats_chance(probe, pretrained, di
 
 def test_neighbours_are_kept_with_the_run(pretrained, digits, tmp_path):
     run = tune(pretrained, digits, tmp_path / "run", {"train": "knn", "pool": "mean+sd"})
-    model, _, record = load_classifier(run)
+    model, trained = load_classifier(run)
+    record = trained.facts
     store = open_images(digits)
-    val = draw_images(store, 20, 0)["val"]
-    p = frozen.predict(model, in_batches(store, val, 8, CPU), CPU)
+    val = ImageDataset(store).draw(20, 0)[1]
+    p = frozen.predict_examples(model, LabelledImages(store, val, 8), CPU)
     right = p.argmax(1) == store.labels[val]
     assert right.mean() == record["val_accuracy"] > 0.25  # chance is 0.1
     assert model.known.shape == (200, 64)
@@ -137,13 +144,14 @@ def test_neighbours_are_kept_with_the_run(pretrained, digits, tmp_path):
 
 def test_the_first_blocks_of_an_encoder_can_be_kept(pretrained, digits, tmp_path):
     run = tune(pretrained, digits, tmp_path / "one", {"train": "probe", "blocks": 1})
-    model, settings, record = load_classifier(run)
+    model, trained = load_classifier(run)
+    settings = settings_of(trained)
     assert settings.encoder.depth == len(model.encoder.blocks) == 1
-    whole, _, _ = load_encoder(pretrained)
+    whole = load_encoder(pretrained).encoder
     theirs, ours = whole.state_dict(), model.encoder.state_dict()
     assert set(ours) == {key for key in theirs if not key.startswith("blocks.1.")}
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
-    assert method_of(record) == "part, first block, probe"
+    assert method_of(trained) == "part, first block, probe"
     deeper = {"train": "probe", "blocks": 3}
     with pytest.raises(ConfigError, match=r"blocks is 3; the encoder has 2 of them"):
         tune(pretrained, digits, tmp_path / "three", deeper)
@@ -207,12 +215,15 @@ def test_the_interval_is_the_bootstrap_over_images():
     right = np.random.default_rng(0).random(300) < 0.7
     units = [np.array([r, 1.0]) for r in right]
     drawn = bootstrap(units, lambda sums: sums[:, 0] / sums[:, 1])
-    np.testing.assert_allclose(interval(right, 0), drawn, atol=0.01)
+    np.testing.assert_allclose(share_interval(right, 0), drawn, atol=0.01)
 
 
 def test_five_guesses_count_where_there_are_many_classes():
     p = np.tile(np.linspace(1, 2, 20), (20, 1))
-    found = measure(np.arange(20), p / p.sum(1, keepdims=True), tuple(map(str, range(20))), 0)
+    test = SimpleNamespace(
+        labels=np.arange(20), classes=tuple(map(str, range(20))), unit="image", grouped=False
+    )
+    found = Classification().score(test, p / p.sum(1, keepdims=True), 0)
     assert (found["accuracy"], found["top5_accuracy"]) == (1 / 20, 5 / 20)
 
 
@@ -239,12 +250,12 @@ def test_mistakes_are_told_in_a_sentence(options, message, pretrained, digits, t
 
 def test_runs_of_the_other_modality_are_refused(probe, sample_store, pretrained, digits, tmp_path):
     with pytest.raises(CheckpointError, match="classifies images; a run on signals is needed"):
-        load_stager(probe)
-    with pytest.raises(CheckpointError, match="was pretrained with ch_names"):
+        load(probe)
+    with pytest.raises(CheckpointError, match=r"was pretrained with modality image; .* has eeg"):
         finetune(pretrained, sample_store, tmp_path / "run", device="cpu")
 
 
-@pytest.mark.parametrize("verb", ["report", "export", "stage"])
+@pytest.mark.parametrize("verb", ["report", "stage"])
 def test_verbs_that_are_for_signals_say_so(verb, probe, tmp_path):
     (tmp_path / "night.edf").write_bytes(b"")
     given = [tmp_path / "night.edf", probe] if verb == "stage" else [probe]
@@ -262,7 +273,7 @@ def test_embeddings_of_images_are_what_the_heads_see(probe, pretrained, digits, 
     assert found["label"].tolist() == [store.classes[label] for label in store.labels]
     model = load_classifier(probe)[0]
     index = np.arange(len(store))
-    own = frozen.features(model, in_batches(store, index, 8, CPU), CPU)
+    own = frozen.features(model, frozen.in_batches(LabelledImages(store, index, 8), CPU), CPU)
     np.testing.assert_allclose(found["embeddings"], own, atol=1e-5)
     # A probe is frozen: its encoder is the pretrained one.
     other = partsig.embed(pretrained, output=tmp_path / "e.parquet", device="cpu")
@@ -271,7 +282,7 @@ def test_embeddings_of_images_are_what_the_heads_see(probe, pretrained, digits, 
     first = np.stack([table[f"e_{i}"].to_numpy() for i in range(64)], axis=1)
     np.testing.assert_array_equal(first, found["embeddings"])
     told = json.loads(table.schema.metadata[b"partsig"])
-    assert (told["kind"], told["labelled_store"]) == ("pretrain", None)
+    assert (told["kind"], told["labelled_store"]) == ("encoder", None)
     assert json.loads(str(found["meta"]))["pretraining_store"] == str(digits)
     cls = np.load(partsig.embed(pretrained, output=tmp_path / "c.npz", pool="cls").path)
     assert cls["embeddings"].shape == (1797, 32)

@@ -11,12 +11,14 @@ from partsig.core.encoder import Encoder, EncoderConfig
 from partsig.core.objectives.part import Part, PartConfig
 from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.files import write_json
-from partsig.recipes import pretraining as material
+from partsig.modalities.signals import SIGNALS
 from partsig.runs import run as runs
+from partsig.runs.models import read_state
+from partsig.runs.run import Run
 from partsig.train import checkpoint
 from partsig.verbs import inspect as inspecting
 from partsig.verbs.inspect import inspect
-from partsig.verbs.pretrain import pretrain, read_state
+from partsig.verbs.pretrain import pretrain
 
 TINY = {
     "window_s": 5,
@@ -181,9 +183,10 @@ def test_without_test_subjects_the_monitor_is_inspected(run, tmp_path):
     write_json(copy / "run.json", record | {"subjects_held_out": [], "subjects_seen": seen})
     with pytest.raises(DataError, match="none of the run's held-out subjects"):
         inspect(copy, device="cpu")
-    other = record | {"sfreq": 50.0}
+    other = Run(path=copy, facts=record | {"sfreq": 50.0})
+    store = SIGNALS.open(Path(record["store"]))
     with pytest.raises(DataError, match=r"has sfreq 100\.0, the run was trained on 50\.0"):
-        material.unseen(Path(record["store"]), other, (500,), 0, 8)
+        store.unseen(other, (500,), 0, 8)
 
 
 def test_an_output_that_is_a_file_is_told(run, tmp_path):

@@ -1,4 +1,5 @@
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +11,11 @@ from partsig.core.objectives.part import Part, PartConfig
 from partsig.core.placing import Placing
 from partsig.data.signals.store import open_store
 from partsig.errors import CheckpointError, ConfigError, DataError
-from partsig.runs.settings import PretrainConfig
-from partsig.sleep.oddity import Loaded, Tally, _level, load_part, oddity
-from partsig.verbs.pretrain import load_encoder, pretrain
+from partsig.modalities.signals import SignalPretrainConfig
+from partsig.runs.models import LoadedPart, load_encoder, load_part
+from partsig.runs.run import Run
+from partsig.sleep.oddity import Tally, _level, oddity
+from partsig.verbs.pretrain import pretrain
 
 TINY = {
     "window_s": 5,
@@ -39,7 +42,7 @@ def run(sample_store, tmp_path_factory):
 def night(sample_store, run):
     """A held-out subject's recording (C, T), µV at 100 Hz."""
     store = open_store(sample_store)
-    subject = load_part(run).record["subjects_held_out"][0]
+    subject = load_part(run).run.facts["subjects_held_out"][0]
     return np.array(store.signal(store.subjects[subject][0]), dtype=np.float32)
 
 
@@ -67,7 +70,8 @@ def clock():
     # A rise of one a sample has over 500 samples an SD of sqrt((500² - 1) / 12).
     model.relative = Says(math.sqrt((500**2 - 1) / 12) / 100)
     record = {"ch_names": ["clock"], "sfreq": 100.0}
-    return Loaded(model.eval(), record, PretrainConfig())
+    run = Run(path=Path("clock"), facts=record)
+    return LoadedPart(model.eval(), run, SignalPretrainConfig())
 
 
 def test_the_seconds_in_which_a_clock_is_ahead_are_the_odd_ones():
@@ -175,8 +179,8 @@ def test_a_silent_night_has_no_odd_second(run):
 
 
 def test_load_part_gives_the_trained_weights(run):
-    loaded = load_part(run)
-    encoder, record, _ = load_encoder(run)
+    loaded, pretrained = load_part(run), load_encoder(run)
+    encoder, record = pretrained.encoder, pretrained.run.facts
     mine, theirs = loaded.model.encoder.state_dict(), encoder.state_dict()
     assert mine.keys() == theirs.keys()
     assert all(torch.equal(mine[key], theirs[key]) for key in mine)

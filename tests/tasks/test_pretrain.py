@@ -15,11 +15,12 @@ from partsig import config
 from partsig.data.signals.store import open_store
 from partsig.data.signals.windows import RandomWindows, ResidentWindows
 from partsig.errors import CheckpointError, ConfigError, DataError
+from partsig.modalities.signals import SignalPretrainConfig
 from partsig.recipes import pretraining as material
-from partsig.runs.settings import PretrainConfig
+from partsig.runs.models import load_encoder
 from partsig.train import checkpoint
 from partsig.train.journal import read_metrics
-from partsig.verbs.pretrain import load_encoder, pretrain
+from partsig.verbs.pretrain import pretrain
 
 TINY = {
     "window_s": 5,
@@ -63,7 +64,7 @@ def test_a_run_describes_itself(finished, sample_store):
     assert lines[0]["mse/chance"] == pytest.approx(1.0, abs=0.1)
     # 5-s windows of 1-s patches: the mean distance of two starts on 0..4 s is a third of that.
     assert lines[0]["error_s"] == pytest.approx(4 / 3 * 7 / 8, rel=0.2)
-    composed = config.compose(PretrainConfig, "pretrain", finished / "config.yaml")
+    composed = config.compose(SignalPretrainConfig, "pretrain", finished / "config.yaml")
     assert config.to_dict(composed) == record["config"]
 
 
@@ -109,7 +110,8 @@ def test_a_store_may_move_but_not_change(finished, sample_store, tmp_path):
 
 
 def test_the_encoder_comes_back(finished):
-    encoder, record, settings = load_encoder(finished)
+    loaded = load_encoder(finished)
+    encoder, record, settings = loaded.encoder, loaded.run.facts, loaded.settings
     assert settings.encoder.width == 16
     assert record["ch_names"] == ["O2-M1", "E1-M2", "Chin1-Chin2"]
     state = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}

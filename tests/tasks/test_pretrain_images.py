@@ -26,14 +26,13 @@ from partsig.data.images.augment import (
 )
 from partsig.data.images.store import open_images
 from partsig.errors import CheckpointError, ConfigError, DataError
-from partsig.modalities.modality import IMAGE
-from partsig.recipes.image_finetuning import ImageFinetuneConfig
-from partsig.recipes.pretraining import unseen
+from partsig.modalities.images import IMAGES, ImageDataset, ImageFinetuneConfig, ImagePretrainConfig
 from partsig.runs import run as runs
-from partsig.runs.settings import ImageConfig, build
+from partsig.runs.models import build_objective, load_encoder
+from partsig.runs.run import Run
 from partsig.train.journal import read_metrics
 from partsig.train.optim import learning_rate
-from partsig.verbs.pretrain import load_encoder, pretrain
+from partsig.verbs.pretrain import pretrain
 
 SHORT = {"fit.epochs": 12, "encoder.width": 48, "encoder.depth": 2, "optim.warmup_epochs": 1}
 
@@ -95,7 +94,7 @@ def test_sizes_and_aspect_ratios_have_four_outputs(digits, tmp_path):
         overrides=settings,
         gpus="0",
     )
-    encoder, _, _ = load_encoder(path)
+    encoder = load_encoder(path).encoder
     assert encoder.embed.in_features == 4
     state = torch.load(next((path / "checkpoints").glob("*.pt")), weights_only=True)["model"]
     assert state["relative.output.weight"].shape[0] == 4
@@ -128,9 +127,8 @@ def test_larger_images_are_cropped_at_the_centre_where_nothing_is_learned(
     assert np.isfinite(
         [line["val_loss"] for line in read_metrics(path) if "val_loss" in line]
     ).all()
-    record = runs.read(path)
-    drawn = unseen(large, record, (8, 8), 0, 4).windows
     store = open_images(large)
+    drawn = ImageDataset(store).unseen(Run.read(path), (8, 8), 0, 4).windows
     middle = store.batch(drawn.drawn(0)[:4])[:, :, 2:10, 2:10]
     np.testing.assert_array_equal(drawn.batch(0, 0, 4), middle)
     if objective == "part":
@@ -253,9 +251,9 @@ def test_shipped_recipes_of_images_have_the_published_shapes(config, patches, pa
 
     A block has 12 E² + 13 E, the tokens 3 p² E + E, [CLS] and the last norm 3 E.
     """
-    settings = configs.compose(ImageConfig, "pretrain", config)
+    settings = configs.compose(ImagePretrainConfig, "pretrain", config)
     window, patch = settings.extents(1.0)
-    model = build(3, window, patch, settings, IMAGE)
+    model = build_objective(3, window, patch, settings, IMAGES.n_patches)
     assert model.n_patches == patches
     assert sum(p.numel() for p in model.encoder.parameters()) == parameters
 
@@ -282,7 +280,7 @@ def test_shipped_recipes_of_fine_tuning_have_the_published_rates(config, peak):
 
 @pytest.mark.parametrize("config", ["cifar", "imagenet", "cifar-mp3", "imagenet-mp3"])
 def test_shipped_recipes_of_pretraining_start_and_end_with_the_published_rates(config):
-    settings = configs.compose(ImageConfig, "pretrain", config)
+    settings = configs.compose(ImagePretrainConfig, "pretrain", config)
     batch, epochs = settings.fit.batch_size, settings.fit.epochs
     ends = [learning_rate(epoch, 1, epochs, batch, settings.optim) for epoch in (0, 20, epochs)]
     assert ends == pytest.approx([1e-6, 5e-4 * batch / 512, 1e-5])
@@ -291,14 +289,14 @@ def test_shipped_recipes_of_pretraining_start_and_end_with_the_published_rates(c
 @pytest.mark.parametrize("config", RIVALS)
 def test_shipped_recipes_of_the_rivals_have_the_encoder_of_parts(config):
     """Same tokens and encoder, one block of it here, and a loss that can be followed."""
-    settings = configs.compose(ImageConfig, "pretrain", config)
-    theirs = configs.compose(ImageConfig, "pretrain", config.partition("-")[0])
+    settings = configs.compose(ImagePretrainConfig, "pretrain", config)
+    theirs = configs.compose(ImagePretrainConfig, "pretrain", config.partition("-")[0])
     drop = {"drop_path": theirs.encoder.drop_path}
     assert dataclasses.replace(settings.encoder, **drop) == theirs.encoder
     assert settings.extents(1.0) == theirs.extents(1.0)
     assert settings.objective.name == config.partition("-")[2]
-    short = configs.compose(ImageConfig, "pretrain", config, {"encoder.depth": 1})
-    model = build(3, *short.extents(1.0), short, IMAGE)
+    short = configs.compose(ImagePretrainConfig, "pretrain", config, {"encoder.depth": 1})
+    model = build_objective(3, *short.extents(1.0), short, IMAGES.n_patches)
     x = torch.randint(0, 256, (2, 3, settings.size, settings.size), dtype=torch.uint8)
     values = model(x, torch.Generator().manual_seed(0))
     values["loss"].backward()

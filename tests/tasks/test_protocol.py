@@ -9,18 +9,22 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from partsig.core.objectives.supervised import LossConfig
+from partsig.data.shuffling import balanced_order
 from partsig.data.signals.bands import band_powers
 from partsig.data.signals.recordings import STAGES
 from partsig.data.signals.store import open_store
-from partsig.data.signals.windows import Epochs, balanced_order
+from partsig.data.signals.windows import LabelledWindows
 from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.metrics.agreement import kappa
+from partsig.recipes.loading import load_classifier
 from partsig.runs import run as runs
-from partsig.tasks.baselines import YasaStager, predict
-from partsig.tasks.distillation import PseudoConfig, ask
+from partsig.sleep.stagers import YasaStager
+from partsig.tasks.distillation import PseudoConfig, predict_targets
+from partsig.tasks.frozen import InputShape, predict_examples
 from partsig.verbs.compare import compare
 from partsig.verbs.evaluate import evaluate
-from partsig.verbs.finetune import finetune, load_stager
+from partsig.verbs.finetune import finetune
 from partsig.verbs.preprocess import preprocess
 from partsig.verbs.pretrain import pretrain
 
@@ -107,14 +111,14 @@ def test_the_band_power_stager_is_scikit_learns(bands, segments):
     """Scaling folded into the head, the penalty of the best validation kappa."""
     record = runs.read(bands[10, 1])
     store = open_store(segments)
-    train = Epochs(store, record["recordings"])
-    test = Epochs(store, [n for s in record["split"]["test"] for n in store.subjects[s]])
+    train = LabelledWindows(store, record["recordings"])
+    test = LabelledWindows(store, [n for s in record["split"]["test"] for n in store.subjects[s]])
     x, x_test = (band_powers(e.windows(range(len(e))), 100.0) for e in (train, test))
     scaler = StandardScaler().fit(x)
     judge = LogisticRegression(C=record["strength"], max_iter=2000)
-    judge.fit(scaler.transform(x), train.stages)
-    model, _ = load_stager(bands[10, 1])
-    found = predict(model, test, CPU)
+    judge.fit(scaler.transform(x), train.labels)
+    model, _ = load_classifier(bands[10, 1])
+    found = predict_examples(model, test, CPU)
     np.testing.assert_allclose(found, judge.predict_proba(scaler.transform(x_test)), atol=1e-3)
     assert evaluate(bands[10, 1], device="cpu").metrics["kappa"] > 0.5
 
@@ -124,17 +128,18 @@ def test_the_band_power_stager_is_scikit_learns(bands, segments):
 def test_baselines_are_trained_kept_and_loaded(model, segments, tmp_path):
     settings = SHORT | {"model": model}
     run = tune("scratch", segments, tmp_path / "run", settings)
-    first, record = load_stager(run)
-    again, _ = load_stager(run)
+    first, trained = load_classifier(run)
+    record = trained.facts
+    again, _ = load_classifier(run)
     store = open_store(segments)
-    test = Epochs(store, [n for s in record["split"]["test"] for n in store.subjects[s]])
-    found = predict(first, test, CPU)
-    np.testing.assert_array_equal(found, predict(again, test, CPU))
+    test = LabelledWindows(store, [n for s in record["split"]["test"] for n in store.subjects[s]])
+    found = predict_examples(first, test, CPU)
+    np.testing.assert_array_equal(found, predict_examples(again, test, CPU))
     np.testing.assert_allclose(found.sum(1), 1, atol=1e-5)
     if model == "boosting":
         assert evaluate(run, device="cpu").metrics["kappa"] > 0.2  # the trees of a leaf of 20
     else:
-        train = Epochs(store, record["recordings"])
+        train = LabelledWindows(store, record["recordings"])
         spread = train.windows(range(len(train))).astype(float).std(-1)
         expected = np.sqrt((spread**2).mean(0))
         np.testing.assert_allclose(first.scale.squeeze(1).numpy(), expected, rtol=1e-4)
@@ -144,10 +149,11 @@ def test_baselines_are_trained_kept_and_loaded(model, segments, tmp_path):
 def test_a_probe_leaves_the_encoder_alone(name, pretrained, segments, tmp_path):
     settings = {"train": "probe", "pool": "mean+sd"}
     run = tune(pretrained[name], segments, tmp_path / "run", settings)
-    model, record = load_stager(run)
-    from partsig.verbs.pretrain import load_encoder
+    model, trained = load_classifier(run)
+    record = trained.facts
+    from partsig.runs.models import load_encoder
 
-    encoder, _, _ = load_encoder(pretrained[name])
+    encoder = load_encoder(pretrained[name]).encoder
     for key, value in encoder.state_dict().items():
         assert torch.equal(model.encoder.state_dict()[key], value), key
     wanted = "sincos" if name in ("mae", "droppos") else "none"
@@ -162,7 +168,8 @@ def test_blocks_of_an_encoder_are_kept_from_the_first_on(pretrained, segments, t
     with pytest.raises(ConfigError, match=r"from scratch, set encoder\.depth"):
         tune("scratch", segments, tmp_path / "b", {"blocks": 1})
     run = tune(pretrained["part"], segments, tmp_path / "c", {"train": "probe", "blocks": 1})
-    model, record = load_stager(run)
+    model, trained = load_classifier(run)
+    record = trained.facts
     assert record["config"]["encoder"]["depth"] == len(model.encoder.blocks) == 1
 
 
@@ -172,11 +179,11 @@ def test_full_training_may_start_from_the_probe(pretrained, segments, tmp_path):
     both = tune(
         pretrained["part"], segments, tmp_path / "b", SHORT | still | {"train": "probe+full"}
     )
-    a, b = (load_stager(run)[0] for run in (probe, both))
+    a, b = (load_classifier(run)[0] for run in (probe, both))
     assert torch.equal(a.head.weight, b.head.weight)
     assert runs.read(probe)["val_kappa"] == pytest.approx(runs.read(both)["val_kappa"])
     moved = tune(pretrained["part"], segments, tmp_path / "c", SHORT | {"train": "probe+full"})
-    assert not torch.equal(load_stager(moved)[0].head.weight, b.head.weight)
+    assert not torch.equal(load_classifier(moved)[0].head.weight, b.head.weight)
 
 
 def test_everything_at_once_runs_and_is_the_same_again(pretrained, segments, tmp_path):
@@ -192,7 +199,7 @@ def test_everything_at_once_runs_and_is_the_same_again(pretrained, segments, tmp
     first, second = (
         tune(pretrained["part"], segments, tmp_path / name, SHORT | options) for name in "ab"
     )
-    a, b = (load_stager(run)[0].state_dict() for run in (first, second))
+    a, b = (load_classifier(run)[0].state_dict() for run in (first, second))
     assert all(torch.equal(a[key], b[key]) for key in a)
 
 
@@ -202,23 +209,24 @@ def places(epochs):
 
 
 def test_a_teacher_adds_sure_epochs_and_hides_their_labels(bands, segments, tmp_path):
-    teacher, record = load_stager(bands[10, 0])
+    teacher, trained = load_classifier(bands[10, 0])
+    record = trained.facts
     store = open_store(segments)
     kept = set(record["split"]["val"] + record["split"]["test"])
     names = [name for name, row in store.recordings.items() if row["subject"] not in kept]
-    train = Epochs(store, record["recordings"])
-    every = Epochs(store, names, scored=False)
+    train = LabelledWindows(store, record["recordings"])
+    every = LabelledWindows(store, names, labelled=False)
     config = PseudoConfig(confidence=0.6, share=2.0, distil=0.25)
-    guide = ask(teacher, every, train, config, CPU)
-    found = predict(teacher, every, CPU)
+    guide = predict_targets(teacher, every, train, config, CPU)
+    found = predict_examples(teacher, every, CPU)
     labelled = places(train)
     assert len(guide.extra) > 20
     for number, opinion in zip(guide.extra, guide.opinions, strict=True):
         assert (every.names[every.recording[number]], every.epoch[number]) not in labelled
         assert opinion.max() >= 0.6
         np.testing.assert_array_equal(opinion, found[number])
-    hard = np.eye(5)[train.stages]
-    expected = 0.75 * hard + 0.25 * predict(teacher, train, CPU)
+    hard = np.eye(5)[train.labels]
+    expected = 0.75 * hard + 0.25 * predict_examples(teacher, train, CPU)
     np.testing.assert_allclose(guide.targets, expected, atol=1e-6)
     more, targets = guide.draw(np.random.default_rng(0), np.arange(6), 100)
     assert more.shape == (12, 3, 3000)
@@ -253,7 +261,7 @@ def test_balanced_draws_use_every_stage_alike_and_every_epoch():
 
 def test_shifted_windows_stay_in_the_recording(segments):
     store = open_store(segments)
-    epochs = Epochs(store, ["segment-00000"])
+    epochs = LabelledWindows(store, ["segment-00000"])
     signal = np.asarray(store.signal("segment-00000"))
     found = epochs.windows([0, 0, 1, 1], [-700, 400, -250, 5000])
     for window, first in zip(found, (0, 400, 2750, 3000), strict=True):
@@ -373,13 +381,14 @@ def test_yasa_stages_whole_recordings_off_the_shelf(write_night, tmp_path):
     run = tune(
         "scratch", store, tmp_path / "run", choice, segments_per_class=None, subjects=1
     )  # fmt: skip
-    model, record = load_stager(run)
+    model, trained = load_classifier(run)
+    record = trained.facts
     assert (model.eeg, model.eog, model.emg) == ("C4-M1", "E1-M2", None)
     found = evaluate(run, device="cpu").metrics
     assert found["n_epochs"] == 12 * len(record["split"]["test"])
     opened = open_store(store)
     name = record["split"]["test"][0]
-    given = predict(model, Epochs(opened, [name]), CPU)
+    given = predict_examples(model, LabelledWindows(opened, [name]), CPU)
     np.testing.assert_allclose(given, model.stage(opened.signal(name)))
     np.testing.assert_allclose(given.sum(1), 1)
 
@@ -387,5 +396,7 @@ def test_yasa_stages_whole_recordings_off_the_shelf(write_night, tmp_path):
 def test_yasa_says_what_it_cannot_stage(segments, tmp_path):
     with pytest.raises(DataError, match="YASA stages recordings of five minutes and more"):
         tune("scratch", segments, tmp_path / "run", {"model": "yasa"})
+    names = {"ch_names": ("E1-M2",), "classes": STAGES}
+    shape = InputShape(samples_per_unit=100.0, window=(3000,), patch=(100,), **names)
     with pytest.raises(ConfigError, match="model=yasa needs an EEG channel; there are E1-M2"):
-        YasaStager(("E1-M2",), 100.0)
+        YasaStager("yasa", shape, LossConfig())

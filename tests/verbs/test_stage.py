@@ -149,7 +149,7 @@ def test_one_dead_channel_of_three_adds_doubt_and_a_reason(raw_records, stager, 
     (suspect,) = (s for s in found.review if s.epoch == 0)
     assert any("O2-M1 flat" in reason for reason in suspect.reasons)
     confidence = found.confidence[0]
-    prior = stager.record["calibration"]["prior"][found.stages[0]]
+    prior = stager.run.calibration["prior"][found.stages[0]]
     assert suspect.score == pytest.approx(1 - (2 / 3 * confidence + prior / 3))
     assert stage(raw, stager, overrides={"good_share": 1.0}).stages[0] == UNSCORED
     assert whole.unusable[0] == ""
@@ -335,7 +335,7 @@ def test_the_json_tells_everything(raw_records, stager, tested, tmp_path):
     found = stage(raw_records[tested[0]], stager, output=tmp_path)
     told = json.loads((tmp_path / f"{tested[0]}_staging.json").read_text())
     assert told["stager"]["run"] == stager.facts["run"]
-    assert told["stager"]["temperature"] == stager.record["calibration"]["temperature"]
+    assert told["stager"]["temperature"] == stager.run.calibration["temperature"]
     assert told["stager"]["settings"]["review_share"] == 0.1
     assert told["stages"] == found.names
     assert partsig.stage is stage

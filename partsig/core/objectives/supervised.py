@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -60,7 +60,13 @@ class LossConfig:
 
 
 class SupervisedModule(nn.Module):
-    """A network with ``logits(x)`` under the supervised loss, whatever the network is."""
+    """A network with ``logits(x)`` under the supervised loss, whatever the network is.
+
+    ``learns_by``: steps of the optimiser; or its ``head`` alone, on ``features(x)``; or what its
+    ``fit_examples(train, seed, device)`` does with all examples at once; or nothing.
+    """
+
+    learns_by: ClassVar[Literal["steps", "head", "examples", "nothing"]] = "steps"
 
     def __init__(self, loss: LossConfig) -> None:
         super().__init__()

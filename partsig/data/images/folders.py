@@ -20,9 +20,9 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from partsig.contracts import UNLABELLED
 from partsig.data.images import imagenet
 from partsig.data.images.store import CH_NAMES, Item, Source
-from partsig.data.store import UNLABELLED
 from partsig.errors import DataError, check_range
 
 # Decoders that are tried, whatever a file's suffix: none that calls another program, as EPS does.

@@ -10,8 +10,8 @@ from typing import Literal
 
 import numpy as np
 
+from partsig.contracts import UNLABELLED, Labels
 from partsig.data.signals.lazy import Stack, forget
-from partsig.data.store import UNLABELLED, Labels
 from partsig.errors import ConfigError, DataError, check_range
 
 # AASM stages in the order of their codes; REM is the manual's stage R.

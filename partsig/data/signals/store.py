@@ -27,6 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
+from partsig.contracts import Labels, labels_of
 from partsig.data.mapped import MappedArrays, unreadable
 from partsig.data.signals.lazy import OnDisk, stretches
 from partsig.data.signals.recordings import SLEEP, Recording
@@ -35,9 +36,7 @@ from partsig.data.store import (
     FORMAT,
     INDEX,
     OK,
-    Labels,
     differing_settings,
-    labels_of,
     made_otherwise,
     read_meta,
     with_provenance,

@@ -2,13 +2,16 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from partsig.data.signals.recordings import EPOCH_S
+from partsig.contracts import Batch
+from partsig.data.shuffling import Shuffled
+from partsig.data.signals.lazy import forget
 from partsig.data.signals.store import Store
-from partsig.errors import ConfigError, DataError
+from partsig.errors import DataError
 
 
 class RandomWindows:
@@ -108,24 +111,28 @@ class ResidentWindows:
         return every[:, starts].transpose(0, 1)  # (count, C, window)
 
 
-class Epochs:
-    """30-s epochs of some recordings, in the order of the nights: the scored ones, or all.
+class LabelledWindows:
+    """The epochs of some recordings, in their order: those with a label, or all.
 
-    Epoch i is number ``epoch[i]`` of recording ``names[recording[i]]`` and has the stage
-    ``stages[i]`` (all (n,)); the epochs of a recording follow one another, and ``names`` are the
-    recordings that have any. ``n_epochs`` says how many a recording has, scored or not.
+    Epoch i, as long as the store's labels say, is number ``epoch[i]`` of recording
+    ``names[recording[i]]`` and has the class ``labels[i]`` (all (n,)); the epochs of a recording
+    follow one another, and ``names`` are the recordings that have any. ``n_epochs`` says how many a
+    recording has, labelled or not.
     """
 
-    def __init__(self, store: Store, recordings: Sequence[str], scored: bool = True) -> None:
-        self.store, self.n_times = store, round(EPOCH_S * store.sfreq)
-        stages, epochs, names = [], [], []
+    grouped, item, unit = True, "epoch", "subject"
+
+    def __init__(self, store: Store, recordings: Sequence[str], labelled: bool = True) -> None:
+        self.store, self.n_times = store, round(store.unit_s * store.sfreq)
+        self.classes = store.classes
+        classes, epochs, names = [], [], []
         for name in recordings:
             labels = store.labels(name)
-            chosen = np.flatnonzero(labels >= 0) if scored else np.arange(len(labels))
+            chosen = np.flatnonzero(labels >= 0) if labelled else np.arange(len(labels))
             if len(chosen):
                 names.append(name)
                 epochs.append(chosen.astype(np.int32))
-                stages.append(labels[chosen])
+                classes.append(labels[chosen])
         if not names:
             raise DataError(f"no scored epoch among recordings {', '.join(recordings[:5])}.")
         self.names = tuple(names)
@@ -133,11 +140,11 @@ class Epochs:
         self.counts = np.array([len(chosen) for chosen in epochs])
         self.recording = np.repeat(np.arange(len(names), dtype=np.int32), self.counts)
         self.epoch = np.concatenate(epochs)
-        self.stages = np.concatenate(stages).astype(np.int64)
+        self.labels = np.concatenate(classes).astype(np.int64)
         self.n_epochs = {name: store.recordings[name]["n_epochs"] for name in recordings}
 
     def __len__(self) -> int:
-        return len(self.stages)
+        return len(self.labels)
 
     def by_recording(self) -> Iterator[tuple[str, slice]]:
         """Yield each recording and where its epochs lie among these."""
@@ -145,11 +152,40 @@ class Epochs:
         for name, first, end in zip(self.names, [0, *ends], ends, strict=False):
             yield name, slice(first, end)
 
-    def subjects(self) -> tuple[list[str], np.ndarray]:
+    def units(self) -> tuple[list[str], np.ndarray]:
         """Return the subjects, in the order of their first epoch, and each epoch's number (n,)."""
         own = [self.store.recordings[name]["subject"] for name in self.names]
         numbers = {subject: number for number, subject in enumerate(dict.fromkeys(own))}
         return list(numbers), np.repeat([numbers[subject] for subject in own], self.counts)
+
+    def columns(self) -> tuple[list[str], Iterator[tuple]]:
+        """Return what tells an epoch in a table; onsets (s) count from the recording's start."""
+        return ["recording", "subject", "epoch", "onset_s"], self._rows()
+
+    def _rows(self) -> Iterator[tuple]:
+        for name, mine in self.by_recording():
+            row = self.store.recordings[name]
+            start, subject = float(row["start_s"] or 0), row["subject"]
+            for epoch in self.epoch[mine].tolist():
+                yield name, subject, epoch, f"{start + self.store.unit_s * epoch:.10g}"
+
+    def digest(self) -> dict[str, str]:
+        """Return nothing: recordings, subjects and the store's provenance tell them."""
+        return {}
+
+    def in_order(self, size: int) -> Iterator[np.ndarray]:
+        """Yield all epochs, (b, C, T) with b up to ``size``, in the store's type.
+
+        What was read of a recording is given back when the next one begins.
+        """
+        before = None
+        for first in range(0, len(self), size):
+            numbers = np.arange(first, min(first + size, len(self)))
+            yield self.windows(numbers)
+            last = self.recording[numbers[-1]]
+            for done in range(last if before is None else before, last):
+                forget(self.store.signal(self.names[done]))
+            before = last
 
     def signal(self, recording: str) -> np.ndarray:
         """Return the whole signal (C, T) of a recording."""
@@ -175,64 +211,24 @@ class Epochs:
         return batch
 
 
-def balanced_order(stages: np.ndarray, seed: int, epoch: int) -> np.ndarray:
-    """Return numbers of ``len(stages)`` epochs, each stage that occurs being equally likely.
+@dataclass(frozen=True, kw_only=True)
+class ShiftedBatches:
+    """Labelled epochs and their labels by step; each begins up to ``reach`` samples off.
 
-    Drawn without replacement until a stage is used up, then from all of it again.
-
-    >>> stages = np.array([0, 0, 0, 0, 0, 2])
-    >>> np.bincount(stages[balanced_order(stages, seed=0, epoch=0)]).tolist()
-    [3, 0, 3]
-    """
-    rng = np.random.default_rng([seed, epoch, 32])
-    groups = [np.flatnonzero(stages == stage) for stage in np.unique(stages)]
-    share = -(-len(stages) // len(groups))
-    chosen = []
-    for members in groups:
-        rounds = [rng.permutation(members) for _ in range(-(-share // len(members)))]
-        chosen.append(np.concatenate(rounds)[:share])
-    return rng.permutation(np.concatenate(chosen))[: len(stages)]
-
-
-class Shuffled:
-    """Batches of the numbers 0..n-1, shuffled anew by (seed, pass); called with a step.
-
-    A batch is a function of (seed, step) alone; the order is drawn once a pass. ``balance``: the
-    stages (n,), to draw each as often (:func:`balanced_order`). ``repeats``: how often a number
-    comes in a row, so that a pass, of n numbers all the same, has fewer of them.
-
-    >>> batch = Shuffled(5, 2, seed=0)
-    >>> sorted(np.concatenate([batch(step) for step in range(3)]).tolist())
-    [0, 1, 2, 3, 4]
-    >>> len(set(Shuffled(7, 7, seed=0, repeats=3)(0).tolist()))
-    3
+    With a ``teacher``, further epochs without a label, and its opinion in place of labels.
     """
 
-    def __init__(
-        self,
-        n: int,
-        size: int,
-        seed: int,
-        balance: np.ndarray | None = None,
-        repeats: int = 1,
-    ) -> None:
-        if size < 1:
-            raise ConfigError(f"batch size {size}; it must be at least 1.")
-        self.n, self.size, self.seed = n, size, seed
-        self.balance, self.repeats = balance, repeats
-        self.steps = math.ceil(n / size)  # of a pass
-        self._order: tuple[int, np.ndarray] | None = None
+    examples: LabelledWindows
+    shuffled: Shuffled
+    reach: int = 0
+    teacher: object = None
 
-    def order(self, number: int) -> np.ndarray:
-        """Return the order (n,) of a pass."""
-        if self._order is None or self._order[0] != number:
-            if self.balance is None:
-                drawn = np.random.default_rng([self.seed, number, 31]).permutation(self.n)
-            else:
-                drawn = balanced_order(self.balance, self.seed, number)
-            self._order = number, np.repeat(drawn, self.repeats)[: self.n]
-        return self._order[1]
-
-    def __call__(self, step: int) -> np.ndarray:
-        number, at = divmod(step, self.steps)
-        return self.order(number)[at * self.size : (at + 1) * self.size]
+    def __call__(self, step: int) -> Batch:
+        index = self.shuffled(step)
+        rng = np.random.default_rng([self.shuffled.seed, step, 33])
+        shift = rng.integers(-self.reach, self.reach + 1, len(index))
+        x = self.examples.windows(index, shift)
+        if self.teacher is None:
+            return Batch(torch.from_numpy(x), torch.from_numpy(self.examples.labels[index]))
+        more, targets = self.teacher.draw(rng, index, self.reach)
+        return Batch(torch.from_numpy(np.concatenate([x, more])), torch.from_numpy(targets))

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from partsig import files
+from partsig.contracts import Labels
 from partsig.data.signals import store
 from partsig.data.signals.recordings import STAGES, Recording
-from partsig.data.store import Labels
 from partsig.errors import DataError
 
 CHANNELS = ("C3-M2", "O1-M2")

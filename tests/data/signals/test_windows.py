@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from partsig.data.shuffling import Shuffled, balanced_order
 from partsig.data.signals import store as stores
 from partsig.data.signals.recordings import Recording
-from partsig.data.signals.windows import Epochs, RandomWindows, Shuffled, balanced_order
+from partsig.data.signals.windows import LabelledWindows, RandomWindows
 from partsig.errors import ConfigError, DataError
 
 # Stages of each recording; subjects s0 and s1 have two recordings each.
@@ -37,30 +38,30 @@ def store(tmp_path_factory):
 
 
 def test_scored_epochs_are_numbered_by_recording(store):
-    epochs = Epochs(store, ["c", "b", "a", "d"])
+    epochs = LabelledWindows(store, ["c", "b", "a", "d"])
     assert epochs.names == ("c", "a", "d")  # b has none
     found = [(epochs.names[r], e) for r, e in zip(epochs.recording, epochs.epoch, strict=True)]
     assert found == [("c", 0), ("c", 1), ("c", 2), ("a", 0), ("a", 2), ("d", 0)]
-    assert epochs.stages.tolist() == [0, 4, 4, 2, 3, 1]
+    assert epochs.labels.tolist() == [0, 4, 4, 2, 3, 1]
     assert epochs.n_epochs == {"c": 4, "b": 2, "a": 3, "d": 1}
     assert [(n, s.start, s.stop) for n, s in epochs.by_recording()] == [
         ("c", 0, 3),
         ("a", 3, 5),
         ("d", 5, 6),
     ]
-    names, numbers = epochs.subjects()
+    names, numbers = epochs.units()
     assert (names, numbers.tolist()) == (["s0", "s1"], [0, 0, 0, 1, 1, 1])
 
 
 def test_all_epochs_are_there_when_asked_for(store):
-    epochs = Epochs(store, list(NIGHTS), scored=False)
-    assert epochs.stages.tolist() == [code for codes in NIGHTS.values() for code in codes]
+    epochs = LabelledWindows(store, list(NIGHTS), labelled=False)
+    assert epochs.labels.tolist() == [code for codes in NIGHTS.values() for code in codes]
     with pytest.raises(DataError, match="no scored epoch among recordings b"):
-        Epochs(store, ["b"])
+        LabelledWindows(store, ["b"])
 
 
 def test_windows_of_epochs_are_cut_from_the_signal(store):
-    epochs = Epochs(store, list(NIGHTS))
+    epochs = LabelledWindows(store, list(NIGHTS))
     for i, window in enumerate(epochs.windows(range(len(epochs)))):
         first = 300 * epochs.epoch[i]
         signal = np.array(store.signal(epochs.names[epochs.recording[i]]))
@@ -68,8 +69,8 @@ def test_windows_of_epochs_are_cut_from_the_signal(store):
 
 
 def test_an_epoch_takes_few_bytes(store):
-    epochs = Epochs(store, list(NIGHTS), scored=False)
-    arrays = (epochs.recording, epochs.epoch, epochs.stages)
+    epochs = LabelledWindows(store, list(NIGHTS), labelled=False)
+    arrays = (epochs.recording, epochs.epoch, epochs.labels)
     assert sum(array.nbytes for array in arrays) == 16 * len(epochs)
 
 
@@ -84,7 +85,7 @@ def test_random_windows_are_cut_from_the_signals(store):
         np.testing.assert_array_equal(window, signal[:, first : first + 99])
 
 
-@pytest.mark.parametrize("make", [lambda s: RandomWindows(s, ["s1"], 99, 0), Epochs])
+@pytest.mark.parametrize("make", [lambda s: RandomWindows(s, ["s1"], 99, 0), LabelledWindows])
 def test_a_lost_signal_is_told_before_work_begins(store, tmp_path, make):
     import shutil
 
@@ -92,7 +93,7 @@ def test_a_lost_signal_is_told_before_work_begins(store, tmp_path, make):
     (tmp_path / "s" / "signals" / "a.npy").write_bytes(b"\x93NUMPY")
     broken = stores.open_store(tmp_path / "s")
     with pytest.raises(DataError, match=r"a\.npy cannot be read \(6 bytes, too few for its 7,336"):
-        make(broken) if make is not Epochs else Epochs(broken, ["a"])
+        make(broken) if make is not LabelledWindows else LabelledWindows(broken, ["a"])
 
 
 def test_a_pass_has_every_number_once_in_an_order_of_its_own():

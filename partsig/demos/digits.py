@@ -1,19 +1,18 @@
-"""``partsig demo --modality image``: the whole way on handwritten digits."""
+"""The whole way on handwritten digits, from pixels to accuracy."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-
 from partsig import config
-from partsig.data.images.store import ImageStore, open_images
+from partsig.data.images.examples import LabelledImages
+from partsig.data.images.store import open_images
+from partsig.demos.common import Demo, encoder_of, majority
 from partsig.errors import check_range
 from partsig.files import write_text
-from partsig.recipes.image_finetuning import finetune_images
-from partsig.tasks.image_classification import evaluate_images, measure
-from partsig.verbs.demo import Demo, encoder_of
-from partsig.verbs.evaluate import with_interval
+from partsig.tasks.classification import with_interval
+from partsig.verbs.evaluate import evaluate
+from partsig.verbs.finetune import finetune
 from partsig.verbs.inspect import inspect
 from partsig.verbs.preprocess import preprocess
 from partsig.verbs.pretrain import pretrain
@@ -37,12 +36,11 @@ class ImageDemoConfig:
                 check_range(name, value, 1)
 
 
-def demo_images(
-    output: str | Path | None = None,
-    *,
-    overrides: Mapping[str, object] | Iterable[str] = (),
-    seed: int = 0,
-    say: Callable[[str], None] = print,
+def run_demo(
+    output: str | Path | None,
+    overrides: Mapping[str, object] | Iterable[str],
+    seed: int,
+    say: Callable[[str], None],
 ) -> Demo:
     """Go from scikit-learn's digits to accuracy on held-out ones, on the CPU, in a few minutes.
 
@@ -83,21 +81,23 @@ def demo_images(
             epochs = settings.finetune_epochs
             if train == "full" and epochs is not None:
                 own |= {"fit.epochs": epochs}
-            run = finetune_images(
+            run = finetune(
                 origin,
                 store,
                 path / f"finetune-{train}-{'scratch' if origin == 'scratch' else 'part'}",
-                per_class=n,
+                segments_per_class=n,
                 config="image-tiny-finetune",
                 overrides=own | {"train": train},
                 seed=seed,
                 device="cpu",
             )
-            found = evaluate_images(run, device="cpu", seed=seed)
+            found = evaluate(run, device="cpu", seed=seed)
             rows.append({"method": f"{label}, {start}"} | found.metrics)
             figures += found.figures
     opened = open_images(store)
-    rows.append({"method": "predict the majority"} | _majority(opened, seed))
+    test = LabelledImages(opened, opened.members("test"), min(opened.size))
+    labels = opened.labels[opened.members("train")]
+    rows.append({"method": "predict the majority"} | majority(labels, test, seed))
     table = _table(rows, n, len(opened.classes), seed)
     write_text(path / "table.md", table + "\n")
     say(f"\n{table}\n")
@@ -106,15 +106,6 @@ def demo_images(
     say(f"table:  {path / 'table.md'}")
     pretext = {key: seen.metrics["off_grid"][key] for key in ("r2", "error", "error_chance")}
     return Demo(path=path, table=table, rows=rows, pretext=pretext, figures=figures)
-
-
-def _majority(store: ImageStore, seed: int) -> dict:
-    """Return the metrics of giving every test image the commonest class of the training images."""
-    train, test = (store.labels[store.members(role)] for role in ("train", "test"))
-    common = np.bincount(train).argmax()
-    return measure(
-        test, np.eye(len(store.classes))[np.full(len(test), common)], store.classes, seed
-    )
 
 
 def _table(rows: list[dict], per_class: int, n_classes: int, seed: int) -> str:

@@ -1,0 +1,67 @@
+"""Labelled images of a store: in order to be judged, augmented to be trained on."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from partsig.contracts import Batch
+from partsig.data.images.augment import augmented
+from partsig.data.images.store import ImageStore, centred
+from partsig.data.shuffling import Shuffled
+
+
+class LabelledImages:
+    """Some images of a store; what is given of them is the middle, ``size`` pixels a side.
+
+    ``index`` (n,) are their numbers in the store, ``labels`` (n,) the numbers of their classes.
+    """
+
+    grouped, item, unit = False, "image", "image"
+
+    def __init__(self, store: ImageStore, index: np.ndarray, size: int) -> None:
+        self.store, self.index, self.size = store, index, size
+        self.labels, self.classes = store.labels[index], store.classes
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def in_order(self, size: int) -> Iterator[np.ndarray]:
+        """Yield all images, (b, C, size, size) uint8 with b up to ``size``."""
+        for first in range(0, len(self), size):
+            yield centred(self.store.batch(self.index[first : first + size]), self.size)
+
+    def units(self) -> tuple[Sequence[str], np.ndarray]:
+        """Return the names of the images; each is a unit of its own."""
+        return [self.store.names[i] for i in self.index], np.arange(len(self))
+
+    def columns(self) -> tuple[list[str], Iterator[tuple]]:
+        """Return what tells an image in a table: its name."""
+        return ["image"], ((self.store.names[i],) for i in self.index)
+
+    def digest(self) -> dict[str, str]:
+        """Return the hash of all their pixels: what tells test sets of like names apart."""
+        found = hashlib.sha256()
+        for pixels in self.in_order(256):
+            found.update(np.ascontiguousarray(pixels))
+        return {"images_sha256": found.hexdigest()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentedBatches:
+    """Images and their labels by step; a worker process may have a copy of it."""
+
+    examples: LabelledImages
+    shuffled: Shuffled
+    change: Callable | None
+
+    def __call__(self, step: int) -> Batch:
+        index = self.examples.index[self.shuffled(step)]
+        x = torch.from_numpy(self.examples.store.batch(index))
+        if self.change is not None:
+            number, within = divmod(step, self.shuffled.steps)
+            first = within * self.shuffled.size
+            x = augmented(x, self.change, [self.shuffled.seed, number], first)
+        return Batch(x, torch.from_numpy(self.examples.store.labels[index]))

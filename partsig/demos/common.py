@@ -1,0 +1,37 @@
+"""What demonstrations have in common."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from partsig.contracts import Examples
+from partsig.runs.models import pretraining_settings
+from partsig.runs.run import Run
+from partsig.tasks.classification import Classification
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """What the demo found: the table's rows, where everything lies, what the pretext reached."""
+
+    path: Path
+    table: str
+    rows: list[dict]
+    pretext: dict[str, float]
+    figures: list[Path]
+
+
+def encoder_of(pretrained: Path) -> dict[str, object]:
+    """Return the overrides that give a run from scratch the pretrained encoder's shape."""
+    settings = pretraining_settings(Run.read(pretrained))
+    shape = asdict(settings.encoder)
+    overrides = {f"encoder.{key}": value for key, value in shape.items() if key != "drop_path"}
+    return overrides | ({"patch_px": settings.patch_px} if hasattr(settings, "patch_px") else {})
+
+
+def majority(labels: np.ndarray, test: Examples, seed: int) -> dict:
+    """Return the metrics of giving every test item the commonest of the training labels (n,)."""
+    common = np.bincount(labels).argmax()
+    given = np.eye(len(test.classes))[np.full(len(test), common)]
+    return Classification().score(test, given, seed)

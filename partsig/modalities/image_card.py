@@ -1,0 +1,111 @@
+"""What the model card of an encoder or a classifier of images says."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from partsig.runs.model_card import CardWords, describe_encoder, interval
+
+NOT_FOR = """\
+## What it is not for
+
+- Images normalised by constants (ImageNet's, say): each channel of each image is normalised inside,
+  so values from 0 to 255 are expected as they are stored.
+- Other sizes, channels or kinds of images than the above, unless you measure it on them.
+- Decisions about people, diagnosis among them: it has not been tested for any."""
+
+
+def _index(name: str, measured: Mapping) -> dict:
+    data = Path(measured["store"]).name
+    metric = {"type": "accuracy", "value": round(measured["accuracy"], 4)}
+    result = {
+        "task": {"type": "image-classification", "name": "Image classification"},
+        "dataset": {"type": data, "name": f"{data}, test images"},
+        "metrics": [metric],
+    }
+    return {"name": name, "results": [result]}
+
+
+def _what(facts: Mapping) -> str:
+    what = f"An encoder of images ({describe_encoder(facts)})"
+    if facts["kind"] != "stager":
+        return f"{what}, without a trained head."
+    classes = facts["classes"]
+    named = ", ".join(classes[:20]) + (f" and {len(classes) - 20} more" if classes[20:] else "")
+    return (
+        f"{what} and a linear head on `{facts['pool']}`, for {len(classes)} classes: {named}. "
+        f"Written by partsig {facts['partsig']}."
+    )
+
+
+def _input(facts: Mapping) -> str:
+    height, width = facts["window"]
+    return f"""\
+## Input
+
+Channels, in this order: {", ".join(facts["ch_names"])}; {height} x {width} pixels; values from 0 to
+255, not normalised."""
+
+
+def _training(facts: Mapping) -> str:
+    told = facts["training"]
+    lines = []
+    if told.get("pretraining"):
+        of = told.get("pretraining_images")
+        on = "" if of is None else f" on {of:,} images"
+        lines.append(f"Pretrained ({told['pretraining']}){on}, no labels used.")
+    if told.get("labelled_images") is not None:
+        lines.append(
+            f"Trained on {told['labelled_images']:,} labelled images; "
+            f"{told['validation_images']:,} further ones chose the epoch and the temperature."
+        )
+    lines.append(f"Data: {told['data']}." if told.get("data") else "Data: not recorded.")
+    return "## Training\n\n" + " ".join(lines)
+
+
+def _measured(measured: Mapping | None) -> str:
+    if measured is None:
+        return "## Measured\n\nNothing: it was exported without an evaluation (`partsig evaluate`)."
+    calibration = measured["calibration"]
+    return "\n".join(
+        [
+            "## Measured",
+            "",
+            f"On {measured['n_images']:,} test images ({Path(measured['store']).name}, "
+            f"{measured['date'][:10]}); intervals are bootstraps over images, 95 %.",
+            "",
+            f"- accuracy: {measured['accuracy']:.3f}{interval(measured, 'accuracy_interval_95')}",
+            f"- macro-F1: {measured['macro_f1']:.3f}",
+            f"- expected calibration error: {calibration['ece']:.3f} at temperature "
+            f"{calibration['temperature']:.3f}",
+        ]
+    )
+
+
+def _use(facts: Mapping) -> str:
+    height, width = facts["window"]
+    shape = f"(n, {len(facts['ch_names'])}, {height}, {width})"
+    lines = ["## Use", "", "```python", "from partsig.recipes.loading import load_model", ""]
+    lines.append('model = load_model("this folder").model')
+    if facts["kind"] == "stager":
+        lines += [
+            f"logits = model.logits(images)  # {shape}, 0 to 255 -> (n, {len(facts['classes'])})",
+            f"p = (logits / {facts['temperature']:.4f}).softmax(-1)  # calibrated",
+        ]
+    else:
+        lines.append(f"features = model.features(images)  # {shape}, 0 to 255")
+    return "\n".join([*lines, "```"])
+
+
+CARD = CardWords(
+    tags=("images",),
+    task_tags=("image-classification",),
+    names=("partsig image encoder", "partsig image classifier"),
+    metric="accuracy",
+    index=_index,
+    what=_what,
+    input=_input,
+    training=_training,
+    measured=_measured,
+    use=_use,
+    not_for=NOT_FOR,
+)

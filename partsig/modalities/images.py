@@ -1,0 +1,384 @@
+"""Images: what a store of them offers to whoever pretrains, fine-tunes or judges on it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from partsig.contracts import Labels, TrainingBatches
+from partsig.core.encoder import EncoderConfig
+from partsig.data.images.augment import AugmentConfig, Augmented, transform
+from partsig.data.images.examples import AugmentedBatches, LabelledImages
+from partsig.data.images.store import ImageStore, RandomImages, open_images
+from partsig.data.shuffling import Shuffled
+from partsig.data.store import index_digest
+from partsig.errors import CheckpointError, ConfigError, DataError, check_range
+from partsig.modalities import image_card
+from partsig.modalities.modality import (
+    MONITOR_WINDOWS,
+    Everything,
+    LabelBudget,
+    LabelSplit,
+    Modality,
+    PretrainingData,
+    UnseenWindows,
+    check_alike,
+)
+from partsig.runs.exported import LoadedModel
+from partsig.runs.run import Run
+from partsig.runs.settings import FinetuneRecipe, PretrainRecipe, Shape
+from partsig.train import loop
+
+ENCODER = EncoderConfig(width=384, depth=12, heads=6)
+
+
+def _check_multiple(size: int, patch_px: int) -> None:
+    if size % patch_px:
+        raise ConfigError(f"size is {size}; it must be a multiple of patch_px ({patch_px}).")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImagePretrainConfig(PretrainRecipe):
+    """Everything that decides a run on images; the defaults are the paper's CIFAR experiment.
+
+    ``size`` and ``patch_px`` are in pixels; ViT-S/4 at 32² (METHOD: width 384, depth 12, 6 heads).
+    ``augment``: see :class:`~partsig.data.images.augment.AugmentConfig`; the rest is
+    :class:`PretrainRecipe`'s.
+    """
+
+    size: int = 32
+    patch_px: int = 4
+    encoder: EncoderConfig = field(default_factory=lambda: ENCODER)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range("patch_px", self.patch_px, 1)
+        check_range("size", self.size, self.patch_px)
+        _check_multiple(self.size, self.patch_px)
+        if getattr(self.objective, "context", 0):
+            raise ConfigError(
+                "objective.context is for signals, whose windows have neighbours; leave it at 0."
+            )
+
+    def extents(self, samples_per_unit: float) -> tuple[Shape, Shape]:
+        return (self.size, self.size), (self.patch_px, self.patch_px)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFinetuneConfig(FinetuneRecipe):
+    """Everything that decides a fine-tuning run on images; the defaults train without tricks.
+
+    DeiT's recipe, which the paper fine-tunes with, is the configuration ``image-finetune``.
+    ``size``: pixels a side, 0 for what the store holds; larger stored images are cropped at the
+    centre where nothing is learned. ``patch_px`` is for ``--from scratch``; a pretrained run brings
+    its own, and only that may be repeated here. ``repeats``: copies of an image in a batch, each
+    augmented anew, so that an epoch sees fewer images (Hoffer et al. 2020, arXiv 1901.09335; DeiT:
+    3). The rest is :class:`FinetuneRecipe`'s.
+    """
+
+    size: int = 0
+    patch_px: int = 4
+    repeats: int = 1
+    encoder: EncoderConfig = field(default_factory=lambda: ENCODER)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    fit: loop.FitConfig = field(default_factory=lambda: loop.FitConfig(epochs=400, batch_size=256))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range("size", self.size, 0)
+        for name in ("patch_px", "repeats"):
+            check_range(name, getattr(self, name), 1)
+
+    def extents(self, samples_per_unit: float, unit_s: float | None) -> tuple[Shape, Shape]:
+        return (self.size, self.size), (self.patch_px, self.patch_px)
+
+    def patch_of(self, pretrained: ImagePretrainConfig) -> dict[str, object]:
+        return {"patch_px": pretrained.patch_px}
+
+
+@dataclass(frozen=True, eq=False)
+class ImageDataset:
+    """A store of images, opened."""
+
+    store: ImageStore
+    modality: str = "image"
+    task: str = "classification"
+    samples_per_unit: float = 1.0
+
+    @property
+    def path(self) -> Path:
+        """Where the store lies."""
+        return self.store.path
+
+    @property
+    def ch_names(self) -> tuple[str, ...]:
+        """Channel names, in their order."""
+        return self.store.ch_names
+
+    @property
+    def labels(self) -> Labels:
+        """What its labels are."""
+        return Labels(classes=self.store.classes)
+
+    def input_facts(self) -> dict[str, object]:
+        """Return what must be the same for a model to be used: the channels."""
+        return {"ch_names": list(self.store.ch_names)}
+
+    def facts(self) -> dict[str, object]:
+        """Return what a fine-tuned run remembers of the store."""
+        return {
+            "store": str(self.path),
+            "provenance": self.store.meta["provenance"],
+            "index_sha256": index_digest(self.path),
+            **self.input_facts(),
+            "size": list(self.store.size),
+            "labels": self.labels.as_facts(),
+        }
+
+    def check_pretrained(self, run: Run) -> None:
+        """Raise CheckpointError unless a pretrained run is for these channels."""
+        for key, ours in self.input_facts().items():
+            if run.facts[key] != ours:
+                raise CheckpointError(
+                    f"{run.path} was pretrained with {key} {run.facts[key]}; {self.path} has "
+                    f"{ours}."
+                )
+
+    def check_same_input(self, run: Run) -> None:
+        """Raise DataError unless a run is for these channels, this size and these classes."""
+        mine = {
+            "ch_names": list(self.ch_names),
+            "size": list(self.store.size),
+            "classes": list(self.store.classes),
+        }
+        theirs = {key: run.facts.get(key) for key in ("ch_names", "size")}
+        theirs["classes"] = list(run.labels.classes)
+        for key, ours in mine.items():
+            if theirs[key] != ours:
+                raise DataError(
+                    f"the run was trained with {key} {theirs[key]}; {self.path} has {ours}. "
+                    "Preprocess it again with those settings."
+                )
+
+    def pretraining(self, settings: ImagePretrainConfig, seed: int) -> PretrainingData:
+        """Return images to pretrain on: those of the role train."""
+        store = self.store
+        cropped = settings.augment.crop != "none"
+        if min(store.size) < settings.size or (not cropped and store.size != (settings.size,) * 2):
+            raise ConfigError(
+                f"{self.path} holds images of {store.size[0]} x {store.size[1]}, and size is "
+                f"{settings.size}; pass --set size={min(store.size)}, or less with an augment.crop."
+            )
+        window, patch = settings.extents(1.0)
+        members, val = store.members("train"), store.members("val")
+        train = RandomImages(store, members, seed, settings.windows_per_epoch)
+        monitor = None
+        if len(val):
+            monitor = RandomImages(store, val, 0, MONITOR_WINDOWS, settings.size)
+        changed = Augmented(train, settings.augment, settings.size, seed)
+        return PretrainingData(
+            channels=len(store.ch_names),
+            window=window,
+            patch=patch,
+            samples_per_unit=1.0,
+            train=changed,
+            augmented=changed.changes,
+            monitor=monitor,
+            facts={
+                "modality": self.modality,
+                "provenance": store.meta["provenance"],
+                **self.input_facts(),
+                "size": list(store.size),
+                "images_trained": len(members),
+                "subjects_seen": [],
+            },
+        )
+
+    def unseen(self, run: Run, window: Shape, seed: int, per_epoch: int) -> UnseenWindows:
+        """Return images that a pretraining run has held out; else those it was measured on."""
+        check_alike(self.path, run, self.input_facts() | {"size": list(self.store.size)})
+        for role in ("test", "val"):
+            members = self.store.members(role)
+            if len(members):
+                return UnseenWindows(
+                    windows=RandomImages(self.store, members, seed, per_epoch, window[-1]),
+                    role=role,
+                    whose="n_images",
+                    number=len(members),
+                    samples_per_unit=1.0,
+                    most=len(members),
+                )
+        raise DataError(f"{self.path} has no test or validation images to look at.")
+
+    def labelled(self, role: str) -> np.ndarray:
+        """Return the numbers (n,) of the images of a role that have a label."""
+        members = self.store.members(role)
+        return members[self.store.labels[members] >= 0]
+
+    def check_budget(self, budget: LabelBudget) -> None:
+        """Raise ConfigError for options that images have no use for."""
+        refused = {"--subjects": budget.subjects is not None, "--teacher": budget.teacher}
+        given = [option for option, value in refused.items() if value]
+        if given:
+            raise ConfigError(
+                f"{self.path} holds images, which {', '.join(given)} is not for; pass "
+                "--segments-per-class N for N labelled images of every class, 0 for all."
+            )
+
+    def split_labels(
+        self, budget: LabelBudget, settings: ImageFinetuneConfig, seed: int
+    ) -> LabelSplit:
+        """Return which labels a run may use: so many images of every class."""
+        per_class = budget.per_class or 0
+        check_range("--segments-per-class", per_class, 0)
+        train, val = self.draw(per_class, seed)
+        size = settings.size or min(self.store.size)
+        self._check_size(settings, size)
+        counts = {"train": len(train), "val": len(val), "test": len(self.labelled("test"))}
+        names = {"train": [self.store.names[i] for i in train]}
+        return LabelSplit(
+            label=f"k{per_class}",
+            facts={"images_per_class": per_class, "n_images": counts},
+            settings={"size": size},
+            open=lambda: tuple(LabelledImages(self.store, i, size) for i in (train, val)),
+            written=names if per_class else None,
+        )
+
+    def draw(self, per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the numbers of images to train on, ``per_class`` each (0: all), and of role val.
+
+        Draws are nested: a smaller budget's images are among a larger one's, with the same seed.
+        Raises ConfigError when a class has too few, DataError when there is nothing to learn from.
+        """
+        store, train, val = self.store, self.labelled("train"), self.labelled("val")
+        if not len(train) or not len(val):
+            raise DataError(
+                f"{self.path} has {len(train)} labelled training images and {len(val)} labelled "
+                "validation images; both are needed, so preprocess images in folders named by "
+                "class."
+            )
+        if len(np.unique(store.labels[train])) < 2:
+            raise DataError(
+                f"the training images of {self.path} are all of one class; nothing can be told "
+                "apart."
+            )
+        if not per_class:
+            return train, val
+        parts = []
+        for number, name in enumerate(store.classes):
+            members = train[store.labels[train] == number]
+            if len(members) < per_class:
+                raise ConfigError(
+                    f"--segments-per-class {per_class}: there are only {len(members)} training "
+                    f"images of class {name}."
+                )
+            order = np.random.default_rng([seed, number, 2019]).permutation(members)
+            parts.append(order[:per_class])
+        return np.sort(np.concatenate(parts)), val
+
+    def _check_size(self, settings: ImageFinetuneConfig, size: int) -> None:
+        _check_multiple(size, settings.patch_px)
+        fits = min(self.store.size) >= size
+        if not fits or (settings.augment.crop == "none" and self.store.size != (size,) * 2):
+            raise ConfigError(
+                f"size is {size} and {self.path} holds images of {self.store.size[0]} x "
+                f"{self.store.size[1]}; size can be at most that, and less with an augment.crop."
+            )
+
+    def counted(self, _train: LabelledImages, _val: LabelledImages) -> dict[str, int]:
+        """Return how many labels were used: the split has told it."""
+        return {}
+
+    def training_batches(
+        self,
+        train: LabelledImages,
+        shuffled: Shuffled,
+        settings: ImageFinetuneConfig,
+        _teacher: None,
+    ) -> TrainingBatches:
+        """Return the batches of fine-tuning.
+
+        torchvision draws from torch's own generator, as drop path and mixing do: in a thread beside
+        them the draws would depend on timing.
+        """
+        change = transform(settings.augment, settings.size)
+        batch_at = AugmentedBatches(examples=train, shuffled=shuffled, change=change)
+        prefetch = "thread" if change is None else "processes"
+        return TrainingBatches(batch_at=batch_at, steps_per_epoch=shuffled.steps, prefetch=prefetch)
+
+    def everything(
+        self, loaded: LoadedModel, path: Path, recordings: Iterable[str] | None
+    ) -> Everything:
+        """Return every image; raise DataError where a model is for others."""
+        if recordings is not None:
+            raise ConfigError(f"{path} is on images, which --recording is not for.")
+        store, names, size = self.store, loaded.facts["ch_names"], loaded.window[-1]
+        if list(store.ch_names) != names or min(store.size) < size:
+            raise DataError(
+                f"{path} takes {', '.join(names)} of {size} x {size} pixels; {self.path} has "
+                f"{', '.join(store.ch_names)} of {store.size[0]} x {store.size[1]}. Preprocess it "
+                "again with those settings."
+            )
+        classes = np.array([*store.classes, ""])
+        return Everything(
+            parts=[LabelledImages(store, np.arange(len(store)), size)],
+            n=len(store),
+            item="image",
+            what="images",
+            columns={
+                "image": np.array(store.names),
+                "role": store.roles,
+                "label": classes[store.labels],  # -1 is the last
+            },
+            meta={"size": size, **_stores_seen(loaded.run)},
+        )
+
+    def test_examples(self, run: Run, external: bool) -> LabelledImages:
+        """Return what a run is judged on: the labelled test images."""
+        index = self.labelled("test")
+        if not len(index):
+            raise DataError(f"{self.path} has no labelled test image; pass another --store.")
+        return LabelledImages(self.store, index, run.config["size"])
+
+    def seen_in_pretraining(self, _run: Run, _examples: LabelledImages) -> list[str]:
+        """Return nothing: test images are never pretrained on, and none is named elsewhere."""
+        return []
+
+
+def _stores_seen(run: Run | None) -> dict[str, str | None]:
+    """Return whose train images a run has seen without labels, and whose with them."""
+    if run is None:
+        return {"pretraining_store": None, "labelled_store": None}
+    if run.kind == "pretrain":
+        return {"pretraining_store": run.facts["store"], "labelled_store": None}
+    origin = run.origin
+    known = origin is not None and (origin / "run.json").is_file()
+    pretraining = Run.read(origin).facts["store"] if known else origin and "unknown"
+    return {"pretraining_store": pretraining, "labelled_store": run.facts["store"]}
+
+
+def training_facts(run: Run) -> dict[str, object]:
+    """Return how many images a run has learned from."""
+    if run.kind == "pretrain":
+        return {"pretraining_images": run.facts["images_trained"]}
+    return {"labelled_images": run.n_train, "validation_images": run.n_units("val")}
+
+
+IMAGES = Modality(
+    name="image",
+    axes=("row", "column"),
+    unit="px",
+    plural="images",
+    n_patches=64,  # PART paper, appendix: CIFAR, ViT-S/4, as many patches as the grid has
+    default_source="cifar100",
+    open=lambda path: ImageDataset(open_images(path)),
+    pretrain=ImagePretrainConfig,
+    finetune=ImageFinetuneConfig,
+    amplitude="0 to 255",
+    usual_task="classification",
+    draw_inspection="partsig.figures.inspection_2d:draw",
+    training_facts=training_facts,
+    card=image_card.CARD,
+)

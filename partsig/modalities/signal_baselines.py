@@ -1,0 +1,122 @@
+"""What stands beside an encoder on signals: band powers under a classifier, published networks.
+
+All are modules with ``logits(x)`` of windows (B, C, T) in µV, saved and loaded in the same way.
+"""
+
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from partsig.contracts import Examples
+from partsig.core.objectives.supervised import LossConfig, SupervisedModule
+from partsig.data.signals.bands import band_powers
+from partsig.errors import ConfigError
+from partsig.tasks.frozen import CPU, InputShape, in_batches
+
+# scikit-learn brings pandas along, 100 MB: only baselines need it.
+if TYPE_CHECKING:
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+BRAINDECODE = {"chambon2018": "SleepStagerChambon2018", "usleep": "USleep"}
+
+
+class LogisticOnBandPowers(SupervisedModule):
+    """Logistic regression on log band powers (scikit-learn), as a module."""
+
+    learns_by = "head"
+
+    def __init__(self, _name: str, shape: InputShape, _loss: LossConfig) -> None:
+        super().__init__(LossConfig())
+        self.sfreq = shape.samples_per_unit
+        empty = np.zeros((1, len(shape.ch_names), *shape.window))
+        self.head = nn.Linear(band_powers(empty, self.sfreq).shape[1], len(shape.classes))
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return log band powers (B, F)."""
+        powers = band_powers(x.cpu().numpy(), self.sfreq)
+        return torch.from_numpy(powers).to(x.device, torch.float32)
+
+    def logits(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x))
+
+
+class BoostingOnBandPowers(SupervisedModule):
+    """Gradient-boosted trees on log band powers (scikit-learn's histogram form, its defaults)."""
+
+    learns_by = "examples"
+
+    def __init__(self, _name: str, shape: InputShape, _loss: LossConfig) -> None:
+        super().__init__(LossConfig())
+        self.sfreq, self.n_classes = shape.samples_per_unit, len(shape.classes)
+        self.trees: HistGradientBoostingClassifier | None = None
+
+    def fit_examples(self, train: Examples, seed: int, _device: torch.device) -> None:
+        """Grow the trees on labelled windows."""
+        from sklearn.ensemble import HistGradientBoostingClassifier
+
+        powers = [band_powers(x.numpy(), self.sfreq) for x in in_batches(train, CPU)]
+        self.trees = HistGradientBoostingClassifier(random_state=seed)
+        self.trees.fit(np.concatenate(powers), train.labels)
+
+    def logits(self, x: Tensor) -> Tensor:
+        chances = self.trees.predict_proba(band_powers(x.cpu().numpy(), self.sfreq))
+        every = np.zeros((len(x), self.n_classes))
+        every[:, self.trees.classes_] = chances
+        return torch.from_numpy(np.log(every + 1e-9)).to(x.device, torch.float32)
+
+    def get_extra_state(self) -> Tensor:
+        """Return the trees as bytes in skops' format, which can be read without executing it."""
+        import skops.io
+
+        return torch.frombuffer(bytearray(skops.io.dumps(self.trees)), dtype=torch.uint8)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take over trees from :meth:`get_extra_state`."""
+        import skops.io
+
+        trusted = ["sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"]
+        self.trees = skops.io.loads(state.numpy().tobytes(), trusted=trusted)
+
+
+class BraindecodeNet(SupervisedModule):
+    """A network of braindecode, trained as ours is.
+
+    Channels are divided by ``scale``, their SD over the training windows, so that amplitudes stay
+    comparable between windows.
+    """
+
+    def __init__(self, name: str, shape: InputShape, loss: LossConfig) -> None:
+        super().__init__(loss)
+        try:
+            with warnings.catch_warnings():
+                # braindecode 1.8 uses a name that MNE 1.13 deprecates, when it is imported.
+                warnings.simplefilter("ignore", FutureWarning)
+                from braindecode import models
+        except ImportError:
+            raise ConfigError(
+                f"model={name} needs braindecode: pip install 'partsig[baselines]'."
+            ) from None
+        self.register_buffer("scale", torch.ones(len(shape.ch_names), 1))
+        kind = getattr(models, BRAINDECODE[name])
+        try:
+            self.net = kind(
+                n_chans=len(shape.ch_names),
+                sfreq=shape.samples_per_unit,
+                n_times=shape.window[0],
+                n_outputs=len(shape.classes),
+            )
+        except (ValueError, TypeError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise ConfigError(f"model={name} does not fit this store ({reason}).") from None
+
+    def look_at(self, train: Examples) -> None:
+        """Take the SD of each channel from the windows that are trained on."""
+        power = [x.double().var(-1, correction=0).sum(0) for x in in_batches(train, CPU)]
+        spread = (torch.stack(power).sum(0) / len(train)).sqrt()
+        self.scale.copy_(spread.clamp(min=1e-2).unsqueeze(1))
+
+    def logits(self, x: Tensor) -> Tensor:
+        return self.net(x.float() / self.scale)

@@ -1,0 +1,139 @@
+"""What the model card of an encoder of EEG, or of a sleep stager, says."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from partsig.runs.model_card import CardWords, describe_encoder, interval
+
+NOT_FOR = """\
+## What it is not for
+
+- It is no medical device and has not been tested as one: no diagnosis, no treatment, no alarm.
+- Other channels, references, filters or rates than the above: the numbers are then meaningless, and
+  nothing tells. In volts instead of microvolts every channel counts as flat (partsig refuses them;
+  an ONNX runtime does not).
+- People unlike those it was trained and measured on (children, disorders, drugs, intracranial
+  electrodes), unless you measure it on them.
+- Judging single epochs without a look: two scorers have a kappa of about .76
+  (Lee et al. 2022, a meta-analysis)."""
+
+
+def _index(name: str, measured: Mapping) -> dict | None:
+    if measured.get("kappa") is None:
+        return None
+    data = Path(measured["store"]).name
+    metric = {"type": "cohen_kappa", "name": "Cohen's kappa", "value": round(measured["kappa"], 4)}
+    result = {
+        "task": {"type": "time-series-classification", "name": "Sleep staging"},
+        "dataset": {"type": data, "name": f"{data}, held-out subjects"},
+        "metrics": [metric],
+    }
+    return {"name": name, "results": [result]}
+
+
+def _what(facts: Mapping) -> str:
+    what = f"An encoder of EEG ({describe_encoder(facts)})"
+    if facts["kind"] != "stager":
+        return f"{what}, without a trained head."
+    return (
+        f"{what} and a linear head on `{facts['pool']}`, for the classes "
+        f"{', '.join(facts['classes'])}. Written by partsig {facts['partsig']}."
+    )
+
+
+def _input(facts: Mapping) -> str:
+    kept, filtered = facts["filter"], "not recorded: ask who trained it"
+    if kept is not None:
+        ends = [f"{kept[key]:g} Hz" if kept[key] else "no limit" for key in ("l_freq", "h_freq")]
+        filtered = f"{ends[0]} to {ends[1]} ({kept.get('method', 'zero-phase')})"
+    window = facts["window"] / facts["sfreq"]
+    return f"""\
+## Input
+
+Channels, in this order: {", ".join(facts["ch_names"] or ["(not named)"])}; {facts["sfreq"]:g} Hz;
+microvolts; windows of {window:g} s. Band-pass: {filtered}, on whole recordings before anything is
+cut."""
+
+
+def _training(facts: Mapping) -> str:
+    told = facts["training"]
+    lines = []
+    if told.get("pretraining"):
+        lines.append(
+            f"Pretrained ({told['pretraining']}) on {told['pretraining_subjects']} subjects, no "
+            "labels used."
+        )
+    if told.get("labelled_subjects") is not None:
+        lines.append(
+            f"Trained on {told['labelled_epochs']:,} labelled epochs of "
+            f"{told['labelled_subjects']} subjects; {told['validation_subjects']} further labelled "
+            "subjects chose the epoch and the temperature."
+        )
+    data = told.get("data")
+    lines.append(f"Data: {data}." if data else "Data: not recorded.")
+    return "## Training\n\n" + " ".join(lines)
+
+
+def _measured(measured: Mapping | None) -> str:
+    if measured is None:
+        return "## Measured\n\nNothing: it was exported without an evaluation (`partsig evaluate`)."
+    value = "undefined" if measured["kappa"] is None else f"{measured['kappa']:.3f}"
+    seen = len(measured["subjects_seen_in_pretraining"])
+    lines = [
+        "## Measured",
+        "",
+        f"On {measured['n_subjects']} held-out subjects, {measured['n_epochs']:,} epochs "
+        f"({Path(measured['store']).name}, {measured['date'][:10]}); intervals are bootstraps over "
+        "subjects, 95 %.",
+        "",
+        f"- Cohen's kappa, pooled: {value}{interval(measured, 'kappa_interval_95')}",
+        f"- macro-F1: {measured['macro_f1']:.3f}{interval(measured, 'macro_f1_interval_95')}",
+    ]
+    calibration = measured.get("calibration")
+    if calibration:
+        lines.append(
+            f"- expected calibration error: {calibration['ece']:.3f}"
+            f"{interval(calibration, 'ece_interval_95')} at temperature "
+            f"{calibration['temperature']:.3f}"
+        )
+    if seen:
+        lines.append(f"- {seen} of them were seen in pretraining: not wholly held out")
+    return "\n".join(lines)
+
+
+def _use(facts: Mapping) -> str:
+    if facts["kind"] != "stager":
+        return """\
+## Use
+
+```python
+from partsig.interop import PartEmbedder  # a scikit-learn transformer: windows (n, C, T) in µV
+
+features = PartEmbedder(run="this folder").fit(windows).transform(windows)
+```"""
+    shape = f"(n, {len(facts['ch_names'])}, {facts['window']})"
+    return f"""\
+## Use
+
+```python
+from partsig.interop import PartStager
+
+stager = PartStager.from_pretrained("this folder, or its name on a hub")
+logits = stager(epochs)  # {shape} in µV -> (n, {len(facts["classes"])})
+p = (logits / {facts["temperature"]:.4f}).softmax(-1)  # calibrated
+```"""
+
+
+CARD = CardWords(
+    tags=("eeg", "biosignal"),
+    task_tags=("sleep-staging",),
+    names=("partsig encoder", "partsig sleep stager"),
+    metric="cohen_kappa",
+    index=_index,
+    what=_what,
+    input=_input,
+    training=_training,
+    measured=_measured,
+    use=_use,
+    not_for=NOT_FOR,
+)

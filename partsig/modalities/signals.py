@@ -1,0 +1,406 @@
+"""Signals: what a store of recordings offers to whoever pretrains, fine-tunes or judges on it."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from partsig.contracts import Labels, TrainingBatches
+from partsig.data import splits
+from partsig.data.shuffling import Shuffled
+from partsig.data.signals.recordings import SLEEP
+from partsig.data.signals.store import Store, open_store
+from partsig.data.signals.windows import (
+    LabelledWindows,
+    RandomWindows,
+    ResidentWindows,
+    ShiftedBatches,
+)
+from partsig.data.splits import SplitConfig
+from partsig.data.store import index_digest
+from partsig.errors import CheckpointError, ConfigError, DataError, check_range
+from partsig.modalities import signal_card
+from partsig.modalities.modality import (
+    MONITOR_WINDOWS,
+    Everything,
+    LabelBudget,
+    LabelSplit,
+    Modality,
+    PretrainingData,
+    UnseenWindows,
+    check_alike,
+)
+from partsig.runs.exported import LoadedModel
+from partsig.runs.features import starts
+from partsig.runs.run import Run
+from partsig.runs.settings import FinetuneRecipe, PretrainRecipe, Shape
+from partsig.tasks.distillation import PseudoConfig, TeacherTargets
+
+BASELINES = {
+    "logistic": "partsig.modalities.signal_baselines:LogisticOnBandPowers",
+    "boosting": "partsig.modalities.signal_baselines:BoostingOnBandPowers",
+    "chambon2018": "partsig.modalities.signal_baselines:BraindecodeNet",
+    "usleep": "partsig.modalities.signal_baselines:BraindecodeNet",
+    "yasa": "partsig.sleep.stagers:YasaStager",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignalPretrainConfig(PretrainRecipe):
+    """Everything that decides a run on signals; the defaults are the paper's EEG experiment.
+
+    ``window_s`` and ``patch_s`` are in seconds; the rest is :class:`PretrainRecipe`'s.
+    """
+
+    window_s: float = 30.0
+    patch_s: float = 1.0
+    split: SplitConfig = field(default_factory=SplitConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range("patch_s", self.patch_s, 0.01)
+        check_range("window_s", self.window_s, self.patch_s)
+
+    def extents(self, samples_per_unit: float) -> tuple[Shape, Shape]:
+        window, patch = (round(s * samples_per_unit) for s in (self.window_s, self.patch_s))
+        return (window,), (patch,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignalFinetuneConfig(FinetuneRecipe):
+    """Everything that decides a fine-tuning run; the defaults are the paper's recipe (DeiT's).
+
+    ``model``: encoder, partsig's own; or a baseline, which is trained ``--from scratch``: logistic
+    and boosting see band powers, chambon2018 and usleep are braindecode's, yasa is YASA as it comes
+    off the shelf, which no label changes. ``shift_s``: windows start up to this much before or
+    after their epoch, in training only. ``patch_s`` is used ``--from scratch`` only; a pretrained
+    run brings its own. ``pseudo`` needs a teacher. The rest is :class:`FinetuneRecipe`'s.
+    """
+
+    model: Literal["encoder", "logistic", "boosting", "chambon2018", "usleep", "yasa"] = "encoder"
+    shift_s: float = 0.0
+    patch_s: float = 1.0
+    pseudo: PseudoConfig = field(default_factory=PseudoConfig)
+    split: SplitConfig = field(default_factory=SplitConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range("shift_s", self.shift_s, 0.0, 30.0)
+        check_range("patch_s", self.patch_s, 0.01, 30.0)
+
+    def extents(self, samples_per_unit: float, unit_s: float | None) -> tuple[Shape, Shape]:
+        return (round(unit_s * samples_per_unit),), (round(self.patch_s * samples_per_unit),)
+
+    def patch_of(self, pretrained: SignalPretrainConfig) -> dict[str, object]:
+        return {"patch_s": pretrained.patch_s}
+
+
+@dataclass(frozen=True, eq=False)
+class SignalDataset:
+    """A store of signals, opened."""
+
+    store: Store
+    modality: str = "eeg"
+
+    @property
+    def path(self) -> Path:
+        """Where the store lies."""
+        return self.store.path
+
+    @property
+    def ch_names(self) -> tuple[str, ...]:
+        """Channel names, in their order."""
+        return self.store.ch_names
+
+    @property
+    def samples_per_unit(self) -> float:
+        """Samples of a second."""
+        return self.store.sfreq
+
+    @property
+    def labels(self) -> Labels:
+        """What its labels are."""
+        return self.store.label_facts
+
+    @property
+    def task(self) -> str:
+        """What is usually learned from its labels."""
+        return "sleep-staging" if self.labels == SLEEP else "classification"
+
+    def input_facts(self) -> dict[str, object]:
+        """Return what must be the same for a model to be used: channels and rate."""
+        return {"ch_names": list(self.store.ch_names), "sfreq": self.store.sfreq}
+
+    def facts(self) -> dict[str, object]:
+        """Return what a fine-tuned run remembers of the store."""
+        return {
+            "store": str(self.path),
+            "provenance": self.store.meta["provenance"],
+            "index_sha256": index_digest(self.path),
+            **self.input_facts(),
+            "filter": self.store.meta["filter"],
+            "labels": self.labels.as_facts(),
+        }
+
+    def check_pretrained(self, run: Run) -> None:
+        """Raise CheckpointError unless a pretrained run is for these channels and this rate."""
+        for key, ours in self.input_facts().items():
+            if run.facts[key] != ours:
+                raise CheckpointError(
+                    f"{run.path} was pretrained with {key} {run.facts[key]}; {self.path} has "
+                    f"{ours}."
+                )
+
+    def check_same_input(self, run: Run) -> None:
+        """Raise DataError unless a run is for these channels, this rate and these labels."""
+        for key, ours in self.input_facts().items():
+            if run.facts[key] != ours:
+                raise DataError(
+                    f"the run was trained with {key} {run.facts[key]}; {self.path} has {ours}. "
+                    "Preprocess it again with those settings."
+                )
+        if run.labels is not None and run.labels != self.labels:
+            raise DataError(
+                f"the run tells {_told(run.labels)} apart; the labels of {self.path} are "
+                f"{_told(self.labels)}."
+            )
+
+    def pretraining(self, settings: SignalPretrainConfig, seed: int) -> PretrainingData:
+        """Return windows to pretrain on; test subjects are never among them."""
+        store = self.store
+        split = splits.split_pretraining(
+            list(store.subjects), store.labelled_subjects, settings.split, store.roles
+        )
+        window, patch = settings.extents(store.sfreq)
+        seen = split["train"] + split["monitor"]
+        monitor = None
+        if split["monitor"]:
+            monitor = RandomWindows(store, split["monitor"], window[0], 0, MONITOR_WINDOWS)
+        train = RandomWindows(store, split["train"], window[0], seed, settings.windows_per_epoch)
+        return PretrainingData(
+            channels=len(store.ch_names),
+            window=window,
+            patch=patch,
+            samples_per_unit=store.sfreq,
+            train=train,
+            monitor=monitor,
+            facts={
+                "modality": self.modality,
+                "provenance": store.meta["provenance"],
+                **self.input_facts(),
+                "subjects_seen": seen,
+                "subjects_trained": split["train"],
+                "subjects_held_out": split["test"],
+            },
+            identity={"subjects_seen": seen},
+            nbytes=train.nbytes,
+            load_onto=partial(ResidentWindows, train),
+        )
+
+    def unseen(self, run: Run, window: Shape, seed: int, per_epoch: int) -> UnseenWindows:
+        """Return windows that a pretraining run has held out; else those it was measured on."""
+        check_alike(self.path, run, self.input_facts())
+        trained = set(run.facts["subjects_trained"])
+        monitor = [subject for subject in run.seen_unlabelled if subject not in trained]
+        for role, members in (("test", run.facts["subjects_held_out"]), ("monitor", monitor)):
+            there = sorted(set(members) & set(self.store.subjects))
+            if there:
+                return UnseenWindows(
+                    windows=RandomWindows(self.store, there, window[-1], seed, per_epoch),
+                    role=role,
+                    whose="n_subjects",
+                    number=len(there),
+                    samples_per_unit=self.store.sfreq,
+                )
+        raise DataError(
+            f"{self.path} has none of the run's held-out subjects; give the store it was trained "
+            "on."
+        )
+
+    def check_budget(self, budget: LabelBudget) -> None:
+        """Raise ConfigError for options that signals have no use for: there is none."""
+
+    def split_labels(
+        self, budget: LabelBudget, settings: SignalFinetuneConfig, seed: int
+    ) -> LabelSplit:
+        """Return which labels a run may use: so many subjects, or so many recordings a class."""
+        per_class = budget.per_class
+        subjects = 10 if budget.subjects is None else budget.subjects
+        split, recordings = self._draw(subjects, per_class, settings.split, seed)
+        return LabelSplit(
+            label=f"n{subjects}" if per_class is None else f"k{per_class}",
+            facts={
+                "subjects": subjects if per_class is None else None,
+                "segments_per_class": per_class,
+                "split": split,
+                "recordings": recordings,
+            },
+            open=partial(self._open_split, split, recordings),
+            written=split,
+        )
+
+    def _open_split(
+        self, split: dict[str, list[str]], recordings: list[str] | None
+    ) -> tuple[LabelledWindows, LabelledWindows]:
+        return tuple(
+            LabelledWindows(self.store, names)
+            for names in (
+                recordings or self.store.recordings_of(split["train"]),
+                self.store.recordings_of(split["val"]),
+            )
+        )
+
+    def _draw(
+        self, subjects: int, per_class: int | None, config: SplitConfig, seed: int
+    ) -> tuple[dict[str, list[str]], list[str] | None]:
+        store = self.store
+        labelled, roles = store.labelled_subjects, store.roles
+        if per_class is None:
+            return splits.split_finetuning(labelled, subjects, seed, config, roles), None
+        split = splits.split_finetuning(labelled, 0, seed, config, roles)
+        segments: dict[str, list[str]] = {name: [] for name in store.classes}
+        for name in store.recordings_of(split["train"]):
+            classes = store.classes_of(name)
+            if len(classes) > 1:
+                raise ConfigError(
+                    f"--segments-per-class needs recordings of one stage each; {name} has "
+                    f"{len(classes)}. Use --subjects."
+                )
+            for number in classes:
+                segments[store.classes[number]].append(name)
+        drawn = splits.draw_segments(segments, per_class, seed)
+        used = {store.recordings[name]["subject"] for name in drawn}
+        return split | {"train": sorted(used)}, drawn
+
+    def counted(self, train: LabelledWindows, val: LabelledWindows) -> dict[str, int]:
+        """Return how many labels were used, as facts of the run."""
+        return {"n_epochs_train": len(train), "n_epochs_val": len(val)}
+
+    def training_batches(
+        self,
+        train: LabelledWindows,
+        shuffled: Shuffled,
+        settings: SignalFinetuneConfig,
+        teacher: TeacherTargets | None,
+    ) -> TrainingBatches:
+        """Return the batches of fine-tuning."""
+        reach = round(settings.shift_s * self.store.sfreq)
+        batch_at = ShiftedBatches(examples=train, shuffled=shuffled, reach=reach, teacher=teacher)
+        return TrainingBatches(batch_at=batch_at, steps_per_epoch=shuffled.steps)
+
+    def without_labels(self, split: Mapping[str, list[str]]) -> LabelledWindows:
+        """Return all epochs of subjects that are neither validated nor tested on."""
+        kept = set(split["val"]) | set(split["test"])
+        names = [n for n, row in self.store.recordings.items() if row["subject"] not in kept]
+        return LabelledWindows(self.store, names, labelled=False)
+
+    def everything(
+        self, loaded: LoadedModel, path: Path, recordings: Iterable[str] | None
+    ) -> Everything:
+        """Return every epoch of some recordings; raise DataError where a model is for others."""
+        store, facts = self.store, loaded.facts
+        for key, ours in self.input_facts().items():
+            if facts[key] != ours:
+                raise DataError(
+                    f"{path} was trained with {key} {facts[key]}; {self.path} has {ours}. "
+                    "Preprocess it again with those settings."
+                )
+        names = self._chosen(recordings)
+        rows = [store.recordings[name] for name in names]
+        counts = [row["n_epochs"] for row in rows]
+        epoch = np.concatenate([np.arange(n, dtype=np.int32) for n in counts])
+        begin = np.repeat([float(row["start_s"] or 0) for row in rows], counts)
+        codes = np.concatenate([store.labels(name) for name in names])
+        n_times = round(self.labels.unit_s * store.sfreq)
+        run = loaded.run
+        return Everything(
+            parts=(LabelledWindows(store, [name], labelled=False) for name in names),
+            n=sum(counts),
+            item="epoch",
+            what=f"epochs of {len(names)} recordings",
+            columns={
+                "recording": np.repeat(names, counts),
+                "subject": np.repeat([row["subject"] for row in rows], counts),
+                "epoch": epoch,
+                "onset_s": begin + self.labels.unit_s * epoch,
+                "stage": np.array([*store.classes, ""])[codes],  # -1 is the last
+            },
+            meta={
+                "windows_per_epoch": len(starts(n_times, loaded.window[-1])),
+                "sfreq": facts["sfreq"],
+                "filter": facts["filter"],
+                "subjects_pretraining": None if run is None else run.seen_unlabelled,
+                "subjects_labelled": None if run is None else run.seen_labelled,
+            },
+        )
+
+    def _chosen(self, recordings: Iterable[str] | None) -> list[str]:
+        """Return the recordings that have an epoch, in the store's order."""
+        store = self.store
+        wanted = set(store.recordings) if recordings is None else set(recordings)
+        unknown = sorted(wanted - set(store.recordings))
+        if unknown:
+            raise DataError(
+                f"{store.path} has no recording {', '.join(unknown[:5])}; see index.csv."
+            )
+        names = [n for n, row in store.recordings.items() if n in wanted and row["n_epochs"]]
+        if not names:
+            raise DataError(
+                f"no recording of {store.path} has a whole {self.labels.unit_s:g}-s epoch."
+            )
+        return names
+
+    def test_examples(self, run: Run, external: bool) -> LabelledWindows:
+        """Return what a run is judged on: its test subjects, or all that have labels elsewhere."""
+        subjects = self.store.labelled_subjects if external else run.split["test"]
+        used = sorted(set(run.seen_labelled) & set(subjects))
+        if used:
+            raise DataError(
+                f"{len(used)} of the subjects to test on trained or chose this classifier "
+                f"({', '.join(used[:3])}, …); evaluate on a store without them."
+            )
+        return LabelledWindows(self.store, self.store.recordings_of(subjects))
+
+    def seen_in_pretraining(self, run: Run, examples: LabelledWindows) -> list[str]:
+        """Return the units of examples whose inputs a run has seen without labels."""
+        return sorted(set(run.seen_unlabelled) & set(examples.units()[0]))
+
+
+def _told(labels: Labels) -> str:
+    return f"{', '.join(labels.classes)} of {labels.unit_s:g} s"
+
+
+def training_facts(run: Run) -> dict[str, object]:
+    """Return how many subjects and epochs a run has learned from; nobody is named."""
+    seen = {"pretraining_subjects": len(run.seen_unlabelled)}
+    if run.kind == "pretrain":
+        return seen
+    return {
+        "labelled_subjects": run.n_units("train"),
+        "validation_subjects": run.n_units("val"),
+        "labelled_epochs": run.n_train,
+        **seen,
+    }
+
+
+SIGNALS = Modality(
+    name="eeg",
+    axes=("time",),
+    unit="s",
+    plural="signals",
+    n_patches=40,  # PART paper, section 3.4: 30 s at 100 Hz, forty 1-s patches
+    default_source="physionet2018",
+    open=lambda path: SignalDataset(open_store(path)),
+    pretrain=SignalPretrainConfig,
+    finetune=SignalFinetuneConfig,
+    amplitude="µV",
+    usual_task="sleep-staging",
+    draw_inspection="partsig.figures.inspection_1d:draw",
+    training_facts=training_facts,
+    card=signal_card.CARD,
+    usual_labels=SLEEP,
+    baselines=BASELINES,
+)

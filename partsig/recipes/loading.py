@@ -1,0 +1,129 @@
+"""A model and all that is needed to use it, from a run, or from a folder that ``export`` wrote."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from partsig import __version__
+from partsig import config as configs
+from partsig.core.objectives.supervised import Classifier, SupervisedModule
+from partsig.data.store import read_meta
+from partsig.errors import ConfigError, DataError
+from partsig.modalities import registry
+from partsig.runs.exported import CONFIG, FORMAT, LoadedModel, build, read
+from partsig.runs.models import load_encoder
+from partsig.runs.run import Run
+from partsig.runs.settings import Shape
+from partsig.tasks import registry as tasks
+from partsig.tasks.classification import settings_of, shape_of
+from partsig.tasks.frozen import Neighbours
+
+
+def load_model(path: str | Path) -> LoadedModel:
+    """Return the model of a finished run, pretrained or fine-tuned, or of an exported folder.
+
+    Raises CheckpointError when there is neither, ConfigError for a run without an encoder.
+    """
+    path = Path(path)
+    if not (path / "run.json").is_file() and (path / CONFIG).is_file():
+        return read(path)
+    run = Run.read(path)
+    return _pretrained(path) if run.kind == "pretrain" else _finetuned(path)
+
+
+def load_classifier(path: str | Path) -> tuple[SupervisedModule, Run]:
+    """Return the classifier of a finished fine-tuning run at its chosen epoch, and the run.
+
+    Raises CheckpointError when the run is not complete.
+    """
+    run = Run.finished(path, "finetune")
+    return tasks.get(run.task).load(run), run
+
+
+def _finetuned(path: Path) -> LoadedModel:
+    model, run = load_classifier(path)
+    if isinstance(model, Neighbours):
+        model = model.net
+    if not isinstance(model, Classifier):
+        raise ConfigError(
+            f"{path} is a run of model={run.config['model']}, which has no encoder; name another."
+        )
+    settings = settings_of(run)
+    shape = shape_of(run, settings)
+    facts = _facts(
+        run,
+        kind="encoder" if settings.train == "knn" else "stager",
+        classes=list(run.labels.classes),
+        window=_plain(shape.window),
+        patch=_plain(shape.patch),
+        encoder=run.config["encoder"],
+        positions=model.config.positions,
+        pool=model.config.pool,
+        temperature=run.temperature,
+        training={
+            "data": run.store.name,
+            **registry.get(run.modality).training_facts(run),
+            "pretraining": run.pretraining.get("objective"),
+        },
+    )
+    return LoadedModel(model=model, facts=facts, run=run)
+
+
+def _pretrained(path: Path) -> LoadedModel:
+    pretrained = load_encoder(path)
+    run, settings = pretrained.run, pretrained.settings
+    modality = registry.get(run.modality)
+    window, patch = settings.extents(run.samples_per_unit)
+    if getattr(settings.objective, "context", 0.0):
+        window = (*window[:-1], window[-1] // 2)  # PART looks at each half of it by itself
+    labels = modality.usual_labels
+    if labels is not None:  # no longer than what is labelled, where it is to be
+        window = (min(window[0], round(labels.unit_s * run.samples_per_unit)),)
+    facts = _facts(
+        run,
+        kind="encoder",
+        classes=[],
+        window=_plain(window),
+        patch=_plain(patch),
+        encoder=configs.to_dict(settings.encoder),
+        positions=settings.positions,  # what a linear probe is given, too
+        pool="cls",
+        temperature=1.0,
+        training={
+            "data": run.store.name,
+            **modality.training_facts(run),
+            "pretraining": settings.objective.name,
+        },
+    )
+    model = build(facts)
+    model.encoder.load_state_dict(pretrained.encoder.state_dict())
+    return LoadedModel(model=model, facts=facts, run=run)
+
+
+def _plain(extent: Shape) -> int | list[int]:
+    return extent[0] if len(extent) == 1 else list(extent)
+
+
+def _facts(run: Run, **own: object) -> dict:
+    modality = registry.get(run.modality)
+    return {
+        "format": FORMAT,
+        "library_name": "partsig",
+        "partsig": __version__,
+        "modality": modality.name,
+        "ch_names": run.ch_names,
+        "sfreq": run.facts.get("sfreq"),
+        "unit": modality.amplitude,
+        "filter": _filter_of(run.facts),
+        **own,
+    }
+
+
+def _filter_of(facts: Mapping) -> dict | None:
+    """Return the filter of a run's signals: as it says, else as its store does, else None."""
+    if "filter" in facts:
+        return facts["filter"]
+    try:
+        meta = read_meta(Path(facts["store"]))
+    except DataError:
+        return None
+    return meta.get("filter") if meta["provenance"] == facts["provenance"] else None

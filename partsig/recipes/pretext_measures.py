@@ -1,0 +1,59 @@
+"""What is logged of a pretext: the core's numbers in the modality's units, on the unseen."""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from partsig.modalities.modality import MONITOR_WINDOWS, Modality, PretrainingData
+from partsig.train.distributed import World
+
+MONITOR_BATCH = 128
+Derive = Callable[[dict[str, float]], dict[str, float]]
+
+
+def units(data: PretrainingData, modality: Modality) -> Derive:
+    """Return a function that turns the core's samples and axes into the modality's."""
+
+    def derive(values: dict[str, float]) -> dict[str, float]:
+        kept = {name: v for name, v in values.items() if not name.endswith(("distance", "l2"))}
+        if values.get("chance"):  # 0 where a window has room for one patch only
+            kept["mse/chance"] = values["mse"] / values["chance"]
+            kept["r2"] = 1 - kept["mse/chance"]
+        for before in ("", "chance_"):
+            if f"{before}distance" in values:
+                distance = values[f"{before}distance"] / data.samples_per_unit
+                kept[f"{before}error_{modality.unit}"] = distance
+            if f"{before}l2" in values:
+                kept[f"{before}error_patches"] = values[f"{before}l2"]
+        for number, axis in enumerate(modality.axes):
+            for name in ("mse", "chance"):
+                value = kept.pop(f"{name}_{number}", None)
+                if value is not None and len(modality.axes) > 1:  # of one axis it is the whole
+                    kept[f"{name}_{axis}"] = value
+        return kept
+
+    return derive
+
+
+def measure(
+    data: PretrainingData, model: nn.Module, world: World, batch: int, derive: Derive
+) -> Callable[[int], dict[str, float]] | None:
+    """Return the measure of the pretext on fixed unseen windows and draws, if there are any."""
+    windows = data.monitor
+    if windows is None or not world.main:
+        return None
+    size = min(MONITOR_BATCH, batch)
+    number = min(MONITOR_WINDOWS, windows.per_epoch)
+
+    @torch.inference_mode()
+    def measured(_epoch: int) -> dict[str, float]:
+        sums: dict[str, float] = {}
+        for first in range(0, number, size):  # the last batch may be smaller
+            x = windows.batch(0, first, min(size, number - first))
+            generator = torch.Generator(world.device).manual_seed(first)
+            for key, value in model(torch.from_numpy(x).to(world.device), generator).items():
+                sums[key] = sums.get(key, 0.0) + value.item() * len(x) / number
+        return {f"val_{key}": value for key, value in derive(sums).items()}
+
+    return measured

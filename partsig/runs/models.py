@@ -1,0 +1,124 @@
+"""The one loader of encoders: a run's, with its settings; and the untrained model of settings."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from partsig import config as configs
+from partsig.core.encoder import Encoder, check_blocks
+from partsig.core.objectives.part import Part, PartConfig
+from partsig.errors import CheckpointError
+from partsig.modalities import registry
+from partsig.runs.run import Run
+from partsig.runs.settings import OBJECTIVES, PretrainRecipe, Shape
+from partsig.train import checkpoint
+
+PREFIX = "encoder."
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PretrainedEncoder:
+    """An encoder, the run it is of, and the settings that run was made with."""
+
+    encoder: Encoder
+    run: Run
+    settings: PretrainRecipe
+
+
+def pretraining_settings(run: Run) -> PretrainRecipe:
+    """Return the settings that a pretraining run tells."""
+    return configs.build(registry.get(run.modality).pretrain, run.config)
+
+
+def build_objective(
+    channels: int, window: Shape, patch: Shape, settings: PretrainRecipe, n_patches: int = 0
+) -> nn.Module:
+    """Return the untrained model; the caller seeds torch.
+
+    ``n_patches`` is what PART takes where nothing is said; 0: as many as the grid has.
+    """
+    objective = settings.objective
+    if isinstance(objective, PartConfig) and not objective.patches:
+        objective = replace(objective, patches=n_patches)
+    encoder = Encoder(settings.encoder, channels, patch)
+    return OBJECTIVES[type(objective)](objective, encoder, window, patch)
+
+
+def load_encoder(path: str | Path, blocks: int = 0) -> PretrainedEncoder:
+    """Return the encoder of a finished pretraining run.
+
+    ``blocks``: an encoder of its first so many blocks, which can be trained on; 0 is all. To see
+    what all of it makes after some blocks, tell its ``forward``. Raises ConfigError where it has
+    fewer, CheckpointError for what is no such run, or has lost its checkpoints.
+    """
+    run = Run.finished(Path(path), "pretrain")
+    settings = pretraining_settings(run)
+    _, patch = settings.extents(run.samples_per_unit)
+    check_blocks(blocks, settings.encoder.depth)
+    shape = replace(settings.encoder, depth=blocks or settings.encoder.depth)
+    encoder = Encoder(shape, len(run.ch_names), patch)
+    state = {
+        key.removeprefix(PREFIX): value
+        for key, value in read_state(run.path).items()
+        if key.startswith(PREFIX)
+    }
+    cut = tuple(f"blocks.{number}." for number in range(shape.depth, settings.encoder.depth))
+    encoder.load_state_dict({k: v for k, v in state.items() if not k.startswith(cut)})
+    return PretrainedEncoder(encoder=encoder, run=run, settings=settings)
+
+
+def load_objective(path: str | Path) -> tuple[nn.Module, Run, PretrainRecipe]:
+    """Return the whole model of a finished pretraining run, on the CPU."""
+    run = Run.finished(Path(path), "pretrain")
+    settings = pretraining_settings(run)
+    window, patch = settings.extents(run.samples_per_unit)
+    n_patches = registry.get(run.modality).n_patches
+    model = build_objective(len(run.ch_names), window, patch, settings, n_patches)
+    model.load_state_dict(read_state(run.path))
+    return model, run, settings
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedPart:
+    """A finished PART pretraining run, ready to be asked."""
+
+    model: Part
+    run: Run
+    settings: PretrainRecipe
+
+    @property
+    def sfreq(self) -> float:
+        """Sampling rate in Hz of the signals it was trained on."""
+        return self.run.samples_per_unit
+
+    @property
+    def ch_names(self) -> list[str]:
+        """The channels it was trained on, in their order."""
+        return self.run.ch_names
+
+
+def load_part(path: str | Path) -> LoadedPart:
+    """Load a finished pretraining run of the PART objective, on the CPU, for inference.
+
+    Raises CheckpointError for a run of another kind or objective, or an unfinished one.
+    """
+    settings = pretraining_settings(Run.finished(path, "pretrain"))
+    if not isinstance(settings.objective, PartConfig):
+        raise CheckpointError(
+            f"{path} was pretrained with {settings.objective.name}, which places no patches; give "
+            "a run with objective.name=part."
+        )
+    model, run, settings = load_objective(path)
+    return LoadedPart(model.eval(), run, settings)
+
+
+def read_state(path: Path) -> dict[str, torch.Tensor]:
+    """Return the weights a pretraining run ended with, averaged ones where it averaged."""
+    file = checkpoint.newest(path)
+    if file is None:
+        raise CheckpointError(f"{path} has lost its checkpoints; pretrain again.")
+    content = checkpoint.load(file, "pretrain")
+    model, average = content["model"], content.get("average", {})
+    return {name: average.get(name, value) for name, value in model.items()}

@@ -1,0 +1,101 @@
+"""Stagers that are no encoder of ours, and what stages the whole signal of a recording."""
+
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from partsig.contracts import Examples
+from partsig.core.objectives.supervised import LossConfig, SupervisedModule
+from partsig.data.signals.lazy import OnDisk, stretches
+from partsig.data.signals.recordings import EPOCH_S, STAGES, n_epochs
+from partsig.errors import ConfigError, DataError
+from partsig.tasks.frozen import InputShape, batch_size, predict
+
+
+class YasaStager(SupervisedModule):
+    """YASA's stager (Vallat and Walker 2021), as it comes off the shelf; it learns nothing here.
+
+    It stages whole recordings of five minutes and more, from one EEG channel and, where there are
+    any, one EOG and one EMG: a central EEG channel if there is one, else the first. It takes memory
+    by the length of a recording.
+    """
+
+    learns_by = "nothing"
+
+    def __init__(self, _name: str, shape: InputShape, _loss: LossConfig) -> None:
+        super().__init__(LossConfig())
+        try:
+            import yasa  # noqa: F401
+        except ImportError:
+            raise ConfigError("model=yasa needs YASA: pip install 'partsig[yasa]'.") from None
+        ch_names, self.sfreq = tuple(shape.ch_names), shape.samples_per_unit
+        self.ch_names = ch_names
+        if tuple(shape.classes) != STAGES:
+            raise ConfigError(
+                f"model=yasa stages sleep ({', '.join(STAGES)}); the store's classes are "
+                f"{', '.join(shape.classes)}."
+            )
+        eog = [name for name in ch_names if name.upper().startswith(("E1", "E2", "EOG", "LOC"))]
+        emg = [name for name in ch_names if name.upper().startswith(("CHIN", "EMG"))]
+        eeg = [name for name in ch_names if name not in eog + emg]
+        if not eeg:
+            raise ConfigError(f"model=yasa needs an EEG channel; there are {', '.join(ch_names)}.")
+        central = [name for name in eeg if name.upper().startswith(("C3", "C4"))]
+        self.eeg = (central or eeg)[0]
+        self.eog, self.emg = (next(iter(found), None) for found in (eog, emg))
+
+    def predict_examples(self, examples: Examples, _device: torch.device) -> np.ndarray:
+        """Return stage probabilities (n, 5) of epochs, from the whole of their recordings."""
+        return np.concatenate(
+            [
+                self.stage(examples.signal(name))[examples.epoch[mine]]
+                for name, mine in examples.by_recording()
+            ]
+        )
+
+    def stage(self, signal: np.ndarray) -> np.ndarray:
+        """Return stage probabilities (E, 5) of the whole epochs of a recording (C, T) in µV."""
+        import mne
+        import yasa
+        from sklearn.exceptions import InconsistentVersionWarning
+
+        if signal.shape[1] < 300 * self.sfreq:
+            raise DataError("YASA stages recordings of five minutes and more; these are shorter.")
+        info = mne.create_info(list(self.ch_names), self.sfreq, "eeg", verbose="error")
+        raw = mne.io.RawArray(1e-6 * np.asarray(signal, np.float64), info, verbose="error")
+        with warnings.catch_warnings():
+            # Its classifiers were written by an older scikit-learn.
+            warnings.simplefilter("ignore", InconsistentVersionWarning)
+            names = {"eeg_name": self.eeg, "eog_name": self.eog, "emg_name": self.emg}
+            found = yasa.SleepStaging(raw, **names).predict().proba
+        theirs = {"W": ("W", "WAKE"), "REM": ("R", "REM")}
+        columns = {str(name).upper(): name for name in found.columns}
+        order = [
+            next(columns[key] for key in theirs.get(stage, (stage,)) if key in columns)
+            for stage in STAGES
+        ]
+        return found[order].to_numpy()
+
+
+def predict_signal(
+    model: SupervisedModule, signal: np.ndarray | OnDisk, sfreq: float, device: torch.device
+) -> np.ndarray:
+    """Return stage probabilities (E, 5) of the whole epochs, one at least, of a signal (C, T).
+
+    It is read a batch of epochs at a time, but by YASA, which needs the whole recording in memory.
+    """
+    if isinstance(model, YasaStager):
+        return model.stage(np.asarray(signal))
+    n_times = round(EPOCH_S * sfreq)
+    n = n_epochs(signal.shape[1], sfreq)
+
+    def batches() -> Iterator[Tensor]:
+        for first, last in stretches(n, batch_size(device)):
+            held = np.asarray(signal[:, first * n_times : last * n_times])
+            windows = torch.from_numpy(held.reshape(len(held), -1, n_times))
+            yield windows.transpose(0, 1).to(device)  # (B, C, T)
+
+    return predict(model, batches(), device)
