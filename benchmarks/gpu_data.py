@@ -119,7 +119,7 @@ def segment_store(work: Path, data: Path | None, made_up: bool) -> Path:
 
 def image_store(work: Path, data: Path | None, made_up: bool) -> Path:
     """Return the store of the packed images (made once); of made-up ones where there are none."""
-    from partsig.data.images.preprocessing import preprocess_images
+    from partsig.verbs.preprocess import preprocess
 
     path = work / "images"
     settings = {"size": 32} | ({"val_share": 0.3} if made_up else {})  # of few, some at least
@@ -130,7 +130,7 @@ def image_store(work: Path, data: Path | None, made_up: bool) -> Path:
         if not made_up:
             raise FileNotFoundError(f"{packed or IMAGES}: make it with benchmarks/gpu_pack.py")
         packed = made_up_images(work / IMAGES)
-    preprocess_images("images", packed, path, overrides=settings)
+    preprocess("images", packed, path, overrides=settings)
     return path
 
 

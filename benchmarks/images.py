@@ -230,8 +230,8 @@ def main() -> None:
     if options.data == "cifar" and options.raw is None:
         parser.error("cifar needs --raw FILES")
     import partsig
-    from partsig.data.images.preprocessing import preprocess_images
     from partsig.runs import run as runs
+    from partsig.verbs.preprocess import preprocess
 
     task = TASKS[options.data, options.scale]
     if options.only:
@@ -240,9 +240,9 @@ def main() -> None:
     work = (options.work or Path("runs") / label).resolve()
     # Not partsig.preprocess, which also loads the readers of signals.
     if options.data == "digits":
-        preprocess_images("digits", None, work / "store", overrides={"val_share": 0.2})
+        preprocess("digits", None, work / "store", overrides={"val_share": 0.2})
     else:
-        preprocess_images("images", options.raw, work / "store", overrides={"size": task.size})
+        preprocess("images", options.raw, work / "store", overrides={"size": task.size})
     device, gpus = ("cpu", "0") if options.scale == "cpu" else ("cuda", "1")
     parallel = joblib.Parallel(n_jobs=options.jobs, verbose=5, batch_size=1)
     pretexts = parallel(

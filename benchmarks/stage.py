@@ -105,7 +105,8 @@ def measure(work: Path, repeats: int) -> None:
 
     from partsig.runs import run as runs
     from partsig.sleep.stager import load
-    from partsig.verbs.stage import stage, write
+    from partsig.sleep.staging_files import write_staging
+    from partsig.verbs.stage import stage
 
     night = work / "night.edf"
     if not night.is_file():
@@ -118,7 +119,7 @@ def measure(work: Path, repeats: int) -> None:
         begin = time.perf_counter()
         staging = stage(night, stager)
         staged = time.perf_counter()
-        write(staging, work / "out")
+        write_staging(staging, work / "out")
         written = time.perf_counter()
         by_yasa(night)
         end = time.perf_counter()

@@ -56,10 +56,9 @@ def download(
     average, 266 GB for all 1,983 records of physionet2018.
     """
     from partsig.verbs.download import download as run
-    from partsig.verbs.download import readable
 
     found = run(source, raw, records=records, mirror=mirror, jobs=jobs)
-    typer.echo(f"records: {found.n_records:,} whole, {readable(found.n_bytes)} fetched")
+    typer.echo(f"records: {found.n_records:,} whole, {found.received} fetched")
     typer.echo(f"raw: {found.path}")
     if found.failed:
         for name, reason in list(found.failed.items())[:5]:

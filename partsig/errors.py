@@ -34,6 +34,12 @@ def check_option(name: str, value: object, allowed: Iterable[object]) -> None:
         raise ConfigError(f"{name} is {value!r}; it can be {', '.join(map(repr, allowed))}.")
 
 
+def check_jobs(jobs: int) -> None:
+    """Raise ConfigError for a number of threads that is none."""
+    if jobs == 0:
+        raise ConfigError("--jobs is 0; it can be a number of threads, or -1 for one per core.")
+
+
 def check_range(name: str, value: float, low: float, high: float = float("inf")) -> None:
     """Raise ConfigError unless ``low <= value <= high``."""
     if not low <= value <= high:

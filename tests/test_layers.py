@@ -14,24 +14,15 @@ import partsig
 
 ROOT = Path(__file__).parents[1]
 EVERYTHING = {
-    *(
-        "contracts",
-        "errors",
-        "files",
-        "modalities",
-        "metrics",
-        "config",
-        "core",
-        "data",
-        "train",
-        "figures",
-    ),
+    *("errors", "files", "contracts", "config", "registries", "modalities"),
+    *("metrics", "core", "data", "train", "figures"),
     *("runs", "tasks", "recipes", "sleep", "verbs"),
 }
 # What each part of the package may import from partsig, besides itself.
 ALLOWED = {
     "errors": set(),
     "contracts": {"errors"},
+    "registries": {"errors"},
     "files": {"errors"},
     "metrics": {"errors"},
     "config": {"errors"},
@@ -39,8 +30,9 @@ ALLOWED = {
     "data": {"contracts", "errors", "files", "config"},
     "train": {"contracts", "errors", "files"},
     "figures": {"errors", "files", "metrics"},
-    "modalities": {"errors"},
-    **dict.fromkeys(("runs", "tasks", "recipes", "sleep", "verbs"), EVERYTHING),
+    "modalities": EVERYTHING - {"recipes", "sleep", "verbs"},
+    **dict.fromkeys(("runs", "tasks", "recipes", "sleep", "verbs"), EVERYTHING | {"demos"}),
+    "demos": EVERYTHING,
     "interop": EVERYTHING | {"verbs"},
     "__main__": {"cli"},
     "__init__": set(),

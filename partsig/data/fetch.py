@@ -228,7 +228,7 @@ def head(url: str, session: requests.Session) -> int | None:
 
 @contextmanager
 def alone(raw: Path) -> Iterator[None]:
-    """Hold the folder, making it; raises DataError while another process holds it."""
+    """Lock the folder, making it; raise DataError while another process has locked it."""
     with on_disk(raw):
         raw.mkdir(parents=True, exist_ok=True)
         folder = os.open(raw, os.O_RDONLY)

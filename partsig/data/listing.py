@@ -1,4 +1,4 @@
-"""What lies in a folder: listed once, and not once for every recording in it.
+"""Lists of folders that are read once, and not once for every recording in them.
 
 A list is kept while the folder's time of change stays the same. A change within the clock tick of
 that time would not show, so a folder is believed only when it has been left alone for a while; and
@@ -57,8 +57,8 @@ class Remembered(Generic[Value]):
 
 def _mark(path: Path) -> tuple[int, ...]:
     """Return what changes when a path does, also if its time is put back or another is there."""
-    found = path.stat()
-    return found.st_mtime_ns, found.st_size, found.st_ctime_ns, found.st_ino, found.st_dev
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size, status.st_ctime_ns, status.st_ino, status.st_dev
 
 
 _listed = Remembered(lambda folder: sorted(os.listdir(folder)))
@@ -74,12 +74,12 @@ def names(folder: Path, start: str = "") -> list[str]:
     except OSError:
         return []
     first = bisect_left(every, start)
-    found = []
+    matches = []
     for place in range(first, len(every)):
         if not every[place].startswith(start):
             break
-        found.append(every[place])
-    return found
+        matches.append(every[place])
+    return matches
 
 
 def matching(folder: Path, pattern: str) -> list[Path]:

@@ -69,7 +69,7 @@ class FileMap:
         }
 
     def forget(self) -> None:
-        """Give back the memory of what was read; it can be read again."""
+        """Free the memory of what was read; it can be read again."""
         _libc.madvise(self.address, self.size, mmap.MADV_DONTNEED)
 
     def __del__(self) -> None:

@@ -1,7 +1,23 @@
-"""What ``partsig preprocess`` returns, whatever it read."""
+"""What ``partsig preprocess`` is asked for and what it returns, whatever it reads."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreprocessRequest:
+    """A store that is to be written; :func:`partsig.preprocess` says what each field means."""
+
+    source: str
+    raw: str | Path
+    store: str | Path
+    config: str | Path | None = None
+    overrides: Mapping[str, object] | Iterable[str] = ()
+    jobs: int = -1
+    scheduler: str | None = None
+    shard: str | None = None
+    merge: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -53,10 +53,10 @@ class Listing:
     @cached_property
     def by_recording(self) -> dict[str, list[str]]:
         """The files by their path without the extension: those of one recording together."""
-        found: dict[str, list[str]] = {}
+        by_name: dict[str, list[str]] = {}
         for name in self.sizes:
-            found.setdefault(_without_suffix(name), []).append(name)
-        return found
+            by_name.setdefault(_without_suffix(name), []).append(name)
+        return by_name
 
 
 def _without_suffix(name: str) -> str:
@@ -86,13 +86,13 @@ def listing(url: str) -> Listing:
     """
     try:
         system, root = _system(url)
-        found = system.find(root, detail=True)
+        files = system.find(root, detail=True)
     except ImportError as error:
         raise DataError(f"{url}: {error}; install that package.") from None
     except (OSError, ValueError) as error:
         raise DataError(f"{url} cannot be listed ({error}).") from error
     start = len(root.rstrip("/")) + 1
-    sizes = {path[start:]: int(info["size"] or 0) for path, info in found.items()}
+    sizes = {path[start:]: int(info["size"] or 0) for path, info in files.items()}
     return Listing(url, system, root.rstrip("/"), sizes)
 
 

@@ -1,4 +1,4 @@
-"""Who is trained on, chosen on and tested on: always whole subjects, decided in this one place."""
+"""Splits into training, validation and test: whole subjects, decided in this one place."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence

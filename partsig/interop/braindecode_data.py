@@ -15,8 +15,9 @@ from tqdm import tqdm
 from partsig import config as configs
 from partsig.data.signals import store as stores
 from partsig.data.signals.channels import resolve
-from partsig.data.signals.hypnograms import from_marks
+from partsig.data.signals.hypnograms.annotations import from_marks
 from partsig.data.signals.lazy import beside
+from partsig.data.signals.preprocessing import PreprocessConfig, filtered
 from partsig.data.signals.readers import psg
 from partsig.data.signals.readers.edf_recordings import stages_of
 from partsig.data.signals.recordings import EPOCH_S, STAGES, UNSCORED, Recording
@@ -24,7 +25,6 @@ from partsig.data.signals.store import Store, open_store
 from partsig.data.store import locate
 from partsig.errors import ConfigError, DataError
 from partsig.interop import units
-from partsig.verbs.preprocess import PreprocessConfig, filtered
 
 if TYPE_CHECKING:
     import mne

@@ -1,20 +1,26 @@
-"""The modalities by name, and the one place where a missing name means EEG.
+"""The modalities and their sources by name; the one place where a missing name means EEG.
 
 What partsig 0.1 wrote of signals did not always say that it is of signals.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from partsig import registries
 
 if TYPE_CHECKING:
+    from partsig.data.preprocessed import PreprocessRequest, PreprocessResult
     from partsig.modalities.modality import Modality
 
 MODALITIES = {
     "eeg": "partsig.modalities.signals:SIGNALS",
     "image": "partsig.modalities.images:IMAGES",
 }
+# What writes the store of each source of raw data, by the source's name.
+SOURCES = (
+    "partsig.data.signals.preprocessing:SOURCES",
+    "partsig.data.images.preprocessing:SOURCES",
+)
 
 
 def name_of(facts: Mapping) -> str:
@@ -39,3 +45,8 @@ def of(facts: Mapping) -> "Modality":
 def others(name: str) -> "list[Modality]":
     """Return the modalities of other names."""
     return [get(other) for other in MODALITIES if other != name]
+
+
+def sources() -> "dict[str, Callable[[PreprocessRequest], PreprocessResult]]":
+    """Return what writes the store of each source, by its name."""
+    return {name: write for place in SOURCES for name, write in registries.at(place).items()}

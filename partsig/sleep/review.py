@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from partsig.data.signals.quality import GOOD, QUALITY, separation
+from partsig.data.signals.quality import GOOD, QUALITY
 from partsig.data.signals.recordings import STAGES, UNSCORED
 from partsig.data.signals.windows import LabelledWindows
 from partsig.metrics.agreement import confusion, confusions, kappa, or_none
 from partsig.metrics.calibration import MIN_PROBABILITY
 from partsig.metrics.resampling import bootstrap
+from partsig.sleep.label_fit import separation
 from partsig.sleep.staging import Staging, Suspect
 
 # How often one stage (row) is followed by another (column) in the next 30 s, in the order of
@@ -78,13 +79,13 @@ def of_nights(
     epochs: LabelledWindows, probabilities: np.ndarray, prior: np.ndarray, by: str
 ) -> np.ndarray:
     """Return :func:`doubts` (n,) of a store's epochs; what is left out of a night says nothing."""
-    found = np.empty(len(epochs))
+    doubt = np.empty(len(epochs))
     for name, mine in epochs.by_recording():
         numbers = epochs.epoch[mine]
         night = np.full((epochs.n_epochs[name], probabilities.shape[1]), np.nan)
         night[numbers] = probabilities[mine]
-        found[mine] = doubts(night, prior, by)[numbers]
-    return found
+        doubt[mine] = doubts(night, prior, by)[numbers]
+    return doubt
 
 
 def suspects(
@@ -110,7 +111,7 @@ def suspects(
     sometimes = {name: row for name, row in quality.items() if (row == GOOD).any()}
     faults = np.stack(list(sometimes.values())) if sometimes else codes[:0]
     first = set(known[np.argsort(-doubt[known], kind="stable")][: round(share * len(known))])
-    found = []
+    suspected = []
     for e in known.tolist():
         reasons = _rare_changes(stages, e)
         if (faults[:, e] != GOOD).any():
@@ -123,13 +124,13 @@ def suspects(
             text += f"{STAGES[order[1]]} {probabilities[e, order[1]]:.2f}"
             if e in first and (probabilities[e, order[0]] < UNSURE or not reasons):
                 reasons.insert(0, f"low confidence: {text}")
-            found.append(Suspect(epoch=e, score=float(doubt[e]), reasons=tuple(reasons)))
-    return tuple(sorted(found, key=lambda suspect: -suspect.score))
+            suspected.append(Suspect(epoch=e, score=float(doubt[e]), reasons=tuple(reasons)))
+    return tuple(sorted(suspected, key=lambda suspect: -suspect.score))
 
 
 def _rare_changes(stages: np.ndarray, e: int) -> list[str]:
     """Return what is improbable about the change into epoch ``e``, and out of it."""
-    told = []
+    reasons = []
     for a, b in ((e - 1, e), (e, e + 1)):
         if not 0 <= a < b < len(stages) or UNSCORED in (stages[a], stages[b]):
             continue
@@ -137,11 +138,11 @@ def _rare_changes(stages: np.ndarray, e: int) -> list[str]:
         # Of changes: what lasts for hours would make every way out of it look rare.
         share = TRANSITIONS[one, other] / (TRANSITIONS[one].sum() - TRANSITIONS[one, one])
         if one != other and share < RARE:
-            told.append(
+            reasons.append(
                 f"improbable transition: {STAGES[one]} to {STAGES[other]}, "
                 f"{100 * share:.2g} % of the changes from {STAGES[one]}"
             )
-    return told
+    return reasons
 
 
 def name_faults(ch_names: Sequence[str], codes: np.ndarray) -> str:
@@ -150,11 +151,11 @@ def name_faults(ch_names: Sequence[str], codes: np.ndarray) -> str:
     >>> name_faults(("C3", "C4", "O1"), np.array([1, 0, 1]))
     'artefact: C3, O1 flat'
     """
-    told = []
+    faults = []
     for code in sorted({int(c) for c in codes if c != GOOD}):
         names = [name for name, own in zip(ch_names, codes, strict=True) if own == code]
-        told.append(f"{', '.join(names)} {QUALITY[code]}")
-    return f"artefact: {'; '.join(told)}"
+        faults.append(f"{', '.join(names)} {QUALITY[code]}")
+    return f"artefact: {'; '.join(faults)}"
 
 
 def find_errors(doubt: np.ndarray, wrong: np.ndarray) -> float | None:
@@ -175,26 +176,26 @@ def curve(
     k = len(STAGES)
     units = np.unique(subjects, return_inverse=True)[1]
     whole = confusion(truth, predicted, k)
-    found: dict[str, list] = {"share": list(SHARES)}
+    points: dict[str, list] = {"share": list(SHARES)}
     for key in ("kappa_reviewed", "kappa_reviewed_interval_95", "kappa_kept", "kappa_random"):
-        found[key] = []
+        points[key] = []
     for share in SHARES:
         n = round(share * len(truth))
         looked_at = np.zeros(len(truth), bool)
         looked_at[order[:n]] = True
         mended = np.where(looked_at, truth, predicted)
         tables = confusions(truth, mended, k, units)
-        found["kappa_reviewed"].append(or_none(kappa(tables.sum(0))))
+        points["kappa_reviewed"].append(or_none(kappa(tables.sum(0))))
         ends = bootstrap(tables, kappa, seed=seed)
-        found["kappa_reviewed_interval_95"].append([or_none(end) for end in ends])
+        points["kappa_reviewed_interval_95"].append([or_none(end) for end in ends])
         kept = confusion(truth[~looked_at], predicted[~looked_at], k)
-        found["kappa_kept"].append(or_none(kappa(kept)))
+        points["kappa_kept"].append(or_none(kappa(kept)))
         at_random = (1 - share) * whole + share * np.diag(whole.sum(1))
-        found["kappa_random"].append(or_none(kappa(at_random)))
-    return found
+        points["kappa_random"].append(or_none(kappa(at_random)))
+    return points
 
 
-def agreement(found: Staging) -> np.ndarray:
+def agreement(staged: Staging) -> np.ndarray:
     """Return the confusion (K, K) of a staging with the stages that came with its recording."""
-    truth = np.where(found.stages >= 0, found.scored, -1)
-    return confusion(truth, np.maximum(found.stages, 0), len(STAGES))
+    truth = np.where(staged.stages >= 0, staged.scored, -1)
+    return confusion(truth, np.maximum(staged.stages, 0), len(STAGES))

@@ -12,6 +12,7 @@ from partsig import config as configs
 from partsig.core.objectives.supervised import SupervisedModule
 from partsig.data.signals.channels import MissingChannelsError
 from partsig.data.signals.lazy import OnDisk
+from partsig.data.signals.preprocessing import PreprocessConfig, filtered
 from partsig.data.signals.quality import GOOD, find_faults, is_eeg
 from partsig.data.signals.readers import edf_recordings, psg, wfdb_records
 from partsig.data.signals.recordings import (
@@ -33,7 +34,6 @@ from partsig.sleep.stagers import predict_signal
 from partsig.sleep.staging import Staging
 from partsig.tasks import registry as tasks
 from partsig.train import distributed
-from partsig.verbs.preprocess import PreprocessConfig, filtered
 
 if TYPE_CHECKING:
     import mne

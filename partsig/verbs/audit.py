@@ -17,15 +17,15 @@ from tqdm import tqdm
 
 from partsig import __version__
 from partsig import config as configs
+from partsig.data.signals.preprocessing import READERS
 from partsig.data.signals.recordings import ReadConfig
-from partsig.errors import ConfigError, DataError, check_option
+from partsig.errors import ConfigError, DataError, check_jobs, check_option
 from partsig.files import write_json, write_text
 from partsig.sleep import html
 from partsig.sleep.audit import page as pages
 from partsig.sleep.audit.measure import of_store, read_raw
 from partsig.sleep.audit.page import STORED
 from partsig.sleep.audit.rules import LEVELS, Audited, audited
-from partsig.verbs.preprocess import SOURCES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +58,8 @@ def audit(
 
     Raises ConfigError for a wrong setting, DataError when there is nothing to read.
     """
-    check_option("source", source, SOURCES)
-    if jobs == 0:
-        raise ConfigError("--jobs is 0; it can be a number of threads, or -1 for one per core.")
+    check_option("source", source, READERS)
+    check_jobs(jobs)
     settings = configs.compose(ReadConfig, "audit", None, overrides)
     path = Path(path or Path("data/raw") / source)
     if not path.is_dir():
@@ -71,7 +70,7 @@ def audit(
             raise ConfigError(f"{path} is a store, read already; --set is for raw recordings.")
         source, work, items, unreadable = STORED, *of_store(path)
     else:
-        reader = SOURCES[source]
+        reader = READERS[source]
         settings = replace(settings, channels=settings.channels or reader.CHANNELS)
         work = partial(read_raw, read=reader.read_recording, settings=settings, folder=output)
         items, unreadable = reader.find_records(path), []

@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from partsig.data.signals.alignment import find_offset, to_epochs
-from partsig.data.signals.hypnograms import read_hypnogram
+from partsig.data.signals.hypnograms.reading import read_hypnogram
 from partsig.data.signals.readers import edf_recordings, physionet2018
 from partsig.data.signals.readers.wfdb_annotations import (
     read_annotations,

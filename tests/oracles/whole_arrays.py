@@ -9,16 +9,16 @@ import math
 import numpy as np
 import scipy.fft
 
-from partsig.data.signals import filters
-from partsig.data.signals.quality import RUN, RUNS
+from partsig.data.signals import filters, kernels
+from partsig.data.signals.clipping import RUN, RUNS
 
 
 def bandpass_resample(signal, sfreq, target, *, picks, scale, offset, l_freq, h_freq, reflect):
     """Return (C, T') float32 of a whole array (rows, T)."""
-    plan = filters._plan(float(sfreq), float(target), l_freq, h_freq)
+    plan = kernels.plan_blocks(float(sfreq), float(target), l_freq, h_freq)
     rows = [signal[pick] for pick in picks]
     given = (rows, np.array(scale)[:, None], np.array(offset)[:, None], reflect == "even")
-    n_times = filters.resampled_length(signal.shape[1], sfreq, target)
+    n_times = kernels.resampled_length(signal.shape[1], sfreq, target)
     result = np.empty((len(rows), n_times), np.float32)
     firsts = range(0, n_times, plan.hop_out)
     if plan.zoom is not None:

@@ -30,14 +30,15 @@ N_NIGHTS = 12
 # by {"seconds": it took, "ended": the exit status, -9 when it was killed}.
 HELPER = """
 import json, os, signal, sys, time
-from partsig.verbs import preprocess as task
+import partsig
+from partsig.data.signals import preprocessing
 for line in sys.stdin:
     asked = json.loads(line)
     begin = time.monotonic()
     child = os.fork()
     if not child:
-        task.INDEX_EVERY_S = asked["every"]
-        task.preprocess(**asked["run"])
+        preprocessing.INDEX_EVERY_S = asked["every"]
+        partsig.preprocess(**asked["run"])
         os._exit(0)
     if asked["after"] is not None:
         time.sleep(asked["after"])

@@ -1,4 +1,4 @@
-"""``partsig preprocess`` for images: files in, a store of arrays out."""
+"""Files of images to a store of arrays."""
 
 import sys
 import warnings
@@ -14,53 +14,43 @@ from partsig.data import remote
 from partsig.data.images import store as image_store
 from partsig.data.images.cifar import LAYOUTS, open_cifar
 from partsig.data.images.folders import ImageConfig, open_digits, open_images_in
-from partsig.data.preprocessed import PreprocessResult
+from partsig.data.preprocessed import PreprocessRequest, PreprocessResult
 from partsig.data.store import FAILED, OK
-from partsig.errors import ConfigError, DataError, check_option
+from partsig.errors import ConfigError, DataError, check_jobs
 
-IMAGE_SOURCES = (*LAYOUTS, "images", "digits")
 # Images a thread decodes at a time: so many that handing them over costs nothing beside it.
 CHUNK = 32
 # Images decoded before any is written: 600 MB of 224 x 224, whatever the disk's speed.
 GROUP = 4096
 
 
-def preprocess_images(
-    source: str,
-    raw: str | Path | None = None,
-    store: str | Path | None = None,
-    *,
-    config: str | Path | None = None,
-    overrides: Mapping[str, object] | Iterable[str] = (),
-    jobs: int = -1,
-    refused: Mapping[str, object] | None = None,
-) -> PreprocessResult:
+def preprocess_images(request: PreprocessRequest) -> PreprocessResult:
     """Write the store of some images and return what it holds: ``counts`` are images per role.
 
-    ``raw`` and ``store`` default to ``data/raw/SOURCE`` and ``data/store/SOURCE``; ``digits`` needs
-    no ``raw``. ``overrides`` are :class:`~partsig.data.images.folders.ImageConfig`'s. The same call
-    again continues an interrupted one, array by array, and tries images anew that failed or whose
-    files have changed. An image that cannot be read is left out with its reason in ``index.csv``.
+    ``digits`` needs no ``raw``. Overrides are
+    :class:`~partsig.data.images.folders.ImageConfig`'s. The same call again continues an
+    interrupted one, array by array, and tries images anew that failed or whose files have changed.
+    An image that cannot be read is left out with its reason in ``index.csv``.
 
     Raises DataError when there is nothing to read, when no image can be read, when the store was
-    made with other settings, or when the disk is full (whole arrays are kept); ConfigError when
-    an option of ``refused`` is given: images are preprocessed on one machine, from its own folders.
+    made with other settings, or when the disk is full (whole arrays are kept); ConfigError for what
+    only signals can: images are preprocessed on one machine, from its own folders.
     """
-    check_option("source", source, IMAGE_SOURCES)
-    given = [option for option, value in (refused or {}).items() if value]
-    given += [str(place) for place in (raw, store) if place and remote.is_url(place)]
-    if given:
+    source = request.source
+    asked = {"--scheduler": request.scheduler, "--shard": request.shard, "--merge": request.merge}
+    refused = [option for option, value in asked.items() if value]
+    refused += [str(place) for place in (request.raw, request.store) if remote.is_url(place)]
+    if refused:
         raise ConfigError(
             f"{source} is preprocessed by one machine, from folders to a folder: leave out "
-            f"{', '.join(given)}."
+            f"{', '.join(refused)}."
         )
-    if jobs == 0:
-        raise ConfigError("--jobs is 0; it can be a number of threads, or -1 for one per core.")
-    settings = configs.compose(ImageConfig, "preprocess", config, overrides)
-    found = _open(source, Path(raw or Path("data/raw") / source), settings)
-    path = Path(store or Path("data/store") / source)
-    known = image_store.create(path, image_store.make_meta(found, settings.val_share))
-    rows = _write(path, found, known, jobs)
+    check_jobs(request.jobs)
+    settings = configs.compose(ImageConfig, "preprocess", request.config, request.overrides)
+    images = _open(source, Path(request.raw), settings)
+    path = Path(request.store)
+    known = image_store.create(path, image_store.make_meta(images, settings.val_share))
+    rows = _write(path, images, known, request.jobs)
     failed = {str(row["image"]): str(row["reason"]) for row in rows if row["status"] == FAILED}
     if len(failed) == len(rows):
         first = next(iter(failed.items()))
@@ -69,14 +59,17 @@ def preprocess_images(
         )
     opened = image_store.open_images(path)
     counts = {role: len(opened.members(role)) for role in image_store.ROLES}
-    shape = "×".join(map(str, (len(found.ch_names), *found.size)))
+    shape = "×".join(map(str, (len(images.ch_names), *images.size)))
     return PreprocessResult(
         path=path,
         n_recordings=len(opened),
         counts=counts,
         failed=failed,
-        notes=[f"{len(opened):,} images of {shape} in {path}", *found.notes],
+        notes=[f"{len(opened):,} images of {shape} in {path}", *images.notes],
     )
+
+
+SOURCES = dict.fromkeys((*LAYOUTS, "images", "digits"), preprocess_images)
 
 
 def _open(source: str, raw: Path, settings: ImageConfig) -> image_store.Source:

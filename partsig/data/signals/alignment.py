@@ -1,11 +1,11 @@
-"""Where a hypnogram lies in a recording: proved by what both files say, or stated, or refused."""
+"""Lays a hypnogram on a recording by what both files say or the user states; else refuses it."""
 
 from collections.abc import Mapping
 from datetime import datetime, time, timedelta
 
 import numpy as np
 
-from partsig.data.signals.hypnograms import Hypnogram
+from partsig.data.signals.hypnograms.hypnogram import Hypnogram
 from partsig.data.signals.recordings import EPOCH_S, UNSCORED, HypnogramConfig
 from partsig.errors import DataError
 

@@ -1,4 +1,4 @@
-"""From somebody's channel names to the ones that were asked for: names, aliases, derivations."""
+"""Finds the channels that are asked for among a file's labels: names, aliases, derivations."""
 
 import re
 from collections.abc import Sequence
@@ -61,8 +61,8 @@ def plain_name(label: str) -> tuple[str, str]:
     """
     text = re.sub(r"\s+", " ", label.strip().upper())
     text = KIND.sub("", text.replace("(", " ").replace(")", " ").strip()).strip()
-    found = REFERENCE.search(text)
-    reference = found[1] if found else ""
+    named = REFERENCE.search(text)
+    reference = named[1] if named else ""
     text = REFERENCE.sub("", text)
     text = re.sub(r" *[-:/_–−] *", "-", text)
     run_on = RUN_ON.match(text)

@@ -12,55 +12,23 @@ a simple ratio are read off the same spectrum at the output's own times by the c
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from functools import lru_cache
 
 import numpy as np
 import scipy.fft
-import scipy.signal
 
+from partsig.data.signals.kernels import Plan, plan_blocks, resampled_length
 from partsig.data.signals.lazy import OnDisk, Row, Stack, forget
-from partsig.errors import ConfigError, DataError, check_option
+from partsig.data.signals.recordings import Rows
+from partsig.errors import DataError, check_option
 
-# Hamming-windowed sinc filters need 3.3 / (transition width in Hz) seconds (MNE's default rule,
-# after Ifeachor and Jervis, 2002, table 7.3).
-HAMMING_S_HZ = 3.3
-# The resampler's own low-pass: stop-band attenuation and transition relative to the Nyquist rate.
-STOP_DB = 120.0
-TRANSITION = 0.005
-# Samples a block holds at least; 8 times half the kernel where that is more. Larger blocks leave
-# the cache, smaller ones overlap more.
-BLOCK = 2**16
 # SciPy transforms so many rows of float32 at once (SSE, NEON), and what is left over one by one.
 LANES = 4
-# Two rates have a simple ratio when a fraction of numbers up to SIMPLE gives it within SAME_RATE:
-# a twelve-hour night then ends 43 microseconds off.
-SIMPLE = 512
-SAME_RATE = 1e-9
 # A block computed in float32 errs by up to 1e-6 of its root mean square about its level (9e-7 is
 # the most seen over steps, drifts and tones). Where that root is more than so many times the
 # standard deviation that the filters leave of the channel, the block is done again in float64.
 ROUGH = 10.0
 # What need not be exact is taken from every so many samples: a block's level and how much it holds.
 COARSE = 64
-
-
-@dataclass(frozen=True)
-class Plan:
-    """One block of overlap-save: ``n_in`` samples in, ``hop_out`` useful samples out.
-
-    Output sample k lies at input sample ``k * step``. A block begins ``lead`` input samples before
-    the first output sample it is used for.
-    """
-
-    kernel: np.ndarray  # (n_bins,) spectrum of the zero-phase kernel, real, with the inverse's norm
-    gain: float  # what the kernel makes of a constant 1
-    step: Fraction
-    lead: int
-    n_in: int
-    n_out: int  # output samples in n_in, where that is a whole number
-    hop_out: int
-    zoom: scipy.signal.ZoomFFT | None  # the inverse transform where the ratio is not simple
 
 
 @dataclass(frozen=True)
@@ -73,122 +41,6 @@ class Channel:
     even: bool  # how it is reflected at its ends
 
 
-def bandpass_taps(sfreq: float, l_freq: float | None, h_freq: float | None) -> np.ndarray:
-    """Return MNE's default zero-phase FIR for these cut-offs (Hz): odd length, symmetric.
-
-    Transition widths are MNE's: ``min(max(f / 4, 2), f)`` below and
-    ``min(max(f / 4, 2), sfreq / 2 - f)`` above.
-
-    >>> len(bandpass_taps(200, 0.1, 30))
-    6601
-    """
-    nyquist = sfreq / 2
-    for name, value in (("l_freq", l_freq), ("h_freq", h_freq)):
-        if value is not None and not 0 < value < nyquist:
-            raise ConfigError(
-                f"{name} is {value} Hz; at {sfreq:g} Hz it must lie between 0 and {nyquist:g} Hz."
-            )
-    if l_freq is not None and h_freq is not None and l_freq >= h_freq:
-        raise ConfigError(f"l_freq ({l_freq} Hz) must be below h_freq ({h_freq} Hz).")
-    low = None if l_freq is None else min(max(l_freq * 0.25, 2.0), l_freq)
-    high = None if h_freq is None else _width_above(h_freq, sfreq)
-    widths = [width for width in (low, high) if width is not None]
-    if not widths:
-        return np.ones(1)
-    n_taps = max(round(HAMMING_S_HZ / width * sfreq) for width in widths)
-    n_taps += 1 - n_taps % 2
-    # Each edge is its own windowed sinc, as long as its own transition asks for (MNE does so
-    # too); cut-offs lie in the middle of the transition.
-    taps = np.zeros(n_taps)
-    middle = n_taps // 2
-    if h_freq is None:
-        taps[middle] = 1.0
-    else:
-        _add_lowpass(taps, h_freq + high / 2, high, sfreq, 1.0)
-    if l_freq is not None:
-        _add_lowpass(taps, l_freq - low / 2, low, sfreq, -1.0)
-    return taps
-
-
-def _width_above(h_freq: float, sfreq: float) -> float:
-    return min(max(h_freq * 0.25, 2.0), sfreq / 2 - h_freq)
-
-
-def _add_lowpass(taps: np.ndarray, cutoff: float, width: float, sfreq: float, gain: float) -> None:
-    n = round(HAMMING_S_HZ / width * sfreq)
-    n += 1 - n % 2
-    start = (len(taps) - n) // 2
-    taps[start : start + n] += gain * scipy.signal.firwin(n, cutoff, fs=sfreq, window="hamming")
-
-
-def resampled_length(n_times: int, sfreq: float, target: float) -> int:
-    """Return the number of samples after resampling, rounded as MNE does.
-
-    >>> resampled_length(5_147_000, 200, 100)
-    2573500
-    """
-    return max(round(n_times * target / sfreq), 1)
-
-
-@lru_cache(maxsize=8)
-def _plan(sfreq: float, target: float, l_freq: float | None, h_freq: float | None) -> Plan:
-    taps = _kernel(sfreq, target, l_freq, h_freq)
-    reach = len(taps) // 2
-    ratio = Fraction(target / sfreq).limit_denominator(SIMPLE)
-    simple = 0 < ratio.numerator <= SIMPLE and abs(ratio * sfreq / target - 1) < SAME_RATE
-    if simple:
-        unit, step = ratio.denominator, 1 / ratio
-        lead = -(-reach // unit) * unit
-        n_units = -(-max(BLOCK, 8 * lead) // unit)
-        n_in = scipy.fft.next_fast_len(n_units, real=True) * unit
-        n_out = round(n_in * ratio)
-        hop_out = n_out - 2 * round(lead * ratio)
-        n_bins = min(n_in, n_out) // 2 + 1
-        norm, zoom = n_out / n_in, None
-    else:
-        step, lead = Fraction(sfreq / target), reach
-        n_in = scipy.fft.next_fast_len(max(BLOCK, 8 * lead), real=True)
-        n_out = 0
-        hop_out = int((n_in - 2 * lead - 1) / step)  # the 1 is for the fraction of a sample
-        n_bins = math.ceil(min(n_in, n_in / step) / 2)  # without the Nyquist bin
-        norm = np.full(n_bins, 2 / n_in)
-        norm[0] = 1 / n_in
-        zoom = scipy.signal.ZoomFFT(n_bins, [0, hop_out * float(step)], hop_out, fs=n_in)
-    centred = np.zeros(n_in)
-    centred[: reach + 1] = taps[reach:]
-    centred[n_in - reach :] = taps[:reach]
-    return Plan(
-        kernel=scipy.fft.rfft(centred)[:n_bins].real * norm,
-        gain=float(taps.sum()),
-        step=step,
-        lead=lead,
-        n_in=n_in,
-        n_out=n_out,
-        hop_out=hop_out,
-        zoom=zoom,
-    )
-
-
-def _kernel(sfreq: float, target: float, l_freq: float | None, h_freq: float | None) -> np.ndarray:
-    """Return the taps of the band-pass and the resampler's low-pass together: odd, symmetric."""
-    taps = bandpass_taps(sfreq, l_freq, h_freq)
-    if target < sfreq or (target > sfreq and h_freq is None):
-        # MNE's resampler cuts the spectrum at the lower Nyquist rate. A sharp low-pass does the
-        # same to what the band-pass has left there, and keeps blocks from talking to each other.
-        # Its transition is centred there, as MNE's cut is, but ends there where the band-pass
-        # leaves more than its stop band: half a spectral line dropped at one stroke would ring
-        # across the seams of the blocks.
-        nyquist = min(sfreq, target) / 2
-        width = TRANSITION * nyquist
-        stop = sfreq if h_freq is None else h_freq + _width_above(h_freq, sfreq)
-        cutoff = nyquist if stop < nyquist else nyquist - width / 2
-        n_taps, beta = scipy.signal.kaiserord(STOP_DB, width / (sfreq / 2))
-        n_taps += 1 - n_taps % 2
-        lowpass = scipy.signal.firwin(n_taps, cutoff, fs=sfreq, window=("kaiser", beta))
-        taps = scipy.signal.fftconvolve(taps, lowpass)
-    return taps
-
-
 def bandpass_resample(
     signal: np.ndarray | Stack,
     sfreq: float,
@@ -196,9 +48,6 @@ def bandpass_resample(
     *,
     l_freq: float | None = 0.1,
     h_freq: float | None = 30.0,
-    picks: Sequence[int] | None = None,
-    scale: Sequence[float] | None = None,
-    offset: Sequence[float] | None = None,
     reflect: str = "odd",
     dtype: type = np.float32,
     out: np.ndarray | OnDisk | None = None,
@@ -207,12 +56,11 @@ def bandpass_resample(
 
     ``signal`` may be a memory map of any integer or float type, or a stack of channels that are not
     read yet; it is read in blocks, and written in blocks to ``out`` (C, T'), if that is given, in
-    its type. Neither need ever be in memory as a whole. Rows
-    ``picks`` are used in that order; a row's value is ``(sample - offset) * scale``. Output sample
-    k lies ``k / target`` seconds after input sample 0, whatever the two rates (Hz). Beyond its ends
-    the signal is continued by odd reflection, as in MNE, or by ``reflect="even"``. Odd reflection
-    turns about the end sample, which a high-pass then makes 0: that marks the ends of an excerpt
-    (told from any other second in 87 % of real 60-s segments, chance 50 %; even: 50 to 55 %).
+    its type. Neither need ever be in memory as a whole. Output sample k lies ``k / target`` seconds
+    after input sample 0, whatever the two rates (Hz). Beyond its ends the signal is continued by
+    odd reflection, as in MNE, or by ``reflect="even"``. Odd reflection turns about the end sample,
+    which a high-pass then makes 0: that marks the ends of an excerpt (told from any other second in
+    87 % of real 60-s segments, chance 50 %; even: 50 to 55 %).
 
     For a ``dtype`` below float64 the transforms are float32, of samples less the level of their
     block, so that an offset costs no digits. Blocks where that is not exact enough (drifts, steps
@@ -233,17 +81,38 @@ def bandpass_resample(
     >>> y.shape, bool(abs(y[0, 3000:3010] - np.sin(2 * np.pi * 10 * t[6000:6020:2])).max() < 2e-3)
     ((1, 6000), True)
     """
+    n_chans = signal.shape[0]
+    rows = Rows(
+        labels=("",) * n_chans,
+        signal=signal,
+        sfreq=sfreq,
+        picks=tuple(range(n_chans)),
+        scale=(1.0,) * n_chans,
+        offset=(0.0,) * n_chans,
+    )
+    settings = {"l_freq": l_freq, "h_freq": h_freq, "reflect": reflect, "dtype": dtype}
+    return bandpass_resample_rows(rows, target, **settings, out=out)
+
+
+def bandpass_resample_rows(
+    rows: Rows,
+    target: float,
+    *,
+    l_freq: float | None = 0.1,
+    h_freq: float | None = 30.0,
+    reflect: str = "odd",
+    dtype: type = np.float32,
+    out: np.ndarray | OnDisk | None = None,
+) -> np.ndarray | OnDisk:
+    """Return the channels (C, T) of ``rows``, in their unit, as :func:`bandpass_resample` does."""
     check_option("reflect", reflect, ("odd", "even"))
-    plan = _plan(float(sfreq), float(target), l_freq, h_freq)
-    picks = range(signal.shape[0]) if picks is None else picks
-    scale = [1.0] * len(picks) if scale is None else scale
-    offset = [0.0] * len(picks) if offset is None else offset
+    plan = plan_blocks(float(rows.sfreq), float(target), l_freq, h_freq)
     channels = [
-        Channel(signal[pick], float(factor), float(zero), reflect == "even")
-        for pick, factor, zero in zip(picks, scale, offset, strict=True)
+        Channel(rows.signal[pick], float(factor), float(zero), reflect == "even")
+        for pick, factor, zero in zip(rows.picks, rows.scale, rows.offset, strict=True)
     ]
-    shape = (len(picks), resampled_length(signal.shape[1], sfreq, target))
-    result = np.empty(shape, dtype) if out is None else out
+    n_times = resampled_length(rows.signal.shape[1], rows.sfreq, target)
+    result = np.empty((len(channels), n_times), dtype) if out is None else out
     firsts = range(0, result.shape[1], plan.hop_out)
     if plan.zoom is not None or result.dtype == np.float64:
         _run(plan, channels, firsts, np.float64, result)

@@ -109,7 +109,7 @@ class Stack:
 
 
 def forget(held: object) -> None:
-    """Give back the memory of what was read of a memory map that is only read.
+    """Free the memory of what was read of a memory map that is only read.
 
     It stays in the system's cache, and can be read again.
     """
@@ -135,7 +135,7 @@ def stretches(n: int, size: int = STRETCH) -> Iterator[tuple[int, int]]:
 
 @contextmanager
 def beside(folder: Path | None) -> Iterator[None]:
-    """Put the temporary files that this thread makes meanwhile into ``folder``.
+    """Write the temporary files that this thread makes meanwhile to ``folder``.
 
     What is written there needs the room on that disk anyway, while the system's folder may be small
     or in memory. A ``TMPDIR`` that the user has set counts more; None leaves it at the system's.
@@ -183,10 +183,10 @@ class OnDisk:
             raise _refused(self.folder, error) from error
 
     def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
-        found = np.empty(self.shape, self.dtype)
-        for row, held in zip(self.rows, found, strict=True):
+        read = np.empty(self.shape, self.dtype)
+        for row, held in zip(self.rows, read, strict=True):
             self._move(row, held, self.file.readinto)
-        return found.astype(dtype or self.dtype, copy=False)
+        return read.astype(dtype or self.dtype, copy=False)
 
     def _move(self, row: int, held: np.ndarray, move: Callable[[memoryview], int]) -> None:
         """Read or write a row's samples; the system may move fewer bytes than it is asked to."""

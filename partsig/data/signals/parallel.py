@@ -33,8 +33,8 @@ def shard_name(text: str | None) -> str:
 
 
 @contextmanager
-def engine(jobs: int, scheduler: str | None) -> Iterator[joblib.Parallel]:
-    """Give what runs the work: threads here, or the workers of a Dask scheduler."""
+def parallel_backend(jobs: int, scheduler: str | None) -> Iterator[joblib.Parallel]:
+    """Yield what runs the work: threads here, or the workers of a Dask scheduler."""
     if scheduler is None:
         # Threads: the transforms, the hashing and the writing leave the interpreter alone, and
         # nothing has to be started or imported anew.
@@ -57,7 +57,7 @@ def engine(jobs: int, scheduler: str | None) -> Iterator[joblib.Parallel]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Places:
+class Storage:
     """The object stores behind the folders of raw recordings and of the store, where there are."""
 
     raw: str | None
@@ -67,8 +67,8 @@ class Places:
     call: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @classmethod
-    def of(cls, raw: str | Path, store: str | Path) -> tuple["Places", Path, Path]:
-        """Return the places behind two folders, and the folders of this machine.
+    def of(cls, raw: str | Path, store: str | Path) -> tuple["Storage", Path, Path]:
+        """Return the storage behind two folders, and the folders of this machine.
 
         Of a remote store the tables are fetched: what they name is there and is not fetched.
         """
@@ -80,7 +80,7 @@ class Places:
         sent = remote.pull(far_store, folder, tables_only=True)
         return cls(raw=far_raw, store=far_store, sent=frozenset(sent)), raw, folder
 
-    def for_one(self) -> "Places":
+    def for_one(self) -> "Storage":
         """Return what the work on one recording needs of them: not the names of all the others."""
         return replace(self, sent=frozenset())
 
@@ -90,7 +90,7 @@ class Places:
 
     @contextmanager
     def fetched(self, raw: Path, header: Path) -> Iterator[None]:
-        """Have the large files of a recording here, and remove them afterwards."""
+        """Fetch the large files of a recording, and remove them afterwards."""
         files = [] if self.raw is None else remote.fetch(self.raw, raw, header, self.call)
         try:
             yield
@@ -109,14 +109,14 @@ class Places:
             remote.drop(self.store, [name for name in self.sent if name.startswith("shards/")])
 
 
-def find_remote(reader: ModuleType, places: Places, raw: Path) -> list[Path]:
+def find_remote(reader: ModuleType, storage: Storage, raw: Path) -> list[Path]:
     """Return the recordings of a remote folder as the paths they will have here."""
-    url = places.raw
+    url = storage.raw
     if not hasattr(reader, "FILES"):
         raise ConfigError(f"{url}: this source is read from folders only; fetch it first.")
-    names = remote.pull_small(url, raw, places.call)
+    names = remote.pull_small(url, raw, storage.call)
     paths = [raw / name for name in names if any(fnmatch(name, p) for p in reader.FILES)]
-    found = [p for p in paths if not (p.is_file() and edf_recordings.holds_no_signal(p))]
-    if not found:
+    recordings = [p for p in paths if not (p.is_file() and edf_recordings.holds_no_signal(p))]
+    if not recordings:
         raise DataError(f"no recordings in {url}: expected {', '.join(reader.FILES)}.")
-    return sorted(found, key=lambda path: path.stem)
+    return sorted(recordings, key=lambda path: path.stem)

@@ -1,4 +1,4 @@
-"""What can be measured of a recording before anyone trains on it: faults of signals, fit of labels.
+"""Measures of a signal's quality before anyone trains on it: faults, amplitude, line noise, delta.
 
 Functions on arrays. E are whole 30-s epochs, T samples; an epoch is looked at in 30 windows of one
 second. Nothing is judged here but the seconds themselves; see :mod:`partsig.sleep.audit.rules`.
@@ -9,11 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.signal import welch
-from scipy.stats import rankdata
 
 from partsig.data.signals.bands import FLOOR, SEGMENT_S
-from partsig.data.signals.lazy import Row, stretches
-from partsig.data.signals.recordings import EPOCH_S, UNSCORED, n_epochs
+from partsig.data.signals.lazy import Row
+from partsig.data.signals.recordings import EPOCH_S, n_epochs
 from partsig.errors import DataError
 
 # What an epoch of a channel is, by its code.
@@ -34,17 +33,11 @@ OTHER_UV = (0.2, 1000.0)
 OTHER = re.compile(r"EMG|CHIN|LEG|TIB|ARM|ECG|EKG|RESP|FLOW|CHEST|ABD|THOR|SNORE", re.IGNORECASE)
 # Factors that a wrong unit leaves behind: nV, mV and V for µV, and µV for mV and V.
 FACTORS = (1e-6, 1e-3, 1e3, 1e6)
-# Samples that repeat a channel's own greatest or least value: a run has RUN of them, and there are
-# RUNS such runs. Of 12,472 extremes of real EEG and EOG minutes (1-µV steps, 200 Hz) none has more
-# than 3 such runs.
-RUN, RUNS = 3, 5
 LINE_HZ = (50.0, 60.0)
 PEAK_HZ, NEAR_HZ, FAR_HZ = 1.0, 2.0, 6.0  # the peak, and its neighbours, on both sides
 DELTA_HZ = (0.5, 4.0)
 LOWEST_HZ = 16.0  # the least rate at which delta, and a second's SD, can be told
 BLOCK = 64  # epochs worked on at a time
-MAX_SHIFT = 20  # epochs
-ENOUGH = 20  # epochs of a stage before it is compared with another
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,61 +70,6 @@ def is_eeg(channel: str) -> bool:
     (True, True, False)
     """
     return OTHER.search(channel) is None
-
-
-def find_clipped(signal: np.ndarray | Row, limits: tuple[float, float] | None) -> Row:
-    """Return (T,) bool: samples at the limits, or in runs at the signal's own extremes.
-
-    ``limits`` are the least and greatest value the file can hold, in the signal's unit. A constant
-    signal is flat, not clipped, unless it lies at a limit. The extremes are looked for at once, and
-    a stretch of the result is made when it is sliced: a recording need not be in memory.
-
-    >>> find_clipped(np.array([0.0, 2047, 2047, 5, -1]), (-2048, 2047))[:].sum()
-    np.int64(2)
-    """
-    rails = _own_rails(signal)
-
-    def read(start: int, stop: int) -> np.ndarray:
-        begin = max(start - RUN + 1, 0)
-        held = np.asarray(signal[begin : stop + RUN - 1])
-        found = np.zeros(len(held), bool)
-        if limits is not None:
-            found |= (held <= limits[0]) | (held >= limits[1])
-        for rail in rails:
-            begins = _run_begins(held == rail)
-            for i in range(RUN):
-                found[i : i + len(begins)] |= begins
-        return found[start - begin : stop - begin]
-
-    return Row(len(signal), np.dtype(bool), read)
-
-
-def _run_begins(equal: np.ndarray) -> np.ndarray:
-    """Tell where RUN samples (n,) in a row are True: (n - RUN + 1,), at each of their firsts."""
-    n = max(len(equal) - RUN + 1, 0)
-    return np.logical_and.reduce([equal[i : i + n] for i in range(RUN)])
-
-
-def _own_rails(signal: np.ndarray | Row) -> list[float]:
-    """Return which of a signal's own extremes, the least and the greatest, it stays at in runs."""
-    n_runs, extremes = [0, 0], [np.nan, np.nan]
-    before = np.asarray(signal[:0])  # the last samples that were looked at: a run may begin there
-    for start, stop in stretches(len(signal)):
-        held = np.asarray(signal[start:stop])
-        together = np.concatenate([before, held])
-        for i, extreme in enumerate((np.fmin, np.fmax)):  # nan is passed over
-            here = extreme.reduce(held)
-            if extreme(here, extremes[i]) != extremes[i]:
-                n_runs[i], extremes[i] = 0, here
-            if here == extremes[i]:
-                equal = together == here
-                begins = _run_begins(equal)
-                begins[1:] &= ~equal[: max(len(begins) - 1, 0)]  # not in the middle of one
-                n_runs[i] += int(begins[1 if len(before) else 0 :].sum())
-        before = together[-RUN:]
-    if not extremes[0] < extremes[1]:
-        return []
-    return [extreme for extreme, n in zip(extremes, n_runs, strict=True) if n >= RUNS]
 
 
 def unit_factor(amplitude: float, bounds: tuple[float, float]) -> float:
@@ -232,8 +170,8 @@ def measure(
 
     Raises DataError as :func:`find_faults` does.
     """
-    found = find_faults(signal, sfreq, clipped, eeg)
-    faults, factor, codes = found.seconds, found.factor, _commonest(found.seconds)
+    judged = find_faults(signal, sfreq, clipped, eeg)
+    faults, factor, codes = judged.seconds, judged.factor, _commonest(judged.seconds)
     density, frequency = _densities(signal, len(codes), sfreq, factor)  # (E, F)
     inside = (frequency >= DELTA_HZ[0]) & (frequency < DELTA_HZ[1])
     delta = np.log10(density[:, inside].mean(1) + FLOOR)
@@ -241,15 +179,15 @@ def measure(
     if factor != 1:
         faults = np.where(faults == GOOD, RANGE, faults)
     return Quality(
-        epochs=found.epochs,
+        epochs=judged.epochs,
         fault_share=(faults != GOOD).mean(1),
         delta=delta,
-        amplitude_uv=found.amplitude_uv,
+        amplitude_uv=judged.amplitude_uv,
         factor=factor,
         flat=float((faults == FLAT).mean()),
-        clipped=found.n_clipped / len(signal),
-        line=_line_noise(density, frequency, sfreq, factor) if found.amplitude_uv else {},
-        not_finite=found.not_finite,
+        clipped=judged.n_clipped / len(signal),
+        line=_line_noise(density, frequency, sfreq, factor) if judged.amplitude_uv else {},
+        not_finite=judged.not_finite,
     )
 
 
@@ -273,13 +211,13 @@ def _densities(
     signal: np.ndarray | Row, n: int, sfreq: float, factor: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return power densities (E, F) in µV²/Hz, by Welch's method as for the band powers, and Hz."""
-    found = []
+    densities = []
     for block in _blocks(n):
         whole = _epochs(signal, block, round(EPOCH_S * sfreq))
         part = np.where(np.isfinite(whole), whole, 0) * np.float32(factor)
         frequency, density = welch(part, sfreq, nperseg=round(SEGMENT_S * sfreq), axis=-1)
-        found.append(density)
-    return np.concatenate(found), frequency
+        densities.append(density)
+    return np.concatenate(densities), frequency
 
 
 def _line_noise(
@@ -287,7 +225,7 @@ def _line_noise(
 ) -> dict[float, tuple[float, float]]:
     """Return {Hz: (dB over its neighbours, µV RMS in the signal's own scale)}, median of epochs."""
     usual = np.median(density, axis=0)
-    found = {}
+    noise = {}
     for line in LINE_HZ:
         if line + FAR_HZ > sfreq / 2:
             continue
@@ -297,60 +235,5 @@ def _line_noise(
         if around > 0 and peak.max() > 0:
             power = np.clip(peak - around, 0, None).sum() * (frequency[1] - frequency[0])
             decibels = 10 * np.log10(peak.max() / around)
-            found[line] = (float(decibels), float(power**0.5 / factor))
-    return found
-
-
-def mean_delta(deltas: list[np.ndarray]) -> np.ndarray:
-    """Return the median over channels (E,) of log delta power, nan where no channel is good."""
-    stacked = np.stack(deltas)  # (C, E)
-    some = np.isfinite(stacked).any(0)
-    found = np.full(stacked.shape[1], np.nan)
-    if some.any():
-        found[some] = np.nanmedian(stacked[:, some], axis=0)
-    return found
-
-
-def separation(values: np.ndarray, first: np.ndarray, second: np.ndarray) -> float | None:
-    """Return how often a value of the ``first`` epochs exceeds one of the ``second``: 0 to 1.
-
-    This is the area under the ROC curve, from the Mann-Whitney ranks. ``values`` (E,) with nan left
-    out, ``first`` and ``second`` (E,) bool; None with fewer than 20 epochs on either side.
-
-    >>> separation(np.arange(40.0), np.arange(40) >= 20, np.arange(40) < 20)
-    1.0
-    """
-    known = np.isfinite(values)
-    first, second = first & known, second & known
-    n, m = int(first.sum()), int(second.sum())
-    if min(n, m) < ENOUGH:
-        return None
-    ranks = rankdata(values[first | second])
-    above = ranks[first[first | second]].sum() - n * (n + 1) / 2
-    return float(above / (n * m))
-
-
-def best_shift(delta: np.ndarray, stages: np.ndarray, deep: int) -> tuple[int, float, float] | None:
-    """Return how many epochs the stages must move to fit delta power best, within ±20.
-
-    The shift k puts stage e on epoch e + k of the signal, and is best where :func:`separation` of
-    stage ``deep`` from the other scored ones is greatest. Returns k and the separation at k and at
-    0; None where there are too few epochs. Among equals the smallest shift is taken.
-
-    >>> stages = np.repeat([2, 3, 2], 40)
-    >>> best_shift(np.roll(stages, 7).astype(float), stages, 3)[0]
-    7
-    """
-    if min(len(delta), len(stages)) < 2 * ENOUGH:
-        return None
-    found = {}
-    for k in sorted(range(-MAX_SHIFT, MAX_SHIFT + 1), key=abs):
-        moved = stages[max(0, -k) : len(stages) - max(0, k)]
-        values = delta[max(0, k) : len(delta) + min(0, k)]
-        share = separation(values, moved == deep, (moved != deep) & (moved != UNSCORED))
-        if share is not None:
-            found[k] = share
-    if 0 not in found:
-        return None
-    best = max(found, key=found.__getitem__)
-    return best, found[best], found[0]
+            noise[line] = (float(decibels), float(power**0.5 / factor))
+    return noise

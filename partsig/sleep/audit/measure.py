@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from partsig.data.signals import store as stores
+from partsig.data.signals.clipping import find_clipped
 from partsig.data.signals.lazy import Row, beside
-from partsig.data.signals.quality import Quality, find_clipped, is_eeg, measure
+from partsig.data.signals.quality import Quality, is_eeg, measure
 from partsig.data.signals.recordings import EPOCH_S, UNSCORED, ReadConfig, Recording, Rows, trimmed
 from partsig.data.store import OK
 from partsig.errors import ConfigError, DataError, DiskFullError

@@ -136,14 +136,14 @@ def pages(about: dict, audited: list[Audited]) -> Iterator[tuple[str, str]]:
         body += [f"<h2>Recordings, the worst first</h2>{html.legend()}"]
         body += [_recording(a, longest) for a in some]
         if last > 1:
-            told = f"Recordings {first + 1:,} to {first + len(some):,} of {len(audited):,}."
+            shown_here = f"Recordings {first + 1:,} to {first + len(some):,} of {len(audited):,}."
             links = {"The worst": 1, "Before": number - 1, "After": number + 1}
             shown = [
                 html.link(words, place(other, number))
                 for words, other in links.items()
                 if 1 <= other <= last and other != number
             ]
-            around = f'<p class="pages">{" · ".join([told, *shown])}</p>'
+            around = f'<p class="pages">{" · ".join([shown_here, *shown])}</p>'
             body = [around, *body, around]
         yield place(number), html.document(title, how, body)
 

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from partsig.data.signals import quality
-from partsig.data.signals.quality import CLIPPED, EEG_UV, FLAT, OTHER_UV, RANGE, Quality
+from partsig.data.signals.quality import CLIPPED, EEG_UV, FLAT, OTHER_UV, RANGE, Quality, is_eeg
 from partsig.data.signals.readers.physionet2018 import N_TRAINING, PUBLISHED
 from partsig.data.signals.recordings import EPOCH_S, STAGES, UNSCORED
 from partsig.sleep.audit.measure import MeasuredRecording
+from partsig.sleep.label_fit import best_shift, mean_delta, separation
 
 # A fault would spoil training, a warning wants a look, a remark is good to know.
 LEVELS = ("remark", "warning", "fault")
@@ -86,17 +86,17 @@ def audited(recording: MeasuredRecording) -> Audited:
 
 def stage_signal_agreement(recording: MeasuredRecording) -> StageSignalAgreement:
     """Return how stages fit the delta power of the EEG (of all channels where there is none)."""
-    eeg = [q.delta for name, q in recording.measured.items() if quality.is_eeg(name)]
+    eeg = [q.delta for name, q in recording.measured.items() if is_eeg(name)]
     deltas = eeg or [q.delta for q in recording.measured.values()]
     if not deltas:
         return StageSignalAgreement()
     n = min([len(recording.stages), *map(len, deltas)])
-    delta, stages = quality.mean_delta([d[:n] for d in deltas]), recording.stages[:n]
+    delta, stages = mean_delta([d[:n] for d in deltas]), recording.stages[:n]
     w, deep, rem = (stages == STAGES.index(stage) for stage in ("W", "N3", "REM"))
-    shift, moved, unmoved = quality.best_shift(delta, stages, STAGES.index("N3")) or (None,) * 3
+    shift, moved, unmoved = best_shift(delta, stages, STAGES.index("N3")) or (None,) * 3
     return StageSignalAgreement(
-        n3_above_w=quality.separation(delta, deep, w),
-        n3_above_rem=quality.separation(delta, deep, rem),
+        n3_above_w=separation(delta, deep, w),
+        n3_above_rem=separation(delta, deep, rem),
         shift=shift,
         moved=moved,
         unmoved=unmoved,
@@ -242,7 +242,7 @@ def _of_channel(name: str, q: Quality) -> list[tuple[str, str, str, str, str]]:
         level = _level(q.clipped, CLIPPED_WARNING, CLIPPED_FAULT)
         share = _percent(q.clipped)
         findings.append((level, "clipped", "Clipped for a share of its samples", share, ""))
-    low, high = EEG_UV if quality.is_eeg(name) else OTHER_UV
+    low, high = EEG_UV if is_eeg(name) else OTHER_UV
     value = f"{q.amplitude_uv:.3g} µV"
     if q.factor != 1:
         was, taken = {1e6: ("V", "µV"), 1e3: ("mV", "µV"), 1e-3: ("µV", "mV")}.get(

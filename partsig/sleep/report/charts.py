@@ -243,12 +243,12 @@ def night(
         shapes.append(f'<path d="{hours}" {_thin("#00000030")}/>')
     width = max(20.0, 100 * n / max(longest, 1))
     names = "".join(f"<span>{s}</span>" for s in sorted(STAGES, key=HEIGHT.get, reverse=True))
-    told = f"{name}: scored above predicted stages, {n * EPOCH_S / 60:g} min"
+    title = f"{name}: scored above predicted stages, {n * EPOCH_S / 60:g} min"
     return (
         f'<div class="rows"><b>scored</b><span class="stages">{names}</span><b>predicted</b>'
         f'<span class="stages">{names}</span><b>differs</b><b>confidence</b></div>'
         f'<div><svg role="img" viewBox="0 0 {n} {low}" preserveAspectRatio="none" '
-        f'style="width:{width:.4g}%;height:{low}px"><title>{escape(told)}</title>'
+        f'style="width:{width:.4g}%;height:{low}px"><title>{escape(title)}</title>'
         f"{''.join(shapes)}</svg></div>"
     )
 

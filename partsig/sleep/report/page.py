@@ -10,7 +10,7 @@ import numpy as np
 
 from partsig import __version__
 from partsig.data.signals.recordings import EPOCH_S
-from partsig.sleep.exports import file_stem
+from partsig.sleep.exports.paths import file_stem
 from partsig.sleep.html import (
     COLOURS,
     REPORT,

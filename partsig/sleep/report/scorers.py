@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from partsig.data.signals.alignment import to_epochs
-from partsig.data.signals.hypnograms import Hypnogram, read_hypnogram
+from partsig.data.signals.hypnograms.hypnogram import Hypnogram
+from partsig.data.signals.hypnograms.reading import read_hypnogram
 from partsig.data.signals.readers.edf_recordings import find_hypnogram
 from partsig.data.signals.recordings import EPOCH_S, HypnogramConfig
 from partsig.data.signals.store import Store
@@ -71,7 +72,7 @@ def read_scorer(
 
 @contextmanager
 def _told_of(scorer: str) -> Iterator[None]:
-    """Put the scorer's name before what is wrong with a file of theirs."""
+    """Name the scorer in the errors of their files."""
     try:
         yield
     except DataError as error:

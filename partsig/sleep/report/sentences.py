@@ -114,18 +114,19 @@ def _beside(name: str, scorer: dict) -> str:
     gain = scorer["gain_first"]
     low, high = gain["interval_95"]
     if low is None:
-        told = "too few subjects to say more"
+        conclusion = "too few subjects to say more"
     elif high < 0:
-        told = "the model agrees less with the first scorer than the other person does"
+        conclusion = "the model agrees less with the first scorer than the other person does"
     elif low > 0:
-        told = "the model agrees more with the first scorer than the other person does"
+        conclusion = "the model agrees more with the first scorer than the other person does"
     else:
-        told = "no difference could be shown, which does not show that there is none"
+        conclusion = "no difference could be shown, which does not show that there is none"
     return (
         f"On the same {count_noun(scorer['n_epochs'], 'epoch')} of "
         f"{count_noun(scorer['n_subjects'])}, {name} and the first scorer agree with kappa "
         f"{with_interval(scorer['first_second'])}, the model and the first scorer with "
-        f"{with_interval(scorer['model_first'])}: a difference of {with_interval(gain)}; {told}."
+        f"{with_interval(scorer['model_first'])}: a difference of {with_interval(gain)}; "
+        f"{conclusion}."
     )
 
 

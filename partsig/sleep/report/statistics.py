@@ -163,7 +163,7 @@ def _limits(key: str, names: list[str], pairs: np.ndarray, subjects: Mapping[str
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep YASA's and scikit-learn's remarks on undefined values to themselves: they are nan."""
+    """Silence the warnings of YASA and scikit-learn on undefined values: they are nan."""
     logger = logging.getLogger("yasa")
     level = logger.level
     logger.setLevel(logging.ERROR)

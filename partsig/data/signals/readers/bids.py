@@ -32,10 +32,10 @@ def find_records(raw: Path) -> list[Path]:
     paths = mne_bids.find_matching_paths(
         raw, suffixes="eeg", extensions=[*psg.EDF, *psg.MNE], ignore_nosub=True
     )
-    found = sorted((Path(path.fpath) for path in paths), key=lambda path: path.stem)
-    if not found:
+    recordings = sorted((Path(path.fpath) for path in paths), key=lambda path: path.stem)
+    if not recordings:
         raise DataError(f"no recordings in {raw}: expected files such as sub-01/eeg/…_eeg.edf.")
-    return found
+    return recordings
 
 
 def find_events(path: Path) -> Path | None:

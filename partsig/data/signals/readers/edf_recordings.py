@@ -13,7 +13,9 @@ import numpy as np
 from partsig.data import listing as folders
 from partsig.data.signals.alignment import find_offset, to_epochs
 from partsig.data.signals.channels import resolve
-from partsig.data.signals.hypnograms import Hypnogram, from_marks, read_hypnogram
+from partsig.data.signals.hypnograms.annotations import from_marks
+from partsig.data.signals.hypnograms.hypnogram import Hypnogram
+from partsig.data.signals.hypnograms.reading import read_hypnogram
 from partsig.data.signals.readers import psg
 from partsig.data.signals.readers.edf import open_edf
 from partsig.data.signals.recordings import (
@@ -51,12 +53,12 @@ def find_records(raw: Path) -> list[Path]:
 
     Raises DataError when the folder is missing, holds none, or two have one name.
     """
-    found = below(raw)
-    if not found:
+    recordings = below(raw)
+    if not recordings:
         raise DataError(
             f"no recordings in {raw}: expected files that end in {', '.join((*psg.EDF, *psg.MNE))}."
         )
-    return sorted_by_name(found)
+    return sorted_by_name(recordings)
 
 
 def below(raw: Path) -> list[Path]:
@@ -95,18 +97,18 @@ def share_a_patient(paths: list[Path], settings: ReadConfig) -> list[str]:
             except DataError:
                 continue
     by_code.pop("", None)
-    told = []
+    warnings = []
     for names in by_code.values() if len(by_code) > 1 else ():
         try:
             subjects = {settings.subject_of(name) for name in names}
         except DataError:
             continue  # told where the recording is read
         if len(subjects) > 1:
-            told.append(
+            warnings.append(
                 f"{' and '.join(names[:3])} have one patient code and count as {len(subjects)} "
                 "subjects, one may be trained and another tested on: pass --set subject=REGEX"
             )
-    return told
+    return warnings
 
 
 def find_hypnogram(path: Path, settings: HypnogramConfig) -> Path | None:
@@ -115,7 +117,7 @@ def find_hypnogram(path: Path, settings: HypnogramConfig) -> Path | None:
     Raises DataError when several files could be it, or the pattern is none.
     """
     patterns = (settings.pattern,) if settings.pattern else PATTERNS
-    found: dict[Path, None] = {}
+    hypnograms: dict[Path, None] = {}
     for pattern in patterns:
         try:
             text = pattern.format(name=path.stem)
@@ -130,13 +132,14 @@ def find_hypnogram(path: Path, settings: HypnogramConfig) -> Path | None:
             files = folders.matching(base, text)
         else:  # a name, whatever characters are in it
             files = [base / text] if os.path.exists(base / text) else []
-        found |= dict.fromkeys(file for file in files if file != path)
-    if len(found) > 1:
+        hypnograms |= dict.fromkeys(file for file in files if file != path)
+    if len(hypnograms) > 1:
+        names = " or ".join(file.name for file in hypnograms)
         raise DataError(
-            f"{path.stem}: its stages may be in {' or '.join(p.name for p in found)}; say which, "
+            f"{path.stem}: its stages may be in {names}; say which, "
             "with --set 'hypnogram.pattern={name}…'."
         )
-    return next(iter(found), None)
+    return next(iter(hypnograms), None)
 
 
 def _overlooked(path: Path, settings: HypnogramConfig) -> str:
@@ -204,8 +207,8 @@ def night_of(
 ) -> Recording:
     """Return the night of an open recording; its annotations are told as being in ``place``."""
     name, channels = file.name, settings.channels or usual
-    found = resolve(name, file.labels, channels, settings)
-    parts, found = psg.read_rows(file, found, settings.unit)
+    resolved = resolve(name, file.labels, channels, settings)
+    parts, resolved = psg.read_rows(file, resolved, settings.unit)
     if not all(part.signal.shape[1] for part in parts):
         raise DataError(f"{name}: there are no samples in it.")
     if beside is None:
@@ -224,8 +227,8 @@ def night_of(
         subject=settings.subject_of(name),
         ch_names=tuple(channels),
         parts=parts,
-        mix=found.mix,
-        filled=found.filled,
+        mix=resolved.mix,
+        filled=resolved.filled,
         stages=stages,
         start_s=start_s,
         source=source,

@@ -64,18 +64,18 @@ def find_records(raw: Path) -> list[Segment]:
     files = sorted(raw.glob("*.npz"))
     if not files:
         raise DataError(f"no .npz file of segments in {raw}; pass --raw.")
-    found: dict[str, Segment] = {}
+    segments: dict[str, Segment] = {}
     for path in files:
         arrays = _load(path)
         for row, (number, group, stage) in enumerate(
             zip(arrays["segment"], arrays["group"], arrays["y"], strict=True)
         ):
             name = f"segment-{int(number):05d}"
-            if name in found:
-                raise DataError(f"{name} is in {found[name].path} and in {path}; keep one.")
+            if name in segments:
+                raise DataError(f"{name} is in {segments[name].path} and in {path}; keep one.")
             subject = f"group-{int(group):05d}"
-            found[name] = Segment(path, row, name, subject, int(number), int(stage))
-    return sorted(found.values(), key=lambda segment: (segment.path, segment.stem))
+            segments[name] = Segment(path, row, name, subject, int(number), int(stage))
+    return sorted(segments.values(), key=lambda segment: (segment.path, segment.stem))
 
 
 def roles(segments: list[Segment]) -> dict[str, str]:
@@ -95,8 +95,8 @@ def roles(segments: list[Segment]) -> dict[str, str]:
         end = len(own) if given else len(own) - round(TEST_SHARE * len(own))
         test += [s.subject for s in own[end:]]
         val += [s.subject for s in own[end - round(VAL_SHARE * len(own)) : end]]
-    found = dict.fromkeys(val, "val")
-    return found | dict.fromkeys([*test, *sorted(given)], "test")
+    role_of = dict.fromkeys(val, "val")
+    return role_of | dict.fromkeys([*test, *sorted(given)], "test")
 
 
 def fingerprint(segment: Segment, settings: ReadConfig = USUAL) -> str:
@@ -118,8 +118,8 @@ def read_recording(segment: Segment, settings: ReadConfig = USUAL) -> Recording:
     channels = settings.channels or CHANNELS
     arrays = _load(segment.path)
     available = tuple(map(str, arrays["ch_names"]))
-    found = resolve(segment.stem, available, channels, settings)
-    picks = found.rows
+    resolved = resolve(segment.stem, available, channels, settings)
+    picks = resolved.rows
     sfreq = float(arrays["sfreq"])
     signal = arrays["x"][segment.row]
     rows = Rows(
@@ -136,8 +136,8 @@ def read_recording(segment: Segment, settings: ReadConfig = USUAL) -> Recording:
         subject=segment.subject,
         ch_names=tuple(channels),
         parts=(rows,),
-        mix=found.mix,
-        filled=found.filled,
+        mix=resolved.mix,
+        filled=resolved.filled,
         stages=np.full(n_epochs(signal.shape[1], sfreq), stage, dtype=np.int8),
         source=_digest(segment, signal),
         excerpt=True,
@@ -147,10 +147,10 @@ def read_recording(segment: Segment, settings: ReadConfig = USUAL) -> Recording:
 def _load(path: Path) -> dict[str, np.ndarray]:
     """Return the arrays of a file: read once, while segments of it and of its neighbour follow."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError as error:
         raise DataError(f"{path} is not a file of segments ({error}).") from error
-    key = path, found.st_mtime_ns, found.st_size
+    key = path, status.st_mtime_ns, status.st_size
     with _loading:  # threads that want the same file wait for it
         arrays = _kept.pop(key, None) or _read(path)
         _kept[key] = arrays

@@ -109,8 +109,8 @@ def read_recording(header: Path, settings: ReadConfig = USUAL) -> Recording:
     """
     name, channels = header.stem, settings.channels or CHANNELS
     head = _read_header(header)
-    found = resolve(name, head.sig_name, channels, settings)
-    picks = found.rows
+    resolved = resolve(name, head.sig_name, channels, settings)
+    picks = resolved.rows
     for pick in picks:
         if head.units[pick] not in MICROVOLTS:
             raise DataError(
@@ -142,8 +142,8 @@ def read_recording(header: Path, settings: ReadConfig = USUAL) -> Recording:
                 offset=tuple(float(head.baseline[pick]) for pick in picks),
             ),
         ),
-        mix=found.mix,
-        filled=found.filled,
+        mix=resolved.mix,
+        filled=resolved.filled,
         stages=stages,
         source=fingerprint(header),
     )
@@ -280,7 +280,7 @@ def is_training_set(names: list[str]) -> bool:
 
 
 def check_published(counts: dict[str, int]) -> list[str]:
-    """Hold the counts of the 994 training nights against the published ones; return sentences.
+    """Compare the counts of the 994 training nights with the published ones; return sentences.
 
     >>> check_published(PUBLISHED)
     ['Counts equal the published ones: 892,262 scored epochs.']

@@ -29,6 +29,16 @@ ALGORITHMS = {40: "sha1", 64: "sha256"}  # by the number of hex digits
 LINE = re.compile(r"([0-9a-f]{40}|[0-9a-f]{64})\s+\*?(?:\./)?(\S+)")
 
 
+def usual_bytes(name: str) -> int:
+    """Return about how large a published file is: what counts are the signals.
+
+    >>> usual_bytes("training/tr03-0005/tr03-0005.mat") // 10**6, usual_bytes("a/a-arousal.mat")
+    (134, 0)
+    """
+    is_signal = name.endswith(".mat") and not name.endswith("-arousal.mat")
+    return RECORD_BYTES if is_signal else 0
+
+
 def records_of(raw: Path, base: str, downloader: Callable) -> dict[str, dict[str, str]]:
     """Return {record: {file: hash}} of the published lists, files as "training/REC/REC.hea".
 
@@ -130,14 +140,14 @@ def choose(names: Iterable[str], wanted: str | Path | Iterable[str] | None) -> l
     asked = [name.strip("/").rpartition("/")[2] for name in wanted if name]
     chosen: set[str] = set()
     for name in asked:
-        found = fnmatch.filter(names, name)
-        if not found:
+        matching = fnmatch.filter(names, name)
+        if not matching:
             nearest = difflib.get_close_matches(name, names, n=1, cutoff=0)
             raise ConfigError(
                 f"--records: {name!r} is none of the {len(names):,} published records, and no file "
                 f"of names; the nearest is {nearest[0]!r}."
             )
-        chosen.update(found)
+        chosen.update(matching)
     if not chosen:
         raise ConfigError(
             "--records names no record; give names such as tr03-0005, a pattern such as 'tr03-*', "

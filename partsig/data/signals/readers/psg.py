@@ -15,8 +15,8 @@ from scipy.io.matlab import MatReadError
 
 from partsig.data.signals.channels import Resolved
 from partsig.data.signals.lazy import STRETCH, Row, Stack, forget, stretches
-from partsig.data.signals.readers import edf as edf_files
-from partsig.data.signals.readers.edf import Mark
+from partsig.data.signals.readers.edf import open_edf
+from partsig.data.signals.readers.edf_marks import Mark, find_gaps, read_marks
 from partsig.data.signals.recordings import MICROVOLTS, Rows
 from partsig.errors import DataError
 
@@ -78,9 +78,9 @@ def open_psg(path: Path) -> Psg:
 
 
 def _open_edf(path: Path) -> Psg:
-    file = edf_files.open_edf(path)
-    marks, onsets = edf_files.read_marks(file)
-    gaps = edf_files.find_gaps(file, onsets) if file.discontinuous else []
+    file = open_edf(path)
+    marks, onsets = read_marks(file)
+    gaps = find_gaps(file, onsets) if file.discontinuous else []
     missing = sum(stop - start for start, stop in gaps)
     if missing > min(MOST_GAPS_S, MOST_GAPS * file.duration_s):
         raise DataError(
@@ -89,20 +89,20 @@ def _open_edf(path: Path) -> Psg:
         )
     notes = list(file.notes)
     if gaps:
-        told = (
+        sentence = (
             "1 gap of {:.6g} s is"
             if len(gaps) == 1
             else f"{len(gaps)} gaps of {{:.6g}} s in all are"
         )
-        notes.append(f"{told.format(missing)} bridged and unscored")
+        notes.append(f"{sentence.format(missing)} bridged and unscored")
 
     if file.cut and not all(mark.duration for mark in marks):
         marks = [mark for mark in marks if mark.duration]
         notes.append("annotations without a duration are left out: what ends them may be missing")
 
     def samples(index: int) -> Row:
-        found = file.row(index)
-        return _bridged(found, file.n_samples[index], file.record_s, onsets) if gaps else found
+        row = file.row(index)
+        return _bridged(row, file.n_samples[index], file.record_s, onsets) if gaps else row
 
     return Psg(
         name=path.stem,
@@ -131,13 +131,13 @@ def _bridged(row: Row, per_record: int, record_s: float, onsets: Sequence[float]
     ends = starts + np.diff(np.append(held, len(row)))
 
     def read(start: int, stop: int) -> np.ndarray:
-        found = np.zeros(stop - start, row.dtype)
+        bridged = np.zeros(stop - start, row.dtype)
         low = max(int(np.searchsorted(starts, start, "right")) - 1, 0)
         high = int(np.searchsorted(starts, stop, "left"))  # its line may begin before the stop
         for r in range(low, min(high + 1, len(starts))):
             a, b = max(starts[r], start), min(ends[r], stop)
             if a < b:
-                found[a - start : b - start] = row[
+                bridged[a - start : b - start] = row[
                     held[r] + a - starts[r] : held[r] + b - starts[r]
                 ]
             end = ends[r - 1] if r else starts[r]
@@ -145,8 +145,9 @@ def _bridged(row: Row, per_record: int, record_s: float, onsets: Sequence[float]
             if a < b:
                 before, after = (float(row[i : i + 1][0]) for i in (held[r] - 1, held[r]))
                 slope = (after - before) / (starts[r] - end + 1)
-                found[a - start : b - start] = np.arange(a - end + 1, b - end + 1) * slope + before
-        return found
+                steps = np.arange(a - end + 1, b - end + 1)
+                bridged[a - start : b - start] = steps * slope + before
+        return bridged
 
     return Row(int(at[-1]) + per_record, row.dtype, read, row.base)
 
@@ -217,14 +218,14 @@ def from_raw(raw: "mne.io.BaseRaw", name: str) -> Psg:
     )
 
 
-def read_rows(psg: Psg, found: Resolved, unit: str = "") -> tuple[tuple[Rows, ...], Resolved]:
+def read_rows(psg: Psg, resolved: Resolved, unit: str = "") -> tuple[tuple[Rows, ...], Resolved]:
     """Return the chosen channels by sampling rate, not read yet, and the choice in that order.
 
     ``unit`` overrides the header's. Raises DataError for a channel that is no voltage, or whose
     amplitude shows that its unit is wrong.
     """
     factors = {}
-    for row in found.rows:
+    for row in resolved.rows:
         stated = unit or psg.units[row]
         if stated.strip().lower() not in UNITS:
             raise DataError(
@@ -233,7 +234,7 @@ def read_rows(psg: Psg, found: Resolved, unit: str = "") -> tuple[tuple[Rows, ..
             )
         factors[row] = UNITS[stated.strip().lower()]
     by_rate: dict[float, list[int]] = {}
-    for row in found.rows:
+    for row in resolved.rows:
         by_rate.setdefault(psg.sfreqs[row], []).append(row)
     parts = []
     for sfreq, members in by_rate.items():
@@ -249,11 +250,11 @@ def read_rows(psg: Psg, found: Resolved, unit: str = "") -> tuple[tuple[Rows, ..
         _check_amplitude(psg.name, part, unit)
         parts.append(part)
     order = [row for members in by_rate.values() for row in members]
-    mix = found.mix
+    mix = resolved.mix
     if len(parts) > 1:
-        mix = np.eye(len(found.rows)) if mix is None else mix
-        mix = mix[:, [found.rows.index(row) for row in order]]
-    return tuple(parts), Resolved(rows=tuple(order), mix=mix, filled=found.filled)
+        mix = np.eye(len(resolved.rows)) if mix is None else mix
+        mix = mix[:, [resolved.rows.index(row) for row in order]]
+    return tuple(parts), Resolved(rows=tuple(order), mix=mix, filled=resolved.filled)
 
 
 def _check_amplitude(name: str, part: Rows, unit: str) -> None:

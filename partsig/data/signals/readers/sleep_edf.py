@@ -28,21 +28,21 @@ SUBJECT = r"^(S[CT][47]\d\d)"
 def find_records(raw: Path) -> list[Path]:
     """Return the ``*-PSG.edf`` below ``raw``, sorted; raise DataError when there is none."""
     check_folder(raw, "Sleep-EDF")
-    found = list(raw.rglob("*-PSG.edf"))
-    if not found:
+    recordings = list(raw.rglob("*-PSG.edf"))
+    if not recordings:
         raise DataError(f"no recordings in {raw}: expected files such as SC4001E0-PSG.edf.")
-    return sorted_by_name(found)
+    return sorted_by_name(recordings)
 
 
 def find_hypnogram(path: Path) -> Path:
     """Return the scoring of a night; raise DataError when there is none, or more than one."""
-    found = folders.matching(path.parent, f"{path.stem[:6]}*-Hypnogram.edf")
-    if len(found) != 1:
-        names = ", ".join(p.name for p in found) or "none"
+    hypnograms = folders.matching(path.parent, f"{path.stem[:6]}*-Hypnogram.edf")
+    if len(hypnograms) != 1:
+        names = ", ".join(p.name for p in hypnograms) or "none"
         raise DataError(
             f"{path.stem}: expected one {path.stem[:6]}…-Hypnogram.edf beside it, found {names}."
         )
-    return found[0]
+    return hypnograms[0]
 
 
 def fingerprint(path: Path, settings: ReadConfig = USUAL) -> str:

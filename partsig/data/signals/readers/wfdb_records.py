@@ -14,10 +14,11 @@ import numpy as np
 from partsig.data import listing as folders
 from partsig.data.signals.alignment import to_epochs
 from partsig.data.signals.channels import resolve
-from partsig.data.signals.hypnograms import from_marks
+from partsig.data.signals.hypnograms.annotations import from_marks
 from partsig.data.signals.lazy import STRETCH, Row, room, stretches
 from partsig.data.signals.readers import psg
-from partsig.data.signals.readers.edf import LONGEST_S, Mark
+from partsig.data.signals.readers.edf_header import LONGEST_S
+from partsig.data.signals.readers.edf_marks import Mark
 from partsig.data.signals.readers.wfdb_annotations import read_annotations
 from partsig.data.signals.recordings import (
     EPOCH_S,
@@ -52,10 +53,10 @@ BLOCKS |= {"212": (2, 3), "310": (2, 4, 4), "311": (2, 3, 4)}
 def find_records(raw: Path) -> list[Path]:
     """Return the headers below ``raw``, sorted by name; raise DataError when there is none."""
     check_folder(raw, "the records")
-    found = list(raw.rglob("*.hea"))
-    if not found:
+    records = list(raw.rglob("*.hea"))
+    if not records:
         raise DataError(f"no records in {raw}: expected headers such as slp01a.hea.")
-    return sorted_by_name(found, "record")
+    return sorted_by_name(records, "record")
 
 
 def find_marks(header: Path) -> Path | None:
@@ -93,10 +94,10 @@ def read_recording(header: Path, settings: ReadConfig = USUAL) -> Recording:
         raise DataError(
             f"{header.name}: {head.sig_len} samples at {head.fs:g} Hz; the header is damaged."
         )
-    found = resolve(name, labels, channels, settings)
-    n_frames, notes = _frames(header, head, found.rows)
+    resolved = resolve(name, labels, channels, settings)
+    n_frames, notes = _frames(header, head, resolved.rows)
     try:
-        record, held = _decoded(header, head, list(found.rows), n_frames)
+        record, held = _decoded(header, head, list(resolved.rows), n_frames)
     except DAMAGE as error:
         raise DataError(f"{name}: its signals cannot be read ({error}).") from error
     except RuntimeError as error:  # of soundfile, which wfdb reads FLAC with
@@ -148,7 +149,7 @@ def _frames(header: Path, head: "wfdb.Record", rows: Sequence[int]) -> tuple[int
 
     A compressed file does not tell by its size, nor does one that is missing.
     """
-    found = head.sig_len
+    n_frames = head.sig_len
     for file in {head.file_name[row] for row in rows}:
         members = [i for i, name in enumerate(head.file_name) if name == file]
         first, path = members[0], header.parent / file
@@ -162,15 +163,15 @@ def _frames(header: Path, head: "wfdb.Record", rows: Sequence[int]) -> tuple[int
         held = there // per_frame
         if held < head.sig_len:  # of a delayed signal, frames lie as much further on
             held -= max((head.skew[i] or 0) for i in members) if head.skew else 0
-            found = min(found, held)
+            n_frames = min(n_frames, held)
             if held <= 0:
                 raise DataError(
                     f"{header.stem}: {file} is cut off: none of {head.sig_len} frames is there; "
                     "copy it again."
                 )
-    if found == head.sig_len:
-        return found, []
-    return found, [f"cut off: {found} of {head.sig_len} frames are there"]
+    if n_frames == head.sig_len:
+        return n_frames, []
+    return n_frames, [f"cut off: {n_frames} of {head.sig_len} frames are there"]
 
 
 def _decoded(
@@ -221,8 +222,8 @@ def _whole(row: Row, record: "wfdb.Record", c: int, notes: list[str]) -> Row:
         missing = row[start:stop] == -(2 ** (bits - 1))
         edges.append(start + np.flatnonzero(np.diff(missing, prepend=last)))
         last = bool(missing[-1])
-    found = np.concatenate([*edges, [len(row)] * last]).astype(np.int64)
-    begins, ends = found.reshape(-1, 2).T
+    edges_of_runs = np.concatenate([*edges, [len(row)] * last]).astype(np.int64)
+    begins, ends = edges_of_runs.reshape(-1, 2).T
     n_missing = int((ends - begins).sum())
     if n_missing == len(row) > 0:
         raise DataError(f"{record.record_name}: channel {record.sig_name[c]!r} holds no samples.")

@@ -19,7 +19,7 @@ from partsig.data.images import store as images
 from partsig.data.images.store import open_images
 from partsig.errors import ConfigError, DataError, DiskFullError
 
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
+SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
 
 
 def picture(seed):

@@ -11,7 +11,7 @@ from partsig.data.signals.store import open_store
 from partsig.errors import DataError
 from partsig.verbs.preprocess import preprocess
 
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "pc18_segments"
+SHARED = Path(__file__).resolve().parents[5] / "shared" / "data" / "pc18_segments"
 CHANNELS = ("O2-M1", "E1-M2", "Chin1-Chin2")
 
 

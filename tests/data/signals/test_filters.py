@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from partsig.data.signals import filters
-from partsig.data.signals.filters import bandpass_resample, bandpass_taps, resampled_length
+from partsig.data.signals import filters, kernels
+from partsig.data.signals.filters import bandpass_resample, bandpass_resample_rows
+from partsig.data.signals.kernels import bandpass_taps, resampled_length
+from partsig.data.signals.recordings import Rows
 from partsig.errors import ConfigError, DataError
 
 TOLERANCE = 1e-5  # of the signal's standard deviation
@@ -139,7 +141,7 @@ def test_many_blocks_equal_one_transform(eeg_like, sfreq, target, l_freq, h_freq
         signal, bandpass_taps(sfreq, l_freq, h_freq)[None], mode="same"
     )
     expected = scipy.signal.resample(filtered, n_times * target // sfreq, axis=1)
-    plan = filters._plan(float(sfreq), float(target), l_freq, h_freq)
+    plan = kernels.plan_blocks(float(sfreq), float(target), l_freq, h_freq)
     assert expected.shape[1] > 3 * plan.hop_out
     found = bandpass_resample(signal, sfreq, target, l_freq=l_freq, h_freq=h_freq)
     assert error(found, expected) < TOLERANCE
@@ -225,11 +227,11 @@ def test_both_ways_back_from_the_spectrum_agree(eeg_like, monkeypatch, sfreq, ta
     signal = eeg_like(2, 1200 * sfreq, sfreq)
     settings = {"l_freq": 0.3, "h_freq": None, "dtype": np.float64}
     expected = bandpass_resample(signal, sfreq, target, **settings)
-    monkeypatch.setattr(filters, "SIMPLE", 1)
-    filters._plan.cache_clear()
+    monkeypatch.setattr(kernels, "SIMPLE", 1)
+    kernels.plan_blocks.cache_clear()
     found = bandpass_resample(signal, sfreq, target, **settings)
-    assert filters._plan(float(sfreq), float(target), 0.3, None).zoom is not None
-    filters._plan.cache_clear()
+    assert kernels.plan_blocks(float(sfreq), float(target), 0.3, None).zoom is not None
+    kernels.plan_blocks.cache_clear()
     assert error(found, expected) < 1e-6  # what the resampler's low-pass lets through, 120 dB down
 
 
@@ -289,7 +291,7 @@ def test_only_blocks_with_a_step_are_computed_twice(eeg_like, monkeypatch):
 
     monkeypatch.setattr(filters, "_run", counted)
     bandpass_resample(signal, 200, 100)
-    hop = filters._plan(200.0, 100.0, 0.1, 30.0).hop_out
+    hop = kernels.plan_blocks(200.0, 100.0, 0.1, 30.0).hop_out
     (once, all_firsts), (again, none), (again_too, some) = done
     assert (once, again, again_too) == (np.float32, np.float64, np.float64)
     assert len(all_firsts) == 14
@@ -297,11 +299,17 @@ def test_only_blocks_with_a_step_are_computed_twice(eeg_like, monkeypatch):
     assert some == [180_000 // hop * hop]
 
 
+def rows_of(samples, picks, scale, offset):
+    """Return rows of samples at 200 Hz."""
+    labels = ("",) * len(picks)
+    return Rows(labels=labels, signal=samples, sfreq=200, picks=picks, scale=scale, offset=offset)
+
+
 def test_beyond_a_short_signal_and_its_mirror_lies_zero_in_its_own_unit(eeg_like):
     samples = eeg_like(2, 500, 200).round().astype(np.int16)
     scale, offset = [0.5, 2.0], [-700.0, 900.0]
     physical = (samples - np.array(offset)[:, None]) * np.array(scale)[:, None]
-    found = bandpass_resample(samples, 200, 100, scale=scale, offset=offset)
+    found = bandpass_resample_rows(rows_of(samples, [0, 1], scale, offset), 100)
     assert error(found, bandpass_resample(physical, 200, 100)) < TOLERANCE
 
 
@@ -323,7 +331,7 @@ def test_memory_map_of_integers_in_another_order(eeg_like, tmp_path):
     mapped = np.memmap(tmp_path / "samples", "<i2", "r", 0, (70_000, 5)).T
     picks, scale, offset = [3, 0], [0.5, 1000.0], [-7.0, 100.0]
     physical = (samples[picks] - np.array(offset)[:, None]) * np.array(scale)[:, None]
-    found = bandpass_resample(mapped, 200, 100, picks=picks, scale=scale, offset=offset)
+    found = bandpass_resample_rows(rows_of(mapped, picks, scale, offset), 100)
     expected = bandpass_resample(physical, 200, 100)
     assert error(found, expected) < 1e-6
 

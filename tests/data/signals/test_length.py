@@ -15,17 +15,19 @@ import numpy as np
 import pytest
 import wfdb
 
-from partsig.data.signals import filters, lazy, quality, store
-from partsig.data.signals.filters import bandpass_resample
+from partsig.data.signals import clipping, filters, lazy, quality, store
+from partsig.data.signals.filters import bandpass_resample_rows
+from partsig.data.signals.preprocessing import PreprocessConfig, filtered
 from partsig.data.signals.readers import edf_recordings, psg, wfdb_records
+from partsig.data.signals.readers.edf import open_edf
 from partsig.data.signals.recordings import EPOCH_S, ReadConfig, Recording, Rows
 from partsig.errors import DataError, DiskFullError
 from partsig.sleep import stager as staging
 from partsig.sleep.audit import measure as nights
 from partsig.verbs.audit import audit
-from partsig.verbs.preprocess import PreprocessConfig, filtered, preprocess
+from partsig.verbs.preprocess import preprocess
 
-ORACLE = Path(__file__).parents[1] / "oracles" / "whole_arrays.py"
+ORACLE = Path(__file__).parents[2] / "oracles" / "whole_arrays.py"
 spec = importlib.util.spec_from_file_location("whole_arrays", ORACLE)
 whole_arrays = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(whole_arrays)
@@ -105,22 +107,24 @@ def test_blocks_equal_the_whole(
     n_times = max(round(seconds * sfreq), 1)
     whole = counts(n_chans, n_times, sfreq, eeg_like).astype(kind)
     picks = list(range(n_chans))[::-1]
-    given = {"l_freq": l_freq, "h_freq": h_freq, "reflect": reflect, "picks": picks}
-    given |= {"scale": [0.05 + 0.1 * c for c in picks], "offset": [-7.5 * c for c in picks]}
-    expected = whole_arrays.bandpass_resample(whole, sfreq, 100, **given)
+    given = {"l_freq": l_freq, "h_freq": h_freq, "reflect": reflect}
+    chosen = {"picks": picks, "scale": [0.05 + 0.1 * c for c in picks]}
+    chosen |= {"offset": [-7.5 * c for c in picks]}
+    expected = whole_arrays.bandpass_resample(whole, sfreq, 100, **chosen, **given)
     whole.T.tofile(tmp_path / "interleaved")
     mapped = np.memmap(tmp_path / "interleaved", kind, "r", 0, (n_times, n_chans)).T
     stacked = lazy.Stack([lazy.in_memory(row) for row in whole])
     for signal in (whole, mapped, stacked):
-        found = bandpass_resample(signal, sfreq, 100, **given)
+        rows = Rows(labels=("",) * n_chans, signal=signal, sfreq=sfreq, **chosen)
+        found = bandpass_resample_rows(rows, 100, **given)
         assert found.tobytes() == expected.tobytes()
     out = lazy.room(expected.shape, np.float32, tmp_path)
     assert isinstance(out, lazy.OnDisk)
-    assert bandpass_resample(stacked, sfreq, 100, **given, out=out) is out
+    assert bandpass_resample_rows(rows, 100, **given, out=out) is out
     assert np.asarray(out).tobytes() == expected.tobytes()
     if sfreq == 512 and kind == np.int16:  # the step's block was done again in float64
         monkeypatch.setattr(filters, "ROUGH", np.inf)
-        once = bandpass_resample(whole, sfreq, 100, **given)
+        once = bandpass_resample_rows(replace(rows, signal=whole), 100, **given)
         assert 0 < (once != expected).any(0).mean() < 0.5
 
 
@@ -188,7 +192,7 @@ def test_gaps_are_bridged_in_any_slice_as_in_the_whole():
 
 
 def test_slices_of_an_edf_file_are_those_of_the_whole(night):
-    file = psg.edf_files.open_edf(night)
+    file = open_edf(night)
     rng = np.random.default_rng(1)
     for index in (0, 3, 4):
         whole = file.samples(index)
@@ -206,7 +210,7 @@ def test_a_derivation_of_two_rates_is_looked_at_in_blocks(night, on_disk, monkey
     mixed[2, -1] = -0.7  # of a channel at 64 Hz
     recording = replace(recording, mix=mixed, start_s=3.3, stop_s=1300.0)
     assert len(recording.parts) == 2
-    monkeypatch.setattr(quality, "stretches", lambda n: lazy.stretches(n, 10_007))
+    monkeypatch.setattr(clipping, "stretches", lambda n: lazy.stretches(n, 10_007))
     for c in range(3):
         signal, marks, sfreq = nights.read_channel(recording, c)
         whole, clipped, rate = whole_arrays.read_channel(in_memory(recording), c, nights._limits)
@@ -226,7 +230,7 @@ def test_a_derivation_of_two_rates_is_looked_at_in_blocks(night, on_disk, monkey
 
 @pytest.mark.parametrize("size", [3, 4, 7, 1000])
 def test_clipping_is_found_across_the_borders_of_stretches(monkeypatch, size):
-    monkeypatch.setattr(quality, "stretches", lambda n: lazy.stretches(n, size))
+    monkeypatch.setattr(clipping, "stretches", lambda n: lazy.stretches(n, size))
     rng = np.random.default_rng(size)
     some = 0
     for top in (2, 3, 5):
@@ -237,7 +241,7 @@ def test_clipping_is_found_across_the_borders_of_stretches(monkeypatch, size):
                 signal[rng.integers(0, len(signal), 3)] = np.nan
             for limits in (None, (-1.5, 1e9)):
                 whole = whole_arrays.find_clipped(signal, limits)
-                found = quality.find_clipped(signal, limits)
+                found = clipping.find_clipped(signal, limits)
                 np.testing.assert_array_equal(found[:], whole)
                 for start in range(0, len(whole), 5):
                     np.testing.assert_array_equal(

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from partsig.data.signals.readers import edf_recordings, psg
-from partsig.data.signals.readers.edf import find_gaps, open_edf, read_marks
+from partsig.data.signals.readers.edf import open_edf
+from partsig.data.signals.readers.edf_marks import find_gaps, read_marks
 from partsig.data.signals.recordings import ReadConfig
 from partsig.errors import DataError
 

@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 
 from partsig.data.signals import quality
+from partsig.data.signals.clipping import find_clipped
 from partsig.data.signals.quality import CLIPPED, FLAT, GOOD, RANGE
 from partsig.errors import DataError
+from partsig.sleep.label_fit import best_shift, separation
 
 SFREQ = 200.0
 EPOCH = 6000
 N = 20
-REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "pydynamo"
+REAL = Path(__file__).resolve().parents[4] / "shared" / "data" / "pydynamo"
 
 
 @pytest.fixture
@@ -28,7 +30,7 @@ def at(start: int, stop: int) -> slice:
 
 
 def test_nothing_is_wrong_with_a_clean_signal(clean):
-    found = quality.measure(clean, SFREQ, quality.find_clipped(clean, None))
+    found = quality.measure(clean, SFREQ, find_clipped(clean, None))
     assert found.epochs.tolist() == [GOOD] * N  # the tail of 500 samples is no epoch
     assert found.fault_share.tolist() == [0.0] * N
     assert (found.flat, found.clipped, found.factor, found.not_finite) == (0, 0, 1, 0)
@@ -56,24 +58,24 @@ def test_a_channel_that_is_flat_throughout():
 
 def test_samples_at_the_limits_are_clipped():
     signal = np.array([5, 100, 100, 99, -100, 0], np.float32)
-    assert quality.find_clipped(signal, (-100, 100))[:].tolist() == [0, 1, 1, 0, 1, 0]
-    assert not quality.find_clipped(signal, (-200, 200))[:].any()
+    assert find_clipped(signal, (-100, 100))[:].tolist() == [0, 1, 1, 0, 1, 0]
+    assert not find_clipped(signal, (-200, 200))[:].any()
 
 
 def test_repeated_extremes_are_clipped_wherever_the_rails_are(clean):
     top = np.sort(clean)[-len(clean) // 200]  # a rail that one half per cent of the samples reach
     cut = np.minimum(clean, top).round()
-    found = quality.find_clipped(cut, None)[:]
+    found = find_clipped(cut, None)[:]
     assert found.sum() > 100
     assert (cut[found] == cut.max()).all()
-    assert not quality.find_clipped(clean.round(), None)[:].any()
+    assert not find_clipped(clean.round(), None)[:].any()
 
 
 def test_four_runs_at_the_extreme_are_chance_and_five_are_not():
     for runs, clipped in ((4, 0), (5, 15)):
         signal = np.tile([0.0, 1, 2, 3, 3, 3], runs)
         signal = np.concatenate([signal, [-1.0]])
-        assert quality.find_clipped(signal, None)[:].sum() == clipped
+        assert find_clipped(signal, None)[:].sum() == clipped
 
 
 def test_clipped_epochs_are_called_so(clean):
@@ -124,7 +126,7 @@ def test_amplitudes_are_bounded_by_what_a_channel_is(clean):
 
 def test_numbers_that_are_none_are_counted_and_passed_over(clean):
     clean[100:110], clean[200] = np.nan, np.inf
-    found = quality.measure(clean, SFREQ, quality.find_clipped(clean, (-1e5, 1e5)))
+    found = quality.measure(clean, SFREQ, find_clipped(clean, (-1e5, 1e5)))
     assert found.not_finite == 11
     assert np.isfinite(found.delta).all()
 
@@ -141,37 +143,6 @@ def test_delta_power_is_the_bands(clean):
     assert quality.measure(wave, SFREQ).delta[0] == pytest.approx(np.log10(800 / 3.5), abs=0.01)
 
 
-def test_separation_counts_pairs():
-    rng = np.random.default_rng(0)
-    values = rng.integers(0, 12, 90).astype(float)  # with ties
-    values[::17] = np.nan
-    first = rng.random(90) < 0.5
-    pairs = [
-        (a > b) + 0.5 * (a == b)
-        for a in values[first & ~np.isnan(values)]
-        for b in values[~first & ~np.isnan(values)]
-    ]
-    assert quality.separation(values, first, ~first) == pytest.approx(np.mean(pairs))
-    assert quality.separation(values[:30], first[:30], ~first[:30]) is None
-
-
-@pytest.mark.parametrize("shift", [-20, -7, -1, 0, 1, 12])
-def test_a_shifted_hypnogram_is_told_by_how_much(shift):
-    rng = np.random.default_rng(1)
-    true = np.repeat(rng.choice([0, 1, 2, 3, 3, 4], 60), 12).astype(np.int8)
-    delta = 1.0 * (true == 3) + rng.normal(0, 0.4, len(true))
-    delta[::50] = np.nan
-    k, moved, unmoved = quality.best_shift(delta, np.roll(true, -shift), 3)
-    assert k == shift
-    assert moved > 0.93
-    assert (moved == unmoved) == (shift == 0)
-
-
-def test_no_shift_is_told_of_too_few_epochs():
-    assert quality.best_shift(np.zeros(30), np.full(30, 3), 3) is None
-    assert quality.best_shift(np.zeros(90), np.full(90, 3), 3) is None
-
-
 def test_a_real_sleeper_has_most_delta_power_in_n3():
     """84 min of one sleeper, 100 Hz. Wake is two epochs there, too few to be compared with."""
     if not (REAL / "segment_data.csv").is_file():
@@ -183,17 +154,17 @@ def test_a_real_sleeper_has_most_delta_power_in_n3():
     onsets = 10.01 + 30 * np.arange(len(signal) // 3000) + 1
     held = np.searchsorted([onset for onset, _ in marks], onsets, side="right") - 1
     stages = np.array([codes[marks[k][1]] for k in held])
-    found = quality.measure(signal, 100.0, quality.find_clipped(signal, None))
+    found = quality.measure(signal, 100.0, find_clipped(signal, None))
     assert found.factor == 1
     assert (found.flat, found.clipped, found.not_finite) == (0, 0, 0)
     assert not found.epochs.any()
     n3 = stages == 3
-    assert quality.separation(found.delta, n3, stages == 4) > 0.99
-    assert quality.separation(found.delta, n3, stages == 2) > 0.9
-    assert quality.separation(found.delta, n3, stages == 0) is None
-    shift, moved, unmoved = quality.best_shift(found.delta, stages, 3)
+    assert separation(found.delta, n3, stages == 4) > 0.99
+    assert separation(found.delta, n3, stages == 2) > 0.9
+    assert separation(found.delta, n3, stages == 0) is None
+    shift, moved, unmoved = best_shift(found.delta, stages, 3)
     assert abs(shift) <= 1
     assert moved - unmoved < 0.03
-    shift, moved, unmoved = quality.best_shift(found.delta, np.roll(stages, -10), 3)
+    shift, moved, unmoved = best_shift(found.delta, np.roll(stages, -10), 3)
     assert abs(shift - 10) <= 1
     assert moved - unmoved > 0.03

@@ -316,7 +316,7 @@ def test_a_process_that_comes_later_fetches_what_is_small(bucket, write_night, t
 
 def test_a_task_holds_what_is_its_own(raw, tmp_path, monkeypatch):
     """Its pickle is as large for ten thousand recordings as for seven."""
-    sizes, engine = [], machines.engine
+    sizes, engine = [], machines.parallel_backend
 
     @contextlib.contextmanager
     def measured(*arguments):
@@ -330,7 +330,7 @@ def test_a_task_holds_what_is_its_own(raw, tmp_path, monkeypatch):
 
             yield lambda tasks: parallel(weigh(tasks))
 
-    monkeypatch.setattr(machines, "engine", measured)
+    monkeypatch.setattr(machines, "parallel_backend", measured)
     names = [f"tr03-{i:04d}" for i in range(10_000)]
     table = "".join(f"{name},{20 + i % 60},F\n" for i, name in enumerate(names))
     (raw / "age-sex.csv").write_text("Record,Age,Sex\n" + table)

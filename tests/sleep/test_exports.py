@@ -20,23 +20,18 @@ import yasa
 
 import partsig
 from partsig.data.signals.alignment import find_offset, to_epochs
-from partsig.data.signals.hypnograms import read_hypnogram
+from partsig.data.signals.hypnograms.reading import read_hypnogram
 from partsig.data.signals.readers import bids, edf_recordings
 from partsig.data.signals.readers.edf import open_edf
 from partsig.data.signals.readers.psg import open_psg
 from partsig.data.signals.recordings import STAGES, HypnogramConfig, ReadConfig
 from partsig.errors import ConfigError, DataError
-from partsig.sleep.exports import (
-    file_stem,
-    to_annotations,
-    to_yasa,
-    write_all,
-    write_bids,
-    write_csv,
-    write_edf,
-    write_json,
-    write_review,
-)
+from partsig.sleep.exports.documents import write_json
+from partsig.sleep.exports.edf import write_edf, write_review
+from partsig.sleep.exports.objects import to_annotations, to_yasa
+from partsig.sleep.exports.paths import file_stem
+from partsig.sleep.exports.tables import write_bids, write_csv
+from partsig.sleep.exports.writing import write_all
 from partsig.sleep.staging import Staging, Suspect
 
 START = datetime(2020, 2, 1, 22, 30, 5)

@@ -22,10 +22,9 @@ from partsig.cli import app
 from typer.testing import CliRunner
 
 import partsig
-from partsig.data import fetch
+from partsig.data import fetch, transfer
 from partsig.data.signals.readers import physionet2018, physionet2018_index
 from partsig.errors import ConfigError, DataError, DiskFullError
-from partsig.verbs import download as task
 from partsig.verbs.download import download
 
 TRAINING = ("tr03-0001", "tr03-0002", "tr04-0001")
@@ -360,7 +359,7 @@ def test_too_little_space_is_refused_with_both_numbers(site, tmp_path, monkeypat
 
 
 def test_the_space_of_many_records_is_estimated(site, tmp_path, monkeypatch):
-    monkeypatch.setattr(task, "ASKED_RECORDS", 4)
+    monkeypatch.setattr(transfer, "ASKED_RECORDS", 4)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=600_000_000))
     with pytest.raises(DiskFullError, match=r"^5 records need 670\.7 MB more and there are 600\.0"):
         download(raw=tmp_path, mirror=site.url)

@@ -1,0 +1,7 @@
+"""Hypnograms in the files people have them in: what is scored when, in the scorer's own time.
+
+``reading`` reads a file of any format: EDF+ annotations (``annotations``), tables with onsets (CSV,
+TSV, BIDS ``_events.tsv``) and lists of one stage per epoch (plain text, CSV, YASA's export,
+Compumedics' ``.txt``; both ``tables``), and the XML of the National Sleep Research Resource and of
+Profusion (``xml``). Where the stages lie in a recording is for alignment.py to tell.
+"""

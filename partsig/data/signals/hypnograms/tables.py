@@ -1,0 +1,142 @@
+"""Hypnograms in tables with onsets, and in lists of one stage per epoch."""
+
+import csv
+import itertools
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from partsig.data.signals.hypnograms.hypnogram import Hypnogram, make_hypnogram
+from partsig.data.signals.hypnograms.stages import stage_codes
+from partsig.data.signals.hypnograms.times import duration, onsets_and_start, seconds
+from partsig.data.signals.recordings import HypnogramConfig
+from partsig.errors import DataError
+
+ONSET = ("onset", "start", "start_s", "time", "onset_s", "begin")
+DURATION = ("duration", "duration_s", "dur", "length")
+STAGE = ("stage", "sleep_stage", "sleepstage", "stages", "hypnogram", "trial_type", "description")
+STAGE += ("label", "annotation", "event", "value", "hypno", "score")
+EPOCH = ("epoch", "epoch_number", "epochs")
+# Columns that hold other events too; what is no stage there is passed over.
+EVENTS = ("trial_type", "description", "label", "annotation", "event")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table without its head; columns by number, None where there is none of that kind."""
+
+    names: list[str]
+    rows: list[list[str]]
+    stage: int
+    onset: int | None
+    duration: int | None
+
+    def durations(self, place: str, numbers: Sequence[int] | None = None) -> list[float]:
+        """Return the durations (s) of rows, NaN where the table has none or says n/a."""
+        rows = self.rows if numbers is None else [self.rows[i] for i in numbers]
+        if self.duration is None:
+            return [math.nan] * len(rows)
+        return [duration(place, row[self.duration]) for row in rows]
+
+
+def from_table(place: str, text: str, settings: HypnogramConfig, kind: str) -> Hypnogram:
+    """Return the hypnogram of a text; ``kind`` is table, list, or text where either may be.
+
+    Raises DataError where the columns, a label, or times of the table are not understood.
+    """
+    table = _find_columns(place, _split(place, text), kind)
+    labels = [row[table.stage].strip().strip('"') for row in table.rows]
+    if table.onset is None:
+        codes = stage_codes(place, labels, settings, events=False)
+        _check_epochs(place, table, settings)
+        at = np.arange(len(codes)) * settings.epoch_s
+        return make_hypnogram(place, at, np.full(len(codes), settings.epoch_s), codes)
+    codes = stage_codes(place, labels, settings, events=table.names[table.stage] in EVENTS)
+    onsets, start = onsets_and_start(place, [row[table.onset].strip() for row in table.rows])
+    kept = [i for i, code in enumerate(codes) if code is not None]
+    starts = [onsets[i] for i in kept]
+    durations = [span if span > 0 else math.nan for span in table.durations(place, kept)]
+    held = [at for at, span in zip(starts, durations, strict=True) if math.isnan(span)]
+    if any(after <= before for before, after in itertools.pairwise(held)):
+        raise DataError(f"{place}: stages hold until the next onset, and onsets go back; mend it.")
+    hypnogram = make_hypnogram(place, starts, durations, [codes[i] for i in kept], start)
+    if start is not None:
+        return hypnogram
+    # BIDS says what its onsets count from; other tables do not.
+    bids = place.endswith("_events.tsv")
+    return replace(hypnogram, in_signal=bids, from_zero=not bids)
+
+
+def _split(place: str, text: str) -> list[list[str]]:
+    """Return the cells of every line that holds something."""
+    lines = re.split(r"\r\n|\r|\n", text.rstrip())
+    # Comments may stand above the stages only: a stage is not to become one.
+    lines = list(itertools.dropwhile(lambda line: not line.strip() or line[:1] == "#", lines))
+    if not lines:
+        raise DataError(f"{place}: the hypnogram is empty.")
+    cut = next((mark for mark in "\t;," if mark in lines[0]), None)
+    if not cut and not all(line.strip() for line in lines):
+        raise DataError(
+            f"{place}: an empty line among the stages: write ? where an epoch was not scored, or "
+            "leave the line out."
+        )
+    lines = [line for line in lines if line.strip()]
+    try:  # line by line, or an open quotation mark would swallow those that follow
+        return [
+            next(csv.reader([line], delimiter=cut, strict=True)) if cut else [line]
+            for line in lines
+        ]
+    except csv.Error as error:
+        raise DataError(f"{place} is no readable table ({error}).") from error
+
+
+def _find_columns(place: str, rows: list[list[str]], kind: str) -> Table:
+    """Return the table with its columns; one column without a name is of stages."""
+    names = [cell.strip().strip('"').lower().replace(" ", "_") for cell in rows[0]]
+
+    def column_of(words: Sequence[str]) -> int | None:
+        return next((names.index(word) for word in words if word in names), None)
+
+    stage, onset = column_of(STAGE), column_of(ONSET)
+    if stage is None and len(rows[0]) > 1:
+        raise DataError(
+            f"{place}: no column of stages among {', '.join(rows[0])}; expected one called "
+            f"{', '.join(STAGE[:3])} or {STAGE[5]}."
+        )
+    if kind == "table" and onset is None:
+        raise DataError(f"{place}: no column of onsets; expected one called {', '.join(ONSET)}.")
+    body = rows if stage is None else rows[1:]
+    if any(len(row) < len(names) for row in body):
+        raise DataError(f"{place}: some rows are shorter than the first.")
+    if any("".join(row[len(names) :]).strip() for row in body):
+        raise DataError(f"{place}: some rows are longer than the first.")
+    return Table(
+        names=names,
+        rows=body,
+        stage=stage or 0,
+        onset=None if kind == "list" else onset,
+        duration=column_of(DURATION),
+    )
+
+
+def _check_epochs(place: str, table: Table, settings: HypnogramConfig) -> None:
+    """Raise DataError where a list's numbers of epochs or durations say that it is none."""
+    durations = table.durations(place)
+    column = next((table.names.index(name) for name in EPOCH if name in table.names), None)
+    if column is not None:
+        numbers = [seconds(place, row[column]) for row in table.rows]
+        for before, after in itertools.pairwise(numbers):
+            if after != before + 1:
+                raise DataError(
+                    f"{place}: epoch {after:g} follows epoch {before:g}: a row is missing or "
+                    "damaged."
+                )
+    other = [span for span in durations if not math.isnan(span) and span != settings.epoch_s]
+    if other:
+        raise DataError(
+            f"{place}: a duration of {other[0]:g} s and no column of onsets, where epochs have "
+            f"{settings.epoch_s:g} s; expected a column called {', '.join(ONSET[:3])}."
+        )

@@ -1,0 +1,69 @@
+"""Hypnograms in XML: the National Sleep Research Resource's, and Profusion's."""
+
+import math
+import re
+from dataclasses import replace
+from datetime import datetime, time
+from xml.etree import ElementTree
+
+import numpy as np
+
+from partsig.data.signals.hypnograms.hypnogram import Hypnogram, make_hypnogram
+from partsig.data.signals.hypnograms.stages import stage_codes
+from partsig.data.signals.hypnograms.times import clock, duration, seconds
+from partsig.data.signals.recordings import HypnogramConfig
+from partsig.errors import DataError
+
+
+def from_xml(place: str, text: str, settings: HypnogramConfig) -> Hypnogram:
+    """Return the hypnogram of an XML text.
+
+    Raises DataError when it is damaged, has definitions of its own, or holds no stage.
+    """
+    root = _parse(place, text)
+    epoch = root.findtext(".//EpochLength")
+    epoch_s = settings.epoch_s if epoch is None else seconds(place, epoch)
+    if not 0.1 <= epoch_s <= 3600:
+        raise DataError(f"{place}: epochs of {epoch_s:g} s; the file is damaged.")
+    listed = root.findall(".//SleepStages/SleepStage")
+    if listed:  # Profusion: a number per epoch
+        labels = [(item.text or "").strip() for item in listed]
+        rk = settings if settings.codes != "auto" else replace(settings, codes="rk")
+        codes = stage_codes(place, labels, rk, events=False)
+        at = np.arange(len(codes)) * epoch_s
+        return make_hypnogram(place, at, np.full(len(codes), epoch_s), codes)
+    return _from_events(place, root, settings)
+
+
+def _parse(place: str, text: str) -> ElementTree.Element:
+    # Without its declaration, which may name an encoding that is not the file's.
+    bare = re.sub(r"<\?xml.*?\?>", "", text, count=1, flags=re.DOTALL)
+    if "<!" in bare.replace("<!--", ""):
+        raise DataError(f"{place}: the XML has definitions of its own; expected none.")
+    try:
+        return ElementTree.fromstring(bare)
+    except ElementTree.ParseError as error:
+        raise DataError(f"{place} is no readable XML ({error}).") from error
+
+
+def _from_events(place: str, root: ElementTree.Element, settings: HypnogramConfig) -> Hypnogram:
+    """Return the stages among the National Sleep Research Resource's scored events."""
+    onsets: list[float] = []
+    durations: list[float] = []
+    labels: list[str] = []
+    start: datetime | time | None = None
+    for event in root.iter("ScoredEvent"):
+        kind, concept = (event.findtext(tag) or "" for tag in ("EventType", "EventConcept"))
+        if concept.startswith("Recording Start Time"):
+            time_of_day = (event.findtext("ClockTime") or "").split()
+            start = clock(place, time_of_day[-1].replace(".", ":")) if time_of_day else None
+        if kind.startswith("Stages"):
+            onsets.append(seconds(place, event.findtext("Start") or ""))
+            durations.append(duration(place, event.findtext("Duration") or ""))
+            labels.append(concept)
+    if not labels:
+        raise DataError(f"{place}: no sleep stages are in this XML.")
+    if any(map(math.isnan, (*onsets, *durations))):
+        raise DataError(f"{place}: a stage has no start or no duration.")
+    codes = stage_codes(place, labels, settings, events=False)
+    return make_hypnogram(place, onsets, durations, codes, start, in_signal=True)
