@@ -1,6 +1,7 @@
 """The structure, kept by tests: who may import whom, what is shipped, how quick the help is."""
 
 import ast
+import re
 import shutil
 import subprocess
 import sys
@@ -13,30 +14,34 @@ import pytest
 import partsig
 
 ROOT = Path(__file__).parents[1]
-EVERYTHING = {
-    *("errors", "files", "contracts", "config", "registries", "modalities"),
-    *("metrics", "core", "data", "train", "figures"),
-    *("runs", "tasks", "recipes", "sleep", "verbs"),
-}
-# What each part of the package may import from partsig, besides itself.
+BASE = {"errors", "files", "config", "contracts", "registries"}
+WINGS = {"core", "data", "train", "metrics"}
+# What each room may import from partsig besides itself; `modalities.registry` names places only, so
+# that any room may ask it. CONTRIBUTING says why.
 ALLOWED = {
     "errors": set(),
+    "files": {"errors"},
+    "config": {"errors"},
     "contracts": {"errors"},
     "registries": {"errors"},
-    "files": {"errors"},
-    "metrics": {"errors"},
-    "config": {"errors"},
-    "core": {"contracts", "errors"},
-    "data": {"contracts", "errors", "files", "config"},
-    "train": {"contracts", "errors", "files"},
-    "figures": {"errors", "files", "metrics"},
-    "modalities": EVERYTHING - {"recipes", "sleep", "verbs"},
-    **dict.fromkeys(("runs", "tasks", "recipes", "sleep", "verbs"), EVERYTHING | {"demos"}),
-    "demos": EVERYTHING,
-    "interop": EVERYTHING | {"verbs"},
+    **{wing: BASE for wing in WINGS},
+    "figures": BASE | {"metrics"},
+    "runs": BASE | {"core", "train", "metrics", "modalities.registry"},
+    "tasks": BASE | {"core", "train", "metrics", "figures", "runs", "modalities.registry"},
+    "modalities": BASE | {"core", "data", "train", "runs", "tasks"},
+    "recipes": BASE | WINGS | {"runs", "tasks", "modalities"},
+    "sleep": BASE | WINGS | {"figures", "runs", "tasks", "modalities", "recipes"},
+    "verbs": BASE | WINGS | {"figures", "runs", "tasks", "modalities", "recipes", "sleep"},
+    "demos": BASE | WINGS | {"runs", "tasks", "modalities", "recipes", "verbs"},
+    "interop": BASE | WINGS | {"runs", "tasks", "modalities", "recipes", "verbs"},
     "__main__": {"cli"},
     "__init__": set(),
 }
+# The one wing of data/ that a room may name: the other modality's is none of its business.
+ONE_WING = {"sleep": "signals", "interop": "signals"}
+NO_WING = {"core", "train", "metrics", "figures", "runs", "tasks", "recipes"}
+# Verbs that are of one modality by their nature.
+OF_SLEEP = {"stage.py", "report.py", "audit.py"}
 CORE_EXTERNAL = {"torch", "math", "itertools", "collections", "dataclasses", "typing"}
 
 
@@ -57,13 +62,80 @@ def files(folder):
 
 @pytest.mark.parametrize("path", files("partsig"), ids=lambda p: str(p.relative_to(ROOT)))
 def test_imports_follow_the_layers(path):
-    part = path.relative_to(ROOT / "partsig").parts[0].removesuffix(".py")
+    room = path.relative_to(ROOT / "partsig").parts[0].removesuffix(".py")
     for name in imported(path):
         if name.startswith("partsig."):
             other = name.split(".")[1]
-            assert other == part or other in ALLOWED[part] or name == "partsig.__version__", name
-        elif part == "core":
+            allowed = other == room or other in ALLOWED[room] or name == "partsig.__version__"
+            assert allowed or ".".join(name.split(".")[1:3]) in ALLOWED[room], name
+        elif room == "core":
             assert name.split(".")[0] in CORE_EXTERNAL, name
+
+
+@pytest.mark.parametrize("path", files("partsig"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_the_wings_of_data_are_named_by_modalities_alone(path):
+    parts = path.relative_to(ROOT / "partsig").parts
+    wings = {name.split(".")[2] for name in imported(path) if name.startswith("partsig.data.")}
+    wings &= {"signals", "images"}
+    if parts[0] in NO_WING or (parts[0] == "verbs" and parts[-1] not in OF_SLEEP):
+        assert not wings
+    if parts[0] in ONE_WING:
+        assert wings <= {ONE_WING[parts[0]]}
+    if parts[0] == "data" and len(parts) > 2 and parts[1] in ("signals", "images"):
+        assert wings <= {parts[1]}
+    if parts[0] == "verbs":
+        sleep = any(name.startswith("partsig.sleep") for name in imported(path))
+        assert not sleep or parts[-1] in OF_SLEEP
+
+
+def module_of(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def test_no_module_imports_itself_through_others():
+    """No circle, also none of imports inside functions, or for types only."""
+    modules = {module_of(path): path for path in files("partsig")}
+    needs = {}
+    for module, path in modules.items():
+        names = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and not node.level and node.module:
+                inner = {f"{node.module}.{alias.name}" for alias in node.names} & modules.keys()
+                names |= inner or {node.module}
+        needs[module] = (names & modules.keys()) - {module}
+    left = dict(needs)
+    while left:
+        free = [module for module, names in left.items() if not names & left.keys()]
+        assert free, f"a circle among {sorted(left)}"
+        for module in free:
+            del left[module]
+
+
+def functions(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+@pytest.mark.parametrize("path", files("partsig") + files("cli"), ids=lambda p: str(p))
+def test_files_can_be_read_in_one_sitting(path):
+    room = path.relative_to(ROOT).parts[1:2]
+    most = 150 if room == ("verbs",) else 350
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= most
+    if room in (("verbs",), ("interop",)) or path.is_relative_to(ROOT / "cli"):
+        return  # what people call has as many options as they need
+    for function in functions(path):
+        given = function.args.args + function.args.kwonlyargs + function.args.posonlyargs
+        names = [argument.arg for argument in given if argument.arg not in ("self", "cls")]
+        assert len(names) <= 8, f"{function.name}: {', '.join(names)}"
+
+
+@pytest.mark.parametrize("folder", ["partsig/verbs", "cli"])
+def test_verbs_ask_and_do_not_tell_modalities_apart(folder):
+    forbidden = re.compile(r"modality\"?\]? *(==|!=|in \()|is_image|== *\"(eeg|image)\"")
+    for path in files(folder):
+        assert not forbidden.search(path.read_text(encoding="utf-8")), path
 
 
 @pytest.mark.parametrize("path", files("cli"), ids=lambda p: p.name)

@@ -1,6 +1,6 @@
 """What demonstrations have in common."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -9,17 +9,6 @@ from partsig.contracts import Examples
 from partsig.runs.models import pretraining_settings
 from partsig.runs.run import Run
 from partsig.tasks.classification import Classification
-
-
-@dataclass(frozen=True, kw_only=True)
-class Demo:
-    """What the demo found: the table's rows, where everything lies, what the pretext reached."""
-
-    path: Path
-    table: str
-    rows: list[dict]
-    pretext: dict[str, float]
-    figures: list[Path]
 
 
 def encoder_of(pretrained: Path) -> dict[str, object]:

@@ -8,11 +8,12 @@ from partsig import config
 from partsig.data.sample import CHANNELS, write_records
 from partsig.data.signals.store import open_store
 from partsig.data.signals.windows import LabelledWindows
-from partsig.demos.common import Demo, encoder_of, majority
+from partsig.demos.common import encoder_of, majority
 from partsig.errors import check_range
 from partsig.files import write_text
 from partsig.runs.run import Run
 from partsig.train.journal import read_metrics
+from partsig.verbs.demo import Demo
 from partsig.verbs.evaluate import evaluate
 from partsig.verbs.finetune import finetune
 from partsig.verbs.preprocess import preprocess

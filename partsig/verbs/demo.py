@@ -1,14 +1,11 @@
 """``partsig demo``: the whole way, from raw data to a score on held-out data, in a few minutes."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from partsig import registries
 from partsig.errors import ConfigError, check_option
-
-if TYPE_CHECKING:
-    from partsig.demos.common import Demo
 
 DEMOS = {
     "excerpts": "partsig.demos.excerpts:run_demo",
@@ -16,6 +13,17 @@ DEMOS = {
 }
 # The demonstration of a modality.
 OF_MODALITY = {"eeg": "excerpts", "image": "digits"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """What the demo found: the table's rows, where everything lies, what the pretext reached."""
+
+    path: Path
+    table: str
+    rows: list[dict]
+    pretext: dict[str, float]
+    figures: list[Path]
 
 
 def demo(
@@ -26,7 +34,7 @@ def demo(
     overrides: Mapping[str, object] | Iterable[str] = (),
     seed: int = 0,
     say: Callable[[str], None] = print,
-) -> "Demo":
+) -> Demo:
     """Go from raw data to a score on held-out data, on the CPU, in a few minutes.
 
     ``what`` is one of :data:`DEMOS`: excerpts, of PhysioNet-2018 (the default), to kappa; or
