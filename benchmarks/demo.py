@@ -14,7 +14,7 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from partsig.runs import run as runs
+from partsig.runs import directory as runs
 from partsig.verbs.demo import demo
 
 RESULTS = Path(__file__).parent / "results" / "demo.json"

@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
     import partsig
-    from partsig.runs import run as runs
+    from partsig.runs import directory as runs
 
     work = options.work.resolve()
     starts = ("untrained", "part")

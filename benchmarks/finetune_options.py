@@ -37,7 +37,7 @@ VARIANTS = {
 
 def one(work: Path, number: int, name: str, draw: int) -> tuple[str, float]:
     """Return the validation kappa of a variant on one draw."""
-    from partsig.runs import run as runs
+    from partsig.runs import directory as runs
 
     label = f"option{number}"
     teacher = work / "runs" / f"option0-p0-k{BUDGET}-s{draw}" if "teacher" in name else None
@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
-    from partsig.runs import run as runs
+    from partsig.runs import directory as runs
 
     work = options.work.resolve()
     parallel = joblib.Parallel(n_jobs=options.jobs, batch_size=1)

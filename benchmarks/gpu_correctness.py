@@ -23,7 +23,7 @@ from partsig.contracts import Batch
 from partsig.data.signals.store import open_store
 from partsig.data.signals.windows import RandomWindows, ResidentWindows
 from partsig.modalities import registry
-from partsig.modalities.signals import SignalPretrainConfig
+from partsig.modalities.signal_settings import SignalPretrainConfig
 from partsig.runs.models import build_objective
 from partsig.train import distributed
 from partsig.train.step import compile_blocks

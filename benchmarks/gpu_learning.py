@@ -24,10 +24,10 @@ from gpu_tools import Campaign
 from partsig.data.images.store import open_images
 from partsig.modalities.images import ImageDataset
 from partsig.recipes.loading import load_classifier
-from partsig.runs import run as runs
+from partsig.runs import directory as runs
 from partsig.runs.models import load_encoder
 from partsig.tasks import frozen
-from partsig.tasks.classification import share_right
+from partsig.tasks.classification_scores import share_right
 from partsig.train.journal import read_metrics
 from partsig.train.loop import Stopped
 from partsig.verbs.finetune import finetune

@@ -22,7 +22,8 @@ from partsig.contracts import Batch
 from partsig.data.signals.recordings import Recording, Rows
 from partsig.data.signals.store import open_store
 from partsig.errors import ConfigError
-from partsig.modalities.signals import SIGNALS, SignalPretrainConfig
+from partsig.modalities.signal_settings import SignalPretrainConfig
+from partsig.modalities.signals import SIGNALS
 from partsig.recipes.pretraining import resident
 from partsig.runs.models import build_objective
 from partsig.sleep.stager import StageConfig, load, staged

@@ -230,7 +230,7 @@ def main() -> None:
     if options.data == "cifar" and options.raw is None:
         parser.error("cifar needs --raw FILES")
     import partsig
-    from partsig.runs import run as runs
+    from partsig.runs import directory as runs
     from partsig.verbs.preprocess import preprocess
 
     task = TASKS[options.data, options.scale]

@@ -255,7 +255,7 @@ def main() -> None:
     given = parser.parse_args()
     work = given.work.resolve()
     from partsig.data.signals.store import open_store
-    from partsig.runs import run as runs
+    from partsig.runs import directory as runs
     from partsig.sleep.oddity import load_part, oddity
     from partsig.train.journal import read_metrics
 

@@ -144,7 +144,7 @@ def pretrain_one(work: Path, method: str, seed: int) -> dict:
     import torch
 
     import partsig
-    from partsig.runs import run as runs
+    from partsig.runs import directory as runs
     from partsig.train.journal import read_metrics
 
     torch.set_num_threads(1)
@@ -211,7 +211,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
     import partsig
-    from partsig.runs import run as runs
+    from partsig.runs import directory as runs
 
     work = options.work.resolve()
     chosen = options.only or ["baselines", *METHODS]

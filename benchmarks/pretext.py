@@ -79,7 +79,7 @@ def main() -> None:
     parser.add_argument("--heads", nargs="*", choices=HEADS, default=list(HEADS))
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
-    from partsig.runs import run as runs
+    from partsig.runs import directory as runs
 
     work = options.work.resolve()
     best = HEADS["pairwise MLP, 256 hidden"]

@@ -145,7 +145,7 @@ def compare(given: dict[str, Path], out: Path) -> None:
 
 def last(given: dict[str, Path], out: Path) -> None:
     """Find the run that finished last among as many."""
-    from partsig.runs.run import last
+    from partsig.runs.directory import last
 
     last("finetune", given["runs"])
 

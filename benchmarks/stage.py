@@ -103,7 +103,7 @@ def measure(work: Path, repeats: int) -> None:
     """Time both on one night and write the table."""
     import yasa
 
-    from partsig.runs import run as runs
+    from partsig.runs import directory as runs
     from partsig.sleep.stager import load
     from partsig.sleep.staging_files import write_staging
     from partsig.verbs.stage import stage

@@ -65,7 +65,7 @@ def pretrain(work: Path) -> None:
 def probe(work: Path, name: str, origin: str, settings: dict, budget: int, draw: int) -> float:
     """Return the validation kappa of one linear probe."""
     import partsig
-    from partsig.runs import run as runs
+    from partsig.runs import directory as runs
 
     run = partsig.finetune(
         origin if origin == "scratch" else work / origin,
@@ -84,7 +84,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("work", type=Path)
     work = parser.parse_args().work.resolve()
-    from partsig.runs import run as runs
+    from partsig.runs import directory as runs
     from partsig.train.journal import read_metrics
 
     pretrain(work)

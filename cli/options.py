@@ -36,7 +36,7 @@ def run_or_last(run: Path | None, kind: str, label: str = "run") -> Path:
     """Return the run that was named; else the last finished one of its kind, and say which."""
     if run is not None:
         return run
-    from partsig.runs import run as runs
+    from partsig.runs import directory as runs
 
     found = runs.last(kind)
     typer.echo(f"{label}: {found}")

@@ -175,7 +175,7 @@ def test_differences_name_every_key():
 
 def test_a_value_where_a_list_or_a_section_belongs_is_told_how():
     from partsig.data.signals.preprocessing import PreprocessConfig
-    from partsig.modalities.signals import SignalPretrainConfig
+    from partsig.modalities.signal_settings import SignalPretrainConfig
 
     with pytest.raises(
         ConfigError, match=r"channels: it should be a list such as \[A, B\], got 'O"

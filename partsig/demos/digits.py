@@ -10,7 +10,7 @@ from partsig.data.images.store import open_images
 from partsig.demos.common import encoder_of, majority
 from partsig.errors import check_range
 from partsig.files import write_text
-from partsig.tasks.classification import with_interval
+from partsig.tasks.classification_scores import with_interval
 from partsig.verbs.demo import Demo
 from partsig.verbs.evaluate import evaluate
 from partsig.verbs.finetune import finetune

@@ -13,9 +13,9 @@ from partsig.core.encoder import check_blocks
 from partsig.errors import check_range
 from partsig.interop import units
 from partsig.recipes.loading import load_model
+from partsig.runs import directory as runs
 from partsig.runs import exported as packing
 from partsig.runs import features
-from partsig.runs import run as runs
 from partsig.runs.run import Run
 from partsig.train import distributed
 

@@ -1,20 +1,24 @@
 """Images: what a store of them offers to whoever pretrains, fine-tunes or judges on it."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from partsig.contracts import Labels, TrainingBatches
-from partsig.core.encoder import EncoderConfig
-from partsig.data.images.augment import AugmentConfig, Augmented, transform
+from partsig.data.images.augment import Augmented, transform
 from partsig.data.images.examples import AugmentedBatches, LabelledImages
 from partsig.data.images.store import ImageStore, RandomImages, open_images
 from partsig.data.shuffling import Shuffled
 from partsig.data.store import index_digest
 from partsig.errors import CheckpointError, ConfigError, DataError, check_range
 from partsig.modalities import image_card
+from partsig.modalities.image_settings import (
+    ImageFinetuneConfig,
+    ImagePretrainConfig,
+    check_multiple,
+)
 from partsig.modalities.modality import (
     MONITOR_WINDOWS,
     Everything,
@@ -27,75 +31,7 @@ from partsig.modalities.modality import (
 )
 from partsig.runs.exported import LoadedModel
 from partsig.runs.run import Run
-from partsig.runs.settings import FinetuneRecipe, PretrainRecipe, Shape
-from partsig.train import loop
-
-ENCODER = EncoderConfig(width=384, depth=12, heads=6)
-
-
-def _check_multiple(size: int, patch_px: int) -> None:
-    if size % patch_px:
-        raise ConfigError(f"size is {size}; it must be a multiple of patch_px ({patch_px}).")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImagePretrainConfig(PretrainRecipe):
-    """Everything that decides a run on images; the defaults are the paper's CIFAR experiment.
-
-    ``size`` and ``patch_px`` are in pixels; ViT-S/4 at 32² (METHOD: width 384, depth 12, 6 heads).
-    ``augment``: see :class:`~partsig.data.images.augment.AugmentConfig`; the rest is
-    :class:`PretrainRecipe`'s.
-    """
-
-    size: int = 32
-    patch_px: int = 4
-    encoder: EncoderConfig = field(default_factory=lambda: ENCODER)
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range("patch_px", self.patch_px, 1)
-        check_range("size", self.size, self.patch_px)
-        _check_multiple(self.size, self.patch_px)
-        if getattr(self.objective, "context", 0):
-            raise ConfigError(
-                "objective.context is for signals, whose windows have neighbours; leave it at 0."
-            )
-
-    def extents(self, samples_per_unit: float) -> tuple[Shape, Shape]:
-        return (self.size, self.size), (self.patch_px, self.patch_px)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageFinetuneConfig(FinetuneRecipe):
-    """Everything that decides a fine-tuning run on images; the defaults train without tricks.
-
-    DeiT's recipe, which the paper fine-tunes with, is the configuration ``image-finetune``.
-    ``size``: pixels a side, 0 for what the store holds; larger stored images are cropped at the
-    centre where nothing is learned. ``patch_px`` is for ``--from scratch``; a pretrained run brings
-    its own, and only that may be repeated here. ``repeats``: copies of an image in a batch, each
-    augmented anew, so that an epoch sees fewer images (Hoffer et al. 2020, arXiv 1901.09335; DeiT:
-    3). The rest is :class:`FinetuneRecipe`'s.
-    """
-
-    size: int = 0
-    patch_px: int = 4
-    repeats: int = 1
-    encoder: EncoderConfig = field(default_factory=lambda: ENCODER)
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-    fit: loop.FitConfig = field(default_factory=lambda: loop.FitConfig(epochs=400, batch_size=256))
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range("size", self.size, 0)
-        for name in ("patch_px", "repeats"):
-            check_range(name, getattr(self, name), 1)
-
-    def extents(self, samples_per_unit: float, unit_s: float | None) -> tuple[Shape, Shape]:
-        return (self.size, self.size), (self.patch_px, self.patch_px)
-
-    def patch_of(self, pretrained: ImagePretrainConfig) -> dict[str, object]:
-        return {"patch_px": pretrained.patch_px}
+from partsig.runs.settings import Shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -279,7 +215,7 @@ class ImageDataset:
         return np.sort(np.concatenate(parts)), val
 
     def _check_size(self, settings: ImageFinetuneConfig, size: int) -> None:
-        _check_multiple(size, settings.patch_px)
+        check_multiple(size, settings.patch_px)
         fits = min(self.store.size) >= size
         if not fits or (settings.augment.crop == "none" and self.store.size != (size,) * 2):
             raise ConfigError(

@@ -1,10 +1,9 @@
 """Signals: what a store of recordings offers to whoever pretrains, fine-tunes or judges on it."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -21,7 +20,7 @@ from partsig.data.signals.windows import (
 )
 from partsig.data.splits import SplitConfig
 from partsig.data.store import index_digest
-from partsig.errors import CheckpointError, ConfigError, DataError, check_range
+from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.modalities import signal_card
 from partsig.modalities.modality import (
     MONITOR_WINDOWS,
@@ -33,11 +32,12 @@ from partsig.modalities.modality import (
     UnseenWindows,
     check_alike,
 )
+from partsig.modalities.signal_settings import SignalFinetuneConfig, SignalPretrainConfig
 from partsig.runs.exported import LoadedModel
 from partsig.runs.features import starts
 from partsig.runs.run import Run
-from partsig.runs.settings import FinetuneRecipe, PretrainRecipe, Shape
-from partsig.tasks.distillation import PseudoConfig, TeacherTargets
+from partsig.runs.settings import Shape
+from partsig.tasks.distillation import TeacherTargets
 
 BASELINES = {
     "logistic": "partsig.modalities.signal_baselines:LogisticOnBandPowers",
@@ -46,56 +46,6 @@ BASELINES = {
     "usleep": "partsig.modalities.signal_baselines:BraindecodeNet",
     "yasa": "partsig.sleep.stagers:YasaStager",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class SignalPretrainConfig(PretrainRecipe):
-    """Everything that decides a run on signals; the defaults are the paper's EEG experiment.
-
-    ``window_s`` and ``patch_s`` are in seconds; the rest is :class:`PretrainRecipe`'s.
-    """
-
-    window_s: float = 30.0
-    patch_s: float = 1.0
-    split: SplitConfig = field(default_factory=SplitConfig)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range("patch_s", self.patch_s, 0.01)
-        check_range("window_s", self.window_s, self.patch_s)
-
-    def extents(self, samples_per_unit: float) -> tuple[Shape, Shape]:
-        window, patch = (round(s * samples_per_unit) for s in (self.window_s, self.patch_s))
-        return (window,), (patch,)
-
-
-@dataclass(frozen=True, kw_only=True)
-class SignalFinetuneConfig(FinetuneRecipe):
-    """Everything that decides a fine-tuning run; the defaults are the paper's recipe (DeiT's).
-
-    ``model``: encoder, partsig's own; or a baseline, which is trained ``--from scratch``: logistic
-    and boosting see band powers, chambon2018 and usleep are braindecode's, yasa is YASA as it comes
-    off the shelf, which no label changes. ``shift_s``: windows start up to this much before or
-    after their epoch, in training only. ``patch_s`` is used ``--from scratch`` only; a pretrained
-    run brings its own. ``pseudo`` needs a teacher. The rest is :class:`FinetuneRecipe`'s.
-    """
-
-    model: Literal["encoder", "logistic", "boosting", "chambon2018", "usleep", "yasa"] = "encoder"
-    shift_s: float = 0.0
-    patch_s: float = 1.0
-    pseudo: PseudoConfig = field(default_factory=PseudoConfig)
-    split: SplitConfig = field(default_factory=SplitConfig)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range("shift_s", self.shift_s, 0.0, 30.0)
-        check_range("patch_s", self.patch_s, 0.01, 30.0)
-
-    def extents(self, samples_per_unit: float, unit_s: float | None) -> tuple[Shape, Shape]:
-        return (round(unit_s * samples_per_unit),), (round(self.patch_s * samples_per_unit),)
-
-    def patch_of(self, pretrained: SignalPretrainConfig) -> dict[str, object]:
-        return {"patch_s": pretrained.patch_s}
 
 
 @dataclass(frozen=True, eq=False)

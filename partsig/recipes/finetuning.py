@@ -15,13 +15,14 @@ from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.files import write_json
 from partsig.modalities import registry
 from partsig.modalities.modality import LabelSplit
-from partsig.runs import run as runs
+from partsig.runs import directory as runs
 from partsig.runs.models import PretrainedEncoder, load_encoder
 from partsig.runs.run import Run
 from partsig.runs.settings import MAY_CHANGE_ON_RESUME, SCRATCH, FinetuneRecipe
 from partsig.tasks import frozen
 from partsig.tasks import registry as tasks
-from partsig.tasks.classification import Classification, measure_of
+from partsig.tasks.classification import Classification
+from partsig.tasks.classification_scores import measure_of
 from partsig.tasks.distillation import TeacherTargets, predict_targets
 from partsig.tasks.frozen import InputShape
 from partsig.train.step import seed_of

@@ -13,7 +13,7 @@ from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.modalities import registry
 from partsig.modalities.modality import Modality, PretrainingData
 from partsig.recipes.pretext_measures import measure, units
-from partsig.runs import run as runs
+from partsig.runs import directory as runs
 from partsig.runs.models import build_objective, load_encoder, read_state
 from partsig.runs.run import Run
 from partsig.runs.settings import PretrainRecipe

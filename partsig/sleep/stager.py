@@ -25,7 +25,7 @@ from partsig.data.signals.recordings import (
 )
 from partsig.errors import CheckpointError, ConfigError, DataError, DiskFullError, check_range
 from partsig.metrics.calibration import tempered
-from partsig.runs import run as runs
+from partsig.runs import directory as runs
 from partsig.runs.run import Run
 from partsig.runs.settings import SCRATCH
 from partsig.sleep import oddity, review

@@ -13,8 +13,8 @@ from partsig.data.store import locate
 from partsig.errors import ConfigError
 from partsig.modalities import registry
 from partsig.recipes.loading import load_model
+from partsig.runs import directory as runs
 from partsig.runs import features
-from partsig.runs import run as runs
 from partsig.runs.embedding_file import check_suffix, open_writer
 from partsig.tasks.frozen import in_batches
 from partsig.train import distributed

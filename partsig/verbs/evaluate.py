@@ -8,7 +8,7 @@ from partsig.data.store import locate
 from partsig.files import write_json
 from partsig.metrics.calibration import tempered
 from partsig.modalities import registry
-from partsig.runs import run as runs
+from partsig.runs import directory as runs
 from partsig.runs.run import Run
 from partsig.tasks import registry as tasks
 from partsig.train import distributed

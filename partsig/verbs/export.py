@@ -10,9 +10,9 @@ import torch
 from partsig.errors import ConfigError, check_option
 from partsig.files import remove_leftovers, write_json, write_text
 from partsig.recipes.loading import load_model
+from partsig.runs import directory as runs
 from partsig.runs import exported as packing
 from partsig.runs import portable_graph
-from partsig.runs import run as runs
 from partsig.runs.model_card import read_measured, write_card
 from partsig.train import distributed
 

@@ -8,7 +8,7 @@ from partsig.errors import check_range
 from partsig.modalities import registry
 from partsig.modalities.modality import LabelBudget
 from partsig.recipes.finetuning import Finetuning, prepare, run_finetuning
-from partsig.runs import run as runs
+from partsig.runs import directory as runs
 from partsig.runs.run import Run
 from partsig.runs.settings import SCRATCH
 from partsig.tasks import registry as tasks

@@ -8,7 +8,7 @@ from partsig.data.store import locate, read_meta
 from partsig.errors import check_range
 from partsig.modalities import registry
 from partsig.recipes.pretraining import Pretraining, run_pretraining
-from partsig.runs import run as runs
+from partsig.runs import directory as runs
 from partsig.runs.run import Run
 from partsig.train import distributed
 

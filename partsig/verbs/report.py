@@ -9,7 +9,7 @@ from partsig import config as configs
 from partsig.data.signals.store import open_store
 from partsig.data.store import locate
 from partsig.files import write_json, write_text
-from partsig.runs import run as runs
+from partsig.runs import directory as runs
 from partsig.sleep.html import remove
 from partsig.sleep.report import agreement, measures, scorers, sentences, statistics
 from partsig.sleep.report.page import file_names, night_pages, page

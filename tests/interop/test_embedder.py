@@ -15,7 +15,7 @@ from partsig.data import sample
 from partsig.errors import ConfigError, DataError
 from partsig.interop import PartEmbedder
 from partsig.recipes.loading import load_model
-from partsig.runs import run as runs
+from partsig.runs import directory as runs
 from partsig.verbs.export import export
 from partsig.verbs.preprocess import preprocess
 from partsig.verbs.pretrain import pretrain

@@ -14,9 +14,9 @@ from partsig.data.signals.store import open_store
 from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.files import HOST
 from partsig.recipes.loading import load_model
+from partsig.runs import directory as runs
 from partsig.runs import exported as packed
 from partsig.runs import features
-from partsig.runs import run as runs
 from partsig.verbs.embed import embed
 from partsig.verbs.finetune import finetune
 from partsig.verbs.pretrain import pretrain

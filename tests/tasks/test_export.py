@@ -13,9 +13,9 @@ from partsig.data.signals.store import open_store
 from partsig.data.signals.windows import LabelledWindows
 from partsig.errors import CheckpointError, ConfigError
 from partsig.recipes.loading import load_model
+from partsig.runs import directory as runs
 from partsig.runs import exported as packed
 from partsig.runs import portable_graph
-from partsig.runs import run as runs
 from partsig.runs.model_card import write_card
 from partsig.verbs.evaluate import evaluate
 from partsig.verbs.export import export, run_file

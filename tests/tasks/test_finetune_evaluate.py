@@ -13,9 +13,9 @@ from partsig.data.signals.windows import LabelledWindows
 from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.metrics.calibration import fit_temperature
 from partsig.recipes.loading import load_classifier
-from partsig.runs import run as runs
+from partsig.runs import directory as runs
 from partsig.sleep.staging_task import SleepStaging
-from partsig.tasks.classification import with_interval
+from partsig.tasks.classification_scores import with_interval
 from partsig.tasks.frozen import predict_examples
 from partsig.train import checkpoint
 from partsig.verbs.evaluate import LeakWarning, evaluate

@@ -19,12 +19,13 @@ from partsig.metrics.calibration import calibration_error, reliability
 from partsig.metrics.resampling import bootstrap
 from partsig.modalities.images import ImageDataset
 from partsig.recipes.loading import load_classifier
-from partsig.runs import run as runs
+from partsig.runs import directory as runs
 from partsig.runs.models import load_encoder
 from partsig.runs.test_results import method_of
 from partsig.sleep.stager import load
 from partsig.tasks import frozen
-from partsig.tasks.classification import Classification, settings_of, share_interval
+from partsig.tasks.classification import Classification, settings_of
+from partsig.tasks.classification_scores import share_interval
 from partsig.verbs.compare import compare
 from partsig.verbs.evaluate import evaluate
 from partsig.verbs.finetune import finetune

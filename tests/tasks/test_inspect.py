@@ -12,11 +12,11 @@ from partsig.core.objectives.part import Part, PartConfig
 from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.files import write_json
 from partsig.modalities.signals import SIGNALS
-from partsig.runs import run as runs
+from partsig.recipes import part_inspection as inspecting
+from partsig.runs import directory as runs
 from partsig.runs.models import read_state
 from partsig.runs.run import Run
 from partsig.train import checkpoint
-from partsig.verbs import inspect as inspecting
 from partsig.verbs.inspect import inspect
 from partsig.verbs.pretrain import pretrain
 
@@ -92,7 +92,7 @@ def clock(worth):
 def test_figures_of_merit_of_a_model_that_knows_and_one_that_does_not(on_grid):
     cpu = torch.device("cpu")
     knows, not_ = (
-        inspecting._measure(clock(worth), Ramps(), 0, cpu, 100.0, on_grid=on_grid)
+        inspecting.measure(clock(worth), Ramps(), 0, cpu, 100.0, on_grid=on_grid)
         for worth in (1.0, 0.0)
     )
     assert knows["error"] == pytest.approx(0, abs=1e-4)
@@ -105,13 +105,13 @@ def test_figures_of_merit_of_a_model_that_knows_and_one_that_does_not(on_grid):
     assert not_["error"] == pytest.approx(not_["error_chance"])
     assert not_["r2"] == pytest.approx(0, abs=1e-9)
     assert not_["disagreement"] == pytest.approx(1, abs=1e-6)
-    half = inspecting._measure(clock(0.5), Ramps(), 0, cpu, 100.0, on_grid=on_grid)
+    half = inspecting.measure(clock(0.5), Ramps(), 0, cpu, 100.0, on_grid=on_grid)
     assert half["r2"] == pytest.approx(0.75, abs=1e-5)
     assert half["disagreement"] == pytest.approx(0.5, abs=1e-3)
 
 
 def test_arrays_of_a_model_that_knows():
-    arrays = inspecting._arrays(clock(1.0), Ramps().batch(0, 0, 2), 0, torch.device("cpu"))
+    arrays = inspecting.arrays_of(clock(1.0), Ramps().batch(0, 0, 2), 0, torch.device("cpu"))
     np.testing.assert_allclose(
         arrays["off_grid_placed"], arrays["off_grid_positions"], rtol=0, atol=0.05
     )

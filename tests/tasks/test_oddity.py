@@ -11,7 +11,7 @@ from partsig.core.objectives.part import Part, PartConfig
 from partsig.core.placing import Placing
 from partsig.data.signals.store import open_store
 from partsig.errors import CheckpointError, ConfigError, DataError
-from partsig.modalities.signals import SignalPretrainConfig
+from partsig.modalities.signal_settings import SignalPretrainConfig
 from partsig.runs.models import LoadedPart, load_encoder, load_part
 from partsig.runs.run import Run
 from partsig.sleep.oddity import Tally, _level, oddity

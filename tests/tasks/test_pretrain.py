@@ -15,7 +15,7 @@ from partsig import config
 from partsig.data.signals.store import open_store
 from partsig.data.signals.windows import RandomWindows, ResidentWindows
 from partsig.errors import CheckpointError, ConfigError, DataError
-from partsig.modalities.signals import SignalPretrainConfig
+from partsig.modalities.signal_settings import SignalPretrainConfig
 from partsig.recipes import pretraining as material
 from partsig.runs.models import load_encoder
 from partsig.train import checkpoint

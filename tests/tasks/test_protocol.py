@@ -18,7 +18,7 @@ from partsig.data.signals.windows import LabelledWindows
 from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.metrics.agreement import kappa
 from partsig.recipes.loading import load_classifier
-from partsig.runs import run as runs
+from partsig.runs import directory as runs
 from partsig.sleep.stagers import YasaStager
 from partsig.tasks.distillation import PseudoConfig, predict_targets
 from partsig.tasks.frozen import InputShape, predict_examples

@@ -9,7 +9,7 @@ import pytest
 
 from partsig.errors import CheckpointError
 from partsig.files import write_json
-from partsig.runs import run as runs
+from partsig.runs import directory as runs
 
 
 def plainly(kind, where):

@@ -16,7 +16,7 @@ from sklearn.metrics import cohen_kappa_score, precision_recall_fscore_support
 from partsig.data.signals.recordings import STAGES, HypnogramConfig
 from partsig.data.signals.store import open_store, read_index, write_index
 from partsig.errors import CheckpointError, ConfigError, DataError
-from partsig.runs import run as runs
+from partsig.runs import directory as runs
 from partsig.sleep.report import charts
 from partsig.sleep.report.agreement import AGES, ScoredRecording, by_subject, measure, subgroups
 from partsig.sleep.report.charts import kappas

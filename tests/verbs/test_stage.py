@@ -21,7 +21,7 @@ from partsig.data.signals.recordings import STAGES, UNSCORED
 from partsig.data.signals.store import open_store
 from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.metrics.agreement import kappa
-from partsig.runs import run as runs
+from partsig.runs import directory as runs
 from partsig.sleep import review
 from partsig.sleep import stager as staging
 from partsig.sleep.audit import measure as nights

@@ -1,0 +1,77 @@
+"""What decides a run on images."""
+
+from dataclasses import dataclass, field
+
+from partsig.core.encoder import EncoderConfig
+from partsig.data.images.augment import AugmentConfig
+from partsig.errors import ConfigError, check_range
+from partsig.runs.settings import FinetuneRecipe, PretrainRecipe, Shape
+from partsig.train import loop
+
+ENCODER = EncoderConfig(width=384, depth=12, heads=6)
+
+
+def check_multiple(size: int, patch_px: int) -> None:
+    """Raise ConfigError unless patches cover an image of this size, both in pixels."""
+    if size % patch_px:
+        raise ConfigError(f"size is {size}; it must be a multiple of patch_px ({patch_px}).")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImagePretrainConfig(PretrainRecipe):
+    """Everything that decides a run on images; the defaults are the paper's CIFAR experiment.
+
+    ``size`` and ``patch_px`` are in pixels; ViT-S/4 at 32² (METHOD: width 384, depth 12, 6 heads).
+    ``augment``: see :class:`~partsig.data.images.augment.AugmentConfig`; the rest is
+    :class:`PretrainRecipe`'s.
+    """
+
+    size: int = 32
+    patch_px: int = 4
+    encoder: EncoderConfig = field(default_factory=lambda: ENCODER)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range("patch_px", self.patch_px, 1)
+        check_range("size", self.size, self.patch_px)
+        check_multiple(self.size, self.patch_px)
+        if getattr(self.objective, "context", 0):
+            raise ConfigError(
+                "objective.context is for signals, whose windows have neighbours; leave it at 0."
+            )
+
+    def extents(self, samples_per_unit: float) -> tuple[Shape, Shape]:
+        return (self.size, self.size), (self.patch_px, self.patch_px)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFinetuneConfig(FinetuneRecipe):
+    """Everything that decides a fine-tuning run on images; the defaults train without tricks.
+
+    DeiT's recipe, which the paper fine-tunes with, is the configuration ``image-finetune``.
+    ``size``: pixels a side, 0 for what the store holds; larger stored images are cropped at the
+    centre where nothing is learned. ``patch_px`` is for ``--from scratch``; a pretrained run brings
+    its own, and only that may be repeated here. ``repeats``: copies of an image in a batch, each
+    augmented anew, so that an epoch sees fewer images (Hoffer et al. 2020, arXiv 1901.09335; DeiT:
+    3). The rest is :class:`FinetuneRecipe`'s.
+    """
+
+    size: int = 0
+    patch_px: int = 4
+    repeats: int = 1
+    encoder: EncoderConfig = field(default_factory=lambda: ENCODER)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    fit: loop.FitConfig = field(default_factory=lambda: loop.FitConfig(epochs=400, batch_size=256))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range("size", self.size, 0)
+        for name in ("patch_px", "repeats"):
+            check_range(name, getattr(self, name), 1)
+
+    def extents(self, samples_per_unit: float, unit_s: float | None) -> tuple[Shape, Shape]:
+        return (self.size, self.size), (self.patch_px, self.patch_px)
+
+    def patch_of(self, pretrained: ImagePretrainConfig) -> dict[str, object]:
+        return {"patch_px": pretrained.patch_px}

@@ -1,0 +1,127 @@
+"""What a PART run makes of windows it has never seen: figures of merit, and arrays to be drawn."""
+
+import numpy as np
+import torch
+
+from partsig.contracts import Windows
+from partsig.core import placing as placings
+from partsig.core.geometry import shuffled_grid
+from partsig.core.objectives.part import Part
+
+# Windows the figures of merit are computed on, and how many at once.
+WINDOWS, BATCH = 256, 32
+# Draws over which a window's disagreement is averaged, sample by sample.
+DRAWS = 32
+
+
+def fits_grid(model: Part) -> bool:
+    """Whether the model takes as many patches as the grid has (the MLP takes one number only)."""
+    on_grid = int(np.prod([w // p for w, p in zip(model.window, model.patch, strict=True)]))
+    return model.config.relative != "mlp" or model.n_patches == on_grid
+
+
+def _draw(model: Part, batch: int, generator: torch.Generator, on_grid: bool):
+    if on_grid:
+        return shuffled_grid(batch, model.window, model.patch, generator)
+    return model.sample(batch, generator)
+
+
+def measure(
+    model: Part,
+    drawn: Windows,
+    seed: int,
+    device: torch.device,
+    unit: float,
+    *,
+    on_grid: bool,
+) -> dict[str, float]:
+    """Return figures of merit over all pairs the model was trained to relate, self-pairs apart."""
+    sums, asked = np.zeros(6), 0
+    asymmetries, apart = [], []
+    generator = torch.Generator().manual_seed(seed)
+    for first in range(0, WINDOWS, BATCH):
+        x = torch.from_numpy(drawn.batch(0, first, BATCH)).to(device)
+        where = (t.to(device) for t in _draw(model, len(x), generator, on_grid))
+        found = placings.place(model, x, *where)
+        own = torch.eye(found.near.shape[-1], dtype=torch.bool, device=device)
+        counts = found.near & ~own
+        shift, true = found.shift[counts], found.true[counts]  # (P, D)
+        moved = true != 0
+        sums += [
+            (shift - true).square().sum().item(),
+            true.square().sum().item(),
+            (shift - true).square().sum(-1).sqrt().sum().item(),
+            true.square().sum(-1).sqrt().sum().item(),
+            ((shift > 0) == (true > 0))[moved].sum().item(),
+            moved.sum().item(),
+        ]
+        asymmetries += placings.asymmetry(found.shift * counts.unsqueeze(-1)).tolist()
+        apart.append(placings.disagreement(found).cpu().numpy())
+        asked += len(shift)
+    return {
+        "error": sums[2] / asked / unit,
+        "error_chance": sums[3] / asked / unit,
+        "order": sums[4] / sums[5],
+        "order_chance": 0.5,
+        "r2": 1 - sums[0] / sums[1],
+        "r2_chance": 0.0,
+        "antisymmetry_violation": float(np.mean(asymmetries)),
+        "antisymmetry_violation_chance": 1.0,
+        "disagreement": float(np.nanmean(np.concatenate(apart))),
+        "disagreement_chance": 1.0,
+    }
+
+
+def arrays_of(model: Part, windows: np.ndarray, seed: int, device: torch.device) -> dict:
+    """Return what is drawn of some windows (n, C, *L), as NumPy arrays, lengths in samples."""
+    x = torch.from_numpy(windows).to(device)
+    generator = torch.Generator().manual_seed(seed)
+    arrays = {"windows": windows.astype(np.float32)}
+    for name, on_grid in (("off_grid", False), ("grid", True)):
+        if on_grid and not fits_grid(model):
+            continue
+        positions, sizes = _draw(model, len(x), generator, on_grid)
+        found = placings.place(model, x, positions.to(device), sizes.to(device))
+        # The patch nearest to the middle places the others: most of them are within its reach.
+        middle = found.positions.mean(1, keepdim=True)
+        reference = (found.positions - middle).square().sum(-1).argmin(1)
+        arrays |= {
+            f"{name}_positions": found.positions,
+            f"{name}_sizes": found.sizes,
+            f"{name}_near": found.near,
+            f"{name}_where": found.where,
+            f"{name}_reference": reference,
+            f"{name}_placed": placings.placed(found, reference),
+            # Where a patch lies by all references alike; no true position enters.
+            f"{name}_by_all": found.shift.mean(1),
+            f"{name}_disagreement": placings.disagreement(found),
+            f"{name}_asymmetry": placings.asymmetry(found.shift),
+        }
+        # Component d of the matrices, unordered and sorted along axis d: (n, D, N, N).
+        for label, matrix in (("true", found.true), ("predicted", found.shift)):
+            arrays[f"{name}_matrix_{label}"] = matrix.movedim(-1, 1)
+            arrays[f"{name}_ordered_{label}"] = torch.stack(
+                [
+                    placings.in_order(matrix[..., axis], found.positions, axis)
+                    for axis in range(matrix.shape[-1])
+                ],
+                dim=1,
+            )
+    arrays["uncertainty"] = _uncertainty(model, x, generator)
+    return {k: v.cpu().numpy() if torch.is_tensor(v) else v for k, v in arrays.items()}
+
+
+def _uncertainty(model: Part, x: torch.Tensor, generator: torch.Generator) -> np.ndarray:
+    """Return (n, *L): mean disagreement on the patches over a sample, over DRAWS draws."""
+    total, weight = (np.zeros((len(x), *model.window)) for _ in range(2))
+    for _ in range(DRAWS):
+        positions, sizes = placings.evenly(model, len(x), generator)
+        found = placings.place(model, x, positions.to(x.device), sizes.to(x.device))
+        value = placings.disagreement(found).cpu().numpy()
+        low = (positions - sizes / 2).round().int().numpy()
+        high = (positions + sizes / 2).round().int().numpy()
+        for b, j in np.argwhere(np.isfinite(value)):
+            box = (b, *(slice(*ends) for ends in zip(low[b, j], high[b, j], strict=True)))
+            total[box] += value[b, j]
+            weight[box] += 1
+    return np.where(weight > 0, total / np.maximum(weight, 1), np.nan)

@@ -1,0 +1,212 @@
+"""Run directories: what they are called, what they say of themselves, when they may go on.
+
+::
+
+    RUN/ run.json       kind, state, environment, store, subjects seen
+         config.yaml    every setting, resolved
+         metrics.jsonl  one line per reading
+         checkpoint.pt  the whole state; best.pt the chosen epoch's weights, where there is a choice
+"""
+
+import hashlib
+import itertools
+import json
+import os
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from partsig import __version__, config
+from partsig.contracts import labels_of
+from partsig.errors import CheckpointError, ConfigError, DataError
+from partsig.files import write_json, write_text
+from partsig.modalities import registry
+
+RUNS, STORES = Path("runs"), Path("data/store")
+INDEX = "index.csv"
+# The first two lines and the last one of a ``run.json``, within so many bytes of its ends.
+FIRST = re.compile(rb'\{\n  "kind": "(\w+)",\n  "state": "(\w+)",\n')
+LAST = re.compile(rb',\n  "finished": "([\dT:+-]+)"\n\}\n\Z')
+ENDS = 256
+PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "wfdb")
+
+
+def environment() -> dict[str, str]:
+    """Return the versions a result depends on."""
+    found = {"partsig": __version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def now() -> str:
+    """Return the time in UTC to the second, as ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def begin(
+    path: Path, kind: str, settings: object, facts: Mapping[str, object], free: Sequence[str] = ()
+) -> dict:
+    """Start or continue a run directory and return its ``run.json``.
+
+    ``facts`` are what else a run must not change between its parts (store, split, origin). Raises
+    CheckpointError when the directory holds a run of another kind or with other settings, naming
+    the keys; those in ``free`` may differ (where a store lies, but not what is in it).
+    """
+    wanted = {"config": config.to_dict(settings), **facts}
+    file = path / "run.json"
+    if file.is_file():
+        found = _completed(read(path), wanted)
+        if found["kind"] != kind:
+            raise CheckpointError(
+                f"{path} holds a {found['kind']} run, not a {kind} run; choose another --run."
+            )
+        known = {key: found.get(key) for key in wanted}
+        # A setting that an older partsig did not have counts as its default.
+        with suppress(ConfigError, TypeError):
+            known["config"] = config.to_dict(config.build(type(settings), found["config"]))
+        changed = [
+            line
+            for line in config.differences(known, json.loads(json.dumps(wanted)))
+            if line.partition(":")[0].removeprefix("config.") not in free
+        ]
+        if changed:
+            raise CheckpointError(
+                f"{path} was started with another configuration: {'; '.join(changed)}. Choose "
+                "another --run, or the same settings to continue it."
+            )
+        record = found | wanted
+    else:
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise DataError(f"{path} exists and is no run; choose another --run.")
+        record = {"kind": kind, "state": "running", "started": now(), **wanted}
+    record["environment"] = environment()
+    write_json(file, record)
+    write_text(path / "config.yaml", f"verb: {kind}\n" + config.to_yaml(settings))
+    return json.loads(json.dumps(record))
+
+
+def _completed(found: dict, wanted: Mapping) -> dict:
+    """Return what an older partsig wrote with what it left unsaid, as far as it is asked for."""
+    modality = registry.of(found)
+    unsaid: dict[str, object] = {"modality": modality.name, "task": modality.usual_task}
+    labels = labels_of(found) or modality.usual_labels
+    if labels is not None:
+        unsaid["labels"] = labels.as_facts()
+    return {key: value for key, value in unsaid.items() if key in wanted} | found
+
+
+def finish(path: Path, **facts: object) -> None:
+    """Mark a run as finished."""
+    write_json(path / "run.json", read(path) | facts | {"state": "finished", "finished": now()})
+
+
+def read(path: Path, kind: str | None = None) -> dict:
+    """Return a run's ``run.json``.
+
+    Raises CheckpointError when there is none, it is damaged, or it is not of ``kind``.
+    """
+    file = path / "run.json"
+    if not file.is_file():
+        raise CheckpointError(f"no run at {path} (it has no run.json).")
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        found = record["kind"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{file} is damaged ({error}).") from None
+    if kind is not None and found != kind:
+        raise CheckpointError(f"{path} is a {found} run; a {kind} run is needed here.")
+    return record
+
+
+def finished(path: Path, kind: str, modality: str | None = None) -> dict:
+    """Return the ``run.json`` of a complete run of this kind; raise CheckpointError otherwise.
+
+    ``modality``: eeg or image, where a run on the other is refused as well.
+    """
+    record = read(path, kind)
+    theirs = registry.of(record)
+    if modality is not None and theirs.name != modality:
+        did = "was pretrained on" if kind == "pretrain" else "classifies"
+        needed = registry.get(modality).plural
+        raise CheckpointError(f"{path} {did} {theirs.plural}; a run on {needed} is needed here.")
+    if record["state"] != "finished":
+        raise CheckpointError(
+            f"{path} is not finished: run the same `partsig {kind}` command again to continue it."
+        )
+    return record
+
+
+def evaluation_of(path: Path, record: Mapping[str, object], store: Path) -> tuple[Path, bool]:
+    """Return where a run's evaluation on ``store`` goes, and whether that is another store.
+
+    The run's own store may have been moved: then nothing is left at the place that the run knows,
+    and ``store`` lists the very same things. Another store's evaluation has that store's name, and
+    a number where the name is taken.
+    """
+    known = Path(record["store"])
+    digest = hashlib.sha256((store / INDEX).read_bytes()).hexdigest()
+    moved = not known.exists() and record.get("index_sha256") == digest
+    if moved or known.resolve() == store.resolve():
+        return path / "evaluation", False
+    endings = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
+    folders = (path / f"evaluation-{store.name}{ending}" for ending in endings)
+    return next(folder for folder in folders if not _is_of_another(folder, store)), True
+
+
+def _is_of_another(evaluation: Path, store: Path) -> bool:
+    """Whether a folder holds an evaluation, and on another store."""
+    try:
+        found = json.loads((evaluation / "metrics.json").read_text(encoding="utf-8"))
+        return Path(found["store"]).resolve() != store.resolve()
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def last(kind: str, where: Path = RUNS) -> Path:
+    """Return the run of this kind that finished last; raise CheckpointError when there is none."""
+    found = []
+    for file in where.glob("*/run.json"):
+        theirs, finished = _outline(file)
+        if theirs == kind and finished:
+            found.append((finished, file.parent))
+    if not found:
+        raise CheckpointError(
+            f"no finished {kind} run in {where}/: run `partsig {kind}` first or name one."
+        )
+    return max(found)[1]
+
+
+def _outline(file: Path) -> tuple[str, str | None]:
+    """Return the kind of a run and when it finished, None where it has not.
+
+    A ``run.json`` names every subject; as :func:`begin` and :func:`finish` write it, its first two
+    lines and its last one tell. Any other is read whole.
+    """
+    with open(file, "rb") as handle:
+        head = FIRST.match(handle.read(ENDS))
+        handle.seek(max(handle.seek(0, os.SEEK_END) - ENDS, 0))
+        tail = LAST.search(handle.read())
+    if head and head[2] != b"finished":
+        return head[1].decode(), None
+    if head and tail:
+        return head[1].decode(), tail[1].decode()
+    record = read(file.parent)
+    return record["kind"], record["finished"] if record["state"] == "finished" else None
+
+
+def check_kept(path: Path, record: Mapping[str, object], keys: Sequence[str]) -> None:
+    """Raise CheckpointError where a fine-tuned run lacks what later versions keep in it."""
+    for key in keys:
+        if key not in record:
+            raise CheckpointError(
+                f"{path} was fine-tuned by an older partsig, which did not keep its {key}; "
+                "fine-tune it again."
+            )
