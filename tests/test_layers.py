@@ -50,10 +50,14 @@ def imported(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and not node.level:
-            if node.module == "partsig":
-                yield from (f"partsig.{alias.name}" for alias in node.names)
-            else:
-                yield node.module
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            modules = [name for name in inner if is_module(name) or node.module == "partsig"]
+            yield from modules or [node.module]
+
+
+def is_module(name):
+    path = ROOT / name.replace(".", "/")
+    return path.is_dir() or path.with_suffix(".py").is_file()
 
 
 def files(folder):

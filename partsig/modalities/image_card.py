@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from partsig.runs.model_card import CardWords, describe_encoder, interval
+from partsig.runs.run import Run
 
 NOT_FOR = """\
 ## What it is not for
@@ -94,6 +95,13 @@ def _use(facts: Mapping) -> str:
     else:
         lines.append(f"features = model.features(images)  # {shape}, 0 to 255")
     return "\n".join([*lines, "```"])
+
+
+def training_facts(run: Run) -> dict[str, object]:
+    """Return how many images a run has learned from."""
+    if run.kind == "pretrain":
+        return {"pretraining_images": run.facts["images_trained"]}
+    return {"labelled_images": run.n_train, "validation_images": run.n_units("val")}
 
 
 CARD = CardWords(

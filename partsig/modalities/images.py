@@ -295,13 +295,6 @@ def _stores_seen(run: Run | None) -> dict[str, str | None]:
     return {"pretraining_store": pretraining, "labelled_store": run.facts["store"]}
 
 
-def training_facts(run: Run) -> dict[str, object]:
-    """Return how many images a run has learned from."""
-    if run.kind == "pretrain":
-        return {"pretraining_images": run.facts["images_trained"]}
-    return {"labelled_images": run.n_train, "validation_images": run.n_units("val")}
-
-
 IMAGES = Modality(
     name="image",
     axes=("row", "column"),
@@ -315,6 +308,6 @@ IMAGES = Modality(
     amplitude="0 to 255",
     usual_task="classification",
     draw_inspection="partsig.figures.inspection_2d:draw",
-    training_facts=training_facts,
+    training_facts=image_card.training_facts,
     card=image_card.CARD,
 )

@@ -4,13 +4,15 @@ What partsig 0.1 wrote of signals did not always say that it is of signals.
 """
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from partsig import registries
+from partsig.errors import check_option
 
 if TYPE_CHECKING:
     from partsig.data.preprocessed import PreprocessRequest, PreprocessResult
-    from partsig.modalities.modality import Modality
 
 MODALITIES = {
     "eeg": "partsig.modalities.signals:SIGNALS",
@@ -21,6 +23,8 @@ SOURCES = (
     "partsig.data.signals.preprocessing:SOURCES",
     "partsig.data.images.preprocessing:SOURCES",
 )
+# Lists of published files that can be fetched, by source.
+PUBLISHED = {"physionet2018": "partsig.data.signals.readers.physionet2018_index"}
 
 
 def name_of(facts: Mapping) -> str:
@@ -32,17 +36,20 @@ def name_of(facts: Mapping) -> str:
     return facts.get("modality", "eeg")
 
 
-def get(name: str) -> "Modality":
-    """Return the modality of this name; raise ConfigError for an unknown one."""
+def get(name: str) -> Any:
+    """Return the :class:`~partsig.modalities.modality.Modality` of this name.
+
+    Raises ConfigError for an unknown one.
+    """
     return registries.load("modality", name, MODALITIES)
 
 
-def of(facts: Mapping) -> "Modality":
+def of(facts: Mapping) -> Any:
     """Return the modality by a store's ``meta.json`` or a run's ``run.json``."""
     return get(name_of(facts))
 
 
-def others(name: str) -> "list[Modality]":
+def others(name: str) -> list[Any]:
     """Return the modalities of other names."""
     return [get(other) for other in MODALITIES if other != name]
 
@@ -50,3 +57,9 @@ def others(name: str) -> "list[Modality]":
 def sources() -> "dict[str, Callable[[PreprocessRequest], PreprocessResult]]":
     """Return what writes the store of each source, by its name."""
     return {name: write for place in SOURCES for name, write in registries.at(place).items()}
+
+
+def published(source: str) -> ModuleType:
+    """Return what lists the published files of a source; raise ConfigError for an unknown one."""
+    check_option("source", source, PUBLISHED)
+    return import_module(PUBLISHED[source])

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from partsig.runs.model_card import CardWords, describe_encoder, interval
+from partsig.runs.run import Run
 
 NOT_FOR = """\
 ## What it is not for
@@ -122,6 +123,19 @@ stager = PartStager.from_pretrained("this folder, or its name on a hub")
 logits = stager(epochs)  # {shape} in µV -> (n, {len(facts["classes"])})
 p = (logits / {facts["temperature"]:.4f}).softmax(-1)  # calibrated
 ```"""
+
+
+def training_facts(run: Run) -> dict[str, object]:
+    """Return how many subjects and epochs a run has learned from; nobody is named."""
+    seen = {"pretraining_subjects": len(run.seen_unlabelled)}
+    if run.kind == "pretrain":
+        return seen
+    return {
+        "labelled_subjects": run.n_units("train"),
+        "validation_subjects": run.n_units("val"),
+        "labelled_epochs": run.n_train,
+        **seen,
+    }
 
 
 CARD = CardWords(

@@ -323,19 +323,6 @@ def _told(labels: Labels) -> str:
     return f"{', '.join(labels.classes)} of {labels.unit_s:g} s"
 
 
-def training_facts(run: Run) -> dict[str, object]:
-    """Return how many subjects and epochs a run has learned from; nobody is named."""
-    seen = {"pretraining_subjects": len(run.seen_unlabelled)}
-    if run.kind == "pretrain":
-        return seen
-    return {
-        "labelled_subjects": run.n_units("train"),
-        "validation_subjects": run.n_units("val"),
-        "labelled_epochs": run.n_train,
-        **seen,
-    }
-
-
 SIGNALS = Modality(
     name="eeg",
     axes=("time",),
@@ -349,7 +336,7 @@ SIGNALS = Modality(
     amplitude="µV",
     usual_task="sleep-staging",
     draw_inspection="partsig.figures.inspection_1d:draw",
-    training_facts=training_facts,
+    training_facts=signal_card.training_facts,
     card=signal_card.CARD,
     usual_labels=SLEEP,
     baselines=BASELINES,

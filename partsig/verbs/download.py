@@ -7,16 +7,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import pooch
 
 from partsig.data import fetch
-from partsig.data.signals.readers import physionet2018_index
 from partsig.data.transfer import Transfer, readable
-from partsig.errors import ConfigError, DataError, DiskFullError, check_option, check_range
+from partsig.errors import ConfigError, DataError, DiskFullError, check_range
 from partsig.files import remove_leftovers
+from partsig.modalities import registry
 
-SOURCES = ("physionet2018",)
 MAX_JOBS = 8  # more would be impolite to a public server
 
 
@@ -60,15 +60,15 @@ def download(
     Raises ConfigError for a record that does not exist, before any is fetched; DataError when the
     lists of checksums cannot be had; DiskFullError when there is less room than the records need.
     """
-    check_option("source", source, SOURCES)
+    index = registry.published(source)
     check_range("--jobs", jobs, 1, MAX_JOBS)
-    physionet2018_index.check_file(records)
+    index.check_file(records)
     if mirror is not None and not re.match(r"https?://[^/\s]", mirror):
         raise ConfigError(
             f"--mirror is {mirror!r}; it must be an address that begins with https:// or http://."
         )
     raw = Path(raw or Path("data/raw") / source)
-    base = (mirror or physionet2018_index.BASE).rstrip("/") + "/"
+    base = (mirror or index.BASE).rstrip("/") + "/"
     said = pooch.get_logger().level
     pooch.get_logger().setLevel("WARNING")  # its announcements would cut through the progress bar
     stop = threading.Event()
@@ -79,17 +79,19 @@ def download(
             base=base,
             pool=pool,
             stop=stop,
-            usual_bytes=physionet2018_index.usual_bytes,
+            usual_bytes=index.usual_bytes,
         )
         try:
-            return _run(transfer, records)
+            return _run(transfer, index, records)
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)
             pooch.get_logger().setLevel(said)
 
 
-def _run(transfer: Transfer, wanted: str | Path | Iterable[str] | None) -> DownloadResult:
+def _run(
+    transfer: Transfer, index: ModuleType, wanted: str | Path | Iterable[str] | None
+) -> DownloadResult:
     """Fetch the wanted records, all where None."""
     raw, base = transfer.raw, transfer.base
     remove_leftovers(raw)
@@ -97,9 +99,9 @@ def _run(transfer: Transfer, wanted: str | Path | Iterable[str] | None) -> Downl
     with fetch.session() as session:
         # At first contact the user waits and sees nothing: fewer tries.
         get = partial(fetch.resume, session=session, pauses=fetch.PAUSES_S[:2])
-        known = physionet2018_index.records_of(raw, base, get)
-        chosen = physionet2018_index.choose(known, wanted)
-        name, parse = physionet2018_index.DEMOGRAPHICS, physionet2018_index.parse_demographics
+        known = index.records_of(raw, base, get)
+        chosen = index.choose(known, wanted)
+        name, parse = index.DEMOGRAPHICS, index.parse_demographics
         try:
             fetch.fetch_text(raw, base, name, parse, get)
         except DiskFullError:
