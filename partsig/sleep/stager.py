@@ -17,13 +17,12 @@ from partsig.data.signals.quality import GOOD, find_faults, is_eeg
 from partsig.data.signals.readers import edf_recordings, psg, wfdb_records
 from partsig.data.signals.recordings import (
     EPOCH_S,
-    SLEEP,
     UNSCORED,
     HypnogramConfig,
     Recording,
     n_epochs,
 )
-from partsig.errors import CheckpointError, ConfigError, DataError, DiskFullError, check_range
+from partsig.errors import ConfigError, DataError, DiskFullError, check_range
 from partsig.metrics.calibration import tempered
 from partsig.runs import directory as runs
 from partsig.runs.run import Run
@@ -32,6 +31,7 @@ from partsig.sleep import oddity, review
 from partsig.sleep.audit import measure as nights
 from partsig.sleep.stagers import predict_signal
 from partsig.sleep.staging import Staging
+from partsig.sleep.staging_task import staging_run
 from partsig.tasks import registry as tasks
 from partsig.train import distributed
 
@@ -98,11 +98,7 @@ def load(path: str | Path | None = None, device: str = "auto") -> LoadedStager:
     Raises CheckpointError for what is no such run, or one of an older partsig.
     """
     path = Path(path) if path else runs.last("finetune")
-    run = Run.finished(path, "finetune", "eeg")
-    if run.labels != SLEEP:
-        raise CheckpointError(
-            f"{path} tells {', '.join(run.labels.classes)} apart; a sleep stager is needed here."
-        )
+    run = staging_run(path)
     model = tasks.get(run.task).load(run)
     runs.check_kept(path, run.facts, ("filter", "calibration"))
     calibration, n_val = run.calibration, run.n_units("val")

@@ -7,7 +7,7 @@ import numpy as np
 from partsig.contracts import Labels
 from partsig.data.signals.recordings import SLEEP
 from partsig.data.signals.windows import LabelledWindows
-from partsig.errors import ConfigError
+from partsig.errors import CheckpointError, ConfigError
 from partsig.runs.run import Run
 from partsig.sleep import review
 from partsig.tasks import frozen
@@ -86,6 +86,16 @@ class SleepStaging(Classification):
             figures.trust(result["calibration"], result["review"], folder / "trust.png"),
             figures.hypnogram(*_typical(examples, probabilities, result), folder / "hypnogram.png"),
         ]
+
+
+def staging_run(path: str | Path) -> Run:
+    """Return a complete fine-tuned run that stages sleep; raise CheckpointError for any other."""
+    run = Run.finished(path, "finetune", "eeg")
+    if run.labels != SLEEP:
+        raise CheckpointError(
+            f"{path} tells {', '.join(run.labels.classes)} apart; a sleep stager is needed here."
+        )
+    return run
 
 
 def _typical(

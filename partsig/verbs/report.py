@@ -14,6 +14,7 @@ from partsig.sleep.html import remove
 from partsig.sleep.report import agreement, measures, scorers, sentences, statistics
 from partsig.sleep.report.page import file_names, night_pages, page
 from partsig.sleep.report.scorers import ReportConfig
+from partsig.sleep.staging_task import staging_run
 from partsig.verbs.evaluate import evaluate
 
 # What evaluate writes that a report needs; an evaluation without is of an older partsig.
@@ -56,7 +57,7 @@ def report(
     settings = configs.compose(ReportConfig, "report", None, overrides)
     folders = scorer if isinstance(scorer, Mapping) else scorers.parse(scorer or ())
     path = Path(run) if run else runs.last("finetune")
-    record = runs.finished(path, "finetune", "eeg")
+    record = staging_run(path).facts
     opened = open_store(locate(store or record["store"]))
     folder, measured = _evaluated(path, record, opened.path, device, seed)
     nights = agreement.read_predictions(folder / "predictions.csv", opened)

@@ -25,19 +25,19 @@ FLOOR = 1e-4
 def band_powers(windows: np.ndarray, sfreq: float) -> np.ndarray:
     """Return log10 power densities (n, C * bands) of windows (n, C, T) in µV, in log10 µV²/Hz.
 
-    Welch's method, 4-s Hann segments with half overlap, averaged over each band; bands beyond half
-    the rate are left out.
+    Welch's method, 4-s Hann segments (or the window, where that is shorter) with half overlap,
+    averaged over each band; bands beyond half the rate, or too narrow for the window, are left out.
 
     >>> wave = 20 * np.sin(2 * np.pi * 11 * np.arange(3000) / 100)
     >>> BANDS_HZ[band_powers(wave.reshape(1, 1, -1), 100.0).argmax()]
     (10.0, 12.0)
     """
     windows = np.asarray(windows, dtype=np.float64)
-    frequency, density = welch(windows, sfreq, nperseg=round(SEGMENT_S * sfreq), axis=-1)
-    bands = [
-        density[..., (frequency >= low) & (frequency < high)].mean(-1)
-        for low, high in BANDS_HZ
-        if high <= sfreq / 2
+    length = min(round(SEGMENT_S * sfreq), windows.shape[-1])
+    frequency, density = welch(windows, sfreq, nperseg=length, axis=-1)
+    inside = [
+        (frequency >= low) & (frequency < high) for low, high in BANDS_HZ if high <= sfreq / 2
     ]
+    bands = [density[..., chosen].mean(-1) for chosen in inside if chosen.any()]
     power = np.log10(np.stack(bands, axis=-1) + FLOOR)  # (n, C, bands)
     return power.reshape(len(windows), -1)
