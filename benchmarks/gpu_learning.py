@@ -28,8 +28,8 @@ from partsig.runs import directory as runs
 from partsig.runs.models import load_encoder
 from partsig.tasks import frozen
 from partsig.tasks.classification_scores import share_right
+from partsig.train.job import Stopped
 from partsig.train.journal import read_metrics
-from partsig.train.loop import Stopped
 from partsig.verbs.finetune import finetune
 from partsig.verbs.pretrain import pretrain
 

@@ -28,8 +28,8 @@ from partsig.recipes.pretraining import resident
 from partsig.runs.models import build_objective
 from partsig.sleep.stager import StageConfig, load, staged
 from partsig.sleep.stagers import predict_signal
-from partsig.train import loop
 from partsig.train.distributed import World
+from partsig.train.job import TrainingJob
 from partsig.train.journal import read_metrics
 from partsig.train.optim import make_optimizer
 from partsig.train.step import Stepper, compile_blocks
@@ -137,7 +137,7 @@ def first_step(store: Path, batch: int, campaign: Campaign) -> dict[str, object]
     }  # fmt: skip
 
 
-def job_of(store: Path, batch: int, campaign: Campaign) -> tuple[loop.TrainingJob, torch.device]:
+def job_of(store: Path, batch: int, campaign: Campaign) -> tuple[TrainingJob, torch.device]:
     """Return what ``partsig pretrain`` hands to the loop, signals on the device, and the device."""
     device = torch.device(campaign.device)
     settings = compose(
@@ -148,7 +148,7 @@ def job_of(store: Path, batch: int, campaign: Campaign) -> tuple[loop.TrainingJo
     model = build_objective(data.channels, data.window, data.patch, settings, SIGNALS.n_patches)
     world = World(rank=0, size=1, device=device)
     held = resident(data, world, "always")
-    job = loop.TrainingJob(
+    job = TrainingJob(
         model=model,
         batch_at=lambda step: Batch(held.batch(0, step * batch, batch)),
         steps_per_epoch=20,
@@ -165,7 +165,7 @@ def job_of(store: Path, batch: int, campaign: Campaign) -> tuple[loop.TrainingJo
     return job, device
 
 
-def stepper_of(job: loop.TrainingJob, model: torch.nn.Module) -> Stepper:
+def stepper_of(job: TrainingJob, model: torch.nn.Module) -> Stepper:
     """Return what takes the optimiser steps of a job, as its loop does."""
     precision = "bf16" if job.world.device.type == "cuda" else "float32"
     return Stepper(

@@ -173,7 +173,7 @@ class Examples(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingBatches:
-    """The batch of a step, and where it is made, see :class:`~partsig.train.loop.TrainingJob`."""
+    """The batch of a step, and where it is made, see :class:`~partsig.train.job.TrainingJob`."""
 
     batch_at: Callable[[int], Batch]
     steps_per_epoch: int

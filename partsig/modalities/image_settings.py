@@ -6,7 +6,7 @@ from partsig.core.encoder import EncoderConfig
 from partsig.data.images.augment import AugmentConfig
 from partsig.errors import ConfigError, check_range
 from partsig.runs.settings import FinetuneRecipe, PretrainRecipe, Shape
-from partsig.train import loop
+from partsig.train.job import FitConfig
 
 ENCODER = EncoderConfig(width=384, depth=12, heads=6)
 
@@ -62,7 +62,7 @@ class ImageFinetuneConfig(FinetuneRecipe):
     repeats: int = 1
     encoder: EncoderConfig = field(default_factory=lambda: ENCODER)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
-    fit: loop.FitConfig = field(default_factory=lambda: loop.FitConfig(epochs=400, batch_size=256))
+    fit: FitConfig = field(default_factory=lambda: FitConfig(epochs=400, batch_size=256))
 
     def __post_init__(self) -> None:
         super().__post_init__()

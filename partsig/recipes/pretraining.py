@@ -19,9 +19,10 @@ from partsig.runs.run import Run
 from partsig.runs.settings import PretrainRecipe
 from partsig.train import distributed, loop
 from partsig.train.distributed import World
+from partsig.train.job import SPEED_KEYS, TrainingJob
 from partsig.train.step import seed_of
 
-MAY_CHANGE_ON_RESUME = (*loop.SPEED_KEYS, "resident", "store")
+MAY_CHANGE_ON_RESUME = (*SPEED_KEYS, "resident", "store")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +103,7 @@ def _job(
     model: nn.Module,
     seen: list[str],
     world: World,
-) -> loop.TrainingJob:
+) -> TrainingJob:
     windows, size = data.train, asked.settings.fit.batch_size
     windows.per_epoch = max(windows.per_epoch, size)  # a small store still fills one batch
     steps = windows.per_epoch // size
@@ -112,7 +113,7 @@ def _job(
     # Augmentations draw from torch's own generator: in a thread they would mix with the training.
     prefetch = "processes" if data.augmented else "thread"
     derive = units(data, modality)
-    return loop.TrainingJob(
+    return TrainingJob(
         model=model,
         batch_at=own if held is None else lambda step: Batch(held.batch(*own.place(step))),
         steps_per_epoch=steps,

@@ -14,14 +14,14 @@ from partsig.core.objectives.mp3 import Mp3, Mp3Config
 from partsig.core.objectives.part import Part, PartConfig
 from partsig.core.objectives.supervised import LossConfig
 from partsig.errors import ConfigError, check_range
-from partsig.train import loop
+from partsig.train.job import SPEED_KEYS, FitConfig
 from partsig.train.optim import OptimConfig
 
 OBJECTIVES = {PartConfig: Part, MaeConfig: Mae, Mp3Config: Mp3, DropPosConfig: DropPos}
 SCRATCH = "scratch"
 Shape = tuple[int, ...]
 # What may differ between the parts of a run: speed, and where its store lies or what was added.
-MAY_CHANGE_ON_RESUME = (*loop.SPEED_KEYS, "store", "index_sha256")
+MAY_CHANGE_ON_RESUME = (*SPEED_KEYS, "store", "index_sha256")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class PretrainRecipe:
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     objective: configs.one_of(*OBJECTIVES) = field(default_factory=PartConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
-    fit: loop.FitConfig = field(default_factory=loop.FitConfig)
+    fit: FitConfig = field(default_factory=FitConfig)
 
     def __post_init__(self) -> None:
         check_range("windows_per_epoch", self.windows_per_epoch, 0)
@@ -79,7 +79,7 @@ class FinetuneRecipe:
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(warmup_epochs=5))
-    fit: loop.FitConfig = field(default_factory=lambda: loop.FitConfig(epochs=100, batch_size=64))
+    fit: FitConfig = field(default_factory=lambda: FitConfig(epochs=100, batch_size=64))
     # Copies of an item in a batch, and what is trained in place of an encoder: a modality may have
     # settings of these names.
     repeats: ClassVar[int] = 1

@@ -21,6 +21,7 @@ from partsig.metrics.calibration import (
 )
 from partsig.runs.settings import FinetuneRecipe
 from partsig.train import checkpoint, distributed, loop
+from partsig.train.job import TrainingJob
 
 # Inverse strengths of the penalty a linear classifier is tried with; validation chooses.
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -198,7 +199,7 @@ def train(
 
     Returns that epoch and its value.
     """
-    job = loop.TrainingJob(
+    job = TrainingJob(
         model=model,
         batch_at=batches.batch_at,
         steps_per_epoch=batches.steps_per_epoch,

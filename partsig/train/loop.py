@@ -1,131 +1,24 @@
 """The one training loop: pretraining and fine-tuning differ in what they hand to it."""
 
-import multiprocessing
-import os
-import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.profiler import record_function
-from torch.utils.data import DataLoader, Dataset
 
 from partsig.contracts import Batch
-from partsig.errors import CheckpointError, ConfigError, DataError, PartsigError, check_range
+from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.train import checkpoint, distributed, speed
-from partsig.train.distributed import World
+from partsig.train.batches import make_batches
+from partsig.train.job import STOPPING, State, Stopped, TrainingJob
 from partsig.train.journal import Journal
-from partsig.train.optim import OptimConfig, learning_rate, make_optimizer
+from partsig.train.optim import learning_rate, make_optimizer
 from partsig.train.step import Average, Stepper, as_written, compile_blocks
 
 BEST = "best.pt"
-STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class FitConfig:
-    """How long and how a model is trained.
-
-    Changes the result: ``epochs``, ``batch_size`` (over all processes), ``average`` (decay of an
-    exponential average of the weights, which is then what is measured and kept; 0 is off),
-    ``validate_every`` (epochs between two measures on the monitor or validation subjects),
-    ``precision`` (auto: bf16 on a GPU, float32 on the CPU). Changes it by rounding, and by drop
-    path's draws, only: ``accumulate`` (parts a process works its share through, to save memory),
-    ``compile`` (auto: on a GPU). Only speed and disk: ``checkpoint_minutes``, ``keep``
-    (checkpoints), ``log_every`` (steps), ``workers`` (processes of their own that augment images,
-    for each that trains, at most one per core; -1 is what the machine has to spare, 0 none).
-    """
-
-    epochs: int = 1000
-    batch_size: int = 512
-    average: float = 0.0
-    validate_every: int = 1
-    precision: Literal["auto", "float32", "bf16"] = "auto"
-    accumulate: int = 1
-    compile: Literal["auto", "always", "never"] = "auto"
-    checkpoint_minutes: float = 10.0
-    keep: int = 2
-    log_every: int = 20
-    workers: int = -1
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "validate_every", "accumulate", "keep", "log_every"):
-            check_range(f"fit.{name}", getattr(self, name), 1)
-        check_range("fit.checkpoint_minutes", self.checkpoint_minutes, 0.0)
-        check_range("fit.average", self.average, 0.0, 0.99999)
-        check_range("fit.workers", self.workers, -1)
-
-
-# Settings that may change between a run and its continuation.
-SPEED_KEYS = tuple(
-    f"fit.{name}"
-    for name in ("accumulate", "compile", "checkpoint_minutes", "keep", "log_every", "workers")
-)
-# Processes that make batches, where nothing is said: above these the GPU has long been the limit.
-MOST_WORKERS = 16
-# Where processes hand batches over on Linux; in containers often 64 MB.
-SHARED = Path("/dev/shm")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingJob:
-    """What a verb hands to the loop.
-
-    ``batch_at(step)`` returns this process's share of the batch of a step; it depends on (seed,
-    step) alone. ``prefetch`` tells where it is called: ahead, in a thread; ahead, in processes of
-    their own (``config.workers``), where it takes long or draws from torch's own generator; or, as
-    it then gives tensors on the device, when they are needed. ``model(inputs, targets, generator=…,
-    share=(first, total), progress=…)`` returns scalars, one of them ``loss``.
-    ``on_epoch(epoch)`` returns values to log and runs in the main process only; where it gives
-    ``best`` that value's highest epoch is kept in ``best.pt``. ``derive`` turns the scalars into
-    what is logged; ``describe_batch(step)`` says what may be wrong with a step's;
-    ``distance(parameter)`` is how many layers lie above a parameter, for layer-wise rates.
-    """
-
-    model: nn.Module
-    batch_at: Callable[[int], Batch]
-    steps_per_epoch: int
-    config: FitConfig
-    optim: OptimConfig
-    seed: int
-    run: Path
-    kind: str
-    identity: dict
-    world: World
-    label: str
-    prefetch: Literal["thread", "processes", "never"] = "thread"
-    shown: tuple[str, ...] = ("loss",)
-    on_epoch: Callable[[int], dict[str, float]] | None = None
-    best: str | None = None
-    derive: Callable[[dict[str, float]], dict[str, float]] = field(default=lambda values: values)
-    describe_batch: Callable[[int], str] = field(default=lambda step: "")
-    distance: Callable[[str], int] | None = None
-
-    @property
-    def total(self) -> int:
-        """Number of steps of the whole run."""
-        return self.config.epochs * self.steps_per_epoch
-
-
-class Stopped(SystemExit):
-    """A signal asked the run to stop; its checkpoint is written, and the exit code tells which."""
-
-
-@dataclass
-class State:
-    """What changes while a run goes on, and is all that a checkpoint holds besides the weights."""
-
-    step: int = 0
-    best: dict | None = None
-    keys: tuple[str, ...] = ()
-    held: list[Tensor] = field(default_factory=list)  # scalars of the steps since the last reading
 
 
 def fit(job: TrainingJob) -> State:
@@ -176,7 +69,7 @@ def _fit(job: TrainingJob) -> State:
     state = _resume(job, model, stepper.optimizer, average)
     journal = Journal(job.run, state.step, job.total, job.label, active=world.main)
     saved = time.monotonic()
-    batches = _batches(job, state.step)
+    batches = make_batches(job, state.step)
     try:
         with _signals() as asked:
             while state.step < job.total:
@@ -233,14 +126,14 @@ def profile(job: TrainingJob) -> str:
     """Run a few steps under the profiler, without touching the run's state; return a table."""
     model = job.model.to(job.world.device)
     stepper = _stepper(job, model)
-    batches = _batches(job, 0)
+    batches = make_batches(job, 0)
 
     def step(number: int) -> None:
         nonlocal batches
         with record_function("batch"):
             batch = next(batches, None)
             if batch is None:  # the whole run has fewer steps than are timed
-                batches = _batches(job, 0)
+                batches = make_batches(job, 0)
                 batch = next(batches)
         values = _advance(job, stepper, batch, number)
         with record_function("reading"):
@@ -383,104 +276,6 @@ def _resume(
     except (KeyError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{path} does not fit this configuration ({reason}).") from None
-
-
-def _batches(job: TrainingJob, step: int) -> Iterator[Batch]:
-    """Yield the batches from ``step`` on, the next one being cut while this one is used."""
-    device = job.world.device
-
-    def placed(batch: Batch) -> Batch:
-        if device.type == "cuda":
-            return batch.pin_memory().to(device, non_blocking=True)
-        return batch
-
-    def ready(at: int) -> Batch:
-        return placed(job.batch_at(at))
-
-    if job.prefetch == "never":
-        yield from (job.batch_at(at) for at in range(step, job.total))
-        return
-    if job.prefetch == "processes":
-        if step < job.total:
-            yield from map(placed, _worker_batches(job, step))
-        return
-    # A thread begins on the first GPU, and would pin memory for that one.
-    own = (torch.cuda.set_device, (device,)) if device.index is not None else (None, ())
-    with ThreadPoolExecutor(1, "partsig-batches", *own) as pool:
-        ahead = pool.submit(ready, step) if step < job.total else None
-        while ahead is not None:
-            batch = ahead.result()
-            step += 1
-            ahead = pool.submit(ready, step) if step < job.total else None
-            yield batch
-
-
-def _worker_batches(job: TrainingJob, step: int) -> Iterator[Batch]:
-    """Yield CPU batches from ``step`` on, made by processes of their own, two ahead of each."""
-    source = iter(
-        DataLoader(
-            _Numbered(job.batch_at),
-            batch_size=None,
-            sampler=range(step, job.total),
-            num_workers=_workers(job, job.batch_at(step).nbytes),
-            collate_fn=_identity,
-            pin_memory=job.world.device.type == "cuda",
-            worker_init_fn=_leave_signals_to_the_loop,
-            generator=torch.Generator(),  # its seed is not to be drawn from the training's
-        )
-    )
-    try:
-        for batch in source:
-            if isinstance(batch, PartsigError):
-                raise batch
-            yield batch
-    except ConnectionError:  # it ended while it handed a batch over
-        raise RuntimeError("DataLoader worker ended") from None
-    finally:
-        # Not left to the garbage collection: a traceback may hold the iterator, and its processes
-        # would then be waited for when Python ends.
-        getattr(source, "_shutdown_workers", lambda: None)()
-
-
-def _leave_signals_to_the_loop(_worker: int) -> None:
-    """A signal to the whole group stops the loop, which then ends its workers."""
-    for number in STOPPING:
-        signal.signal(number, signal.SIG_IGN)
-
-
-class _Numbered(Dataset):
-    """Batches by their step, as a process is asked for them."""
-
-    def __init__(self, batch_at: Callable[[int], Batch]) -> None:
-        self.batch_at = batch_at
-
-    def __getitem__(self, step: int) -> Batch | PartsigError:
-        try:
-            return self.batch_at(step)
-        except PartsigError as error:  # handed over: raised there, it would come with a traceback
-            return error
-
-
-def _identity(batch: Batch | PartsigError) -> Batch | PartsigError:
-    return batch
-
-
-def _workers(job: TrainingJob, nbytes: int) -> int:
-    """Return how many processes make batches of so many bytes, where nothing is said.
-
-    One on the CPU, whose cores train; on a GPU as many as there are cores to spare and room in the
-    shared memory that hands batches over.
-    """
-    if multiprocessing.current_process().daemon:  # such a one may have no children
-        return 0
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    if job.config.workers >= 0:
-        return min(job.config.workers, cores)
-    beside = int(os.environ.get("LOCAL_WORLD_SIZE", job.world.size))  # processes that train here
-    most = min(cores // beside - 1, MOST_WORKERS if job.world.device.type == "cuda" else 1)
-    if SHARED.is_dir():
-        most = min(most, int(shutil.disk_usage(SHARED).free / 2 / beside // (3 * nbytes)))
-    return max(most, 0)
 
 
 @contextmanager

@@ -250,7 +250,7 @@ def test_a_phase_ends_with_its_time_and_the_next_begins(script, tmp_path):
 @pytest.mark.usefixtures("handlers")
 def test_what_a_training_loop_makes_of_a_signal_ends_the_campaign(script, tmp_path):
     gpu, tools = script("gpu"), script("gpu_tools")
-    from partsig.train.loop import Stopped
+    from partsig.train.job import Stopped
 
     def stopped(_job):
         raise Stopped(143)
@@ -429,7 +429,7 @@ def test_wheels_are_those_of_the_constraints(script):
 @pytest.mark.usefixtures("handlers")
 def test_a_run_that_is_too_slow_is_stopped_with_a_checkpoint(script, tmp_path, sample_store):
     from partsig.train import checkpoint
-    from partsig.train.loop import Stopped
+    from partsig.train.job import Stopped
     from partsig.verbs.pretrain import pretrain
 
     learning = script("gpu_learning")

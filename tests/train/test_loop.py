@@ -12,6 +12,7 @@ from partsig.contracts import Batch
 from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.train import checkpoint, loop
 from partsig.train.distributed import World
+from partsig.train.job import FitConfig, TrainingJob
 from partsig.train.journal import Journal, read_metrics
 from partsig.train.optim import OptimConfig
 
@@ -38,9 +39,9 @@ def batch_at(step):
 
 
 def job(run, model=None, batches=batch_at, **options):
-    fit = loop.FitConfig(epochs=4, batch_size=8, log_every=2, checkpoint_minutes=0)
+    fit = FitConfig(epochs=4, batch_size=8, log_every=2, checkpoint_minutes=0)
     settings = {"config": fit, "on_epoch": None, "best": None} | options
-    return loop.TrainingJob(
+    return TrainingJob(
         model=model or Model(),
         batch_at=batches,
         steps_per_epoch=STEPS,
@@ -112,7 +113,7 @@ def test_a_signal_leaves_a_checkpoint_and_the_run_continues(tmp_path, number):
         return batch_at(step)
 
     before = signal.getsignal(number)
-    fit = loop.FitConfig(epochs=4, batch_size=8, checkpoint_minutes=60)
+    fit = FitConfig(epochs=4, batch_size=8, checkpoint_minutes=60)
     with pytest.raises(SystemExit) as stopped:
         loop.fit(job(tmp_path, batches=signalled, config=fit))
     assert stopped.value.code == 128 + number
@@ -202,7 +203,7 @@ def test_the_journal_forgets_what_a_resume_will_repeat(tmp_path):
 
 
 def test_the_newest_checkpoints_are_kept(tmp_path):
-    fit = loop.FitConfig(epochs=4, batch_size=8, checkpoint_minutes=0, keep=3)
+    fit = FitConfig(epochs=4, batch_size=8, checkpoint_minutes=0, keep=3)
     loop.fit(job(tmp_path, config=fit))
     names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert names == [f"step-{step:09d}.pt" for step in (22, 23, 24)]
@@ -223,7 +224,7 @@ def test_accumulated_parts_give_the_whole_batchs_gradient(tmp_path, parts):
             return {"loss": (self.net(x + noise).squeeze(1) - x.sum(1)).square().mean()}
 
     for name, accumulate in (("whole", 1), ("parts", parts)):
-        fit = loop.FitConfig(epochs=2, batch_size=8, accumulate=accumulate)
+        fit = FitConfig(epochs=2, batch_size=8, accumulate=accumulate)
         loop.fit(job(tmp_path / name, Sure(), config=fit))
     ours, whole = weights(tmp_path / "parts"), weights(tmp_path / "whole")
     for name, value in whole.items():
@@ -237,7 +238,7 @@ def test_validation_comes_every_so_many_epochs_and_at_the_end(tmp_path):
         seen.append(epoch)
         return {"score": float(-epoch)}
 
-    fit = loop.FitConfig(epochs=5, batch_size=8, log_every=2, validate_every=2)
+    fit = FitConfig(epochs=5, batch_size=8, log_every=2, validate_every=2)
     state = loop.fit(job(tmp_path, config=fit, on_epoch=measure, best="score"))
     assert seen == [2, 4, 5]
     assert state.best == {"value": -2.0, "epoch": 2}
@@ -253,7 +254,7 @@ def test_a_run_of_a_version_that_measured_something_else_goes_on(tmp_path):
             raise Stop
         return batch_at(step)
 
-    fit = loop.FitConfig(epochs=4, batch_size=8, log_every=100, checkpoint_minutes=0)
+    fit = FitConfig(epochs=4, batch_size=8, log_every=100, checkpoint_minutes=0)
     with pytest.raises(Stop):
         loop.fit(job(tmp_path, Older(), stop, config=fit))
     assert checkpoint.load(checkpoint.newest(tmp_path))["keys"] == ["loss"]
@@ -265,7 +266,7 @@ def test_a_run_of_a_version_that_measured_something_else_goes_on(tmp_path):
 def test_batches_of_other_processes_change_nothing(workers, tmp_path):
     """Dropout and noise included: the processes draw nothing from the training's generators."""
     loop.fit(job(tmp_path / "a"))
-    fit = loop.FitConfig(epochs=4, batch_size=8, log_every=2, checkpoint_minutes=0, workers=workers)
+    fit = FitConfig(epochs=4, batch_size=8, log_every=2, checkpoint_minutes=0, workers=workers)
     loop.fit(job(tmp_path / "b", config=fit, prefetch="processes"))
     a, b = weights(tmp_path / "a"), weights(tmp_path / "b")
     assert all(torch.equal(a[name], b[name]) for name in a)
@@ -338,7 +339,7 @@ def test_memory_that_ends_outside_a_step_is_not_put_down_to_the_batch(tmp_path, 
 def test_the_average_of_the_weights_is_what_is_measured_and_kept(tmp_path):
     """Against a plain loop over the same weights; and a broken-off run keeps its average."""
     decay, seen, wanted = 0.8, [], []
-    fit = loop.FitConfig(epochs=2, batch_size=8, log_every=2, average=decay, checkpoint_minutes=0)
+    fit = FitConfig(epochs=2, batch_size=8, log_every=2, average=decay, checkpoint_minutes=0)
     model = Model()
     kept = {name: p.detach().clone() for name, p in model.named_parameters()}
     taken = 0
