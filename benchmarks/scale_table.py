@@ -7,6 +7,8 @@ from scale_verbs import SHUFFLES, VERBS
 LABELS = ("before", "after")
 # Growth below this, or this share of the smallest size's seconds, is the machine's noise.
 NOTICED_S, NOTICED_SHARE = 0.15, 0.2
+# Sizes that are compared are so many times apart: noise would be most of a smaller difference.
+APART = 3
 
 
 def ran(cells: dict[str, dict]) -> list[dict]:
@@ -29,7 +31,8 @@ def exponent(cells: dict[str, dict]) -> float | None:
     if found[-1][1] - t0 < max(NOTICED_S, NOTICED_SHARE * t0):
         return None
     constant = min(max(t0 - (t1 - t0) / (n1 - n0) * n0, 0.0), t0)
-    (n1, t1), (n2, t2) = found[-2:]
+    n2, t2 = found[-1]
+    n1, t1 = next((n, t) for n, t in reversed(found[:-1]) if n <= n2 / APART or n == found[0][0])
     first, second = (max(seconds - constant, NOTICED_S) for seconds in (t1, t2))
     return round(math.log(second / first) / math.log(n2 / n1), 2)
 

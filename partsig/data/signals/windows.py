@@ -176,16 +176,17 @@ class LabelledWindows:
     def in_order(self, size: int) -> Iterator[np.ndarray]:
         """Yield all epochs, (b, C, T) with b up to ``size``, in the store's type.
 
-        What was read of a recording is given back when the next one begins.
+        What was read of a recording is given back when it is over.
         """
-        before = None
+        held = 0
         for first in range(0, len(self), size):
             numbers = np.arange(first, min(first + size, len(self)))
             yield self.windows(numbers)
-            last = self.recording[numbers[-1]]
-            for done in range(last if before is None else before, last):
-                forget(self.store.signal(self.names[done]))
-            before = last
+            end = first + size >= len(self)
+            over = len(self.names) if end else self.recording[numbers[-1]]
+            for number in range(held, over):
+                forget(self.store.signal(self.names[number]))
+            held = over
 
     def signal(self, recording: str) -> np.ndarray:
         """Return the whole signal (C, T) of a recording."""

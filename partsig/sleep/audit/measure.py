@@ -9,7 +9,7 @@ import numpy as np
 
 from partsig.data.signals import store as stores
 from partsig.data.signals.clipping import find_clipped
-from partsig.data.signals.lazy import Row, beside
+from partsig.data.signals.lazy import Row, beside, forget
 from partsig.data.signals.quality import Quality, is_eeg, measure
 from partsig.data.signals.recordings import EPOCH_S, UNSCORED, ReadConfig, Recording, Rows, trimmed
 from partsig.data.store import OK
@@ -86,7 +86,7 @@ def _read_stored(name: str, store: stores.Store) -> MeasuredRecording:
             offset=(0.0,) * n,
             limits=((-limit, limit),) * n if store.meta["dtype"] == "float16" else None,
         )
-        return _measured(
+        measured = _measured(
             Recording(
                 name=name,
                 subject=row["subject"],
@@ -98,6 +98,8 @@ def _read_stored(name: str, store: stores.Store) -> MeasuredRecording:
                 notes=tuple(row["notes"].split("; ")) if row["notes"] else (),
             )
         )
+        forget(signal)  # the next ones need the room
+        return measured
     except (DataError, OSError) as error:
         return MeasuredRecording(name=name, subject=row["subject"], reason=str(error))
 
