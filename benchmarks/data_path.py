@@ -29,8 +29,10 @@ from pathlib import Path
 
 import numpy as np
 
-from partsig.data.signals import store
 from partsig.data.signals.recordings import Recording
+from partsig.data.signals.store import open_store
+from partsig.data.signals.store_index import write_index
+from partsig.data.signals.store_writing import create_store, make_meta, write_recording
 
 RESULTS = Path(__file__).parent / "results" / "data_path.json"
 CHANNELS, SFREQ, WINDOW = 6, 100.0, 3000
@@ -39,10 +41,10 @@ CHANNELS, SFREQ, WINDOW = 6, 100.0, 3000
 def write_store(path: Path, n: int, dtype: str, hours: float) -> None:
     """Write a store of ``n`` recordings of noise."""
     names = tuple(f"C{i}" for i in range(CHANNELS))
-    meta = store.make_meta(
+    meta = make_meta(
         source="noise", ch_names=names, sfreq=SFREQ, l_freq=0.1, h_freq=30.0, dtype=dtype
     )
-    store.create(path, meta)
+    create_store(path, meta)
     n_times = int(hours * 3600 * SFREQ)
     signal = np.random.default_rng(0).standard_normal((CHANNELS, n_times)) * 20
     rows = []
@@ -55,8 +57,8 @@ def write_store(path: Path, n: int, dtype: str, hours: float) -> None:
             stages=np.full(int(n_times // 3000), -1, np.int8),
             source="",
         )
-        rows.append(store.write_recording(path, meta, recording, np.roll(signal, i, axis=1)))
-    store.write_index(path, rows)
+        rows.append(write_recording(path, meta, recording, np.roll(signal, i, axis=1)))
+    write_index(path, rows)
 
 
 def held_mib() -> float:
@@ -96,7 +98,7 @@ def work(path: Path, kind: str, batch: int, repeats: int, cold: bool) -> dict[st
 
     from partsig.data.signals.windows import RandomWindows, ResidentWindows
 
-    opened = store.open_store(path)
+    opened = open_store(path)
     before = held_mib()
     started = time.perf_counter()
     windows = RandomWindows(opened, list(opened.subjects), WINDOW, seed=0, per_epoch=200_000)

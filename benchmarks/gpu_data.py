@@ -72,16 +72,22 @@ def made_up_segments(n_labelled: int = 75, n_other: int = 10, sfreq: float = 100
 
 def write_store(path: Path, found: dict) -> Path:
     """Write segments as a store of partsig, every segment a recording; return its path."""
-    from partsig.data.signals import store
     from partsig.data.signals.recordings import Recording, n_epochs
+    from partsig.data.signals.store_index import write_index
+    from partsig.data.signals.store_writing import (
+        create_store,
+        make_meta,
+        write_recording,
+        write_split,
+    )
 
     names, sfreq = tuple(map(str, found["ch_names"])), float(found["sfreq"])
-    meta = store.make_meta(
+    meta = make_meta(
         source="pc18-segments", ch_names=names, sfreq=sfreq, l_freq=0.1, h_freq=30.0,
         dtype="float32",
     )  # fmt: skip
-    store.create(path, meta)
-    store.write_split(path, dict(str(role).split(":") for role in found["roles"]))
+    create_store(path, meta)
+    write_split(path, dict(str(role).split(":") for role in found["roles"]))
 
     def write(i: int) -> dict:
         x = found["x"][i]
@@ -94,10 +100,10 @@ def write_store(path: Path, found: dict) -> Path:
             source="packed",
             excerpt=True,
         )
-        return store.write_recording(path, meta, recording, x.astype(np.float32))
+        return write_recording(path, meta, recording, x.astype(np.float32))
 
     with ThreadPoolExecutor(THREADS) as pool:
-        store.write_index(path, pool.map(write, range(len(found["x"]))))
+        write_index(path, pool.map(write, range(len(found["x"]))))
     return path
 
 

@@ -173,15 +173,15 @@ def write_store(folder: Path, n: int, out: Path, prefix: str = "p", signals: boo
     """Write a store through its own functions; without ``signals`` its index alone."""
     import numpy as np
 
-    from partsig.data.signals import store
+    from partsig.data.signals import store_index, store_writing
     from partsig.data.signals.recordings import Recording, count_stages
     from partsig.data.store import OK
 
     filters = {"l_freq": 0.1, "h_freq": 1.5, "sfreq": float(STORE_SFREQ)}
     names = {"source": "edf", "ch_names": CHANNELS, "dtype": "float16"}
-    meta = store.make_meta(**names, **filters)
+    meta = store_writing.make_meta(**names, **filters)
     shutil.rmtree(out)
-    store.create(out, meta)
+    store_writing.create_store(out, meta)
     rows = []
     for i in range(n):
         name, stages = name_of(i, prefix), np.array(stages_of(i, STORE_EPOCHS), np.int8)
@@ -190,12 +190,12 @@ def write_store(folder: Path, n: int, out: Path, prefix: str = "p", signals: boo
             name=name, subject=name, ch_names=CHANNELS, parts=(), stages=stages, **told
         )
         if signals:
-            rows.append(store.write_recording(out, meta, recording, samples_of(i) / SCALE))
+            rows.append(store_writing.write_recording(out, meta, recording, samples_of(i) / SCALE))
             continue
         counts = {"n_samples": N_TIMES, "n_epochs": STORE_EPOCHS, **count_stages(stages)}
-        row = store.failed_row(name, name, "") | told | counts
+        row = store_index.failed_row(name, name, "") | told | counts
         rows.append(row | {"sha256": f"{i:064d}", "status": OK, "start_s": 0.0})
-    store.write_index(out, rows)
+    store_index.write_index(out, rows)
 
 
 def write_other(folder: Path, n: int, out: Path) -> None:

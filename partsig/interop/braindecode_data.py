@@ -13,7 +13,6 @@ import numpy as np
 from tqdm import tqdm
 
 from partsig import config as configs
-from partsig.data.signals import store as stores
 from partsig.data.signals.channels import resolve
 from partsig.data.signals.hypnograms.annotations import from_marks
 from partsig.data.signals.lazy import beside
@@ -22,6 +21,8 @@ from partsig.data.signals.readers import psg
 from partsig.data.signals.readers.edf_recordings import stages_of
 from partsig.data.signals.recordings import EPOCH_S, STAGES, UNSCORED, Recording
 from partsig.data.signals.store import Store, open_store
+from partsig.data.signals.store_index import write_index
+from partsig.data.signals.store_writing import create_store, make_meta, write_recording
 from partsig.data.store import locate
 from partsig.errors import ConfigError, DataError
 from partsig.interop import units
@@ -137,7 +138,7 @@ def from_braindecode(
             )
     if settings.channels is None:
         settings = replace(settings, channels=_usual(parts[0].raw))
-    meta = stores.make_meta(
+    meta = make_meta(
         source=SOURCE,
         ch_names=settings.channels,
         sfreq=settings.sfreq,
@@ -149,7 +150,7 @@ def from_braindecode(
     twice = {name for name in names if names.count(name) > 1}
     if twice:
         raise DataError(f"recordings {', '.join(sorted(twice)[:3])} are there twice; rename them.")
-    rows = stores.create(path, meta)
+    rows = create_store(path, meta)
     interval = 0.5 if sys.stderr.isatty() else 30.0
     todo = [
         (name, part, source)
@@ -161,8 +162,8 @@ def from_braindecode(
         recording = replace(_recording(name, part, settings), source=source)
         with beside(path):
             signal = filtered(recording, settings)
-        rows[name] = stores.write_recording(path, meta, recording, signal)
-        stores.write_index(path, rows.values())
+        rows[name] = write_recording(path, meta, recording, signal)
+        write_index(path, rows.values())
     return path
 
 

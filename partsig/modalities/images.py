@@ -9,7 +9,8 @@ import numpy as np
 from partsig.contracts import Labels, TrainingBatches
 from partsig.data.images.augment import Augmented, transform
 from partsig.data.images.examples import AugmentedBatches, LabelledImages
-from partsig.data.images.store import ImageStore, RandomImages, open_images
+from partsig.data.images.store import ImageStore, open_images
+from partsig.data.images.windows import RandomImages
 from partsig.data.shuffling import Shuffled
 from partsig.data.store import index_digest
 from partsig.errors import CheckpointError, ConfigError, DataError, check_range

@@ -150,14 +150,16 @@ import numpy as np
 limit, path, n = 32, sys.argv[1], 150
 resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
 from pathlib import Path
-from partsig.data.signals import store as stores
+from partsig.data.signals.store import open_store
+from partsig.data.signals.store_index import write_index
+from partsig.data.signals.store_writing import create_store, make_meta, write_recording
 from partsig.data.signals.windows import LabelledWindows, RandomWindows
 from partsig.data.signals.recordings import Recording
 path, names = Path(path), ("a", "b")
-meta = stores.make_meta(
+meta = make_meta(
     source="x", ch_names=names, sfreq=10.0, l_freq=None, h_freq=None, dtype="float16"
 )
-stores.create(path, meta)
+create_store(path, meta)
 rows = []
 for i in range(n):
     recording = Recording(
@@ -165,9 +167,9 @@ for i in range(n):
         stages=np.full(2, 2, np.int8),
     )
     signal = np.full((2, 600), i) + np.array([[0], [1000]])
-    rows.append(stores.write_recording(path, meta, recording, signal))
-stores.write_index(path, rows)
-store = stores.open_store(path)
+    rows.append(write_recording(path, meta, recording, signal))
+write_index(path, rows)
+store = open_store(path)
 windows = RandomWindows(store, store.subjects, 50, seed=0, per_epoch=400)
 batch = windows.batch(0, 0, 400)
 table = windows.drawn(0)
@@ -235,20 +237,22 @@ def test_a_file_that_may_not_be_read_is_no_reason_to_preprocess_again():
 
 
 def test_a_pickled_store_makes_its_own_maps(tmp_path):
-    from partsig.data.signals import store as stores
     from partsig.data.signals.recordings import Recording
+    from partsig.data.signals.store import open_store
+    from partsig.data.signals.store_index import write_index
+    from partsig.data.signals.store_writing import create_store, make_meta, write_recording
 
     path = tmp_path / "s"
-    meta = stores.make_meta(
+    meta = make_meta(
         source="x", ch_names=("a",), sfreq=10.0, l_freq=None, h_freq=None, dtype="float32"
     )
-    stores.create(path, meta)
+    create_store(path, meta)
     recording = Recording(
         name="r", subject="s", ch_names=("a",), parts=(), source="", stages=np.zeros(1, np.int8)
     )
-    row = stores.write_recording(path, meta, recording, np.arange(300.0)[None])
-    stores.write_index(path, [row])
-    store = stores.open_store(path)
+    row = write_recording(path, meta, recording, np.arange(300.0)[None])
+    write_index(path, [row])
+    store = open_store(path)
     held = store.signal("r")
     carried = pickle.dumps(store)
     assert len(carried) < 3000

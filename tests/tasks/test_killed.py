@@ -20,7 +20,8 @@ import numpy as np
 import pytest
 
 from partsig import files
-from partsig.data.signals import store as stores
+from partsig.data.signals.store import open_store
+from partsig.data.signals.store_index import merge_shards, read_index
 from partsig.errors import DataError
 
 TIMES = int(os.environ.get("PARTSIG_FUZZ", "1"))
@@ -115,13 +116,13 @@ def check_killed(path: Path) -> int:
     """Hold what the index of a killed store names to be whole; return how many that are."""
     if not (path / "index.csv").exists():
         with pytest.raises(DataError, match=r"has no index\.csv yet|no store at .* no meta\.json"):
-            stores.open_store(path)
+            open_store(path)
         return 0
-    if not stores.read_index(path):
+    if not read_index(path):
         with pytest.raises(DataError, match="holds no recording yet: run the same preprocess"):
-            stores.open_store(path)
+            open_store(path)
         return 0
-    store = stores.open_store(path)
+    store = open_store(path)
     for row in store.rows:
         name = row["recording"]
         found = np.load(path / "signals" / f"{name}.npy", allow_pickle=False)
@@ -181,7 +182,7 @@ def test_a_shard_killed_while_it_wrote_its_index_then_merged(run, tmp_path):
     assert run(store, shard="2/2")["ended"] == 0
     left = sorted(path.name.split(".")[-3] for path in (store / "shards").glob(".*"))
     assert left == ["elsewhere"]
-    assert len(stores.merge(store)) == N_NIGHTS + 1
+    assert len(merge_shards(store)) == N_NIGHTS + 1
     assert run(tmp_path / "calm")["ended"] == 0
     assert contents(store) == contents(tmp_path / "calm")
 
@@ -192,14 +193,14 @@ def test_a_merge_killed_before_the_shards_were_deleted(run, tmp_path, monkeypatc
     whole = read_shard(store)
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "rmtree", lambda *_, **__: None)
-        assert stores.merge(store) == whole
+        assert merge_shards(store) == whole
     assert not (store / "shards").exists()
-    assert stores.merge(store) == whole
+    assert merge_shards(store) == whole
     assert not list(store.glob(".*"))
 
 
 def read_shard(store: Path) -> dict[str, dict]:
-    return {row["recording"]: row for row in stores.read_index(store, "1-of-1")}
+    return {row["recording"]: row for row in read_index(store, "1-of-1")}
 
 
 def test_killed_while_changed_recordings_are_done_again(run, nights, tmp_path):

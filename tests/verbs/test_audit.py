@@ -16,7 +16,7 @@ from partsig.data import sample
 from partsig.data.signals.readers import physionet2018
 from partsig.data.signals.recordings import STAGES as NAMES
 from partsig.data.signals.recordings import Recording, Rows
-from partsig.data.signals.store import failed_row, read_index, write_index
+from partsig.data.signals.store_index import failed_row, read_index, write_index
 from partsig.errors import ConfigError, DataError
 from partsig.sleep import html as page
 from partsig.sleep.audit import page as audit_pages

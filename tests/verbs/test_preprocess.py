@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 
 import partsig
 from partsig.data.signals.readers import physionet2018
-from partsig.data.signals.store import open_store, read_index, write_index
+from partsig.data.signals.store import open_store
+from partsig.data.signals.store_index import read_index, write_index
 from partsig.errors import ConfigError, DataError
 
 NAMES = ("te03-0001", "tr03-0001", "tr03-0002")

@@ -14,7 +14,8 @@ import pytest
 from sklearn.metrics import cohen_kappa_score, precision_recall_fscore_support
 
 from partsig.data.signals.recordings import STAGES, HypnogramConfig
-from partsig.data.signals.store import open_store, read_index, write_index
+from partsig.data.signals.store import open_store
+from partsig.data.signals.store_index import read_index, write_index
 from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.runs import directory as runs
 from partsig.sleep.report import charts

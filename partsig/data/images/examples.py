@@ -9,7 +9,8 @@ import torch
 
 from partsig.contracts import Batch
 from partsig.data.images.augment import augmented
-from partsig.data.images.store import ImageStore, centred
+from partsig.data.images.store import ImageStore
+from partsig.data.images.windows import centred
 from partsig.data.shuffling import Shuffled
 
 

@@ -15,7 +15,6 @@ from tqdm import tqdm
 from partsig import config as configs
 from partsig.data.preprocessed import PreprocessRequest, PreprocessResult
 from partsig.data.signals import parallel
-from partsig.data.signals import store as stores
 from partsig.data.signals.filters import bandpass_resample_rows
 from partsig.data.signals.kernels import resampled_length
 from partsig.data.signals.lazy import OnDisk, beside, room, stretches
@@ -29,6 +28,15 @@ from partsig.data.signals.readers import (
     wfdb_records,
 )
 from partsig.data.signals.recordings import STAGES, ReadConfig, Recording, trimmed
+from partsig.data.signals.store_index import (
+    SPLIT,
+    failed_row,
+    file_names,
+    index_name,
+    merge_shards,
+    write_index,
+)
+from partsig.data.signals.store_writing import create_store, make_meta, write_recording, write_split
 from partsig.data.store import META, OK
 from partsig.errors import ConfigError, DataError, DiskFullError, check_jobs, check_range
 
@@ -88,7 +96,7 @@ def preprocess_signals(request: PreprocessRequest) -> PreprocessResult:
         headers = reader.find_records(raw)
     else:
         headers = parallel.find_remote(reader, storage, raw)
-    meta = stores.make_meta(
+    meta = make_meta(
         source=source,
         ch_names=settings.channels,
         sfreq=settings.sfreq,
@@ -99,9 +107,9 @@ def preprocess_signals(request: PreprocessRequest) -> PreprocessResult:
     )
     if request.merge:
         return _merge(path, storage, headers, meta)
-    known = stores.create(path, meta, shard)
+    known = create_store(path, meta, shard)
     if source == "pc18-segments":
-        stores.write_split(path, pc18_segments.roles(headers))
+        write_split(path, pc18_segments.roles(headers))
     if shard:
         first, total = map(int, shard.split("-of-"))
         headers = headers[first - 1 :: total]
@@ -139,8 +147,8 @@ SOURCES = dict.fromkeys(READERS, preprocess_signals)
 
 def _merge(path: Path, storage: Storage, headers: list[Header], meta: dict) -> PreprocessResult:
     """Make one index of those of all shards."""
-    rows = stores.merge(path)
-    storage.send(path, [stores.index_name()])
+    rows = merge_shards(path)
+    storage.send(path, [index_name()])
     storage.drop_shards()
     left = [header.stem for header in headers if header.stem not in rows]
     if left:
@@ -162,7 +170,7 @@ class Index:
 
     def is_written(self, row: Mapping[str, object]) -> bool:
         """Tell whether a recording was read, and its files are there."""
-        names = stores.file_names(row["recording"])
+        names = file_names(row["recording"])
         return row["status"] == OK and all(self.storage.has(self.path, n) for n in names)
 
     def forget(self, names: Iterable[str]) -> None:
@@ -172,10 +180,10 @@ class Index:
 
     def keep(self) -> None:
         """Write the index, and send it to where the store belongs."""
-        stores.write_index(self.path, self.rows.values(), self.shard)
-        self.storage.send(self.path, [META, stores.index_name(self.shard)])
-        if (self.path / stores.SPLIT).is_file():
-            self.storage.send(self.path, [stores.SPLIT])
+        write_index(self.path, self.rows.values(), self.shard)
+        self.storage.send(self.path, [META, index_name(self.shard)])
+        if (self.path / SPLIT).is_file():
+            self.storage.send(self.path, [SPLIT])
 
     def fill(self, rows: Iterable[dict], *, n_left: int, n_total: int) -> None:
         """Take rows as they are finished, and keep the index now and then and at the end."""
@@ -225,15 +233,15 @@ class RecordingWork:
                 if settings.trim_wake_min is not None:
                     recording = trimmed(recording, settings.trim_wake_min)
                 signal = filtered(recording, settings)
-            row = stores.write_recording(self.path, self.meta, recording, signal)
-            self.storage.send(self.path, stores.file_names(recording.name))
+            row = write_recording(self.path, self.meta, recording, signal)
+            self.storage.send(self.path, file_names(recording.name))
             return row
         except DiskFullError:
             raise
         except (DataError, ConfigError, OSError) as error:
             reason = str(error)
             named = reason if header.stem in reason else f"{header.stem}: {reason}"
-            return stores.failed_row(header.stem, header.stem, named)
+            return failed_row(header.stem, header.stem, named)
 
 
 def _settings_of(name: str, settings: PreprocessConfig) -> PreprocessConfig:

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from partsig.data.signals import store as stores
 from partsig.data.signals.clipping import find_clipped
 from partsig.data.signals.lazy import Row, beside, forget
 from partsig.data.signals.quality import Quality, is_eeg, measure
 from partsig.data.signals.recordings import EPOCH_S, UNSCORED, ReadConfig, Recording, Rows, trimmed
+from partsig.data.signals.store import Store, open_store
+from partsig.data.signals.store_index import read_index
+from partsig.data.signals.store_writing import FLOAT16_MAX
 from partsig.data.store import OK
 from partsig.errors import ConfigError, DataError, DiskFullError
 
@@ -62,20 +64,20 @@ class MeasuredRecording:
 
 def of_store(path: Path) -> tuple[partial, list[str], list[MeasuredRecording]]:
     """Return what reads a store's recordings, their names, and those that never were readable."""
-    store = stores.open_store(path)
+    store = open_store(path)
     failed = [
         MeasuredRecording(name=row["recording"], subject=row["subject"], reason=row["reason"])
-        for row in stores.read_index(path)
+        for row in read_index(path)
         if row["status"] != OK
     ]
     return partial(_read_stored, store=store), list(store.recordings), failed
 
 
-def _read_stored(name: str, store: stores.Store) -> MeasuredRecording:
+def _read_stored(name: str, store: Store) -> MeasuredRecording:
     row = store.recordings[name]
     try:
         signal = store.signal(name)
-        limit = int(stores.FLOAT16_MAX)
+        limit = int(FLOAT16_MAX)
         n = len(store.ch_names)
         rows = Rows(
             labels=store.ch_names,

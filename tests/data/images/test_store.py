@@ -8,7 +8,6 @@ import pytest
 from partsig.data.images import store as images
 from partsig.data.images.store import (
     Item,
-    RandomImages,
     Source,
     create,
     index_row,
@@ -18,6 +17,7 @@ from partsig.data.images.store import (
     write_array,
     write_index,
 )
+from partsig.data.images.windows import RandomImages
 from partsig.errors import DataError
 
 PER_FILE = 50

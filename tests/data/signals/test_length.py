@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 import wfdb
 
-from partsig.data.signals import clipping, filters, lazy, quality, store
+from partsig.data.signals import clipping, filters, lazy, quality
 from partsig.data.signals.filters import bandpass_resample_rows
 from partsig.data.signals.preprocessing import PreprocessConfig, filtered
 from partsig.data.signals.readers import edf_recordings, psg, wfdb_records
 from partsig.data.signals.readers.edf import open_edf
 from partsig.data.signals.recordings import EPOCH_S, ReadConfig, Recording, Rows
+from partsig.data.signals.store_writing import FLOAT16_MAX, make_meta, write_recording
 from partsig.errors import DataError, DiskFullError
 from partsig.sleep import stager as staging
 from partsig.sleep.audit import measure as nights
@@ -152,11 +153,11 @@ def test_a_store_has_the_bytes_of_the_whole(night, tmp_path, monkeypatch, dtype,
     assert isinstance(signal, np.ndarray if held else lazy.OnDisk)
     assert signal.shape == expected.shape
     assert np.asarray(signal).tobytes() == expected.tobytes()
-    meta = store.make_meta(
+    meta = make_meta(
         source="edf", ch_names=channels, sfreq=100.0, l_freq=0.1, h_freq=30.0, dtype=dtype
     )
-    row = store.write_recording(tmp_path, meta, recording, signal)
-    limit = store.FLOAT16_MAX
+    row = write_recording(tmp_path, meta, recording, signal)
+    limit = FLOAT16_MAX
     clipped = np.clip(expected, -limit, limit) if dtype == "float16" else expected
     stored = np.ascontiguousarray(clipped, dtype)
     np.save(tmp_path / "expected.npy", stored)

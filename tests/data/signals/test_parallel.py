@@ -18,7 +18,8 @@ import pytest
 import partsig
 from partsig.data import remote
 from partsig.data.signals import parallel as machines
-from partsig.data.signals.store import open_store, read_index
+from partsig.data.signals.store import open_store
+from partsig.data.signals.store_index import read_index
 from partsig.data.store import locate
 from partsig.errors import ConfigError, DataError
 

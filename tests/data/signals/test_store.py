@@ -13,8 +13,11 @@ import pytest
 
 from partsig import files
 from partsig.contracts import Labels
-from partsig.data.signals import store
 from partsig.data.signals.recordings import STAGES, Recording
+from partsig.data.signals.store import open_store
+from partsig.data.signals.store_index import failed_row, read_index, write_index
+from partsig.data.signals.store_writing import create_store, make_meta, write_recording
+from partsig.data.store import read_meta
 from partsig.errors import DataError
 
 CHANNELS = ("C3-M2", "O1-M2")
@@ -29,7 +32,7 @@ def meta_of(**changes) -> dict:
         "h_freq": 30.0,
         "dtype": "float32",
     }
-    return store.make_meta(**settings | changes)
+    return make_meta(**settings | changes)
 
 
 def as_in_0_1(meta: dict) -> dict:
@@ -60,18 +63,18 @@ def values(n_times: int = 9_100, seed: int = 0) -> np.ndarray:
 def made(tmp_path):
     """A store of one subject's recordings a (scored) and b (not), and of c, which failed."""
     path, meta = tmp_path / "store", meta_of()
-    store.create(path, meta)
+    create_store(path, meta)
     rows = [
-        store.write_recording(path, meta, recording("b", "s1", (-1, -1, -1)), values(seed=1)),
-        store.write_recording(path, meta, recording("a", "s1"), values()),
-        store.failed_row("c", "s2", "c.mat: truncated, \"quoted\"; 'µV'"),
+        write_recording(path, meta, recording("b", "s1", (-1, -1, -1)), values(seed=1)),
+        write_recording(path, meta, recording("a", "s1"), values()),
+        failed_row("c", "s2", "c.mat: truncated, \"quoted\"; 'µV'"),
     ]
-    store.write_index(path, rows)
+    write_index(path, rows)
     return path
 
 
 def test_what_is_written_is_read(made):
-    found = store.open_store(made)
+    found = open_store(made)
     assert (found.sfreq, found.ch_names) == (100.0, CHANNELS)
     assert list(found.recordings) == ["a", "b"]
     assert found.subjects == {"s1": ["a", "b"]}
@@ -85,7 +88,7 @@ def test_what_is_written_is_read(made):
 
 
 def test_the_index_row(made):
-    row = store.open_store(made).recordings["a"]
+    row = open_store(made).recordings["a"]
     written = np.load(made / "signals" / "a.npy").tobytes()
     assert written == values().astype(np.float32).tobytes()
     assert row["sha256"] == hashlib.sha256(written).hexdigest()
@@ -95,7 +98,7 @@ def test_the_index_row(made):
 
 
 def test_the_index_is_sorted_and_keeps_the_reason(made):
-    rows = store.read_index(made)
+    rows = read_index(made)
     assert [row["recording"] for row in rows] == ["a", "b", "c"]
     assert (rows[2]["status"], rows[2]["reason"]) == (
         "failed",
@@ -128,7 +131,7 @@ def test_provenance_depends_on_the_settings(change):
 def test_float16_is_clipped_not_infinite(tmp_path):
     meta = meta_of(dtype="float16")
     signal = np.array([[1e6, -1e6, 65_519, 3.0], [0, 1, 2, 1 / 3]])
-    store.write_recording(tmp_path, meta, recording(), signal)
+    write_recording(tmp_path, meta, recording(), signal)
     found = np.load(tmp_path / "signals" / "a.npy")
     assert found.dtype == np.float16
     assert found.tolist() == [[65_504, -65_504, 65_504, 3], [0, 1, 2, float(np.float16(1 / 3))]]
@@ -136,7 +139,7 @@ def test_float16_is_clipped_not_infinite(tmp_path):
 
 @pytest.mark.parametrize(("n_times", "expected"), [(2_999, []), (3_000, [-1]), (8_999, [-1, 0])])
 def test_labels_are_cut_to_whole_epochs(tmp_path, n_times, expected):
-    row = store.write_recording(tmp_path, meta_of(), recording(), values(n_times))
+    row = write_recording(tmp_path, meta_of(), recording(), values(n_times))
     assert np.load(tmp_path / "labels" / "a.npy").tolist() == expected
     assert row["n_epochs"] == len(expected)
 
@@ -145,7 +148,7 @@ def test_labels_are_cut_to_whole_epochs(tmp_path, n_times, expected):
 
 
 def test_the_same_settings_continue(made):
-    assert list(store.create(made, meta_of())) == ["a", "b", "c"]
+    assert list(create_store(made, meta_of())) == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize(
@@ -160,23 +163,23 @@ def test_the_same_settings_continue(made):
 def test_other_settings_are_refused_by_name(made, change, message):
     before = (made / "meta.json").read_bytes()
     with pytest.raises(DataError, match=f"was made with other settings: {message}"):
-        store.create(made, meta_of(**change))
+        create_store(made, meta_of(**change))
     assert (made / "meta.json").read_bytes() == before
 
 
 def test_a_store_with_nothing_finished_takes_other_settings(tmp_path):
-    store.create(tmp_path, meta_of(ch_names=("wrong",)))
-    store.write_index(tmp_path, [store.failed_row("a", "a", "channel 'wrong' not found")])
-    assert store.create(tmp_path, meta_of()) == {}
-    assert store.read_meta(tmp_path) == meta_of()
+    create_store(tmp_path, meta_of(ch_names=("wrong",)))
+    write_index(tmp_path, [failed_row("a", "a", "channel 'wrong' not found")])
+    assert create_store(tmp_path, meta_of()) == {}
+    assert read_meta(tmp_path) == meta_of()
 
 
 def test_a_folder_of_something_else_is_not_touched(tmp_path):
     (tmp_path / "thesis.tex").write_text("x")
     with pytest.raises(DataError, match="exists and is no store; choose another --store"):
-        store.create(tmp_path, meta_of())
+        create_store(tmp_path, meta_of())
     with pytest.raises(DataError, match="exists and is no store"):
-        store.create(tmp_path / "thesis.tex", meta_of())
+        create_store(tmp_path / "thesis.tex", meta_of())
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
@@ -185,7 +188,7 @@ def test_a_folder_that_cannot_be_made(tmp_path):
     with pytest.raises(
         DataError, match=r"cannot write .*file/store/meta\.json \(Not a directory\)"
     ):
-        store.create(tmp_path / "file" / "store", meta_of())
+        create_store(tmp_path / "file" / "store", meta_of())
 
 
 def test_leftovers_of_a_killed_writer_are_removed(made):
@@ -196,7 +199,7 @@ def test_leftovers_of_a_killed_writer_are_removed(made):
     alive = made / "signals" / f".b.npy.{files.HOST}.{os.getpid()}.tmp"
     for path in (dead, elsewhere, alive):
         path.write_bytes(b"half")
-    store.create(made, meta_of())
+    create_store(made, meta_of())
     assert not dead.exists()
     assert alive.exists()
     assert elsewhere.exists()  # another machine's writer may live
@@ -206,7 +209,7 @@ def test_a_writer_killed_at_its_first_file_leaves_a_folder_to_start_in(tmp_path)
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     (tmp_path / f".meta.json.{files.HOST}.{ended.pid}.tmp").write_text("{")
-    assert store.create(tmp_path, meta_of()) == {}
+    assert create_store(tmp_path, meta_of()) == {}
 
 
 # Damage.
@@ -215,22 +218,22 @@ def test_a_writer_killed_at_its_first_file_leaves_a_folder_to_start_in(tmp_path)
 def test_no_store(tmp_path):
     message = rf"no store at {re.escape(str(tmp_path))} .*partsig preprocess SOURCE"
     with pytest.raises(DataError, match=message):
-        store.open_store(tmp_path)
+        open_store(tmp_path)
 
 
 def test_store_without_an_index(tmp_path):
-    store.create(tmp_path, meta_of())
+    create_store(tmp_path, meta_of())
     with pytest.raises(DataError, match=r"has no index\.csv yet: run the same preprocess command"):
-        store.open_store(tmp_path)
+        open_store(tmp_path)
 
 
 def test_store_in_which_everything_failed(tmp_path):
-    store.create(tmp_path, meta_of())
-    store.write_index(tmp_path, [store.failed_row("a", "a", "broken")])
+    create_store(tmp_path, meta_of())
+    write_index(tmp_path, [failed_row("a", "a", "broken")])
     with pytest.raises(
         DataError, match="holds no readable recording; see the reasons in its index"
     ):
-        store.open_store(tmp_path)
+        open_store(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -242,7 +245,7 @@ def test_store_in_which_everything_failed(tmp_path):
         (b"\xff\xfe\x00", r"meta\.json is not readable"),
     ],
 )
-@pytest.mark.parametrize("use", [store.open_store, lambda path: store.create(path, meta_of())])
+@pytest.mark.parametrize("use", [open_store, lambda path: create_store(path, meta_of())])
 def test_meta_of_another_kind(made, content, message, use):
     (made / "meta.json").write_bytes(content)
     with pytest.raises(DataError, match=message):
@@ -263,12 +266,12 @@ def test_damaged_index(made, spoil, message):
     path = made / "index.csv"
     path.write_bytes(spoil(path.read_bytes()))
     with pytest.raises(DataError, match=message):
-        store.open_store(made)
+        open_store(made)
 
 
 @pytest.mark.parametrize("kind", ["signals", "labels"])
 def test_damaged_arrays(made, kind):
-    found = store.open_store(made)
+    found = open_store(made)
     read = found.signal if kind == "signals" else found.labels
     path = made / kind / "a.npy"
     whole = path.read_bytes()
@@ -286,12 +289,12 @@ def test_damaged_arrays(made, kind):
 def test_a_store_of_partsig_0_1_is_the_same_store(tmp_path):
     meta = meta_of()
     old = as_in_0_1(meta)
-    store.create(tmp_path, old)
-    row = store.write_recording(tmp_path, old, recording(), values())
-    store.write_index(tmp_path, [row])
-    assert list(store.create(tmp_path, meta)) == ["a"]  # goes on with it
+    create_store(tmp_path, old)
+    row = write_recording(tmp_path, old, recording(), values())
+    write_index(tmp_path, [row])
+    assert list(create_store(tmp_path, meta)) == ["a"]  # goes on with it
     assert json.loads((tmp_path / "meta.json").read_text()) == old
-    opened = store.open_store(tmp_path)
+    opened = open_store(tmp_path)
     assert (opened.classes, opened.unit_s) == (("W", "N1", "N2", "N3", "REM"), 30.0)
     assert opened.meta["provenance"] == meta["provenance"]
 
@@ -299,11 +302,11 @@ def test_a_store_of_partsig_0_1_is_the_same_store(tmp_path):
 def test_labels_may_be_of_anything(tmp_path):
     labels = Labels(classes=("still", "step"), unit_s=2.0)
     meta = meta_of(labels=labels)
-    store.create(tmp_path, meta)
-    row = store.write_recording(tmp_path, meta, recording(stages=(1, 0, -1, 1)), values(900))
-    store.write_index(tmp_path, [row])
-    (found,) = store.read_index(tmp_path)
+    create_store(tmp_path, meta)
+    row = write_recording(tmp_path, meta, recording(stages=(1, 0, -1, 1)), values(900))
+    write_index(tmp_path, [row])
+    (found,) = read_index(tmp_path)
     assert [found[key] for key in ("n_epochs", "still", "step", "unscored")] == [4, 1, 2, 1]
-    assert store.open_store(tmp_path).classes_of("a") == {0, 1}
+    assert open_store(tmp_path).classes_of("a") == {0, 1}
     with pytest.raises(DataError, match=r"labels .*still.* .now .*N1"):
-        store.create(tmp_path, meta_of())
+        create_store(tmp_path, meta_of())

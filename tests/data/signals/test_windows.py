@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from partsig.data.shuffling import Shuffled, balanced_order
-from partsig.data.signals import store as stores
 from partsig.data.signals.recordings import Recording
+from partsig.data.signals.store import open_store
+from partsig.data.signals.store_index import write_index
+from partsig.data.signals.store_writing import create_store, make_meta, write_recording
 from partsig.data.signals.windows import LabelledWindows, RandomWindows
 from partsig.errors import ConfigError, DataError
 
@@ -17,10 +19,10 @@ SUBJECTS = {"a": "s1", "b": "s0", "c": "s0", "d": "s1"}
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     path = tmp_path_factory.mktemp("datasets") / "store"
-    meta = stores.make_meta(
+    meta = make_meta(
         source="x", ch_names=("u", "v"), sfreq=10.0, l_freq=None, h_freq=None, dtype="float32"
     )
-    stores.create(path, meta)
+    create_store(path, meta)
     rng, rows = np.random.default_rng(0), []
     for name, stages in NIGHTS.items():
         recording = Recording(
@@ -32,9 +34,9 @@ def store(tmp_path_factory):
             source="",
         )
         signal = rng.standard_normal((2, 300 * len(stages) + 17))
-        rows.append(stores.write_recording(path, meta, recording, signal))
-    stores.write_index(path, rows)
-    return stores.open_store(path)
+        rows.append(write_recording(path, meta, recording, signal))
+    write_index(path, rows)
+    return open_store(path)
 
 
 def test_scored_epochs_are_numbered_by_recording(store):
@@ -91,7 +93,7 @@ def test_a_lost_signal_is_told_before_work_begins(store, tmp_path, make):
 
     shutil.copytree(store.path, tmp_path / "s")
     (tmp_path / "s" / "signals" / "a.npy").write_bytes(b"\x93NUMPY")
-    broken = stores.open_store(tmp_path / "s")
+    broken = open_store(tmp_path / "s")
     with pytest.raises(DataError, match=r"a\.npy cannot be read \(6 bytes, too few for its 7,336"):
         make(broken) if make is not LabelledWindows else LabelledWindows(broken, ["a"])
 

@@ -10,9 +10,10 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import pytest
 
-from partsig.data.signals import store as data_store
 from partsig.data.signals.recordings import STAGES
 from partsig.data.signals.store import open_store
+from partsig.data.signals.store_index import failed_row, write_index
+from partsig.data.signals.store_writing import create_store, make_meta
 from partsig.data.store import OK, index_digest
 from partsig.errors import DataError
 from partsig.files import write_json
@@ -35,10 +36,10 @@ def evaluated(folder, n):
     """Write a store's index and an evaluated run of ``n`` made-up nights; return the run."""
     names = [*ODD, *(f"tr03-{i:04d}" for i in range(n - len(ODD)))]
     store, evaluation = folder / "store", folder / "run" / "evaluation"
-    meta = data_store.make_meta(
+    meta = make_meta(
         source="edf", ch_names=("C4-M1",), sfreq=100.0, l_freq=0.1, h_freq=30.0, dtype="float32"
     )
-    data_store.create(store, meta)
+    create_store(store, meta)
     evaluation.mkdir(parents=True)
     rng, rows, kappas = np.random.default_rng(0), [], {}
     with open(evaluation / "predictions.csv", "w", newline="", encoding="utf-8") as handle:
@@ -50,7 +51,7 @@ def evaluated(folder, n):
             kappas[name] = float(kappa(confusion(truth, given, 5)))
             counts = {stage: int((truth == k).sum()) for k, stage in enumerate(STAGES)}
             rows.append(
-                data_store.failed_row(name, name, "")
+                failed_row(name, name, "")
                 | {"status": OK, "n_epochs": E, "n_samples": 3000 * E, **counts}
                 | {"age": str(20 + number), "sex": "MF"[number % 2], "start_s": 0.0}
             )
@@ -58,7 +59,7 @@ def evaluated(folder, n):
                 stages = [STAGES[truth[e]], STAGES[given[e]]]
                 confidence = f"{rng.uniform(0.3, 1):.5f}"
                 writer.writerow([name, name, e, 30 * e, *stages, *["0.20000"] * 5, confidence])
-    data_store.write_index(store, rows)
+    write_index(store, rows)
     ends = [[0.6, 0.8], [0.7, 0.9]]
     review = {"share": [0.0, 0.1], "kappa_reviewed_interval_95": ends, "by": "confidence"}
     review |= {f"kappa_{kind}": [0.7, 0.75] for kind in ("reviewed", "random", "kept")}

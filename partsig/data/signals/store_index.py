@@ -1,0 +1,120 @@
+"""What a store of signals lists: a row for each recording, in one index or in those of shards."""
+
+import csv
+import io
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from partsig.contracts import Labels, labels_of
+from partsig.data.store import FAILED, INDEX, read_meta
+from partsig.errors import DataError
+from partsig.files import write_text
+
+SPLIT, SHARDS = "split.csv", "shards"
+# Columns that stores of partsig 0.1 may lack.
+LATER = ("start_s", "filled", "notes")
+# What shards are called, all at once, from when their index is whole until they are deleted.
+MERGED = ".shards.merged"
+
+
+def columns_of(labels: Labels) -> tuple[str, ...]:
+    """Return the columns of ``index.csv``: who, how much, how often each class, which state."""
+    about = ("sha256", "source", "status", "reason", *LATER)
+    return ("recording", "subject", "age", "sex", *_counted(labels), *about)
+
+
+def _counted(labels: Labels) -> tuple[str, ...]:
+    return ("n_samples", "n_epochs", *labels.classes, "unscored")
+
+
+def index_name(shard: str = "") -> str:
+    """Return where the index lies in a store, or that of a shard."""
+    return f"{SHARDS}/{shard}.csv" if shard else INDEX
+
+
+def file_names(recording: str) -> list[str]:
+    """Return where a recording's files lie in a store."""
+    return [f"{kind}/{recording}.npy" for kind in ("signals", "labels")]
+
+
+def index_path(path: Path, shard: str = "") -> Path:
+    """Return where the index of a store, or of a shard, lies."""
+    return path / index_name(shard)
+
+
+def read_signal_meta(path: Path) -> dict:
+    """Return ``meta.json``; raise DataError for a store of something else than signals."""
+    meta = read_meta(path)
+    if "sfreq" not in meta:
+        raise DataError(
+            f"{path} is a store of {meta.get('modality')}s, and signals are needed here."
+        )
+    return meta
+
+
+def failed_row(recording: str, subject: str, reason: str) -> dict[str, object]:
+    """Return the index row of a recording that could not be read."""
+    return {"recording": recording, "subject": subject, "status": FAILED, "reason": reason}
+
+
+def write_index(path: Path, rows: Iterable[dict[str, object]], shard: str = "") -> None:
+    """Write ``index.csv``, or that of a shard, sorted by recording, in one atomic step."""
+    labels = labels_of(read_signal_meta(path))
+    empty = dict.fromkeys(columns_of(labels), "") | dict.fromkeys(_counted(labels), 0)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(empty), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(empty | row for row in sorted(rows, key=lambda row: str(row["recording"])))
+    write_text(index_path(path, shard), text.getvalue())
+
+
+def read_index(path: Path, shard: str = "") -> list[dict]:
+    """Return the rows of ``index.csv``, or of a shard's, with their counts as integers."""
+    labels = labels_of(read_signal_meta(path))
+    columns, counted = columns_of(labels), _counted(labels)
+    file = index_path(path, shard)
+    try:
+        with open(file, newline="", encoding="utf-8") as handle:
+            reader = csv.DictReader(handle)
+            found = tuple(reader.fieldnames or ())
+            if found not in (columns, columns[: -len(LATER)]):
+                raise DataError(f"{file}: expected the columns {', '.join(columns)}.")
+            return [
+                dict.fromkeys(LATER, "") | row | {key: int(row[key]) for key in counted}
+                for row in reader
+            ]
+    except (TypeError, ValueError, csv.Error) as error:
+        raise DataError(f"{file} is damaged ({error}).") from error
+
+
+def merge_shards(path: Path) -> dict[str, dict]:
+    """Make one index of those of all shards; return its rows, by recording.
+
+    Once done, it is done: the rows of the index are returned again. Raises DataError when there are
+    neither, when a shard is missing, or when they are of two divisions.
+    """
+    read_meta(path)
+    shutil.rmtree(path / MERGED, ignore_errors=True)
+    rows = {row["recording"]: row for row in read_index(path)} if index_path(path).is_file() else {}
+    names = sorted(file.stem for file in (path / SHARDS).glob("*-of-*.csv"))
+    totals = {name.partition("-of-")[2] for name in names}
+    if not names and rows:
+        return rows
+    if not names:
+        raise DataError(f"{path} has no shards to merge: run `partsig preprocess … --shard 1/N`.")
+    if len(totals) > 1:
+        raise DataError(
+            f"{path} has shards of several divisions ({', '.join(sorted(totals))}): delete those "
+            f"of {path / SHARDS} that do not belong."
+        )
+    total = int(totals.pop())
+    missing = [f"{i}/{total}" for i in range(1, total + 1) if f"{i}-of-{total}" not in names]
+    if missing:
+        raise DataError(f"{path} lacks the shards {', '.join(missing)}: run them first.")
+    for name in names:
+        rows |= {row["recording"]: row for row in read_index(path, name)}
+    write_index(path, rows.values())
+    (path / SHARDS).replace(path / MERGED)
+    shutil.rmtree(path / MERGED)
+    return rows
