@@ -19,7 +19,8 @@ thread, forked when everything is imported, with so many files it may open (an o
 a figure, an index) is where the line through the two smallest sizes meets n = 0, no less than 0, no
 more than the smallest size took; p is the slope of log(seconds - a) against log(n) between the
 largest size that ran and one a third as large, differences below NOTICED_S counting as that much,
-or noise would look like growth. It is null where the larger one took hardly more than the smallest: then nothing grows.
+or noise would look like growth. It is null where the larger one took hardly more than the smallest:
+then nothing grows.
 ``mb_per_1000`` is the memory the largest size took beyond the smallest, per 1,000 recordings.
 
 ``--checkout`` measures another working tree of partsig. Results go to ``results/scale.json`` under
