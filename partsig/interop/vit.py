@@ -8,6 +8,7 @@ partsig**, each and every channel to mean 0 and SD 1 (:func:`partsig.core.normal
 ImageNet's constants.
 """
 
+import difflib
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,9 @@ from partsig.core.encoder import Encoder, EncoderConfig
 from partsig.core.geometry import grid_index
 from partsig.core.position import sincos
 from partsig.errors import CheckpointError, ConfigError
+from partsig.runs.encoder_sources import ForeignEncoder
 from partsig.runs.models import load_encoder
+from partsig.runs.settings import Shape
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
@@ -157,6 +160,71 @@ def from_timm(model: "VisionTransformer") -> Encoder:
     own = encoder.state_dict()
     encoder.load_state_dict({key: state[names[key]].reshape(own[key].shape) for key in own})
     return encoder
+
+
+def open_timm(name: str, weights: Path | None, window: Shape) -> ForeignEncoder:
+    """Return the encoder of a ViT of timm by its name, with its position codes for images (H, W).
+
+    ``weights`` is a file with its state dict (.pt, .pth, or .safetensors); without one, timm's own
+    cache, or what it fetches. *Differs from timm*: images are normalised as in partsig, each by
+    itself.
+
+    Raises ConfigError for an unknown name and for weights that are not of that ViT.
+    """
+    try:
+        import timm
+        from timm.layers import resample_abs_pos_embed
+    except ImportError:
+        raise ConfigError(NEEDED.format("timm")) from None
+    if name.partition(".")[0] not in timm.list_models():
+        near = difflib.get_close_matches(name, timm.list_models("vit*"), n=1)
+        told = f"; nearest is {near[0]!r}" if near else ""
+        raise ConfigError(f"--from timm:{name}: timm has no such model{told}.")
+    try:
+        model = timm.create_model(name, pretrained=weights is None, num_classes=0)
+    except Exception as error:  # noqa: BLE001 - whatever its download meets
+        reason = " ".join(str(error).split())[:150]
+        raise ConfigError(
+            f"--from timm:{name}: its weights cannot be had ({reason}); pass --weights FILE."
+        ) from None
+    if weights is not None:
+        _load(model, weights)
+    encoder = from_timm(model)
+    patch = tuple(model.patch_embed.patch_size)
+    grid = [length // p for length, p in zip(window, patch, strict=True)]
+    code = resample_abs_pos_embed(model.pos_embed.detach(), grid, num_prefix_tokens=1)[0]
+    return ForeignEncoder(
+        encoder=encoder,
+        patch=patch,
+        n_channels=model.patch_embed.proj.in_channels,
+        code=torch.cat([code[1:], code[:1]]),  # [CLS] last
+        method=name.partition(".")[2] or name,
+    )
+
+
+def _load(model: torch.nn.Module, file: Path) -> None:
+    """Give a model the weights in a file; an encoder's must all be there, and no others."""
+    try:
+        if file.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state = load_file(file)
+        else:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001 - a damaged file fails in many ways
+        reason = " ".join(str(error).split())[:150]
+        raise ConfigError(f"--weights {file} cannot be read ({reason}).") from None
+    state = state.get("model", state)
+    own = model.state_dict()
+    state = {key: value for key, value in state.items() if not key.startswith("head.")}
+    wrong = sorted(own.keys() ^ state.keys())
+    wrong += [k for k in own.keys() & state.keys() if own[k].shape != state[k].shape]
+    if wrong:
+        raise ConfigError(
+            f"--weights {file} does not fit the model: {', '.join(wrong[:3])} differ; it must hold "
+            "the model's state dict."
+        )
+    model.load_state_dict(state)
 
 
 def _of_images(run: Path) -> tuple[Encoder, torch.Tensor, int, int, int]:

@@ -75,3 +75,6 @@ class ImageFinetuneConfig(FinetuneRecipe):
 
     def patch_of(self, pretrained: ImagePretrainConfig) -> dict[str, object]:
         return {"patch_px": pretrained.patch_px}
+
+    def patch_from(self, patch: Shape, samples_per_unit: float) -> dict[str, object]:
+        return {"patch_px": patch[0]}

@@ -99,6 +99,11 @@ class ImageDataset:
                     "Preprocess it again with those settings."
                 )
 
+    def window_for(self, settings: ImageFinetuneConfig) -> Shape:
+        """Return the extent of an image in pixels, as it will be given."""
+        size = settings.size or min(self.store.size)
+        return (size, size)
+
     def pretraining(self, settings: ImagePretrainConfig, seed: int) -> PretrainingData:
         """Return images to pretrain on: those of the role train."""
         store = self.store
@@ -171,7 +176,7 @@ class ImageDataset:
         per_class = budget.per_class or 0
         check_range("--segments-per-class", per_class, 0)
         train, val = self.draw(per_class, seed)
-        size = settings.size or min(self.store.size)
+        size, _ = self.window_for(settings)
         self._check_size(settings, size)
         counts = {"train": len(train), "val": len(val), "test": len(self.labelled("test"))}
         names = {"train": [self.store.names[i] for i in train]}

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from partsig.data.splits import SplitConfig
-from partsig.errors import check_range
+from partsig.errors import CheckpointError, check_range
 from partsig.runs.settings import FinetuneRecipe, PretrainRecipe, Shape
 from partsig.tasks.distillation import PseudoConfig
 
@@ -57,3 +57,10 @@ class SignalFinetuneConfig(FinetuneRecipe):
 
     def patch_of(self, pretrained: SignalPretrainConfig) -> dict[str, object]:
         return {"patch_s": pretrained.patch_s}
+
+    def patch_from(self, patch: Shape, samples_per_unit: float) -> dict[str, object]:
+        if len(patch) != 1:
+            raise CheckpointError(
+                f"this encoder takes patches of {patch} samples; signals have 1-D ones."
+            )
+        return {"patch_s": patch[0] / samples_per_unit}

@@ -118,6 +118,10 @@ class SignalDataset:
                 f"{_told(self.labels)}."
             )
 
+    def window_for(self, _settings: SignalFinetuneConfig) -> Shape:
+        """Return the extent of a labelled window in samples."""
+        return (round(self.labels.unit_s * self.store.sfreq),)
+
     def pretraining(self, settings: SignalPretrainConfig, seed: int) -> PretrainingData:
         """Return windows to pretrain on; test subjects are never among them."""
         store = self.store

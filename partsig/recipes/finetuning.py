@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from partsig import config as configs
 from partsig.contracts import Dataset, Examples
-from partsig.core.encoder import Encoder
+from partsig.core.encoder import Encoder, check_blocks
 from partsig.core.objectives.supervised import SupervisedModule
 from partsig.data.shuffling import Shuffled
 from partsig.errors import CheckpointError, ConfigError, DataError
@@ -16,6 +17,7 @@ from partsig.files import write_json
 from partsig.modalities import registry
 from partsig.modalities.modality import LabelSplit
 from partsig.runs import directory as runs
+from partsig.runs.encoder_sources import Origin
 from partsig.runs.models import PretrainedEncoder, load_encoder
 from partsig.runs.run import Run
 from partsig.runs.settings import MAY_CHANGE_ON_RESUME, SCRATCH, FinetuneRecipe
@@ -30,13 +32,17 @@ from partsig.train.step import seed_of
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """What fine-tuning starts from: an encoder, the settings it implies, and what it has seen."""
+    """What fine-tuning starts from: an encoder, the settings it implies, and what it has seen.
+
+    ``code`` are position codes (N + 1, E) that the encoder was trained with, where it brings them.
+    """
 
     encoder: Encoder
     settings: FinetuneRecipe
-    origin: Path | None
+    origin: Origin
     pretraining: dict | None
     seen: list[str]
+    code: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +65,7 @@ class Finetuning:
             "modality": self.dataset.modality,
             "task": self.task.name,
             "seed": self.seed,
-            "from": SCRATCH if start.origin is None else str(start.origin),
+            "from": str(start.origin),
             "teacher": None if self.teacher is None else str(self.teacher),
             **self.dataset.facts(),
             "pretraining": start.pretraining,
@@ -69,13 +75,13 @@ class Finetuning:
 
 
 def prepare(
-    origin: Path | None,
+    origin: Origin,
     dataset: Dataset,
     config: str | Path | None,
     overrides: Mapping[str, object] | Iterable[str],
     seed: int,
 ) -> Start:
-    """Return what to start from; ``origin`` None is from scratch.
+    """Return what to start from.
 
     Raises ConfigError for settings that are for something else, CheckpointError for a run that does
     not fit the store.
@@ -85,9 +91,11 @@ def prepare(
         meant = f"{other.plural}; the store holds {modality.plural}"
         configs.check_meant(modality.finetune, "finetune", config, other.finetune, meant)
     settings = configs.compose(modality.finetune, "finetune", config, overrides)
-    if settings.model != "encoder" and origin is not None:
+    if settings.model != "encoder" and str(origin) != SCRATCH:
         raise ConfigError(f"model={settings.model} is trained from scratch: add --from scratch.")
-    pretrained = None if origin is None else _pretrained(origin, dataset, settings)
+    if origin.source:
+        return _from_source(origin, dataset, settings)
+    pretrained = None if origin.path is None else _pretrained(origin.path, dataset, settings)
     if pretrained is None:
         frozen.check_blocks(settings.blocks)
         known, shape, patch = "none", settings.encoder, {}
@@ -111,6 +119,42 @@ def prepare(
         origin=origin,
         pretraining=None if pretrained is None else _in_short(pretrained),
         seen=[] if pretrained is None else pretrained.run.seen_unlabelled,
+    )
+
+
+def _from_source(origin: Origin, dataset: Dataset, settings: FinetuneRecipe) -> Start:
+    """Return an encoder that no run of ours has trained; all of its blocks, or the first ones."""
+    size = dataset.window_for(settings)
+    foreign = origin.open(size)
+    if foreign.n_channels != len(dataset.ch_names):
+        raise CheckpointError(
+            f"{origin} takes {foreign.n_channels} channels; {dataset.path} has "
+            f"{', '.join(dataset.ch_names)}."
+        )
+    whole = foreign.encoder.config
+    check_blocks(settings.blocks, whole.depth)
+    shape = replace(whole, depth=settings.blocks or whole.depth, drop_path=settings.drop_path)
+    encoder = Encoder(shape, foreign.n_channels, foreign.patch)
+    kept = encoder.state_dict().keys()
+    encoder.load_state_dict(
+        {key: value for key, value in foreign.encoder.state_dict().items() if key in kept}
+    )
+    known = "none" if foreign.code is None else "learned"
+    if foreign.code is not None and settings.positions == "auto":
+        settings = replace(settings, positions=known)
+    settings = replace(
+        settings,
+        encoder=shape,
+        positions=frozen.settle_positions(settings.positions, settings.train, "none"),
+        **settings.patch_from(foreign.patch, dataset.samples_per_unit),
+    )
+    return Start(
+        encoder=encoder,
+        settings=settings,
+        origin=origin,
+        pretraining={"objective": foreign.method, "seed": None},
+        seen=[],
+        code=foreign.code if settings.positions == "learned" else None,
     )
 
 
@@ -199,7 +243,11 @@ def _build(asked: Finetuning, settings: FinetuneRecipe, train: Examples) -> Supe
         n_train=len(train),
     )
     torch.manual_seed(seed_of(asked.seed, 8))
-    return asked.task.build(asked.start.encoder, settings, shape, dataset.modality)
+    model = asked.task.build(asked.start.encoder, settings, shape, dataset.modality)
+    if asked.start.code is not None:
+        with torch.no_grad():
+            getattr(model, "net", model).positions.copy_(asked.start.code)
+    return model
 
 
 def _train(

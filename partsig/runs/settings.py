@@ -102,3 +102,7 @@ class FinetuneRecipe:
     def patch_of(self, pretrained: PretrainRecipe) -> dict[str, object]:
         """Return the setting that gives patches of the size an encoder was pretrained on."""
         raise NotImplementedError
+
+    def patch_from(self, patch: Shape, samples_per_unit: float) -> dict[str, object]:
+        """Return the setting that gives patches of this extent in samples."""
+        raise NotImplementedError

@@ -9,6 +9,7 @@ from partsig.modalities import registry
 from partsig.modalities.modality import LabelBudget
 from partsig.recipes.finetuning import Finetuning, prepare, run_finetuning
 from partsig.runs import directory as runs
+from partsig.runs.encoder_sources import parse
 from partsig.runs.run import Run
 from partsig.runs.settings import SCRATCH
 from partsig.tasks import registry as tasks
@@ -24,6 +25,7 @@ def finetune(
     subjects: int | None = None,
     segments_per_class: int | None = None,
     teacher: str | Path | None = None,
+    weights: str | Path | None = None,
     config: str | Path | None = None,
     overrides: Mapping[str, object] | Iterable[str] = (),
     seed: int = 0,
@@ -31,8 +33,9 @@ def finetune(
 ) -> Path:
     """Fine-tune on N labelled ``subjects`` (default 10) drawn by ``seed``; return the run.
 
-    ``from_`` is a pretraining run (default: the one that finished last) or ``"scratch"``, the
-    supervised baseline; ``store`` defaults to the run's, or ``data/store/physionet2018``. ``task``
+    ``from_`` is a pretraining run (default: the one that finished last), ``"scratch"``, the
+    supervised baseline, or ``"timm:NAME"``, a ViT of timm with its weights from ``weights`` (a file)
+    or its cache; ``store`` defaults to the run's, or ``data/store/physionet2018``. ``task``
     is what is learned; by default what the store's labels are for. ``segments_per_class`` replaces
     ``subjects`` where recordings are short and of one class each: so many recordings of every
     class, of any training subject; of images so many of every class. 0 takes all, of either. The
@@ -46,9 +49,9 @@ def finetune(
     """
     check_range("--subjects", subjects or 0, 0)
     check_range("--seed", seed, 0)
-    origin = None if str(from_) == SCRATCH else Path(from_) if from_ else runs.last("pretrain")
-    if store is None and origin is not None:
-        store = Run.finished(origin, "pretrain").store
+    origin = parse(from_ or runs.last("pretrain"), weights)
+    if store is None and origin.path is not None:
+        store = Run.finished(origin.path, "pretrain").store
     place = locate(store or runs.STORES / registry.of({}).default_source)
     dataset = registry.of(read_meta(place)).open(place)
     budget = LabelBudget(
@@ -61,8 +64,7 @@ def finetune(
     start = prepare(origin, dataset, config, overrides, seed)
     settings = start.settings
     split = dataset.split_labels(budget, settings, seed)
-    label = settings.model if settings.model != "encoder" else SCRATCH
-    label = label if origin is None else origin.name
+    label = origin.label or (settings.model if settings.model != "encoder" else SCRATCH)
     label += "" if settings.train == "full" else f"-{settings.train}"
     asked = Finetuning(
         dataset=dataset,

@@ -1,0 +1,87 @@
+"""Where an encoder may come from: ``--from`` a run, scratch, or a source by name (``timm:NAME``)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from partsig import registries
+from partsig.core.encoder import Encoder
+from partsig.errors import ConfigError
+from partsig.runs.settings import SCRATCH, Shape
+
+# What opens an encoder of this kind of name: called with the rest of the name, a file of weights or
+# None, and the extent of the windows to come; it returns a ForeignEncoder.
+SOURCES = {"timm": "partsig.interop.vit:open_timm"}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ForeignEncoder:
+    """An encoder that no run of ours has trained, for windows of any extent (*L).
+
+    ``code`` (N + 1, E) are its position codes for the windows asked for, the last [CLS]'s; None
+    where it has none. ``method`` is what it was trained by, as far as its name tells.
+    """
+
+    encoder: Encoder
+    patch: Shape
+    n_channels: int
+    code: Tensor | None
+    method: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """What ``--from`` names: a run's ``path``, or a ``source`` and a ``name`` in it, or neither.
+
+    ``weights`` is the file that a source's weights are read from, where one was given.
+    """
+
+    path: Path | None = None
+    source: str = ""
+    name: str = ""
+    weights: Path | None = None
+
+    def __str__(self) -> str:
+        if self.source:
+            return f"{self.source}:{self.name}"
+        return SCRATCH if self.path is None else str(self.path)
+
+    @property
+    def label(self) -> str:
+        """What runs that start from it are called after; empty from scratch."""
+        return self.name if self.source else "" if self.path is None else self.path.name
+
+    def open(self, window: Shape) -> ForeignEncoder:
+        """Return a source's encoder for windows of this extent."""
+        return registries.at(SOURCES[self.source])(self.name, self.weights, window)
+
+
+def parse(text: str | Path, weights: str | Path | None = None) -> Origin:
+    """Return what ``--from`` names; raise ConfigError for a source that there is not.
+
+    >>> str(parse("scratch")), str(parse("timm:vit_tiny_patch16_224")), str(parse("runs/a"))
+    ('scratch', 'timm:vit_tiny_patch16_224', 'runs/a')
+    """
+    text = str(text)
+    source, colon, name = text.partition(":")
+    known = bool(colon) and source in SOURCES
+    if weights is not None and not known:
+        raise ConfigError(f"--weights is for an encoder of {_there_are()}, not for --from {text}.")
+    if text == SCRATCH:
+        return Origin()
+    if known and name:
+        file = None if weights is None else Path(weights)
+        if file is not None and not file.is_file():
+            raise ConfigError(f"--weights {file}: there is no such file.")
+        return Origin(source=source, name=name, weights=file)
+    if colon and not Path(text).exists() and source.isidentifier() and len(source) > 1:
+        raise ConfigError(
+            f"--from {text}: there is no such source; it can be a pretraining run, {SCRATCH}, or "
+            f"{_there_are()}."
+        )
+    return Origin(path=Path(text))
+
+
+def _there_are() -> str:
+    return " or ".join(f"{source}:NAME" for source in SOURCES)
