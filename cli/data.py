@@ -1,0 +1,133 @@
+"""Commands about data: what is fetched, stored and checked."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import options
+
+
+@options.plain_errors
+def download(
+    source: Annotated[str, typer.Argument(help="What to fetch: physionet2018.")],
+    raw: Annotated[Path | None, typer.Option("--raw", help="The folder to fetch to.")] = None,
+    records: Annotated[
+        str | None,
+        typer.Option("--records", metavar="NAMES|FILE", help="Names or patterns; default: all."),
+    ] = None,
+    mirror: Annotated[
+        str | None,
+        typer.Option("--mirror", metavar="URL", help="Another address of training/ and test/."),
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", help="Records fetched at once, 1 to 8.")] = 4,
+) -> None:
+    """Published records to a raw folder, held against their checksums; resumes.
+
+    EEG alone cannot be fetched: a record's 13 channels are interleaved in one file, 134 MB on
+    average, 266 GB for all 1,983 records of physionet2018.
+    """
+    from partsig.verbs.download import download as run
+
+    found = run(source, raw, records=records, mirror=mirror, jobs=jobs)
+    typer.echo(f"records: {found.n_records:,} whole, {found.received} fetched")
+    typer.echo(f"raw: {found.path}")
+    if found.failed:
+        for name, reason in list(found.failed.items())[:5]:
+            typer.echo(f"failed {name}: {reason}", err=True)
+        more = len(found.failed) - 20
+        names = ", ".join(list(found.failed)[:20]) + (f" and {more:,} more" if more > 0 else "")
+        typer.echo(
+            f"partsig: error: {len(found.failed):,} could not be fetched: {names}; run the same "
+            "command again.",
+            err=True,
+        )
+        sys.exit(2)
+
+
+@options.plain_errors
+def preprocess(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="What the raw data is: physionet2018, edf, sleep-edf, wfdb, bids, pc18-segments; "
+            "cifar10, cifar100, images or digits."
+        ),
+    ],
+    raw: Annotated[
+        str | None, typer.Option("--raw", help="The folder of raw recordings, or s3://….")
+    ] = None,
+    store: options.Store = None,
+    config: options.Config = None,
+    set_: options.Set = None,
+    jobs: options.Jobs = -1,
+    scheduler: Annotated[
+        str | None,
+        typer.Option("--scheduler", metavar="tcp://…", help="A Dask scheduler whose workers work."),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option("--shard", metavar="I/N", help="This job's share, in an array of N jobs."),
+    ] = None,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Make one index of the shards, at the end.")
+    ] = False,
+) -> None:
+    """Raw recordings (band-passed, resampled) or images to a store; resumes when interrupted."""
+    from partsig.verbs.preprocess import preprocess as run
+
+    result = run(
+        source,
+        raw,
+        store,
+        config=config,
+        overrides=set_ or (),
+        jobs=jobs,
+        scheduler=scheduler,
+        shard=shard,
+        merge=merge,
+    )
+    for note in result.notes:
+        typer.echo(note)
+    images = set(result.counts) == {"train", "val", "test"}
+    counted, named = ("images", "images") if images else ("epochs", "recordings")
+    typer.echo(f"{counted}: " + ", ".join(f"{k} {n:,}" for k, n in result.counts.items()))
+    typer.echo(f"store: {result.path}")
+    if result.failed:
+        for name, reason in list(result.failed.items())[:5]:
+            typer.echo(f"skipped {name}: {reason.removeprefix(f'{name}: ')}", err=True)
+        typer.echo(
+            f"partsig: error: {len(result.failed)} {named} were skipped; every reason is in "
+            f"{result.path / 'index.csv'}.",
+            err=True,
+        )
+        sys.exit(2)
+
+
+@options.plain_errors
+def audit(
+    path: Annotated[
+        Path | None,
+        typer.Argument(metavar="RAW|STORE", help="Default: data/raw/SOURCE, unfiltered."),
+    ] = None,
+    source: Annotated[
+        str, typer.Option("--source", help="What RAW is, as for preprocess.")
+    ] = "physionet2018",
+    output: Annotated[Path | None, typer.Option("--output", help="Default: audit/NAME.")] = None,
+    set_: options.Set = None,
+    jobs: options.Jobs = -1,
+) -> None:
+    """Raw recordings or a store to a page of what is wrong with their signals and stages."""
+    from partsig.verbs.audit import audit as task
+
+    found = task(path, source=source, output=output, overrides=set_ or (), jobs=jobs)
+    typer.echo(found.table)
+    typer.echo(f"page: {found.page}")
+    if found.n_faulty:
+        typer.echo(
+            f"partsig: error: {found.n_faulty:,} of {len(found.recordings):,} recordings have "
+            f"faults; all findings are in {found.path / 'audit.csv'}.",
+            err=True,
+        )
+        sys.exit(2)

@@ -1,0 +1,205 @@
+"""Commands that use a trained run: judge it, apply it, hand it on, look into it."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import options
+
+
+@options.plain_errors
+def evaluate(
+    run: options.Run = None,
+    store: Annotated[
+        Path | None,
+        typer.Option("--store", help="Another store: external validation on all its subjects."),
+    ] = None,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    figures: Annotated[
+        bool, typer.Option("--figures/--no-figures", help="Draw them as well.")
+    ] = True,
+) -> None:
+    """A fine-tuned run to predictions, kappa (images: accuracy) and figures on held-out data."""
+    from partsig.verbs.evaluate import evaluate as task
+
+    run = options.run_or_last(run, "finetune")
+    with options.plain_warnings():
+        found = task(run, store, device=device, seed=seed, figures=figures)
+    for line in found.summary:
+        typer.echo(line)
+    for figure in found.figures:
+        typer.echo(f"figure: {figure}")
+    typer.echo(f"evaluation: {found.path}")
+
+
+@options.plain_errors
+def compare(
+    run: Annotated[
+        list[str], typer.Argument(metavar="RUN…", help="Fine-tuned runs, or LABEL=RUN.")
+    ],
+    against: Annotated[
+        str | None, typer.Option("--against", help="The method gains are counted from.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", help="Default: runs/compare.")] = None,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+) -> None:
+    """Fine-tuned runs to one table: method by budget, intervals, paired differences, a figure."""
+    from partsig.verbs.compare import compare as task
+
+    with options.plain_warnings():
+        found = task(run, against=against, output=output, device=device, seed=seed)
+    typer.echo(found.markdown)
+    typer.echo(f"figure: {found.figure}")
+    typer.echo(f"comparison: {found.path}")
+
+
+@options.plain_errors
+def stage(
+    recording: Annotated[
+        list[Path],
+        typer.Argument(metavar="RECORDING…", help="EDF, BDF, FIF, … files, .hea, or folders."),
+    ],
+    run: options.Run = None,
+    output: Annotated[Path | None, typer.Option("--output", help="Default: hypnograms.")] = None,
+    set_: options.Set = None,
+    device: options.Device = "auto",
+) -> None:
+    """Recordings to hypnograms (CSV, EDF+, BIDS, JSON, figure), confidence and a review list."""
+    from partsig.verbs.stage import stage_all
+
+    run = options.run_or_last(run, "finetune")
+    found = stage_all(recording, run, output=output, overrides=set_ or (), device=device)
+    for name, summary in found.summaries.items():
+        typer.echo(f"{name}: {summary}")
+    if found.files:
+        typer.echo(f"hypnograms: {found.path}")
+    if found.failed:
+        for name, reason in found.failed.items():
+            typer.echo(f"failed {name}: {reason.removeprefix(f'{name}: ')}", err=True)
+        typer.echo(
+            f"partsig: error: {len(found.failed)} of {len(found.failed) + len(found.files)} "
+            "recordings could not be staged.",
+            err=True,
+        )
+        sys.exit(2)
+
+
+@options.plain_errors
+def report(
+    run: options.Run = None,
+    store: Annotated[
+        str | None,
+        typer.Option("--store", help="Another store: external validation on all its subjects."),
+    ] = None,
+    scorer: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--scorer",
+            metavar="NAME=FOLDER",
+            help="A second person's hypnograms of the same recordings; may be repeated.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Default: the evaluation's folder.")
+    ] = None,
+    set_: options.Set = None,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+) -> None:
+    """A fine-tuned run to one page: agreement, sleep statistics, what to trust, what not."""
+    from partsig.verbs.report import report as task
+
+    run = options.run_or_last(run, "finetune")
+    with options.plain_warnings():
+        found = task(
+            run,
+            store=store,
+            scorer=scorer,
+            output=output,
+            overrides=set_ or (),
+            device=device,
+            seed=seed,
+        )
+    for line in found.metrics["verdict"]:
+        typer.echo(line)
+    typer.echo(f"page: {found.page}")
+
+
+@options.plain_errors
+def embed(
+    run: options.Run = None,
+    store: options.Store = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", help="An .npz or .parquet; default: RUN/embeddings/STORE.npz."),
+    ] = None,
+    recording: Annotated[
+        list[str] | None, typer.Option("--recording", help="Only this one; repeatable.")
+    ] = None,
+    pool: Annotated[
+        str,
+        typer.Option("--pool", help="auto, cls, mean, mean+sd or mean+sd+spectrum."),
+    ] = "auto",
+    blocks: Annotated[
+        int, typer.Option("--blocks", help="Of the encoder, from the first on; 0 is all.")
+    ] = 0,
+    device: options.Device = "auto",
+) -> None:
+    """A pretrained or fine-tuned run and a store to one embedding per 30-s epoch, or image."""
+    from partsig.verbs.embed import embed as task
+
+    run = options.run_or_last(run, "pretrain")
+    done = task(
+        run, store, recordings=recording, output=output, pool=pool, blocks=blocks, device=device
+    )
+    typer.echo(f"{done.n:,} {done.what}, {done.width} numbers each ({done.pool})")
+    typer.echo(f"embeddings: {done.path}")
+
+
+@options.plain_errors
+def export(
+    run: options.Run = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="A folder; default: RUN/export.")
+    ] = None,
+    format: Annotated[
+        str, typer.Option("--format", help="safetensors, onnx or torch (torch.export).")
+    ] = "safetensors",
+    device: options.Device = "cpu",
+) -> None:
+    """A run to a folder for others: weights or a graph, configuration, model card."""
+    from partsig.verbs.export import export as task
+
+    run = options.run_or_last(run, "finetune")
+    done = task(run, output, format=format, device=device)
+    if done.difference is not None:
+        typer.echo(f"largest difference of a probability from the run's: {done.difference:.1e}")
+    typer.echo(f"model: {done.file}")
+    typer.echo(f"export: {done.path}")
+
+
+@options.plain_errors
+def inspect(
+    run: options.Run = None,
+    store: options.Store = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Default: RUN/inspection.")
+    ] = None,
+    n: Annotated[int, typer.Option("--n", help="Windows or images to draw.")] = 4,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+) -> None:
+    """A PART run to figures of what it knows of unseen windows: order, uncertainty, symmetry."""
+    from partsig.verbs.inspect import inspect as task
+
+    run = options.run_or_last(run, "pretrain")
+    found = task(run, store, output=output, n=n, seed=seed, device=device)
+    for line in found.summary:
+        typer.echo(line)
+    for figure in found.figures:
+        typer.echo(f"figure: {figure}")
+    typer.echo(f"inspection: {found.path}")

@@ -1,0 +1,129 @@
+"""Commands that train: an encoder, a classifier, and both in a demonstration."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import options
+
+
+@options.plain_errors
+def pretrain(
+    modality: Annotated[
+        str | None,
+        typer.Option("--modality", help="What the store holds: eeg or image; default: as it says."),
+    ] = None,
+    store: options.Store = None,
+    run: options.Run = None,
+    from_: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="RUN", help="Pretraining run to start from; default: none."),
+    ] = None,
+    config: options.Config = None,
+    set_: options.Set = None,
+    seed: options.Seed = 0,
+    gpus: Annotated[
+        str, typer.Option("--gpus", metavar="auto|N", help="GPUs to use; 0 is the CPU.")
+    ] = "auto",
+    cpu_processes: Annotated[
+        int, typer.Option("--cpu-processes", help="Processes on the CPU (gloo).")
+    ] = 1,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Train nothing; show where a step's time goes.")
+    ] = False,
+) -> None:
+    """A store to a pretrained encoder; continues a run that was killed."""
+    from partsig.verbs.pretrain import pretrain as task
+
+    path = task(
+        store,
+        run,
+        modality=modality,
+        config=config,
+        overrides=set_ or (),
+        from_=from_,
+        seed=seed,
+        gpus=gpus,
+        cpu_processes=cpu_processes,
+        profile=profile,
+    )
+    if os.environ.get("RANK", "0") == "0":  # under torchrun every process comes here
+        typer.echo(f"profile: {path / 'profile'}" if profile else f"run: {path}")
+
+
+@options.plain_errors
+def finetune(
+    from_: Annotated[
+        str | None,
+        typer.Option("--from", metavar="RUN|scratch", help="Pretraining run; default: the last."),
+    ] = None,
+    store: options.Store = None,
+    run: options.Run = None,
+    subjects: Annotated[
+        int | None,
+        typer.Option("--subjects", help="Labelled training subjects; 0 is all.", show_default="10"),
+    ] = None,
+    segments_per_class: Annotated[
+        int | None,
+        typer.Option(
+            "--segments-per-class",
+            help="Short recordings per stage, or images per class (default: all); 0 is all.",
+        ),
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option("--task", help="What is learned; default: what the store's labels are for."),
+    ] = None,
+    teacher: Annotated[
+        Path | None,
+        typer.Option("--teacher", help="A fine-tuned run whose opinion is learned from as well."),
+    ] = None,
+    config: options.Config = None,
+    set_: options.Set = None,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+) -> None:
+    """A store and a pretrained run to a classifier: N labelled subjects, or images."""
+    from partsig.runs.run import Run
+    from partsig.verbs.finetune import finetune as verb
+
+    if from_ is None:
+        from_ = str(options.run_or_last(None, "pretrain", "from"))
+    path = verb(
+        from_,
+        store,
+        run,
+        task=task,
+        subjects=subjects,
+        segments_per_class=segments_per_class,
+        teacher=teacher,
+        config=config,
+        overrides=set_ or (),
+        seed=seed,
+        device=device,
+    )
+    for line in Run.read(path).summary():
+        typer.echo(line)
+    typer.echo(f"run: {path}")
+
+
+@options.plain_errors
+def demo(
+    modality: Annotated[
+        str | None, typer.Option("--modality", help="eeg, or image: handwritten digits.")
+    ] = None,
+    what: Annotated[
+        str | None, typer.Option("--what", help="excerpts (of PhysioNet-2018) or digits.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Default: runs/demo, or runs/demo-image.")
+    ] = None,
+    set_: options.Set = None,
+    seed: options.Seed = 0,
+) -> None:
+    """The whole way, from raw data to a score on held-out data, in a few minutes on the CPU."""
+    from partsig.verbs.demo import demo as task
+
+    task(output, what=what, modality=modality, overrides=set_ or (), seed=seed, say=typer.echo)
