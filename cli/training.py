@@ -57,7 +57,11 @@ def pretrain(
 def finetune(
     from_: Annotated[
         str | None,
-        typer.Option("--from", metavar="RUN|scratch", help="Pretraining run; default: the last."),
+        typer.Option(
+            "--from",
+            metavar="RUN|scratch|timm:NAME",
+            help="Pretraining run (default: the last), or another encoder.",
+        ),
     ] = None,
     store: options.Store = None,
     run: options.Run = None,
@@ -80,6 +84,9 @@ def finetune(
         Path | None,
         typer.Option("--teacher", help="A fine-tuned run whose opinion is learned from as well."),
     ] = None,
+    weights: Annotated[
+        Path | None, typer.Option("--weights", help="The file of weights of --from timm:NAME.")
+    ] = None,
     config: options.Config = None,
     set_: options.Set = None,
     seed: options.Seed = 0,
@@ -99,6 +106,7 @@ def finetune(
         subjects=subjects,
         segments_per_class=segments_per_class,
         teacher=teacher,
+        weights=weights,
         config=config,
         overrides=set_ or (),
         seed=seed,

@@ -176,6 +176,8 @@ def open_timm(name: str, weights: Path | None, window: Shape) -> ForeignEncoder:
         from timm.layers import resample_abs_pos_embed
     except ImportError:
         raise ConfigError(NEEDED.format("timm")) from None
+    if len(window) != 2:
+        raise ConfigError(f"--from timm:{name} takes images; the store holds something else.")
     if name.partition(".")[0] not in timm.list_models():
         near = difflib.get_close_matches(name, timm.list_models("vit*"), n=1)
         told = f"; nearest is {near[0]!r}" if near else ""

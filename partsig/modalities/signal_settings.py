@@ -60,7 +60,5 @@ class SignalFinetuneConfig(FinetuneRecipe):
 
     def patch_from(self, patch: Shape, samples_per_unit: float) -> dict[str, object]:
         if len(patch) != 1:
-            raise CheckpointError(
-                f"this encoder takes patches of {patch} samples; signals have 1-D ones."
-            )
+            raise CheckpointError(f"this encoder takes patches of {patch}; signals have one axis.")
         return {"patch_s": patch[0] / samples_per_unit}

@@ -1,4 +1,4 @@
-"""Where an encoder may come from: ``--from`` a run, scratch, or a source by name (``timm:NAME``)."""
+"""Where an encoder may come from: a run, scratch, or a source by name (``timm:NAME``)."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -34,8 +34,8 @@ def finetune(
     """Fine-tune on N labelled ``subjects`` (default 10) drawn by ``seed``; return the run.
 
     ``from_`` is a pretraining run (default: the one that finished last), ``"scratch"``, the
-    supervised baseline, or ``"timm:NAME"``, a ViT of timm with its weights from ``weights`` (a file)
-    or its cache; ``store`` defaults to the run's, or ``data/store/physionet2018``. ``task``
+    supervised baseline, or ``"timm:NAME"``, a ViT of timm with the weights of a file, ``weights``,
+    or timm's cache; ``store`` defaults to the run's, or ``data/store/physionet2018``. ``task``
     is what is learned; by default what the store's labels are for. ``segments_per_class`` replaces
     ``subjects`` where recordings are short and of one class each: so many recordings of every
     class, of any training subject; of images so many of every class. 0 takes all, of either. The
