@@ -1,5 +1,6 @@
 """Images: what a store of them offers to whoever pretrains, fine-tunes or judges on it."""
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +9,11 @@ import numpy as np
 
 from partsig.contracts import Labels, TrainingBatches
 from partsig.data.images.augment import Augmented, transform
-from partsig.data.images.examples import AugmentedBatches, LabelledImages
+from partsig.data.images.examples import AugmentedBatches, LabelledImages, find_same
 from partsig.data.images.store import ImageStore, open_images
 from partsig.data.images.windows import RandomImages
 from partsig.data.shuffling import Shuffled
-from partsig.data.store import index_digest
+from partsig.data.store import INDEX, index_digest
 from partsig.errors import CheckpointError, ConfigError, DataError, check_range
 from partsig.modalities import image_card
 from partsig.modalities.image_settings import (
@@ -33,6 +34,8 @@ from partsig.modalities.modality import (
 from partsig.runs.exported import LoadedModel
 from partsig.runs.run import Run
 from partsig.runs.settings import Shape
+
+SPLIT = "split.json"  # of a run that was given a budget of labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -278,11 +281,38 @@ class ImageDataset:
         )
 
     def test_examples(self, run: Run, external: bool) -> LabelledImages:
-        """Return what a run is judged on: the labelled test images."""
+        """Return what a run is judged on: the labelled test images.
+
+        Raises DataError where another store's are among those that trained or chose the classifier.
+        """
         index = self.labelled("test")
         if not len(index):
             raise DataError(f"{self.path} has no labelled test image; pass another --store.")
+        used = self._used_by(run, index) if external else []
+        if used:
+            raise DataError(
+                f"{len(used)} of the images to test on trained or chose this classifier "
+                f"({', '.join(used[:3])}, …); evaluate on a store without them."
+            )
         return LabelledImages(self.store, index, run.config["size"])
+
+    def _used_by(self, run: Run, index: np.ndarray) -> list[str]:
+        """Return the names of images (n,) whose pixels a run has learned from or was chosen by.
+
+        Told by the pixels in the run's own store, whatever they are called there; nothing is told
+        where that store is not at hand, or of other sizes or channels.
+        """
+        if not (run.store / INDEX).is_file():
+            return []
+        theirs = ImageDataset(open_images(run.store))
+        if (theirs.store.size, theirs.ch_names) != (self.store.size, self.ch_names):
+            return []
+        train = theirs.labelled("train")
+        if (run.path / SPLIT).is_file():
+            names = set(json.loads((run.path / SPLIT).read_text(encoding="utf-8"))["train"])
+            train = np.array([i for i in train if theirs.store.names[i] in names], np.int64)
+        known = np.concatenate([train, theirs.labelled("val")])
+        return [self.store.names[i] for i in find_same(self.store, index, theirs.store, known)]
 
     def seen_in_pretraining(self, _run: Run, _examples: LabelledImages) -> list[str]:
         """Return nothing: test images are never pretrained on, and none is named elsewhere."""

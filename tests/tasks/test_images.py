@@ -11,6 +11,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 import partsig
+from partsig.data.images import store as image_store
 from partsig.data.images.examples import LabelledImages
 from partsig.data.images.store import open_images
 from partsig.data.signals.windows import Shuffled
@@ -396,3 +397,36 @@ def test_images_of_one_class_teach_nothing(digits, tmp_path):
     (store / "index.csv").write_text("\n".join(alike) + "\n")
     with pytest.raises(DataError, match="are all of one class"):
         tune("scratch", store, tmp_path / "run", SHAPE | {"train": "knn"}, segments_per_class=0)
+
+
+def test_images_that_trained_the_classifier_are_not_tested_on(probe, digits, tmp_path):
+    """Also in another store and under other names; those it never saw are."""
+    store = open_images(digits)
+    names = json.loads((probe / "split.json").read_text())["train"]
+    trained = [store.names.index(name) for name in names[:2]]
+    unused = next(i for i in store.members("train") if store.names[i] not in names)
+
+    def other(path, numbers):
+        pixels = store.batch(np.array(numbers))
+        items = [
+            image_store.Item(f"test/{k}", int(store.labels[i]), "test", "")
+            for k, i in enumerate(numbers)
+        ]
+        source = image_store.Source(
+            name="images",
+            size=store.size,
+            ch_names=store.ch_names,
+            classes=store.classes,
+            items=items,
+            read=lambda i: pixels[i],
+        )
+        image_store.create(path, image_store.make_meta(source, 0.1))
+        file = image_store.array_path(path, 0)
+        image_store.write_array(file, pixels.shape, enumerate(pixels), True)
+        rows = [image_store.index_row(item, i) for i, item in enumerate(items)]
+        image_store.write_index(path, rows)
+        return path
+
+    with pytest.raises(DataError, match=r"2 of the images to test on trained .*test/0, test/1"):
+        evaluate(probe, other(tmp_path / "seen", [*trained, unused]), device="cpu")
+    assert evaluate(probe, other(tmp_path / "new", [unused]), device="cpu").metrics["external"]

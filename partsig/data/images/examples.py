@@ -13,6 +13,8 @@ from partsig.data.images.store import ImageStore
 from partsig.data.images.windows import centred
 from partsig.data.shuffling import Shuffled
 
+AT_ONCE = 256  # images that are held in memory
+
 
 class LabelledImages:
     """Some images of a store; what is given of them is the middle, ``size`` pixels a side.
@@ -45,9 +47,25 @@ class LabelledImages:
     def digest(self) -> dict[str, str]:
         """Return the hash of all their pixels: what tells test sets of like names apart."""
         found = hashlib.sha256()
-        for pixels in self.in_order(256):
+        for pixels in self.in_order(AT_ONCE):
             found.update(np.ascontiguousarray(pixels))
         return {"images_sha256": found.hexdigest()}
+
+
+def find_same(
+    store: ImageStore, index: np.ndarray, other: ImageStore, theirs: np.ndarray
+) -> list[int]:
+    """Return those of ``index`` (n,) whose pixels are those of an image of ``theirs`` (m,)."""
+    known = set(_digests(other, theirs))
+    mine = zip(index.tolist(), _digests(store, index), strict=True)
+    return [i for i, digest in mine if digest in known]
+
+
+def _digests(store: ImageStore, index: np.ndarray) -> Iterator[bytes]:
+    """Yield what tells the pixels of images (n,) from any others: 16 bytes each."""
+    for first in range(0, len(index), AT_ONCE):
+        for image in store.batch(index[first : first + AT_ONCE]):
+            yield hashlib.blake2b(image, digest_size=16).digest()
 
 
 @dataclass(frozen=True, kw_only=True)
