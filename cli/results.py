@@ -186,6 +186,9 @@ def export(
 def inspect(
     run: options.Run = None,
     store: options.Store = None,
+    what: Annotated[
+        str, typer.Option("--what", help="What is looked into: translations.")
+    ] = "translations",
     output: Annotated[
         Path | None, typer.Option("--output", help="Default: RUN/inspection.")
     ] = None,
@@ -197,7 +200,7 @@ def inspect(
     from partsig.verbs.inspect import inspect as task
 
     run = options.run_or_last(run, "pretrain")
-    found = task(run, store, output=output, n=n, seed=seed, device=device)
+    found = task(run, store, what=what, output=output, n=n, seed=seed, device=device)
     for line in found.summary:
         typer.echo(line)
     for figure in found.figures:

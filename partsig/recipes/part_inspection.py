@@ -1,17 +1,77 @@
-"""What a PART run makes of windows it has never seen: figures of merit, and arrays to be drawn."""
+"""What a PART run makes of windows it has never seen: figures of merit, and pictures.
+
+::
+
+    FOLDER/ reconstruction.png, .svg   patches placed from one reference (PART, fig. 4)
+            rebuilt.png, .svg          the grid's patches, shuffled, put in order again
+            uncertainty.png, .svg      do references agree on a patch? (fig. 5)
+            symmetry.png, .svg         the N² translations as a matrix (fig. 6)
+            arrays.npz                 what was drawn
+            metrics.json               error, order, R², antisymmetry on many windows
+"""
 
 import numpy as np
 import torch
 
+from partsig import registries
 from partsig.contracts import Windows
 from partsig.core import placing as placings
 from partsig.core.geometry import shuffled_grid
 from partsig.core.objectives.part import Part
+from partsig.data.store import locate
+from partsig.errors import check_range
+from partsig.files import atomic, write_json
+from partsig.modalities import registry
+from partsig.recipes.inspection import MOST_DRAWN, Inspection, InspectionRequest
+from partsig.runs.models import load_part
+from partsig.train import distributed
 
 # Windows the figures of merit are computed on, and how many at once.
 WINDOWS, BATCH = 256, 32
 # Draws over which a window's disagreement is averaged, sample by sample.
 DRAWS = 32
+
+
+def inspect_translations(asked: InspectionRequest) -> Inspection:
+    """Draw and measure what a finished PART run knows of windows of held-out subjects.
+
+    Raises CheckpointError for a run of another objective, DataError for a store that does not fit.
+    """
+    path, seed = asked.run, asked.seed
+    loaded = load_part(path)
+    kind = registry.get(loaded.run.modality)
+    place = locate(asked.store or loaded.run.store)
+    device = distributed.pick_device(asked.device)
+    model = loaded.model.to(device)
+    unseen = kind.open(place).unseen(loaded.run, model.window, seed, max(asked.n, WINDOWS))
+    check_range("--n", asked.n, 1, unseen.most or MOST_DRAWN)
+    drawn, per_unit = unseen.windows, unseen.samples_per_unit
+    with torch.inference_mode():
+        metrics = {"run": str(path), "store": str(place), "role": unseen.role, "seed": seed}
+        metrics |= {unseen.whose: unseen.number, "n_windows": WINDOWS, "unit": kind.unit}
+        metrics["off_grid"] = measure(model, drawn, seed, device, per_unit, on_grid=False)
+        if fits_grid(model):
+            metrics["grid"] = measure(model, drawn, seed, device, per_unit, on_grid=True)
+        arrays = arrays_of(model, drawn.batch(0, 0, asked.n), seed, device)
+    arrays |= {"per_unit": np.array(per_unit), "ch_names": np.array(loaded.ch_names)}
+    folder = asked.output
+    with atomic(folder / "arrays.npz") as temporary, open(temporary, "wb") as handle:
+        np.savez_compressed(handle, **arrays)
+    figures = registries.at(kind.draw_inspection)(arrays, kind.unit, folder)
+    write_json(folder / "metrics.json", metrics)
+    return Inspection(path=folder, metrics=metrics, figures=figures, summary=_summary(metrics))
+
+
+def _summary(metrics: dict) -> list[str]:
+    """Return a line on off-grid patches and one on the grid's, chance in brackets."""
+    unit, names = metrics["unit"], {"off_grid": "off-grid patches", "grid": "the grid's"}
+    return [
+        f"{name}: error {m['error']:.2f} {unit} [{m['error_chance']:.2f}], order right in "
+        f"{100 * m['order']:.0f} % [50], R² {m['r2']:.3f} [0], antisymmetry violation "
+        f"{m['antisymmetry_violation']:.2f} [1], disagreement {m['disagreement']:.2f} [1]"
+        for name, m in ((n, metrics.get(key)) for key, n in names.items())
+        if m is not None
+    ]
 
 
 def fits_grid(model: Part) -> bool:
