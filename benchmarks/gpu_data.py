@@ -73,7 +73,8 @@ def made_up_segments(n_labelled: int = 75, n_other: int = 10, sfreq: float = 100
 def write_store(path: Path, found: dict) -> Path:
     """Write segments as a store of partsig, every segment a recording; return its path."""
     from partsig.data.signals import store
-    from partsig.data.signals.recordings import Recording, n_epochs
+    from partsig.data.signals.hypnograms.stages import n_epochs
+    from partsig.data.signals.recordings import Recording
 
     names, sfreq = tuple(map(str, found["ch_names"])), float(found["sfreq"])
     meta = store.make_meta(

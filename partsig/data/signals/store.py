@@ -29,8 +29,9 @@ import numpy as np
 
 from partsig.contracts import Labels, labels_of
 from partsig.data.mapped import MappedArrays, unreadable
+from partsig.data.signals.hypnograms.stages import SLEEP
 from partsig.data.signals.lazy import OnDisk, stretches
-from partsig.data.signals.recordings import SLEEP, Recording
+from partsig.data.signals.recordings import Recording
 from partsig.data.store import (
     FAILED,
     FORMAT,

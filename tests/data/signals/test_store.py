@@ -14,7 +14,8 @@ import pytest
 from partsig import files
 from partsig.contracts import Labels
 from partsig.data.signals import store
-from partsig.data.signals.recordings import STAGES, Recording
+from partsig.data.signals.hypnograms.stages import STAGES
+from partsig.data.signals.recordings import Recording
 from partsig.errors import DataError
 
 CHANNELS = ("C3-M2", "O1-M2")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from partsig.data.signals import store as data_store
-from partsig.data.signals.recordings import STAGES
+from partsig.data.signals.hypnograms.stages import STAGES
 from partsig.data.signals.store import open_store
 from partsig.data.store import OK, index_digest
 from partsig.errors import DataError
