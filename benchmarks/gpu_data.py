@@ -72,7 +72,8 @@ def made_up_segments(n_labelled: int = 75, n_other: int = 10, sfreq: float = 100
 
 def write_store(path: Path, found: dict) -> Path:
     """Write segments as a store of partsig, every segment a recording; return its path."""
-    from partsig.data.signals.recordings import Recording, n_epochs
+    from partsig.data.signals.hypnograms.stages import n_epochs
+    from partsig.data.signals.recordings import Recording
     from partsig.data.signals.store_index import write_index
     from partsig.data.signals.store_writing import (
         create_store,

@@ -17,7 +17,7 @@ import torch
 from gpu_tools import Campaign
 from pc18_segments import GENTLE, full
 
-from partsig.data.signals.recordings import STAGES
+from partsig.data.signals.hypnograms.stages import STAGES
 from partsig.data.signals.store import open_store
 from partsig.data.signals.windows import LabelledWindows
 from partsig.metrics.agreement import confusion, kappa

@@ -174,7 +174,8 @@ def write_store(folder: Path, n: int, out: Path, prefix: str = "p", signals: boo
     import numpy as np
 
     from partsig.data.signals import store_index, store_writing
-    from partsig.data.signals.recordings import Recording, count_stages
+    from partsig.data.signals.hypnograms.stages import count_stages
+    from partsig.data.signals.recordings import Recording
     from partsig.data.store import OK
 
     filters = {"l_freq": 0.1, "h_freq": 1.5, "sfreq": float(STORE_SFREQ)}

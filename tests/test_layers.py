@@ -160,6 +160,22 @@ def test_the_core_names_no_modality_outside_its_explanations(word):
         assert not [name for name in names if word.lower() == name.lower()], path
 
 
+def test_the_five_stages_and_their_length_are_named_where_sleep_is_alone():
+    """Elsewhere a store's meta.json says what its classes are, and how long an epoch is."""
+    sleep = ("sleep", "data/signals/hypnograms", "data/signals/readers")
+    homes = [ROOT / "partsig" / folder for folder in sleep]
+    named = re.compile(r"\b(STAGES|EPOCH_S|N1|N2|N3)\b")
+    # Examples of what is written, in explanations.
+    spared = {ROOT / "partsig/interop/raw.py": "N2``"}
+    for path in files("partsig") + files("cli"):
+        text = path.read_text(encoding="utf-8")
+        if any(path.is_relative_to(home) for home in homes):
+            continue
+        assert not named.search(text.replace(spared.get(path, "\0"), "")), path
+    for home in homes:
+        assert any(named.search(path.read_text(encoding="utf-8")) for path in files(home)), home
+
+
 def test_the_list_of_packages_is_whole():
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     found = {"partsig.cli", "partsig.configs"}

@@ -128,7 +128,7 @@ def draw_segments(segments: Mapping[str, Sequence[str]], per_class: int, seed: i
     ``segments`` are the recordings by class. Draws are nested, as in :func:`split_finetuning`.
     Raises ConfigError when a class has too few.
 
-    >>> draw_segments({"W": ["a", "b"], "N1": ["c"]}, 1, seed=0)
+    >>> draw_segments({"calm": ["a", "b"], "moving": ["c"]}, 1, seed=0)
     ['a', 'c']
     """
     check_range("--segments-per-class", per_class, 0)

@@ -15,11 +15,12 @@ from tqdm import tqdm
 from partsig import config as configs
 from partsig.data.signals.channels import resolve
 from partsig.data.signals.hypnograms.annotations import from_marks
+from partsig.data.signals.hypnograms.stages import SLEEP, UNSCORED
 from partsig.data.signals.lazy import beside
 from partsig.data.signals.preprocessing import PreprocessConfig, filtered
 from partsig.data.signals.readers import psg
 from partsig.data.signals.readers.edf_recordings import stages_of
-from partsig.data.signals.recordings import EPOCH_S, STAGES, UNSCORED, Recording
+from partsig.data.signals.recordings import Recording
 from partsig.data.signals.store import Store, open_store
 from partsig.data.signals.store_index import write_index
 from partsig.data.signals.store_writing import create_store, make_meta, write_recording
@@ -64,10 +65,10 @@ def to_braindecode(
     unit: str = "uV",
     unscored: bool = False,
 ) -> "BaseConcatDataset":
-    """Return the 30-s epochs of a store as braindecode's ``EEGWindowsDataset``, one a recording.
+    """Return the epochs of a store as braindecode's ``EEGWindowsDataset``, one a recording.
 
-    Windows are (C, T) float32 in ``unit``, targets the stages' codes 0 W, 1 N1, 2 N2, 3 N3, 4 REM
-    (and -1 with ``unscored``); the description has recording, subject, age and sex, to split by
+    Windows are (C, T) float32 in ``unit``, targets index the store's classes (-1: unscored, with
+    ``unscored``); the description has recording, subject, age and sex, to split by
     (``.split("subject")``). Nothing is loaded: each window is read when it is asked for. ``.raw``
     of a recording is a lazy ``mne.io.BaseRaw`` in volts, its stages among the annotations.
 
@@ -84,7 +85,7 @@ def to_braindecode(
     if unknown:
         raise DataError(f"{opened.path} has no subject {', '.join(map(str, unknown[:5]))}.")
     transform = None if unit == "V" else Scaled(unit)
-    n_times = round(EPOCH_S * opened.sfreq)
+    n_times = round(opened.unit_s * opened.sfreq)
     found = []
     for name in opened.recordings_of(wanted):
         row, codes = opened.recordings[name], opened.labels(name)
@@ -234,15 +235,18 @@ def _recording(name: str, part: object, settings: PreprocessConfig) -> Recording
 def _of_windows(name: str, part: object, duration_s: float) -> tuple[np.ndarray, float]:
     """Return stages (E,) and the start (s) of their grid from windows and targets."""
     sfreq = part.raw.info["sfreq"]
-    length = round(EPOCH_S * sfreq)
+    length = round(SLEEP.unit_s * sfreq)
     first, last = part.crop_inds[:, 1], part.crop_inds[:, 2]
     if (last - first != length).any() or len(set((first % length).tolist())) != 1:
-        raise DataError(f"{name}: windows must last 30 s, on one grid, to become scored epochs.")
-    targets = np.asarray(part.y)
-    if not np.isin(targets, [UNSCORED, *range(len(STAGES))]).all():
         raise DataError(
-            f"{name}: targets are {', '.join(map(str, np.unique(targets)[:8]))}; they can be 0 W, "
-            "1 N1, 2 N2, 3 N3, 4 REM, -1 unscored."
+            f"{name}: windows must last {SLEEP.unit_s:g} s, on one grid, to become scored epochs."
+        )
+    targets = np.asarray(part.y)
+    if not np.isin(targets, [UNSCORED, *range(len(SLEEP.classes))]).all():
+        allowed = ", ".join(f"{code} {stage}" for code, stage in enumerate(SLEEP.classes))
+        raise DataError(
+            f"{name}: targets are {', '.join(map(str, np.unique(targets)[:8]))}; they can be "
+            f"{allowed}, -1 unscored."
         )
     begin = int(first[0] % length)
     stages = np.full(int((duration_s * sfreq - begin) // length), UNSCORED, np.int8)

@@ -10,7 +10,7 @@ from partsig.core.encoder import EncoderConfig
 from partsig.core.objectives.supervised import Classifier
 from partsig.core.transformer import initialise
 from partsig.data.signals.channels import plain_name
-from partsig.data.signals.recordings import EPOCH_S
+from partsig.data.signals.hypnograms.stages import SLEEP
 from partsig.errors import ConfigError, DataError, check_range
 from partsig.interop import hub, units
 from partsig.recipes.loading import load_model
@@ -108,7 +108,7 @@ class PartStager(nn.Module):
     ) -> None:
         """Build the classifier of these facts and take over what the source has learned."""
         with_head = source is not None and facts["kind"] == "stager"
-        epoch = round(EPOCH_S * facts["sfreq"])
+        epoch = round(SLEEP.unit_s * facts["sfreq"])  # a stager's, where no run says otherwise
         n_times = n_times or (facts["window"] if with_head else epoch)
         check_range("n_times", n_times, facts["patch"])
         if with_head:

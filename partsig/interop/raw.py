@@ -3,17 +3,16 @@
 import mne
 import numpy as np
 
-from partsig.data.signals.recordings import EPOCH_S, UNSCORED
+from partsig.contracts import UNLABELLED
+from partsig.data.signals.hypnograms.stages import EDF_TEXTS, SLEEP
 from partsig.data.signals.store import Store
-
-# Stages as EDF+ writes them, by code.
-NAMES = ("W", "N1", "N2", "N3", "R")
 
 
 class StoreRaw(mne.io.BaseRaw):
     """One recording of a store, in volts as MNE has them; scored epochs are annotations.
 
-    Time 0 is the store's first sample. Annotations are named as in EDF+ (``Sleep stage N2``).
+    Time 0 is the store's first sample. Annotations are named as in EDF+ (``Sleep stage
+    N2``) in a store of sleep, and by their classes in any other.
     """
 
     def __init__(self, store: Store, name: str) -> None:
@@ -34,9 +33,12 @@ class StoreRaw(mne.io.BaseRaw):
             verbose="error",
         )
         codes = store.labels(name)
-        scored = np.flatnonzero(codes != UNSCORED)
-        texts = [f"Sleep stage {NAMES[code]}" for code in codes[scored]]
-        self.set_annotations(mne.Annotations(EPOCH_S * scored, EPOCH_S, texts), verbose="error")
+        scored = np.flatnonzero(codes != UNLABELLED)
+        texts = [EDF_TEXTS[c] if store.label_facts == SLEEP else c for c in store.classes]
+        marks = mne.Annotations(
+            store.unit_s * scored, store.unit_s, [texts[code] for code in codes[scored]]
+        )
+        self.set_annotations(marks, verbose="error")
 
     def _read_segment_file(
         self,

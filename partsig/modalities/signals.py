@@ -10,7 +10,7 @@ import numpy as np
 from partsig.contracts import Labels, TrainingBatches
 from partsig.data import splits
 from partsig.data.shuffling import Shuffled
-from partsig.data.signals.recordings import SLEEP
+from partsig.data.signals.hypnograms.stages import SLEEP
 from partsig.data.signals.store import Store, open_store
 from partsig.data.signals.windows import (
     LabelledWindows,

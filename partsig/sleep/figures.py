@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 from scipy.signal import welch
 
+from partsig.data.signals.hypnograms.stages import EPOCH_S, STAGES
 from partsig.data.signals.lazy import forget
-from partsig.data.signals.recordings import EPOCH_S, STAGES
 from partsig.figures.classification import draw_reliability
 from partsig.figures.style import BLUE, VERMILION, save
 from partsig.metrics.agreement import kappa

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.stats import rankdata
 
-from partsig.data.signals.recordings import UNSCORED
+from partsig.data.signals.hypnograms.stages import UNSCORED
 
 MAX_SHIFT = 20  # epochs
 ENOUGH = 20  # epochs of a stage before it is compared with another

@@ -11,17 +11,12 @@ import torch
 from partsig import config as configs
 from partsig.core.objectives.supervised import SupervisedModule
 from partsig.data.signals.channels import MissingChannelsError
+from partsig.data.signals.hypnograms.settings import HypnogramConfig
+from partsig.data.signals.hypnograms.stages import EPOCH_S, UNSCORED, n_epochs
 from partsig.data.signals.lazy import OnDisk
 from partsig.data.signals.preprocessing import PreprocessConfig, filtered
-from partsig.data.signals.quality import GOOD, find_faults, is_eeg
 from partsig.data.signals.readers import edf_recordings, psg, wfdb_records
-from partsig.data.signals.recordings import (
-    EPOCH_S,
-    UNSCORED,
-    HypnogramConfig,
-    Recording,
-    n_epochs,
-)
+from partsig.data.signals.recordings import Recording
 from partsig.errors import ConfigError, DataError, DiskFullError, check_range
 from partsig.metrics.calibration import tempered
 from partsig.runs import directory as runs
@@ -29,6 +24,7 @@ from partsig.runs.run import Run
 from partsig.runs.settings import SCRATCH
 from partsig.sleep import oddity, review
 from partsig.sleep.audit import measure as nights
+from partsig.sleep.quality import GOOD, find_faults, is_eeg
 from partsig.sleep.stagers import predict_signal
 from partsig.sleep.staging import Staging
 from partsig.sleep.staging_task import staging_run

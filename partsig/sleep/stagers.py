@@ -9,8 +9,8 @@ from torch import Tensor
 
 from partsig.contracts import Examples
 from partsig.core.objectives.supervised import LossConfig, SupervisedModule
+from partsig.data.signals.hypnograms.stages import EPOCH_S, STAGES, n_epochs
 from partsig.data.signals.lazy import OnDisk, stretches
-from partsig.data.signals.recordings import EPOCH_S, STAGES, n_epochs
 from partsig.errors import ConfigError, DataError
 from partsig.tasks.frozen import InputShape, batch_size, predict
 

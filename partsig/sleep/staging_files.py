@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from partsig.data.signals.hypnograms.stages import UNSCORED, count_stages
 from partsig.data.signals.readers import edf_recordings, psg
-from partsig.data.signals.recordings import UNSCORED, count_stages, sorted_by_name
+from partsig.data.signals.recordings import sorted_by_name
 from partsig.errors import DataError
 from partsig.metrics.agreement import kappa
 from partsig.sleep import figures, review

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from partsig.contracts import Labels
-from partsig.data.signals.recordings import SLEEP
+from partsig.data.signals.hypnograms.stages import SLEEP
 from partsig.data.signals.windows import LabelledWindows
 from partsig.errors import CheckpointError, ConfigError
 from partsig.runs.run import Run

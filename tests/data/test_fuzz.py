@@ -22,15 +22,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from partsig.data.signals.alignment import find_offset, to_epochs
+from partsig.data.signals.hypnograms.alignment import find_offset, to_epochs
 from partsig.data.signals.hypnograms.reading import read_hypnogram
+from partsig.data.signals.hypnograms.settings import HypnogramConfig
 from partsig.data.signals.readers import edf_recordings, physionet2018
 from partsig.data.signals.readers.wfdb_annotations import (
     read_annotations,
     stages_from_marks,
     write_annotations,
 )
-from partsig.data.signals.recordings import HypnogramConfig, ReadConfig, Recording
+from partsig.data.signals.recordings import ReadConfig, Recording
 from partsig.errors import DataError
 
 hypothesis.configuration.set_hypothesis_home_dir(Path(tempfile.gettempdir(), "partsig-fuzz"))

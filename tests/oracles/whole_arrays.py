@@ -10,7 +10,7 @@ import numpy as np
 import scipy.fft
 
 from partsig.data.signals import filters, kernels
-from partsig.data.signals.clipping import RUN, RUNS
+from partsig.sleep.clipping import RUN, RUNS
 
 
 def bandpass_resample(signal, sfreq, target, *, picks, scale, offset, l_freq, h_freq, reflect):

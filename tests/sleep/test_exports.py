@@ -19,12 +19,14 @@ import pytest
 import yasa
 
 import partsig
-from partsig.data.signals.alignment import find_offset, to_epochs
+from partsig.data.signals.hypnograms.alignment import find_offset, to_epochs
 from partsig.data.signals.hypnograms.reading import read_hypnogram
+from partsig.data.signals.hypnograms.settings import HypnogramConfig
+from partsig.data.signals.hypnograms.stages import STAGES
 from partsig.data.signals.readers import bids, edf_recordings
 from partsig.data.signals.readers.edf import open_edf
 from partsig.data.signals.readers.psg import open_psg
-from partsig.data.signals.recordings import STAGES, HypnogramConfig, ReadConfig
+from partsig.data.signals.recordings import ReadConfig
 from partsig.errors import ConfigError, DataError
 from partsig.sleep.exports.documents import write_json
 from partsig.sleep.exports.edf import write_edf, write_review

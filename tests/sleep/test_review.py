@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from partsig.data.signals.recordings import STAGES
+from partsig.data.signals.hypnograms.stages import STAGES
 from partsig.metrics.agreement import confusion, kappa
 from partsig.sleep import review
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix
 
-from partsig.data.signals.recordings import STAGES
+from partsig.data.signals.hypnograms.stages import STAGES
 from partsig.runs.run import Run
 from partsig.runs.test_results import _of_units
 

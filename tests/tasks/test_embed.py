@@ -9,7 +9,7 @@ import torch
 
 from partsig.core.encoder import Encoder, EncoderConfig
 from partsig.core.objectives.supervised import Classifier, ClassifierConfig
-from partsig.data.signals.recordings import STAGES
+from partsig.data.signals.hypnograms.stages import STAGES
 from partsig.data.signals.store import open_store
 from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.files import HOST

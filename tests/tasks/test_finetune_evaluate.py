@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.metrics import cohen_kappa_score, f1_score
 
-from partsig.data.signals.recordings import STAGES
+from partsig.data.signals.hypnograms.stages import STAGES
 from partsig.data.signals.store import open_store
 from partsig.data.signals.windows import LabelledWindows
 from partsig.errors import CheckpointError, ConfigError, DataError

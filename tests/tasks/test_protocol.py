@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from partsig.core.objectives.supervised import LossConfig
 from partsig.data.shuffling import balanced_order
 from partsig.data.signals.bands import band_powers
-from partsig.data.signals.recordings import STAGES
+from partsig.data.signals.hypnograms.stages import STAGES
 from partsig.data.signals.store import open_store
 from partsig.data.signals.windows import LabelledWindows
 from partsig.errors import CheckpointError, ConfigError, DataError

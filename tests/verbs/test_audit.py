@@ -13,8 +13,8 @@ from partsig.cli import app
 from typer.testing import CliRunner
 
 from partsig.data import sample
+from partsig.data.signals.hypnograms.stages import STAGES as NAMES
 from partsig.data.signals.readers import physionet2018
-from partsig.data.signals.recordings import STAGES as NAMES
 from partsig.data.signals.recordings import Recording, Rows
 from partsig.data.signals.store_index import failed_row, read_index, write_index
 from partsig.errors import ConfigError, DataError

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score, precision_recall_fscore_support
 
-from partsig.data.signals.recordings import STAGES, HypnogramConfig
+from partsig.data.signals.hypnograms.settings import HypnogramConfig
+from partsig.data.signals.hypnograms.stages import STAGES
 from partsig.data.signals.store import open_store
 from partsig.data.signals.store_index import read_index, write_index
 from partsig.errors import CheckpointError, ConfigError, DataError

@@ -16,8 +16,8 @@ import partsig
 from partsig.data.mapped import FileMap
 from partsig.data.sample import CHANNELS, write_records
 from partsig.data.signals import lazy
+from partsig.data.signals.hypnograms.stages import STAGES, UNSCORED
 from partsig.data.signals.readers import psg
-from partsig.data.signals.recordings import STAGES, UNSCORED
 from partsig.data.signals.store import open_store
 from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.metrics.agreement import kappa

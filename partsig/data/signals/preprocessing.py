@@ -13,9 +13,11 @@ import numpy as np
 from tqdm import tqdm
 
 from partsig import config as configs
+from partsig.contracts import labels_of
 from partsig.data.preprocessed import PreprocessRequest, PreprocessResult
 from partsig.data.signals import parallel
 from partsig.data.signals.filters import bandpass_resample_rows
+from partsig.data.signals.hypnograms.alignment import trimmed
 from partsig.data.signals.kernels import resampled_length
 from partsig.data.signals.lazy import OnDisk, beside, room, stretches
 from partsig.data.signals.parallel import Storage
@@ -27,7 +29,7 @@ from partsig.data.signals.readers import (
     sleep_edf,
     wfdb_records,
 )
-from partsig.data.signals.recordings import STAGES, ReadConfig, Recording, trimmed
+from partsig.data.signals.recordings import ReadConfig, Recording
 from partsig.data.signals.store_index import (
     SPLIT,
     failed_row,
@@ -324,7 +326,7 @@ def _summary(path: Path, rows: list[dict], meta: dict) -> PreprocessResult:
     if not good:
         first = next(iter(failed.values()))
         raise DataError(f"none of the {len(rows)} recordings could be read; the first: {first}")
-    counts = {key: sum(row[key] for row in good) for key in (*STAGES, "unscored")}
+    counts = {key: sum(row[key] for row in good) for key in (*labels_of(meta).classes, "unscored")}
     labelled = [row for row in good if row["n_epochs"] > row["unscored"]]
     notes = [
         f"{len(good)} recordings, {len(labelled)} of them scored, "

@@ -3,59 +3,19 @@
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from partsig.contracts import UNLABELLED, Labels
+from partsig.data.signals.hypnograms.settings import HypnogramConfig
 from partsig.data.signals.lazy import Stack, forget
 from partsig.errors import ConfigError, DataError, check_range
 
-# AASM stages in the order of their codes; REM is the manual's stage R.
-STAGES = ("W", "N1", "N2", "N3", "REM")
-UNSCORED = UNLABELLED
-EPOCH_S = 30.0
-SLEEP = Labels(classes=STAGES, unit_s=EPOCH_S)
 # µV per unit of a voltage.
 MICROVOLTS = {"nV": 1e-3, "uV": 1.0, "µV": 1.0, "mV": 1e3, "V": 1e6}
-
-
-@dataclass(frozen=True, kw_only=True)
-class HypnogramConfig:
-    """Where the stages of a recording are, and how they are written.
-
-    pattern: file beside the recording, ``{name}`` being the recording's name without its extension
-        (``{name}.csv``, ``../scores/{name}-nsrr.xml``; ``*`` matches); none given: the usual names.
-        Where there is no such file: annotations in the recording itself.
-    format: annotations (EDF+), table (onsets and stages in columns), list (one stage a row) or xml
-        (NSRR, Profusion); auto tells by the file.
-    codes: what numbers mean: rk (Rechtschaffen and Kales, also Profusion's: 4 is N3, 5 REM, 9
-        unscored) or yasa (4 is REM, -1 artefact, -2 unscored); auto asks where it matters.
-    stages: labels of one's own, ``{"5": W, "4": REM, "1": N3}``; W, N1, N2, N3, REM or unscored.
-    epoch_s: length (s) of the scorer's epochs where the file does not say it.
-    offset_s: seconds from the recording's start to the hypnogram's onset 0 (its first epoch, for a
-        list; negative: it begins before), for all recordings whose files do not tell it, or
-        ``{NAME: SECONDS}`` for single ones, whatever their files say.
-    """
-
-    pattern: str = ""
-    format: Literal["auto", "annotations", "table", "list", "xml"] = "auto"
-    codes: Literal["auto", "rk", "yasa"] = "auto"
-    stages: Mapping[str, str] = field(default_factory=dict)
-    epoch_s: float = EPOCH_S
-    offset_s: float | dict[str, float] | None = None
-
-    def __post_init__(self) -> None:
-        check_range("hypnogram.epoch_s", self.epoch_s, 0.1, 3600.0)
-        for label, stage in self.stages.items():
-            if stage not in (*STAGES, "unscored"):
-                raise ConfigError(
-                    f"hypnogram.stages maps {label!r} to {stage!r}; it can be "
-                    f"{', '.join(STAGES)} or unscored."
-                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,11 +50,11 @@ class Recording:
     The rows of ``parts``, one after the other, are the channels ``ch_names``; with ``mix``
     (C, rows), channel c is ``mix[c] @ rows`` (a derivation, or zeros for a channel that is not
     there, then named in ``filled``). Of the filtered signal, what lies between ``start_s`` and
-    ``stop_s`` is kept; ``stages`` holds one code per whole 30-s epoch from ``start_s`` (index into
-    STAGES, -1 unscored). An ``excerpt`` was cut out of something longer: its ends must not show
-    after filtering. ``start`` is the time of the first sample, where the file tells it; ``gaps``
-    are stretches (s, from there) without signal, bridged by straight lines. ``notes`` are sentences
-    on what had to be decided in reading it.
+    ``stop_s`` is kept; ``stages`` holds one code per whole epoch from ``start_s`` (index into the
+    classes of the store's labels, -1 unscored). An ``excerpt`` was cut out of something longer: its
+    ends must not show after filtering. ``start`` is the time of the first sample, where the file
+    tells it; ``gaps`` are stretches (s, from there) without signal, bridged by straight lines.
+    ``notes`` are sentences on what had to be decided in reading it.
     """
 
     name: str
@@ -194,42 +154,3 @@ def sorted_by_name(paths: Iterable[Path], what: str = "recording") -> list[Path]
             )
         by_name[path.stem] = path
     return [by_name[name] for name in sorted(by_name)]
-
-
-def trimmed(recording: Recording, minutes: float) -> Recording:
-    """Return a recording with so many minutes of what is no sleep left at either end.
-
-    A recording without sleep is left as it is.
-    """
-    asleep = np.flatnonzero(recording.stages > 0)
-    if not len(asleep):
-        return recording
-    around = int(minutes * 60 // EPOCH_S)
-    first = max(int(asleep[0]) - around, 0)
-    last = min(int(asleep[-1]) + 1 + around, len(recording.stages))
-    begin = recording.start_s
-    return replace(
-        recording,
-        stages=recording.stages[first:last],
-        start_s=begin + first * EPOCH_S,
-        stop_s=begin + last * EPOCH_S,
-    )
-
-
-def n_epochs(n_times: int, sfreq: float) -> int:
-    """Return the number of whole 30-s epochs; the tail belongs to none.
-
-    >>> n_epochs(5_147_000, 200)
-    857
-    """
-    return int(n_times // round(EPOCH_S * sfreq))
-
-
-def count_stages(stages: np.ndarray) -> dict[str, int]:
-    """Return the number of epochs per stage, and of unscored ones.
-
-    >>> count_stages(np.array([-1, 0, 2, 2], np.int8))
-    {'W': 1, 'N1': 0, 'N2': 2, 'N3': 0, 'REM': 0, 'unscored': 1}
-    """
-    counts = np.bincount(np.asarray(stages, dtype=np.int64) + 1, minlength=len(STAGES) + 1)
-    return dict(zip(STAGES, counts[1:].tolist(), strict=True)) | {"unscored": int(counts[0])}

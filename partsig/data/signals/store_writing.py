@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from partsig.contracts import Labels, labels_of
+from partsig.data.signals.hypnograms.stages import SLEEP
 from partsig.data.signals.lazy import OnDisk, stretches
-from partsig.data.signals.recordings import SLEEP, Recording
+from partsig.data.signals.recordings import Recording
 from partsig.data.signals.store_index import (
     MERGED,
     SHARDS,

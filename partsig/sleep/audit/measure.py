@@ -7,15 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
-from partsig.data.signals.clipping import find_clipped
+from partsig.data.signals.hypnograms.alignment import trimmed
+from partsig.data.signals.hypnograms.stages import EPOCH_S, UNSCORED
 from partsig.data.signals.lazy import Row, beside, forget
-from partsig.data.signals.quality import Quality, is_eeg, measure
-from partsig.data.signals.recordings import EPOCH_S, UNSCORED, ReadConfig, Recording, Rows, trimmed
+from partsig.data.signals.recordings import ReadConfig, Recording, Rows
 from partsig.data.signals.store import Store, open_store
 from partsig.data.signals.store_index import read_index
 from partsig.data.signals.store_writing import FLOAT16_MAX
 from partsig.data.store import OK
 from partsig.errors import ConfigError, DataError, DiskFullError
+from partsig.sleep.clipping import find_clipped
+from partsig.sleep.quality import Quality, is_eeg, measure
 
 # Samples of a channel up to which it is held in memory: 36 h at 256 Hz, 168 MB with its marks.
 HELD = 2**25

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from partsig import __version__
-from partsig.data.signals.quality import LOWEST_HZ, QUALITY
-from partsig.data.signals.recordings import EPOCH_S, STAGES, count_stages
+from partsig.data.signals.hypnograms.stages import EPOCH_S, STAGES, count_stages
 from partsig.sleep import html
 from partsig.sleep.audit.rules import LEVELS, Audited, share_bad
+from partsig.sleep.quality import LOWEST_HZ, QUALITY
 
 SHOWN = 20  # rows of the printed table
 STORED = "store"  # source of recordings that were read already

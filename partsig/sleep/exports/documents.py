@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from partsig import __version__, files
-from partsig.data.signals.quality import QUALITY
-from partsig.data.signals.recordings import EPOCH_S, STAGES, UNSCORED
+from partsig.data.signals.hypnograms.stages import EPOCH_S, STAGES, UNSCORED
 from partsig.sleep.exports.paths import replaceable_path
 from partsig.sleep.exports.values import plain
+from partsig.sleep.quality import QUALITY
 from partsig.sleep.staging import Staging
 
 

@@ -5,15 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from partsig import __version__, files
+from partsig.data.signals.hypnograms.stages import EDF_TEXTS, EPOCH_S, UNSCORED
 from partsig.data.signals.readers.edf_header import UNTOLD
-from partsig.data.signals.recordings import EPOCH_S, STAGES, UNSCORED
 from partsig.sleep.exports.paths import replaceable_path
 from partsig.sleep.exports.values import DECIMALS, ranks_of
 from partsig.sleep.staging import Staging, stage_name
 
-# The AASM manual's stages among EDF+'s standard texts; "?" is what was not scored.
-EDF_TEXTS = {**{name: f"Sleep stage {name}" for name in STAGES}, "REM": "Sleep stage R"}
-EDF_TEXTS[stage_name(UNSCORED)] = "Sleep stage ?"
+# "?" is what was not scored.
+TEXTS = {**EDF_TEXTS, stage_name(UNSCORED): "Sleep stage ?"}
 # The standard text that stands in a file that would hold no annotation at all.
 EMPTY = "Recording starts"
 # Years of the header's two digits (EDF+, 2.1.3, item 2); other dates are left out as anonymised.
@@ -31,7 +30,7 @@ def write_edf(staging: Staging, folder: Path) -> Path:
     there; the date is anonymised where it is not known or the header cannot hold it. The patient is
     not named. A recording without an epoch has one annotation, "Recording starts".
     """
-    texts = [(e, EDF_TEXTS[name]) for e, name in enumerate(staging.names)]
+    texts = [(e, TEXTS[name]) for e, name in enumerate(staging.names)]
     return _write_annotations(staging, replaceable_path(staging, folder, "edf"), texts)
 
 

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from partsig.data.signals.recordings import EPOCH_S, STAGES, UNSCORED
+from partsig.data.signals.hypnograms.stages import EPOCH_S, STAGES, UNSCORED
 from partsig.errors import ConfigError, DataError
-from partsig.sleep.exports.edf import EDF_TEXTS
+from partsig.sleep.exports.edf import TEXTS
 from partsig.sleep.staging import Staging
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def to_annotations(staging: Staging) -> "mne.Annotations":
         import mne
     except ImportError:
         raise ConfigError("to_annotations needs MNE: pip install 'partsig[mne]'.") from None
-    texts = [EDF_TEXTS[name] for name in staging.names]
+    texts = [TEXTS[name] for name in staging.names]
     return mne.Annotations(staging.onsets, np.full(len(texts), EPOCH_S), texts)
 
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from partsig import __version__, files
-from partsig.data.signals.recordings import EPOCH_S, STAGES
+from partsig.data.signals.hypnograms.stages import EPOCH_S, STAGES
 from partsig.sleep.exports.paths import replaceable_path
 from partsig.sleep.exports.values import number, one_line, plain, ranks_of
 from partsig.sleep.staging import Staging, stage_name

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from partsig.data.signals.recordings import STAGES, UNSCORED
+from partsig.data.signals.hypnograms.stages import STAGES, UNSCORED
 from partsig.data.signals.store import Store
 from partsig.errors import DataError
 from partsig.files import read_columns

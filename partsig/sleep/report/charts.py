@@ -6,7 +6,7 @@ from html import escape
 
 import numpy as np
 
-from partsig.data.signals.recordings import EPOCH_S, STAGES, UNSCORED
+from partsig.data.signals.hypnograms.stages import EPOCH_S, STAGES, UNSCORED
 from partsig.sleep.html import COLOURS, HEIGHT, PER_HOUR, UNSCORED_COLOUR, stretches
 
 # Okabe and Ito's blue and vermilion, which remain two without colour vision.

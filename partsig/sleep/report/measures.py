@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from partsig.data.signals.recordings import EPOCH_S, STAGES, UNSCORED
+from partsig.data.signals.hypnograms.stages import EPOCH_S, STAGES, UNSCORED
 from partsig.data.signals.store import open_store
 from partsig.errors import DataError
 from partsig.metrics.agreement import accuracy

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from partsig import __version__
-from partsig.data.signals.recordings import EPOCH_S
+from partsig.data.signals.hypnograms.stages import EPOCH_S
 from partsig.sleep.exports.paths import file_stem
 from partsig.sleep.html import (
     COLOURS,

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from partsig.data.signals.alignment import to_epochs
+from partsig.data.signals.hypnograms.alignment import to_epochs
 from partsig.data.signals.hypnograms.hypnogram import Hypnogram
 from partsig.data.signals.hypnograms.reading import read_hypnogram
+from partsig.data.signals.hypnograms.settings import HypnogramConfig
+from partsig.data.signals.hypnograms.stages import EPOCH_S
 from partsig.data.signals.readers.edf_recordings import find_hypnogram
-from partsig.data.signals.recordings import EPOCH_S, HypnogramConfig
 from partsig.data.signals.store import Store
 from partsig.errors import ConfigError, DataError
 

@@ -4,7 +4,7 @@ from html import escape
 
 import numpy as np
 
-from partsig.data.signals.recordings import STAGES
+from partsig.data.signals.hypnograms.stages import STAGES
 from partsig.sleep.html import bullets, figure, note, scrolling
 from partsig.sleep.report import charts
 from partsig.sleep.report.agreement import FEW

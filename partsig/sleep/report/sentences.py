@@ -1,6 +1,6 @@
 """What a report says in sentences: what was found, and what the model must not be used for."""
 
-from partsig.data.signals.recordings import STAGES
+from partsig.data.signals.hypnograms.stages import STAGES
 from partsig.sleep.report.agreement import FEW
 
 # Kappa of two people who score the same recordings, pooled over 11 studies, and of N1 among them

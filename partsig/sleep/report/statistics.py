@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from partsig.data.signals.recordings import STAGES, UNSCORED
+from partsig.data.signals.hypnograms.stages import STAGES, UNSCORED
 from partsig.errors import ConfigError, DataError
 
 # What is reported, in this order: name -> (unit, what it is).

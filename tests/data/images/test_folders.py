@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from partsig.data import listing as folders
+from partsig.data.signals.hypnograms.settings import HypnogramConfig
 from partsig.data.signals.readers import bids, edf_recordings, sleep_edf, wfdb_records
-from partsig.data.signals.recordings import HypnogramConfig
 from partsig.errors import DataError
 
 NAMES = (

@@ -14,6 +14,8 @@ from partsig.cli import app
 from typer.testing import CliRunner
 
 import partsig
+from partsig.contracts import Labels
+from partsig.data.signals.preprocessing import _summary
 from partsig.data.signals.store import open_store
 from partsig.errors import ConfigError, DataError
 
@@ -388,3 +390,16 @@ def test_a_bids_tree(tmp_path):
     assert store.labels("sub-02_task-sleep_eeg").tolist() == [3, 4]
     ages = [(row["age"], row["sex"]) for row in store.rows]
     assert ages == [("34", "F"), ("", "M")]
+
+
+def test_what_was_written_is_counted_by_the_classes_of_the_store():
+    rows = [
+        {"recording": name, "status": "ok", "notes": "", "n_samples": 3600, "n_epochs": 3}
+        | {"still": still, "step": 1, "unscored": 2 - still}
+        for name, still in (("a", 2), ("b", 0))
+    ]
+    labels = Labels(classes=("still", "step"), unit_s=2.0)
+    meta = {"labels": labels.as_facts(), "sfreq": 1.0, "source": "edf"}
+    done = _summary("store", rows, meta)
+    assert done.counts == {"still": 2, "step": 2, "unscored": 2}
+    assert done.notes == ["2 recordings, 2 of them scored, 2.0 h in store"]

@@ -13,7 +13,8 @@ import pytest
 
 from partsig import files
 from partsig.contracts import Labels
-from partsig.data.signals.recordings import STAGES, Recording
+from partsig.data.signals.hypnograms.stages import STAGES
+from partsig.data.signals.recordings import Recording
 from partsig.data.signals.store import open_store
 from partsig.data.signals.store_index import failed_row, read_index, write_index
 from partsig.data.signals.store_writing import create_store, make_meta, write_recording

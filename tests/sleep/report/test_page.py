@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import pytest
 
-from partsig.data.signals.recordings import STAGES
+from partsig.data.signals.hypnograms.stages import STAGES
 from partsig.data.signals.store import open_store
 from partsig.data.signals.store_index import failed_row, write_index
 from partsig.data.signals.store_writing import create_store, make_meta

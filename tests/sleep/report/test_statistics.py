@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from partsig.data.signals.recordings import STAGES
+from partsig.data.signals.hypnograms.stages import STAGES
 from partsig.errors import ConfigError, DataError
 from partsig.metrics.agreement import accuracy, confusion, kappa
 from partsig.sleep.report import statistics

@@ -3,5 +3,6 @@
 ``reading`` reads a file of any format: EDF+ annotations (``annotations``), tables with onsets (CSV,
 TSV, BIDS ``_events.tsv``) and lists of one stage per epoch (plain text, CSV, YASA's export,
 Compumedics' ``.txt``; both ``tables``), and the XML of the National Sleep Research Resource and of
-Profusion (``xml``). Where the stages lie in a recording is for alignment.py to tell.
+Profusion (``xml``). ``alignment`` tells where the stages lie in a recording, ``stages`` what they
+are, and ``settings`` what the user says of all this.
 """

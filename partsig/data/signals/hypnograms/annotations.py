@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
+from partsig.data.signals.hypnograms.codes import RK, YASA, stage_code
 from partsig.data.signals.hypnograms.hypnogram import Hypnogram, make_hypnogram
-from partsig.data.signals.hypnograms.stages import RK, YASA, stage_code
+from partsig.data.signals.hypnograms.settings import HypnogramConfig
+from partsig.data.signals.hypnograms.stages import UNSCORED
 from partsig.data.signals.readers.edf import open_edf
 from partsig.data.signals.readers.edf_marks import Mark, read_marks
-from partsig.data.signals.recordings import UNSCORED, HypnogramConfig
 from partsig.errors import DataError
 
 

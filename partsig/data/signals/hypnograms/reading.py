@@ -4,9 +4,9 @@ from pathlib import Path
 
 from partsig.data.signals.hypnograms.annotations import read_edf_annotations
 from partsig.data.signals.hypnograms.hypnogram import Hypnogram
+from partsig.data.signals.hypnograms.settings import HypnogramConfig
 from partsig.data.signals.hypnograms.tables import from_table
 from partsig.data.signals.hypnograms.xml import from_xml
-from partsig.data.signals.recordings import HypnogramConfig
 from partsig.errors import DataError
 
 BY_SUFFIX = {".edf": "annotations", ".bdf": "annotations", ".xml": "xml"}

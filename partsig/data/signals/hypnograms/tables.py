@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from partsig.data.signals.hypnograms.codes import stage_codes
 from partsig.data.signals.hypnograms.hypnogram import Hypnogram, make_hypnogram
-from partsig.data.signals.hypnograms.stages import stage_codes
+from partsig.data.signals.hypnograms.settings import HypnogramConfig
 from partsig.data.signals.hypnograms.times import duration, onsets_and_start, seconds
-from partsig.data.signals.recordings import HypnogramConfig
 from partsig.errors import DataError
 
 ONSET = ("onset", "start", "start_s", "time", "onset_s", "begin")

@@ -8,10 +8,10 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from partsig.data.signals.hypnograms.codes import stage_codes
 from partsig.data.signals.hypnograms.hypnogram import Hypnogram, make_hypnogram
-from partsig.data.signals.hypnograms.stages import stage_codes
+from partsig.data.signals.hypnograms.settings import HypnogramConfig
 from partsig.data.signals.hypnograms.times import clock, duration, seconds
-from partsig.data.signals.recordings import HypnogramConfig
 from partsig.errors import DataError
 
 

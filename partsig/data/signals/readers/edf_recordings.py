@@ -11,21 +11,20 @@ from pathlib import Path
 import numpy as np
 
 from partsig.data import listing as folders
-from partsig.data.signals.alignment import find_offset, to_epochs
 from partsig.data.signals.channels import resolve
+from partsig.data.signals.hypnograms.alignment import find_offset, to_epochs
 from partsig.data.signals.hypnograms.annotations import from_marks
 from partsig.data.signals.hypnograms.hypnogram import Hypnogram
 from partsig.data.signals.hypnograms.reading import read_hypnogram
+from partsig.data.signals.hypnograms.settings import HypnogramConfig
+from partsig.data.signals.hypnograms.stages import UNSCORED, n_epochs
 from partsig.data.signals.readers import psg
 from partsig.data.signals.readers.edf import open_edf
 from partsig.data.signals.recordings import (
-    UNSCORED,
     USUAL,
-    HypnogramConfig,
     ReadConfig,
     Recording,
     check_folder,
-    n_epochs,
     sorted_by_name,
 )
 from partsig.errors import DataError

@@ -21,15 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from partsig.data.signals.channels import resolve
-from partsig.data.signals.recordings import (
-    STAGES,
-    UNSCORED,
-    USUAL,
-    ReadConfig,
-    Recording,
-    Rows,
-    n_epochs,
-)
+from partsig.data.signals.hypnograms.stages import STAGES, UNSCORED, n_epochs
+from partsig.data.signals.recordings import USUAL, ReadConfig, Recording, Rows
 from partsig.errors import DataError
 
 CHANNELS = ("O2-M1", "E1-M2", "Chin1-Chin2")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from partsig.data.signals.channels import resolve
+from partsig.data.signals.hypnograms.stages import STAGES, UNSCORED, n_epochs
 from partsig.data.signals.lazy import forget, stretches
 from partsig.data.signals.readers.wfdb_annotations import (
     read_annotations,
@@ -22,14 +23,11 @@ from partsig.data.signals.readers.wfdb_annotations import (
 )
 from partsig.data.signals.recordings import (
     MICROVOLTS,
-    STAGES,
-    UNSCORED,
     USUAL,
     ReadConfig,
     Recording,
     Rows,
     check_folder,
-    n_epochs,
     sorted_by_name,
 )
 from partsig.errors import DataError

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from partsig.data.signals.recordings import EPOCH_S, UNSCORED, n_epochs
+from partsig.data.signals.hypnograms.stages import EPOCH_S, UNSCORED, n_epochs
 from partsig.errors import DataError
 
 # Annotation codes of the format: https://physionet.org/physiotools/wag/annot-5.htm

@@ -12,22 +12,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from partsig.data import listing as folders
-from partsig.data.signals.alignment import to_epochs
 from partsig.data.signals.channels import resolve
+from partsig.data.signals.hypnograms.alignment import to_epochs
 from partsig.data.signals.hypnograms.annotations import from_marks
+from partsig.data.signals.hypnograms.stages import EPOCH_S, UNSCORED, n_epochs
 from partsig.data.signals.lazy import STRETCH, Row, room, stretches
 from partsig.data.signals.readers import psg
 from partsig.data.signals.readers.edf_header import LONGEST_S
 from partsig.data.signals.readers.edf_marks import Mark
 from partsig.data.signals.readers.wfdb_annotations import read_annotations
 from partsig.data.signals.recordings import (
-    EPOCH_S,
-    UNSCORED,
     USUAL,
     ReadConfig,
     Recording,
     check_folder,
-    n_epochs,
     sorted_by_name,
 )
 from partsig.errors import DataError

@@ -6,13 +6,13 @@ import edfio
 import numpy as np
 import pytest
 
-from partsig.data.signals.alignment import find_offset, to_epochs
+from partsig.data.signals.hypnograms.alignment import find_offset, to_epochs
 from partsig.data.signals.hypnograms.annotations import from_marks
+from partsig.data.signals.hypnograms.codes import YASA, stage_code
 from partsig.data.signals.hypnograms.hypnogram import Hypnogram
 from partsig.data.signals.hypnograms.reading import read_hypnogram
-from partsig.data.signals.hypnograms.stages import YASA, stage_code
+from partsig.data.signals.hypnograms.settings import HypnogramConfig
 from partsig.data.signals.readers.edf_marks import Mark
-from partsig.data.signals.recordings import HypnogramConfig
 from partsig.errors import ConfigError, DataError
 
 START = datetime(2020, 2, 1, 22, 30)

@@ -10,13 +10,14 @@ import pytest
 import scipy.io
 import wfdb
 
+from partsig.data.signals.hypnograms.stages import count_stages
 from partsig.data.signals.readers import physionet2018 as challenge
 from partsig.data.signals.readers.wfdb_annotations import (
     read_annotations,
     stages_from_marks,
     write_annotations,
 )
-from partsig.data.signals.recordings import ReadConfig, count_stages
+from partsig.data.signals.recordings import ReadConfig
 from partsig.errors import DataError
 
 VECTORS = ("wake", "nonrem1", "nonrem2", "nonrem3", "rem", "undefined")

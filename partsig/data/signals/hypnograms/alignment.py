@@ -1,12 +1,15 @@
 """Lays a hypnogram on a recording by what both files say or the user states; else refuses it."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, time, timedelta
 
 import numpy as np
 
 from partsig.data.signals.hypnograms.hypnogram import Hypnogram
-from partsig.data.signals.recordings import EPOCH_S, UNSCORED, HypnogramConfig
+from partsig.data.signals.hypnograms.settings import HypnogramConfig
+from partsig.data.signals.hypnograms.stages import EPOCH_S, UNSCORED
+from partsig.data.signals.recordings import Recording
 from partsig.errors import DataError
 
 # A stage holds in an epoch whose ends it misses by no more than this: scorers' onsets are rounded.
@@ -204,3 +207,23 @@ def _spans(
         else:
             spans.append((float(start), float(stop), int(code)))
     return [span for span in spans if span[2] != UNSCORED]
+
+
+def trimmed(recording: Recording, minutes: float) -> Recording:
+    """Return a recording with so many minutes of what is no sleep left at either end.
+
+    A recording without sleep is left as it is.
+    """
+    asleep = np.flatnonzero(recording.stages > 0)
+    if not len(asleep):
+        return recording
+    around = int(minutes * 60 // EPOCH_S)
+    first = max(int(asleep[0]) - around, 0)
+    last = min(int(asleep[-1]) + 1 + around, len(recording.stages))
+    begin = recording.start_s
+    return replace(
+        recording,
+        stages=recording.stages[first:last],
+        start_s=begin + first * EPOCH_S,
+        stop_s=begin + last * EPOCH_S,
+    )

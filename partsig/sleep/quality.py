@@ -11,8 +11,8 @@ import numpy as np
 from scipy.signal import welch
 
 from partsig.data.signals.bands import FLOOR, SEGMENT_S
+from partsig.data.signals.hypnograms.stages import EPOCH_S, n_epochs
 from partsig.data.signals.lazy import Row
-from partsig.data.signals.recordings import EPOCH_S, n_epochs
 from partsig.errors import DataError
 
 # What an epoch of a channel is, by its code.
