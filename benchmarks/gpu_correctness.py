@@ -24,10 +24,11 @@ from partsig.data.signals.store import open_store
 from partsig.data.signals.windows import RandomWindows, ResidentWindows
 from partsig.modalities import registry
 from partsig.modalities.signal_settings import SignalPretrainConfig
-from partsig.runs.models import build_objective
+from partsig.recipes.pretraining import Pretraining, run_pretraining
+from partsig.runs.models import build_objective, read_state
 from partsig.train import distributed
 from partsig.train.step import compile_blocks
-from partsig.verbs import pretrain as pretraining
+from partsig.verbs.pretrain import pretrain
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 # Of (loss, gradient). float32 rounds at 6e-8; through these models that leaves 3e-7 of a loss and
@@ -207,7 +208,7 @@ def loop_settings(campaign: Campaign) -> dict[str, object]:
 def pretrained(store: Path, path: Path, campaign: Campaign) -> Tensor:
     """Run the real loop, or continue it; return its final weights in one row."""
     gpus = "1" if campaign.device == "cuda" else "0"
-    pretraining.pretrain(
+    pretrain(
         store, path, config=CONFIGS / "part.yaml", overrides=loop_settings(campaign), gpus=gpus
     )
     return weights_of(path)
@@ -215,7 +216,7 @@ def pretrained(store: Path, path: Path, campaign: Campaign) -> Tensor:
 
 def weights_of(path: Path) -> Tensor:
     """Return the newest weights of a run in one row, float64."""
-    return torch.cat([value.double().flatten() for value in pretraining.read_state(path).values()])
+    return torch.cat([value.double().flatten() for value in read_state(path).values()])
 
 
 def weights_apart(found: Tensor, reference: Tensor, spread: float) -> dict[str, object]:
@@ -275,4 +276,9 @@ def in_a_group(settings: object, store: Path, path: Path, said: Path, device: st
     found = {"backend": dist.get_backend(), "size": world.size, "averaged": averaged,
              "summed": {"is": total.tolist(), "within": total.tolist() == [2.0] * 3}}  # fmt: skip
     said.write_text(json.dumps(found), encoding="utf-8")
-    pretraining._work(settings, "eeg", store, path, None, 0, device, False)
+    run_pretraining(
+        Pretraining(
+            settings=settings, modality="eeg", store=store, run=path, origin=None, seed=0,
+            device=device, profile=False,
+        )
+    )  # fmt: skip

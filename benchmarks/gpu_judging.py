@@ -22,7 +22,7 @@ from partsig.data.signals.store import open_store
 from partsig.data.signals.windows import LabelledWindows
 from partsig.metrics.agreement import confusion, kappa
 from partsig.recipes.loading import load_classifier
-from partsig.tasks import baselines
+from partsig.tasks.frozen import predict_examples
 from partsig.verbs.finetune import finetune
 
 BUDGETS, DRAWS, BLOCKS = (20, 100), (0, 1, 2), 2
@@ -128,8 +128,8 @@ def judge(job: Job) -> dict[str, object]:
         record = trained.facts
         opened = open_store(job.store)
         test = LabelledWindows(opened, opened.recordings_of(record["split"]["test"]))
-        predicted = baselines.predict(model, test, torch.device(job.device)).argmax(1)
-        score = float(kappa(confusion(test.stages, predicted, len(STAGES))))
+        predicted = predict_examples(model, test, torch.device(job.device)).argmax(1)
+        score = float(kappa(confusion(test.labels, predicted, len(STAGES))))
     except Exception:  # noqa: BLE001 (it is handed over and written down)
         return told | {"traceback": traceback.format_exc()}
     return told | {

@@ -19,7 +19,7 @@ from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.metrics.calibration import calibration_error, reliability
 from partsig.metrics.resampling import bootstrap
 from partsig.modalities.images import ImageDataset
-from partsig.recipes.loading import load_classifier
+from partsig.recipes.loading import load_classifier, load_model
 from partsig.runs import directory as runs
 from partsig.runs.models import load_encoder
 from partsig.runs.test_results import method_of
@@ -29,6 +29,7 @@ from partsig.tasks.classification import Classification, settings_of
 from partsig.tasks.classification_scores import share_interval
 from partsig.verbs.compare import compare
 from partsig.verbs.evaluate import evaluate
+from partsig.verbs.export import run_file
 from partsig.verbs.finetune import finetune
 from partsig.verbs.preprocess import preprocess
 from partsig.verbs.pretrain import pretrain
@@ -430,3 +431,26 @@ def test_images_that_trained_the_classifier_are_not_tested_on(probe, digits, tmp
     with pytest.raises(DataError, match=r"2 of the images to test on trained .*test/0, test/1"):
         evaluate(probe, other(tmp_path / "seen", [*trained, unused]), device="cpu")
     assert evaluate(probe, other(tmp_path / "new", [unused]), device="cpu").metrics["external"]
+
+
+@pytest.mark.parametrize("form", ["safetensors", "torch", "onnx"])
+def test_a_classifier_of_images_is_exported_and_gives_the_same(form, probe, digits, tmp_path):
+    if form == "onnx":
+        pytest.importorskip("onnxruntime")
+    evaluate(probe, device="cpu", figures=False)
+    done = partsig.export(probe, tmp_path / "out", format=form)
+    card = (done.path / "README.md").read_text(encoding="utf-8")
+    assert "8 x 8 pixels; values from 0 to" in card
+    assert "- accuracy: 0." in card
+    store = open_images(digits)
+    x = store.batch(store.members("test")[:5]).astype(np.float32)
+    model, trained = load_classifier(probe)
+    with torch.inference_mode():
+        expected = (model.eval().logits(torch.from_numpy(x)) / trained.temperature).softmax(-1)
+        if form == "safetensors":
+            again = load_model(done.path)
+            found = again.model.eval().logits(torch.from_numpy(x)) / again.facts["temperature"]
+            found = found.softmax(-1).numpy()
+        else:
+            found = run_file(done.file, x)
+    np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
