@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -13,8 +14,8 @@ from partsig.data.images.examples import AugmentedBatches, LabelledImages, find_
 from partsig.data.images.store import ImageStore, open_images
 from partsig.data.images.windows import RandomImages
 from partsig.data.shuffling import Shuffled
-from partsig.data.store import INDEX, index_digest
-from partsig.errors import CheckpointError, ConfigError, DataError, check_range
+from partsig.data.store import INDEX
+from partsig.errors import ConfigError, DataError, check_range
 from partsig.modalities import image_card
 from partsig.modalities.image_settings import (
     ImageFinetuneConfig,
@@ -31,6 +32,7 @@ from partsig.modalities.modality import (
     UnseenWindows,
     check_alike,
 )
+from partsig.modalities.opened_store import OpenedStore
 from partsig.runs.exported import LoadedModel
 from partsig.runs.run import Run
 from partsig.runs.settings import Shape
@@ -39,23 +41,13 @@ SPLIT = "split.json"  # of a run that was given a budget of labels
 
 
 @dataclass(frozen=True, eq=False)
-class ImageDataset:
+class ImageDataset(OpenedStore):
     """A store of images, opened."""
 
     store: ImageStore
-    modality: str = "image"
-    task: str = "classification"
-    samples_per_unit: float = 1.0
-
-    @property
-    def path(self) -> Path:
-        """Where the store lies."""
-        return self.store.path
-
-    @property
-    def ch_names(self) -> tuple[str, ...]:
-        """Channel names, in their order."""
-        return self.store.ch_names
+    modality: ClassVar[str] = "image"
+    task: ClassVar[str] = "classification"
+    samples_per_unit: ClassVar[float] = 1.0
 
     @property
     def labels(self) -> Labels:
@@ -66,41 +58,9 @@ class ImageDataset:
         """Return what must be the same for a model to be used: the channels."""
         return {"ch_names": list(self.store.ch_names)}
 
-    def facts(self) -> dict[str, object]:
-        """Return what a fine-tuned run remembers of the store."""
-        return {
-            "store": str(self.path),
-            "provenance": self.store.meta["provenance"],
-            "index_sha256": index_digest(self.path),
-            **self.input_facts(),
-            "size": list(self.store.size),
-            "labels": self.labels.as_facts(),
-        }
-
-    def check_pretrained(self, run: Run) -> None:
-        """Raise CheckpointError unless a pretrained run is for these channels."""
-        for key, ours in self.input_facts().items():
-            if run.facts[key] != ours:
-                raise CheckpointError(
-                    f"{run.path} was pretrained with {key} {run.facts[key]}; {self.path} has "
-                    f"{ours}."
-                )
-
-    def check_same_input(self, run: Run) -> None:
-        """Raise DataError unless a run is for these channels, this size and these classes."""
-        mine = {
-            "ch_names": list(self.ch_names),
-            "size": list(self.store.size),
-            "classes": list(self.store.classes),
-        }
-        theirs = {key: run.facts.get(key) for key in ("ch_names", "size")}
-        theirs["classes"] = list(run.labels.classes)
-        for key, ours in mine.items():
-            if theirs[key] != ours:
-                raise DataError(
-                    f"the run was trained with {key} {theirs[key]}; {self.path} has {ours}. "
-                    "Preprocess it again with those settings."
-                )
+    def model_facts(self) -> dict[str, object]:
+        """Return what must be the same for a classifier to be used: channels and size."""
+        return self.input_facts() | {"size": list(self.store.size)}
 
     def window_for(self, settings: ImageFinetuneConfig) -> Shape:
         """Return the extent of an image in pixels, as it will be given."""

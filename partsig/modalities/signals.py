@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -19,8 +20,7 @@ from partsig.data.signals.windows import (
     ShiftedBatches,
 )
 from partsig.data.splits import SplitConfig
-from partsig.data.store import index_digest
-from partsig.errors import CheckpointError, ConfigError, DataError
+from partsig.errors import ConfigError, DataError
 from partsig.modalities import signal_card
 from partsig.modalities.modality import (
     MONITOR_WINDOWS,
@@ -32,6 +32,7 @@ from partsig.modalities.modality import (
     UnseenWindows,
     check_alike,
 )
+from partsig.modalities.opened_store import OpenedStore
 from partsig.modalities.signal_settings import SignalFinetuneConfig, SignalPretrainConfig
 from partsig.runs.exported import LoadedModel
 from partsig.runs.features import starts
@@ -49,21 +50,11 @@ BASELINES = {
 
 
 @dataclass(frozen=True, eq=False)
-class SignalDataset:
+class SignalDataset(OpenedStore):
     """A store of signals, opened."""
 
     store: Store
-    modality: str = "eeg"
-
-    @property
-    def path(self) -> Path:
-        """Where the store lies."""
-        return self.store.path
-
-    @property
-    def ch_names(self) -> tuple[str, ...]:
-        """Channel names, in their order."""
-        return self.store.ch_names
+    modality: ClassVar[str] = "eeg"
 
     @property
     def samples_per_unit(self) -> float:
@@ -85,38 +76,8 @@ class SignalDataset:
         return {"ch_names": list(self.store.ch_names), "sfreq": self.store.sfreq}
 
     def facts(self) -> dict[str, object]:
-        """Return what a fine-tuned run remembers of the store."""
-        return {
-            "store": str(self.path),
-            "provenance": self.store.meta["provenance"],
-            "index_sha256": index_digest(self.path),
-            **self.input_facts(),
-            "filter": self.store.meta["filter"],
-            "labels": self.labels.as_facts(),
-        }
-
-    def check_pretrained(self, run: Run) -> None:
-        """Raise CheckpointError unless a pretrained run is for these channels and this rate."""
-        for key, ours in self.input_facts().items():
-            if run.facts[key] != ours:
-                raise CheckpointError(
-                    f"{run.path} was pretrained with {key} {run.facts[key]}; {self.path} has "
-                    f"{ours}."
-                )
-
-    def check_same_input(self, run: Run) -> None:
-        """Raise DataError unless a run is for these channels, this rate and these labels."""
-        for key, ours in self.input_facts().items():
-            if run.facts[key] != ours:
-                raise DataError(
-                    f"the run was trained with {key} {run.facts[key]}; {self.path} has {ours}. "
-                    "Preprocess it again with those settings."
-                )
-        if run.labels is not None and run.labels != self.labels:
-            raise DataError(
-                f"the run tells {_told(run.labels)} apart; the labels of {self.path} are "
-                f"{_told(self.labels)}."
-            )
+        """Return what a fine-tuned run remembers of the store: how it was filtered, too."""
+        return super().facts() | {"filter": self.store.meta["filter"]}
 
     def window_for(self, _settings: SignalFinetuneConfig) -> Shape:
         """Return the extent of a labelled window in samples."""
@@ -321,10 +282,6 @@ class SignalDataset:
     def seen_in_pretraining(self, run: Run, examples: LabelledWindows) -> list[str]:
         """Return the units of examples whose inputs a run has seen without labels."""
         return sorted(set(run.seen_unlabelled) & set(examples.units()[0]))
-
-
-def _told(labels: Labels) -> str:
-    return f"{', '.join(labels.classes)} of {labels.unit_s:g} s"
 
 
 SIGNALS = Modality(

@@ -9,9 +9,10 @@ from braindecode.datasets import BaseConcatDataset, RawDataset
 from braindecode.preprocessing import create_windows_from_events
 
 from partsig.contracts import Labels
-from partsig.data.signals import store as stores
 from partsig.data.signals.recordings import Recording, Rows
 from partsig.data.signals.store import open_store
+from partsig.data.signals.store_index import write_index
+from partsig.data.signals.store_writing import create_store, make_meta, write_recording
 from partsig.errors import ConfigError, DataError
 from partsig.interop import from_braindecode, to_braindecode
 
@@ -94,18 +95,18 @@ def test_the_raw_is_mnes_in_volts_with_stages_as_annotations(store):
 
 def test_a_store_of_other_labels_keeps_their_names_and_length(tmp_path):
     labels = Labels(classes=("still", "N2"), unit_s=2.0)  # a name that sleep has too
-    meta = stores.make_meta(
+    meta = make_meta(
         source="test", ch_names=("a",), sfreq=50.0, **AS_THEY_ARE, dtype="float32", labels=labels
     )
-    stores.create(tmp_path, meta)
+    create_store(tmp_path, meta)
     signal = np.arange(450, dtype=np.float32)[None]
     rows = Rows(labels=("a",), signal=signal, sfreq=50.0, picks=(0,), scale=(1.0,), offset=(0.0,))
     codes = np.array([1, 0, -1, 1], np.int8)
     recording = Recording(
         name="r", subject="s", ch_names=("a",), parts=(rows,), stages=codes, source="x"
     )
-    row = stores.write_recording(tmp_path, meta, recording, signal)
-    stores.write_index(tmp_path, [row])
+    row = write_recording(tmp_path, meta, recording, signal)
+    write_index(tmp_path, [row])
     dataset = to_braindecode(tmp_path)
     windows = [dataset[i] for i in range(len(dataset))]
     assert [y for _, y, _ in windows] == [1, 0, 1]

@@ -8,8 +8,9 @@ import pytest
 
 import partsig
 from partsig.contracts import Labels
-from partsig.data.signals import store as stores
 from partsig.data.signals.recordings import Recording
+from partsig.data.signals.store_index import write_index
+from partsig.data.signals.store_writing import create_store, make_meta, write_recording
 from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.runs.run import Run
 
@@ -49,7 +50,7 @@ def walk(subject: int) -> tuple[np.ndarray, np.ndarray]:
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     path = tmp_path_factory.mktemp("moves") / "store"
-    meta = stores.make_meta(
+    meta = make_meta(
         source="accelerometer",
         ch_names=("hip", "wrist"),
         sfreq=SFREQ,
@@ -58,7 +59,7 @@ def store(tmp_path_factory):
         dtype="float32",
         labels=MOVES,
     )
-    stores.create(path, meta)
+    create_store(path, meta)
     rows = []
     for subject in range(N_SUBJECTS):
         signal, classes = walk(subject)
@@ -70,8 +71,8 @@ def store(tmp_path_factory):
             stages=classes.astype(np.int8),
             source=str(subject),
         )
-        rows.append(stores.write_recording(path, meta, recording, signal.astype(np.float32)))
-    stores.write_index(path, rows)
+        rows.append(write_recording(path, meta, recording, signal.astype(np.float32)))
+    write_index(path, rows)
     return path
 
 
