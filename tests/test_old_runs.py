@@ -126,6 +126,31 @@ def test_an_interrupted_pretraining_goes_on_to_the_same_end(kind):
 
 
 @KINDS
+def test_an_interrupted_fine_tuning_goes_on_to_the_same_end(kind):
+    run = Path("run", f"{kind}-tuned")
+    old = read(run / "run.json")
+    for file in (run / "checkpoints").glob("step-*.pt"):
+        file.unlink()  # from its beginning: one checkpoint was kept, that of the end
+    (run / "metrics.jsonl").unlink()
+    record = {key: old[key] for key in old if not key.startswith(("val_", "calib", "chosen"))}
+    write = json.dumps(record | {"state": "running"})
+    (run / "run.json").write_text(write, encoding="utf-8")
+    tune = {"fit.epochs": 20, "optim.lr": 0.3, "fit.batch_size": 16, "fit.log_every": 1}
+    tune |= {"optim.warmup_epochs": 0, "pool": "mean+sd"}
+    signals = kind == "signals"
+    budget = {"subjects": 4} if signals else {"segments_per_class": 8}
+    tune |= {"split.val_subjects": 2} if signals else {}
+    assert partsig.finetune(f"run/{kind}", None, run, overrides=tune, **budget, **CPU) == run
+    new = read(run / "run.json")
+    score = "val_kappa" if signals else "val_accuracy"
+    assert new["state"] == "finished"
+    assert new[score] == pytest.approx(old[score], abs=0.2)  # another processor rounds otherwise
+    tune["optim.lr"] = 1
+    with pytest.raises(partsig.PartsigError, match="was started with another configuration"):
+        partsig.finetune(f"run/{kind}", None, run, overrides=tune, **budget, **CPU)
+
+
+@KINDS
 def test_a_finished_run_is_left_alone_and_other_settings_are_refused(kind):
     run, options = Path("run", kind), {"modality": "image"} if kind == "images" else {}
     before = {path.name: path.read_bytes() for path in (run / "checkpoints").iterdir()}

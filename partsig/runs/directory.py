@@ -97,6 +97,7 @@ def _completed(found: dict, wanted: Mapping) -> dict:
     """Return what an older partsig wrote with what it left unsaid, as far as it is asked for."""
     modality = registry.of(found)
     unsaid: dict[str, object] = {"modality": modality.name, "task": modality.usual_task}
+    unsaid["pretraining_subjects"] = []  # of images none are named
     labels = labels_of(found) or modality.usual_labels
     if labels is not None:
         unsaid["labels"] = labels.as_facts()
