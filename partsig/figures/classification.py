@@ -91,10 +91,12 @@ def label_curve(
     places = {budget: number for number, budget in enumerate([*budgets, 0])}
     figure = Figure(figsize=(8.2, 5.0), layout="constrained")
     axes = figure.add_subplot()
-    for number, method in enumerate(methods):
-        own = [row for row in rows if row.method == method]
-        own.sort(key=lambda row: places[row.budget])
-        at = [places[row.budget] + _aside(row, rows, methods) for row in own]
+    of_method: dict[str, list] = {method: [] for method in methods}
+    for row in sorted(rows, key=lambda row: places[row.budget]):
+        of_method[row.method].append(row)
+    aside = _aside(rows, methods)
+    for number, (method, own) in enumerate(of_method.items()):
+        at = [places[row.budget] + aside[row.budget, method] for row in own]
         means = np.array([row.score for row in own])
         ends = np.array([row.interval for row in own]).T
         axes.errorbar(
@@ -121,14 +123,20 @@ def label_curve(
     return save(figure, path)
 
 
-def _aside(row, rows: Sequence, methods: Sequence[str]) -> float:
-    """Return how far a method is moved aside at a budget, so that intervals do not hide each other.
+def _aside(rows: Sequence, methods: Sequence[str]) -> dict[tuple[int, str], float]:
+    """Return how far each method is moved aside at a budget: intervals do not hide each other.
 
     Methods stand side by side, near enough to compare; one that is alone there stays in its place.
     """
-    there = {other.method for other in rows if other.budget == row.budget}
-    beside = [method for method in methods if method in there]
-    return min(0.06 * len(beside), 0.5) * ((beside.index(row.method) + 0.5) / len(beside) - 0.5)
+    there: dict[int, set[str]] = {}
+    for row in rows:
+        there.setdefault(row.budget, set()).add(row.method)
+    aside = {}
+    for budget, members in there.items():
+        width, n = min(0.06 * len(members), 0.5), len(members)
+        for place, method in enumerate(method for method in methods if method in members):
+            aside[budget, method] = width * ((place + 0.5) / n - 0.5)
+    return aside
 
 
 def _has_all(rows: Sequence) -> bool:
