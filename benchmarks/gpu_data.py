@@ -5,7 +5,7 @@
 EEG's amplitude and an eighth of the chin's). Every channel is differenced along time modulo 2^16;
 differences are folded to small numbers (0, -1, 1, -2, …), their low and high bytes laid apart and
 compressed with LZMA, in parts of so many segments. Beside them ``y`` (stage, -1 unlabelled),
-``group`` and ``segment`` as in partsig/data/pc18_segments.py, and ``roles`` (what the test and
+``group`` and ``segment`` as in readers/pc18_segments.py, and ``roles`` (what the test and
 validation blocks are), which fewer segments could not tell any more.
 """
 

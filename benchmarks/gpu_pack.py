@@ -1,7 +1,7 @@
 """Make the folder that benchmarks/gpu.py takes to a GPU machine: data and wheels, 45 MB at most.
 
 Run: ``python benchmarks/gpu_pack.py FOLDER --segments SEGMENTS --images IMAGES [--store STORE]``.
-SEGMENTS is the folder of 60-s segments (see partsig/data/pc18_segments.py), band-passed on the way
+SEGMENTS is the folder of 60-s segments (see readers/pc18_segments.py), band-passed on the way
 to a STORE as ``partsig preprocess pc18-segments`` does (a finished one is taken as it is); IMAGES
 is a zip of small images in folders named by class, below train/ and test/.
 

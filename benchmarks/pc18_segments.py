@@ -2,7 +2,7 @@
 
 Run: ``python benchmarks/pc18_segments.py RAW [--work DIR] [--only METHOD …] [--jobs 2]`` with the
 folder of ``labelled.npz`` and ``unlabelled.npz`` (three channels, 200 Hz; see
-partsig/data/pc18_segments.py for the format and for the split by blocks of segment numbers and by
+readers/pc18_segments.py for the format and for the split by blocks of segment numbers and by
 groups). A file ``test.npz`` there, in the same format, becomes the test set instead.
 
 Every method has the same encoder (width 128, depth 4), tokens (waveform and log spectrum), steps,

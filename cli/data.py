@@ -90,15 +90,13 @@ def preprocess(
     )
     for note in result.notes:
         typer.echo(note)
-    images = set(result.counts) == {"train", "val", "test"}
-    counted, named = ("images", "images") if images else ("epochs", "recordings")
-    typer.echo(f"{counted}: " + ", ".join(f"{k} {n:,}" for k, n in result.counts.items()))
+    typer.echo(f"{result.counted}: " + ", ".join(f"{k} {n:,}" for k, n in result.counts.items()))
     typer.echo(f"store: {result.path}")
     if result.failed:
         for name, reason in list(result.failed.items())[:5]:
             typer.echo(f"skipped {name}: {reason.removeprefix(f'{name}: ')}", err=True)
         typer.echo(
-            f"partsig: error: {len(result.failed)} {named} were skipped; every reason is in "
+            f"partsig: error: {len(result.failed)} {result.item} were skipped; every reason is in "
             f"{result.path / 'index.csv'}.",
             err=True,
         )

@@ -22,10 +22,15 @@ class PreprocessRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class PreprocessResult:
-    """Where the store is, its counts (per stage, or images per role), and what was not read."""
+    """Where the store is, its counts (per stage, or images per role), and what was not read.
+
+    ``counted`` is what the counts are of, ``item`` what is read one by one.
+    """
 
     path: Path
     n_recordings: int
     counts: dict[str, int]
     failed: dict[str, str]
     notes: list[str]
+    counted: str = "epochs"
+    item: str = "recordings"

@@ -139,7 +139,7 @@ def _stamped(path: Path) -> tuple[str, int]:
 @lru_cache(maxsize=2)
 def _loaded(path: str, written: int) -> packing.LoadedModel:
     """Return a run, kept in memory: estimators that are cloned for folds share it."""
-    return load_model(path)
+    return load_model(path, "eeg")
 
 
 def _seen(run: Run | None) -> tuple[str, ...] | None:

@@ -83,7 +83,7 @@ class PartStager(nn.Module):
             given = [*shape, *(["patch_s"] if patch_s is not None else [])]
             if given:
                 raise ConfigError(f"the encoder comes from {run}; leave out {', '.join(given)}.")
-            source = load_model(run)
+            source = load_model(run, "eeg")
             facts = dict(source.facts)
             _check_signal(run, facts, n_chans, sfreq, names)
         if drop_path is not None:

@@ -177,7 +177,7 @@ def open_timm(name: str, weights: Path | None, window: Shape) -> ForeignEncoder:
     except ImportError:
         raise ConfigError(NEEDED.format("timm")) from None
     if len(window) != 2:
-        raise ConfigError(f"--from timm:{name} takes images; the store holds something else.")
+        raise ConfigError(f"--from timm:{name} takes images; the store holds signals.")
     if name.partition(".")[0] not in timm.list_models():
         near = difflib.get_close_matches(name, timm.list_models("vit*"), n=1)
         told = f"; nearest is {near[0]!r}" if near else ""
@@ -185,14 +185,21 @@ def open_timm(name: str, weights: Path | None, window: Shape) -> ForeignEncoder:
     try:
         model = timm.create_model(name, pretrained=weights is None, num_classes=0)
     except Exception as error:  # noqa: BLE001 - whatever its download meets
-        reason = " ".join(str(error).split())[:150]
         raise ConfigError(
-            f"--from timm:{name}: its weights cannot be had ({reason}); pass --weights FILE."
+            f"--from timm:{name}: its weights are not in timm's cache and cannot be fetched "
+            f"({type(error).__name__}); pass --weights FILE."
         ) from None
+    encoder = from_timm(model)  # what cannot be taken over is told before its weights are read
     if weights is not None:
         _load(model, weights)
-    encoder = from_timm(model)
+        encoder = from_timm(model)
     patch = tuple(model.patch_embed.patch_size)
+    if any(length % p for length, p in zip(window, patch, strict=True)):
+        raise ConfigError(
+            f"--from timm:{name} has patches of {patch[0]} x {patch[1]} pixels; the images have "
+            f"{window[0]} x {window[1]}, which must be a multiple: set size, or preprocess larger "
+            "ones."
+        )
     grid = [length // p for length, p in zip(window, patch, strict=True)]
     code = resample_abs_pos_embed(model.pos_embed.detach(), grid, num_prefix_tokens=1)[0]
     return ForeignEncoder(
@@ -200,7 +207,7 @@ def open_timm(name: str, weights: Path | None, window: Shape) -> ForeignEncoder:
         patch=patch,
         n_channels=model.patch_embed.proj.in_channels,
         code=torch.cat([code[1:], code[:1]]),  # [CLS] last
-        method=name.partition(".")[2] or name,
+        method=f"timm:{name}",
     )
 
 
@@ -214,8 +221,10 @@ def _load(model: torch.nn.Module, file: Path) -> None:
         else:
             state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 - a damaged file fails in many ways
-        reason = " ".join(str(error).split())[:150]
-        raise ConfigError(f"--weights {file} cannot be read ({reason}).") from None
+        raise ConfigError(
+            f"--weights {file} is no file of plain weights ({type(error).__name__}); it must "
+            "hold a state dict, saved by torch.save or as safetensors."
+        ) from None
     state = state.get("model", state)
     own = model.state_dict()
     state = {key: value for key, value in state.items() if not key.startswith("head.")}

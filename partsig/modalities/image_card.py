@@ -50,7 +50,12 @@ Channels, in this order: {", ".join(facts["ch_names"])}; {height} x {width} pixe
 def _training(facts: Mapping) -> str:
     told = facts["training"]
     lines = []
-    if told.get("pretraining"):
+    if str(told.get("pretraining")).startswith("timm:"):
+        lines.append(
+            f"Started from the weights of {told['pretraining']}; what these were trained on, and "
+            "whether with labels, is for their makers to tell."
+        )
+    elif told.get("pretraining"):
         of = told.get("pretraining_images")
         on = "" if of is None else f" on {of:,} images"
         lines.append(f"Pretrained ({told['pretraining']}){on}, no labels used.")

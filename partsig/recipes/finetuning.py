@@ -9,7 +9,7 @@ from torch import Tensor
 
 from partsig import config as configs
 from partsig.contracts import Dataset, Examples
-from partsig.core.encoder import Encoder, check_blocks
+from partsig.core.encoder import Encoder, EncoderConfig, check_blocks
 from partsig.core.objectives.supervised import SupervisedModule
 from partsig.data.shuffling import Shuffled
 from partsig.errors import CheckpointError, ConfigError, DataError
@@ -70,6 +70,7 @@ class Finetuning:
             **self.dataset.facts(),
             "pretraining": start.pretraining,
             "pretraining_subjects": start.seen,
+            **start.origin.facts(),
             **self.split.facts,
         }
 
@@ -132,6 +133,8 @@ def _from_source(origin: Origin, dataset: Dataset, settings: FinetuneRecipe) -> 
             f"{', '.join(dataset.ch_names)}."
         )
     whole = foreign.encoder.config
+    own = settings.patch_from(foreign.patch, dataset.samples_per_unit)
+    _check_shape(settings, whole, own, str(origin))
     check_blocks(settings.blocks, whole.depth)
     shape = replace(whole, depth=settings.blocks or whole.depth, drop_path=settings.drop_path)
     encoder = Encoder(shape, foreign.n_channels, foreign.patch)
@@ -146,7 +149,7 @@ def _from_source(origin: Origin, dataset: Dataset, settings: FinetuneRecipe) -> 
         settings,
         encoder=shape,
         positions=frozen.settle_positions(settings.positions, settings.train, "none"),
-        **settings.patch_from(foreign.patch, dataset.samples_per_unit),
+        **own,
     )
     return Start(
         encoder=encoder,
@@ -167,24 +170,26 @@ def _pretrained(origin: Path, dataset: Dataset, settings: FinetuneRecipe) -> Pre
     run = Run.finished(origin, "pretrain")
     if run.modality != dataset.modality:
         raise CheckpointError(
-            f"{origin} was pretrained with modality {run.modality}; {dataset.path} has "
-            f"{dataset.modality}."
+            f"{origin} was pretrained on {registry.get(run.modality).plural}; {dataset.path} "
+            f"holds {registry.get(dataset.modality).plural}."
         )
     dataset.check_pretrained(run)
     pretrained = load_encoder(origin, settings.blocks)
-    _check_shape(settings, pretrained, origin)
+    patch = settings.patch_of(pretrained.settings)
+    _check_shape(settings, pretrained.encoder.config, patch, str(origin))
     return pretrained
 
 
-def _check_shape(settings: FinetuneRecipe, theirs: PretrainedEncoder, origin: Path) -> None:
-    """Refuse an encoder or a patch that is neither the default nor that of the pretraining."""
-    patch = settings.patch_of(theirs.settings)
+def _check_shape(
+    settings: FinetuneRecipe, theirs: EncoderConfig, patch: Mapping[str, object], origin: str
+) -> None:
+    """Refuse an encoder or a patch that is neither the default nor that of the origin."""
     usual = type(settings)()
     mine, wanted, default = (
         {"encoder": configs.to_dict(encoder) | {"drop_path": 0}} | own
         for encoder, own in (
             (settings.encoder, {key: getattr(settings, key) for key in patch}),
-            (theirs.encoder.config, patch),
+            (theirs, dict(patch)),
             (usual.encoder, {key: getattr(usual, key) for key in patch}),
         )
     )
@@ -197,6 +202,7 @@ def _check_shape(settings: FinetuneRecipe, theirs: PretrainedEncoder, origin: Pa
 def run_finetuning(asked: Finetuning) -> None:
     """Train a classifier, or go on with it; nothing is done to a finished run."""
     settings = replace(asked.start.settings, **asked.split.settings)
+    _teacher_run(asked)  # before the run is begun: what is refused must not leave one behind
     begun = runs.begin(asked.run, "finetune", settings, asked.facts(), MAY_CHANGE_ON_RESUME)
     if begun["state"] == "finished":
         return
@@ -283,6 +289,16 @@ def _teacher_targets(
     """Return what the teacher thinks of the training epochs and of those without a label."""
     if asked.teacher is None:
         return None
+    teacher, split = _teacher_run(asked), asked.split.facts["split"]
+    model = tasks.get(teacher.task).load(teacher)
+    epochs = asked.dataset.without_labels(split)
+    return predict_targets(model, epochs, train, settings.pseudo, asked.device)
+
+
+def _teacher_run(asked: Finetuning) -> Run | None:
+    """Return the teacher; raise DataError where it knows what this run validates or tests on."""
+    if asked.teacher is None:
+        return None
     split = asked.split.facts["split"]
     teacher = Run.finished(asked.teacher, "finetune", asked.dataset.modality)
     if set(teacher.seen_labelled) & set(split["test"]) or set(teacher.split["train"]) & set(
@@ -292,6 +308,4 @@ def _teacher_targets(
             f"{asked.teacher} was trained on subjects that this run validates or tests on; "
             "fine-tune the teacher with the same --seed and split."
         )
-    model = tasks.get(teacher.task).load(teacher)
-    epochs = asked.dataset.without_labels(split)
-    return predict_targets(model, epochs, train, settings.pseudo, asked.device)
+    return teacher

@@ -7,7 +7,7 @@ from partsig import __version__
 from partsig import config as configs
 from partsig.core.objectives.supervised import Classifier, SupervisedModule
 from partsig.data.store import read_meta
-from partsig.errors import ConfigError, DataError
+from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.modalities import registry
 from partsig.runs.exported import CONFIG, FORMAT, LoadedModel, build, read
 from partsig.runs.models import load_encoder
@@ -18,16 +18,23 @@ from partsig.tasks.classification import settings_of, shape_of
 from partsig.tasks.frozen import Neighbours
 
 
-def load_model(path: str | Path) -> LoadedModel:
+def load_model(path: str | Path, modality: str | None = None) -> LoadedModel:
     """Return the model of a finished run, pretrained or fine-tuned, or of an exported folder.
 
-    Raises CheckpointError when there is neither, ConfigError for a run without an encoder.
+    ``modality``: where one of another is refused. Raises CheckpointError for that, and when there
+    is neither, ConfigError for a run without an encoder.
     """
     path = Path(path)
     if not (path / "run.json").is_file() and (path / CONFIG).is_file():
-        return read(path)
-    run = Run.read(path)
-    return _pretrained(path) if run.kind == "pretrain" else _finetuned(path)
+        loaded = read(path)
+    else:
+        run = Run.read(path)
+        loaded = _pretrained(path) if run.kind == "pretrain" else _finetuned(path)
+    theirs = registry.of(loaded.facts)
+    if modality not in (None, theirs.name):
+        needed = registry.get(modality).plural
+        raise CheckpointError(f"{path} is on {theirs.plural}; a model of {needed} is needed here.")
+    return loaded
 
 
 def load_classifier(path: str | Path) -> tuple[SupervisedModule, Run]:
@@ -40,9 +47,8 @@ def load_classifier(path: str | Path) -> tuple[SupervisedModule, Run]:
 
 
 def _finetuned(path: Path) -> LoadedModel:
-    model, run = load_classifier(path)
-    if isinstance(model, Neighbours):
-        model = model.net
+    classifier, run = load_classifier(path)
+    model = classifier.net if isinstance(classifier, Neighbours) else classifier
     if not isinstance(model, Classifier):
         raise ConfigError(
             f"{path} is a run of model={run.config['model']}, which has no encoder; name another."
@@ -51,7 +57,8 @@ def _finetuned(path: Path) -> LoadedModel:
     shape = shape_of(run, settings)
     facts = _facts(
         run,
-        kind="encoder" if settings.train == "knn" else "stager",
+        # Neighbours vote with the labels they know, which no folder holds.
+        kind="encoder" if isinstance(classifier, Neighbours) else "stager",
         classes=list(run.labels.classes),
         window=_plain(shape.window),
         patch=_plain(shape.patch),

@@ -46,14 +46,19 @@ class Pretraining:
 
     def open_data(self) -> PretrainingData:
         """Open the store; raise DataError for one of another modality, and what opening raises."""
-        theirs = registry.name_of(read_meta(self.store))
-        if theirs != self.modality:
-            raise DataError(
-                f"{self.store} holds {theirs}, not {self.modality}: pass --modality {theirs}, or "
-                "another --store."
-            )
+        check_modality(self.store, self.modality)
         dataset = registry.get(self.modality).open(self.store)
         return dataset.pretraining(self.settings, self.seed)
+
+
+def check_modality(store: Path, modality: str) -> None:
+    """Raise DataError for a store of another modality."""
+    theirs = registry.of(read_meta(store))
+    if theirs.name != modality:
+        raise DataError(
+            f"{store} holds {theirs.plural}, not {registry.get(modality).plural}: pass --modality "
+            f"{theirs.name}, or another --store."
+        )
 
 
 def run_pretraining(asked: Pretraining) -> None:

@@ -1,5 +1,6 @@
 """Where an encoder may come from: a run, scratch, or a source by name (``timm:NAME``)."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ class ForeignEncoder:
     """An encoder that no run of ours has trained, for windows of any extent (*L).
 
     ``code`` (N + 1, E) are its position codes for the windows asked for, the last [CLS]'s; None
-    where it has none. ``method`` is what it was trained by, as far as its name tells.
+    where it has none. ``method`` is what it is called in a table.
     """
 
     encoder: Encoder
@@ -52,6 +53,13 @@ class Origin:
         """What runs that start from it are called after; empty from scratch."""
         return self.name if self.source else "" if self.path is None else self.path.name
 
+    def facts(self) -> dict[str, str]:
+        """Return what a run remembers of the weights, besides their name: the file's hash."""
+        if self.weights is None:
+            return {}
+        with open(self.weights, "rb") as handle:
+            return {"weights_sha256": hashlib.file_digest(handle, "sha256").hexdigest()}
+
     def open(self, window: Shape) -> ForeignEncoder:
         """Return a source's encoder for windows of this extent."""
         return registries.at(SOURCES[self.source])(self.name, self.weights, window)
@@ -75,6 +83,8 @@ def parse(text: str | Path, weights: str | Path | None = None) -> Origin:
         if file is not None and not file.is_file():
             raise ConfigError(f"--weights {file}: there is no such file.")
         return Origin(source=source, name=name, weights=file)
+    if known:
+        raise ConfigError(f"--from {text}: the name is missing, such as {_there_are()}.")
     if colon and not Path(text).exists() and source.isidentifier() and len(source) > 1:
         raise ConfigError(
             f"--from {text}: there is no such source; it can be a pretraining run, {SCRATCH}, or "

@@ -43,9 +43,17 @@ class LoadedModel:
     @property
     def pool(self) -> str:
         """What a classifier on top sees best: what its own head sees; else as few-labels has it."""
-        if self.facts["kind"] == "stager":
+        if self.facts["kind"] == "stager" or (self.run and self.run.kind == "finetune"):
             return self.facts["pool"]
         return POOLS[-1] if isinstance(self.facts["window"], int) else "mean+sd"
+
+    @property
+    def kind(self) -> str:
+        """What it is: an encoder, or a classifier; of signals partsig calls that a stager."""
+        signals = isinstance(self.facts["window"], int)
+        return (
+            "classifier" if self.facts["kind"] == "stager" and not signals else self.facts["kind"]
+        )
 
     @property
     def window(self) -> tuple[int, ...]:

@@ -95,6 +95,11 @@ def staging_run(path: str | Path) -> Run:
         raise CheckpointError(
             f"{path} tells {', '.join(run.labels.classes)} apart; a sleep stager is needed here."
         )
+    if run.task != SleepStaging.name:
+        raise CheckpointError(
+            f"{path} was fine-tuned with --task {run.task}; one with --task {SleepStaging.name}, "
+            "the usual one of this store, is needed here."
+        )
     return run
 
 

@@ -79,7 +79,7 @@ def embed(
     check_suffix(target)
     meta = {
         "run": str(path),
-        "kind": loaded.facts["kind"],
+        "kind": loaded.kind,
         "pool": chosen,
         "blocks": blocks or depth,
         "store": str(dataset.path),

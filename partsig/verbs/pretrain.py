@@ -7,7 +7,7 @@ from partsig import config as configs
 from partsig.data.store import locate, read_meta
 from partsig.errors import check_range
 from partsig.modalities import registry
-from partsig.recipes.pretraining import Pretraining, run_pretraining
+from partsig.recipes.pretraining import Pretraining, check_modality, run_pretraining
 from partsig.runs import directory as runs
 from partsig.runs.run import Run
 from partsig.train import distributed
@@ -44,10 +44,13 @@ def pretrain(
     if modality is None:
         modality = registry.name_of({} if place is None else read_meta(place))
     kind = registry.get(modality)
-    for other in registry.MODALITIES:
-        theirs = registry.get(other)
-        meant = f"{theirs.plural}: pass --modality {other}"
-        configs.check_meant(kind.pretrain, "pretrain", config, theirs.pretrain, meant)
+    if place is not None:
+        check_modality(place, modality)
+    for other in registry.others(modality):
+        meant = f"{other.plural}: pass --modality {other.name}"
+        if place is not None:
+            meant = f"{other.plural}; {place} holds {kind.plural}"
+        configs.check_meant(kind.pretrain, "pretrain", config, other.pretrain, meant)
     settings = configs.compose(kind.pretrain, "pretrain", config, overrides)
     device, processes = distributed.count_processes(str(gpus), cpu_processes)
     name = Path(config).stem if config else "part"

@@ -143,6 +143,16 @@ def test_what_is_only_for_sleep_says_so(tuned, store, sample_store, tmp_path):
         partsig.stage(store / "none.edf", tuned)
     with pytest.raises(CheckpointError, match="tells still, sway, step apart; a sleep stager"):
         partsig.report(tuned)
+    plain = partsig.finetune(
+        *("scratch", sample_store, tmp_path / "plain"),
+        task="classification",
+        subjects=3,
+        overrides=TINY | {"train": "probe"},
+        **CPU,
+    )
+    for verb, given in ((partsig.stage, (store / "none.edf", plain)), (partsig.report, (plain,))):
+        with pytest.raises(CheckpointError, match="fine-tuned with --task classification; one"):
+            verb(*given)
     with pytest.raises(DataError, match="the run was trained with ch_names"):
         partsig.evaluate(tuned, sample_store, **CPU)
     with pytest.raises(ConfigError, match="--task is 'dreams'; it can be 'classification'"):

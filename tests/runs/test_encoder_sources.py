@@ -9,7 +9,7 @@ import partsig
 from partsig.core.normalise import instance_normalise
 from partsig.data.images import store as images
 from partsig.data.images.examples import LabelledImages
-from partsig.errors import ConfigError
+from partsig.errors import CheckpointError, ConfigError
 from partsig.recipes.loading import load_classifier
 from partsig.runs.run import Run
 
@@ -68,7 +68,7 @@ def test_a_probe_sees_what_timm_sees(vit, weights, store, tmp_path):
         torch.testing.assert_close(model.eval().features(x), expected, atol=1e-4, rtol=1e-4)
     found = partsig.evaluate(run, device="cpu")
     assert found.metrics["accuracy"] > 0.8
-    assert Run.read(run).facts["pretraining"] == {"objective": NAME, "seed": None}
+    assert Run.read(run).facts["pretraining"] == {"objective": f"timm:{NAME}", "seed": None}
 
 
 def test_the_first_blocks_can_be_taken_and_everything_trained(weights, store, tmp_path):
@@ -87,7 +87,7 @@ def test_the_first_blocks_can_be_taken_and_everything_trained(weights, store, tm
         ("official:mocov3", {}, "no such source; it can be a pretraining run, scratch, or timm:NA"),
         ("timm:vit_tiny_patch15_224", {}, "timm has no such model; nearest is 'vit_tiny_patch16_"),
         (f"timm:{NAME}", {"weights": "none.pt"}, r"--weights none\.pt: there is no such file"),
-        (f"timm:{NAME}", {"weights": __file__}, "cannot be read"),
+        (f"timm:{NAME}", {"weights": __file__}, "no file of plain weights"),
         ("timm:vit_small_patch16_224", {"weights": True}, "does not fit the model: .* differ"),
         ("scratch", {"weights": True}, "--weights is for an encoder of timm:NAME, not for --from"),
     ],
@@ -98,8 +98,33 @@ def test_mistakes_are_told_in_a_sentence(origin, more, message, weights, store, 
         partsig.finetune(origin, store, tmp_path / "run", device="cpu", **more)
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"size": 24}, "has patches of 16 x 16 pixels; the images have 24 x 24"),
+        ({"encoder.width": 64}, r"comes from timm:.*; leave out encoder\.width: 192, now 64"),
+        ({"patch_px": 8}, r"leave out patch_px: 16, now 8"),
+    ],
+)
+def test_settings_that_are_the_encoders_own_are_refused(
+    settings, message, weights, store, tmp_path
+):
+    where = (f"timm:{NAME}", store, tmp_path / "run")
+    with pytest.raises(ConfigError, match=message):
+        partsig.finetune(*where, weights=weights, overrides=settings, device="cpu")
+
+
+def test_other_weights_are_another_run(vit, weights, store, tmp_path):
+    where = (f"timm:{NAME}", store, tmp_path / "run")
+    partsig.finetune(*where, weights=weights, overrides=PROBE, device="cpu")
+    other = tmp_path / "other.pt"
+    torch.save({key: 2 * value for key, value in vit.state_dict().items()}, other)
+    with pytest.raises(CheckpointError, match="another configuration: weights_sha256"):
+        partsig.finetune(*where, weights=other, overrides=PROBE, device="cpu")
+
+
 def test_signals_are_not_for_it(weights, sample_store, tmp_path):
-    with pytest.raises(ConfigError, match="takes images; the store holds something else"):
+    with pytest.raises(ConfigError, match="takes images; the store holds signals"):
         partsig.finetune(
             f"timm:{NAME}", sample_store, tmp_path / "run", weights=weights, device="cpu"
         )

@@ -16,6 +16,7 @@ from partsig.data.images.examples import LabelledImages
 from partsig.data.images.store import open_images
 from partsig.data.signals.windows import Shuffled
 from partsig.errors import CheckpointError, ConfigError, DataError
+from partsig.interop import PartEmbedder, PartStager
 from partsig.metrics.calibration import calibration_error, reliability
 from partsig.metrics.resampling import bootstrap
 from partsig.modalities.images import ImageDataset
@@ -254,7 +255,7 @@ def test_mistakes_are_told_in_a_sentence(options, message, pretrained, digits, t
 def test_runs_of_the_other_modality_are_refused(probe, sample_store, pretrained, digits, tmp_path):
     with pytest.raises(CheckpointError, match="classifies images; a run on signals is needed"):
         load(probe)
-    with pytest.raises(CheckpointError, match=r"was pretrained with modality image; .* has eeg"):
+    with pytest.raises(CheckpointError, match=r"was pretrained on images; .* holds signals\.$"):
         finetune(pretrained, sample_store, tmp_path / "run", device="cpu")
 
 
@@ -454,3 +455,20 @@ def test_a_classifier_of_images_is_exported_and_gives_the_same(form, probe, digi
         else:
             found = run_file(done.file, x)
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
+
+
+def test_what_takes_signals_refuses_a_run_on_images(probe):
+    for use in (PartStager.from_run, lambda run: PartEmbedder(run).fit(np.zeros((2, 1, 64)))):
+        with pytest.raises(CheckpointError, match="is on images; a model of signals is needed"):
+            use(probe)
+
+
+def test_neighbours_are_embedded_as_they_see(pretrained, digits, tmp_path):
+    run = tune(pretrained, digits, tmp_path / "run", {"train": "knn", "pool": "cls"})
+    assert partsig.embed(run, output=tmp_path / "e.npz", device="cpu").pool == "cls"
+
+
+def test_a_refused_teacher_leaves_no_run_behind(sample_store, tmp_path):
+    with pytest.raises(CheckpointError, match="no run at"):
+        finetune("scratch", sample_store, tmp_path / "r", teacher=tmp_path / "none", device="cpu")
+    assert not (tmp_path / "r").exists()

@@ -202,7 +202,7 @@ def test_shipped_configurations_train(name, sample_store, tmp_path):
     ("options", "error", "message"),
     [
         ({"modality": "sound"}, ConfigError, "modality is 'sound'; it can be 'eeg', 'image'"),
-        ({"modality": "image"}, DataError, "holds eeg, not image"),
+        ({"modality": "image"}, DataError, "holds signals, not images"),
         ({"store": "nowhere"}, DataError, "no store at nowhere .* make one with"),
         ({"gpus": "99"}, ConfigError, "--gpus 99, but"),
         ({"cpu_processes": 3}, ConfigError, r"batch_size \(16\) must divide over 3 processes"),

@@ -203,7 +203,7 @@ def test_randaugment_does_two_operations_each_half_of_the_time():
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"modality": "eeg", "config": None}, DataError, "holds image, not eeg"),
+        ({"modality": "eeg", "config": None}, DataError, "holds images, not signals"),
         ({"overrides": {"size": 32}}, ConfigError, "images of 8 x 8, and size is 32"),
         (
             {"overrides": {"patch_px": 3}},
@@ -211,7 +211,8 @@ def test_randaugment_does_two_operations_each_half_of_the_time():
             r"size is 8; it must be a multiple of patch_px \(3",
         ),
         ({"overrides": {"window_s": 3}}, ConfigError, "unknown key 'window_s'"),
-        ({"modality": "eeg"}, ConfigError, "image-tiny is for images: pass --modality image"),
+        ({"modality": "eeg"}, DataError, "holds images, not signals: pass --modality image"),
+        ({"config": "demo"}, ConfigError, "demo is for signals; .* holds images"),
         ({"overrides": {"augment.flip": 2}}, ConfigError, "augment.flip"),
         ({"overrides": {"augment.randaugment": 27}}, ConfigError, "must be .* 10"),
         ({"overrides": {"objective.context": 0.5}}, ConfigError, "context is for signals"),

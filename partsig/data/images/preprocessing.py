@@ -65,6 +65,8 @@ def preprocess_images(request: PreprocessRequest) -> PreprocessResult:
         n_recordings=len(opened),
         counts=counts,
         failed=failed,
+        counted="images",
+        item="images",
         notes=[f"{len(opened):,} images of {shape} in {path}", *images.notes],
     )
 
