@@ -61,7 +61,7 @@ LOOK_EVERY_S = 0.05
 LOADED = {
     "open": ("partsig.data.signals.store",),
     "split": ("partsig.data.splits",),
-    "the last run": ("partsig.runs.run",),
+    "the last run": ("partsig.runs.directory",),
     "preprocess": ("partsig.data.images.preprocessing", "fsspec.implementations.local"),
     "preprocess bids": ("mne_bids",),
     **dict.fromkeys(("preprocess wfdb", "preprocess physionet2018"), ("wfdb",)),
