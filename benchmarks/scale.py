@@ -58,15 +58,25 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXP
 REPEAT_BELOW_S, REPEATS = 1.0, 2
 LOOK_EVERY_S = 0.05
 # Imported before processes are forked, by how a verb's name begins: what it would import itself.
+MODALITIES = ("partsig.modalities.signals", "partsig.modalities.images", "matplotlib.pyplot")
 LOADED = {
     "open": ("partsig.data.signals.store",),
     "split": ("partsig.data.splits",),
     "the last run": ("partsig.runs.directory",),
-    "preprocess": ("partsig.data.images.preprocessing", "fsspec.implementations.local"),
+    "preprocess": (
+        "partsig.data.signals.preprocessing",
+        "partsig.data.images.preprocessing",
+        "fsspec.implementations.local",
+    ),
+    "pretrain": MODALITIES,
+    **dict.fromkeys(("finetune", "embed", "export"), (*MODALITIES, "partsig.sleep.staging_task")),
     "preprocess bids": ("mne_bids",),
     **dict.fromkeys(("preprocess wfdb", "preprocess physionet2018"), ("wfdb",)),
     "report": ("yasa", "statsmodels.api", "pandas"),
-    **{verb: ("matplotlib.pyplot",) for verb in ("evaluate", "inspect", "compare", "stage")},
+    **{
+        verb: (*MODALITIES, "partsig.sleep.figures", "partsig.sleep.staging_task")
+        for verb in ("evaluate", "inspect", "compare", "stage")
+    },
 }
 
 
