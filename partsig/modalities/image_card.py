@@ -3,7 +3,13 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from partsig.runs.model_card import CardWords, describe_encoder, interval
+from partsig.runs.model_card import (
+    CardWords,
+    ListedResult,
+    calibration_line,
+    describe_encoder,
+    interval,
+)
 from partsig.runs.run import Run
 
 NOT_FOR = """\
@@ -13,17 +19,6 @@ NOT_FOR = """\
   so values from 0 to 255 are expected as they are stored.
 - Other sizes, channels or kinds of images than the above, unless you measure it on them.
 - Decisions about people, diagnosis among them: it has not been tested for any."""
-
-
-def _index(name: str, measured: Mapping) -> dict:
-    data = Path(measured["store"]).name
-    metric = {"type": "accuracy", "value": round(measured["accuracy"], 4)}
-    result = {
-        "task": {"type": "image-classification", "name": "Image classification"},
-        "dataset": {"type": data, "name": f"{data}, test images"},
-        "metrics": [metric],
-    }
-    return {"name": name, "results": [result]}
 
 
 def _what(facts: Mapping) -> str:
@@ -47,8 +42,7 @@ Channels, in this order: {", ".join(facts["ch_names"])}; {height} x {width} pixe
 255, not normalised."""
 
 
-def _training(facts: Mapping) -> str:
-    told = facts["training"]
+def _training(told: Mapping) -> list[str]:
     lines = []
     if str(told.get("pretraining")).startswith("timm:"):
         lines.append(
@@ -64,25 +58,18 @@ def _training(facts: Mapping) -> str:
             f"Trained on {told['labelled_images']:,} labelled images; "
             f"{told['validation_images']:,} further ones chose the epoch and the temperature."
         )
-    lines.append(f"Data: {told['data']}." if told.get("data") else "Data: not recorded.")
-    return "## Training\n\n" + " ".join(lines)
+    return lines
 
 
-def _measured(measured: Mapping | None) -> str:
-    if measured is None:
-        return "## Measured\n\nNothing: it was exported without an evaluation (`partsig evaluate`)."
-    calibration = measured["calibration"]
+def _measured(measured: Mapping) -> str:
     return "\n".join(
         [
-            "## Measured",
-            "",
             f"On {measured['n_images']:,} test images ({Path(measured['store']).name}, "
             f"{measured['date'][:10]}); intervals are bootstraps over images, 95 %.",
             "",
             f"- accuracy: {measured['accuracy']:.3f}{interval(measured, 'accuracy_interval_95')}",
             f"- macro-F1: {measured['macro_f1']:.3f}",
-            f"- expected calibration error: {calibration['ece']:.3f} at temperature "
-            f"{calibration['temperature']:.3f}",
+            calibration_line(measured["calibration"]),
         ]
     )
 
@@ -113,8 +100,12 @@ CARD = CardWords(
     tags=("images",),
     task_tags=("image-classification",),
     names=("partsig image encoder", "partsig image classifier"),
-    metric="accuracy",
-    index=_index,
+    listed=ListedResult(
+        task=("image-classification", "Image classification"),
+        key="accuracy",
+        metric="accuracy",
+        tested="test images",
+    ),
     what=_what,
     input=_input,
     training=_training,

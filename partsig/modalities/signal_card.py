@@ -3,7 +3,13 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from partsig.runs.model_card import CardWords, describe_encoder, interval
+from partsig.runs.model_card import (
+    CardWords,
+    ListedResult,
+    calibration_line,
+    describe_encoder,
+    interval,
+)
 from partsig.runs.run import Run
 
 NOT_FOR = """\
@@ -17,19 +23,6 @@ NOT_FOR = """\
   electrodes), unless you measure it on them.
 - Judging single epochs without a look: two scorers have a kappa of about .76
   (Lee et al. 2022, a meta-analysis)."""
-
-
-def _index(name: str, measured: Mapping) -> dict | None:
-    if measured.get("kappa") is None:
-        return None
-    data = Path(measured["store"]).name
-    metric = {"type": "cohen_kappa", "name": "Cohen's kappa", "value": round(measured["kappa"], 4)}
-    result = {
-        "task": {"type": "time-series-classification", "name": "Sleep staging"},
-        "dataset": {"type": data, "name": f"{data}, held-out subjects"},
-        "metrics": [metric],
-    }
-    return {"name": name, "results": [result]}
 
 
 def _what(facts: Mapping) -> str:
@@ -56,8 +49,7 @@ microvolts; windows of {window:g} s. Band-pass: {filtered}, on whole recordings 
 cut."""
 
 
-def _training(facts: Mapping) -> str:
-    told = facts["training"]
+def _training(told: Mapping) -> list[str]:
     lines = []
     if told.get("pretraining"):
         lines.append(
@@ -70,19 +62,13 @@ def _training(facts: Mapping) -> str:
             f"{told['labelled_subjects']} subjects; {told['validation_subjects']} further labelled "
             "subjects chose the epoch and the temperature."
         )
-    data = told.get("data")
-    lines.append(f"Data: {data}." if data else "Data: not recorded.")
-    return "## Training\n\n" + " ".join(lines)
+    return lines
 
 
-def _measured(measured: Mapping | None) -> str:
-    if measured is None:
-        return "## Measured\n\nNothing: it was exported without an evaluation (`partsig evaluate`)."
+def _measured(measured: Mapping) -> str:
     value = "undefined" if measured["kappa"] is None else f"{measured['kappa']:.3f}"
     seen = len(measured["subjects_seen_in_pretraining"])
     lines = [
-        "## Measured",
-        "",
         f"On {measured['n_subjects']} held-out subjects, {measured['n_epochs']:,} epochs "
         f"({Path(measured['store']).name}, {measured['date'][:10]}); intervals are bootstraps over "
         "subjects, 95 %.",
@@ -90,13 +76,8 @@ def _measured(measured: Mapping | None) -> str:
         f"- Cohen's kappa, pooled: {value}{interval(measured, 'kappa_interval_95')}",
         f"- macro-F1: {measured['macro_f1']:.3f}{interval(measured, 'macro_f1_interval_95')}",
     ]
-    calibration = measured.get("calibration")
-    if calibration:
-        lines.append(
-            f"- expected calibration error: {calibration['ece']:.3f}"
-            f"{interval(calibration, 'ece_interval_95')} at temperature "
-            f"{calibration['temperature']:.3f}"
-        )
+    if measured.get("calibration"):
+        lines.append(calibration_line(measured["calibration"]))
     if seen:
         lines.append(f"- {seen} of them were seen in pretraining: not wholly held out")
     return "\n".join(lines)
@@ -142,8 +123,13 @@ CARD = CardWords(
     tags=("eeg", "biosignal"),
     task_tags=("sleep-staging",),
     names=("partsig encoder", "partsig sleep stager"),
-    metric="cohen_kappa",
-    index=_index,
+    listed=ListedResult(
+        task=("time-series-classification", "Sleep staging"),
+        key="kappa",
+        metric="cohen_kappa",
+        tested="held-out subjects",
+        title="Cohen's kappa",
+    ),
     what=_what,
     input=_input,
     training=_training,

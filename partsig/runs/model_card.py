@@ -10,24 +10,54 @@ import yaml
 from partsig.errors import CheckpointError
 from partsig.modalities import registry
 
+NOT_MEASURED = "Nothing: it was exported without an evaluation (`partsig evaluate`)."
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedResult:
+    """What of a measurement is told to whoever lists models: its ``key``, and Hub's names for it.
+
+    ``task`` is its type and name, ``metric`` what the Hub calls the score, ``title`` a name for
+    people where that is not enough; ``tested`` is what was held out.
+    """
+
+    task: tuple[str, str]
+    key: str
+    metric: str
+    tested: str
+    title: str | None = None
+
+    def entry(self, name: str, measured: Mapping) -> dict | None:
+        """Return the entry of a model called ``name``; None where the score is undefined."""
+        if measured.get(self.key) is None:
+            return None
+        kind, title = self.task
+        data = Path(measured["store"]).name
+        told = {} if self.title is None else {"name": self.title}
+        result = {
+            "task": {"type": kind, "name": title},
+            "dataset": {"type": data, "name": f"{data}, {self.tested}"},
+            "metrics": [{"type": self.metric, **told, "value": round(measured[self.key], 4)}],
+        }
+        return {"name": name, "results": [result]}
+
 
 @dataclass(frozen=True, kw_only=True)
 class CardWords:
     """What a modality says on its cards; each function returns a part in Markdown.
 
-    ``names`` are those of an encoder and of a classifier; ``index`` returns what of a measurement
-    is told to whoever lists models, None where there is nothing to tell.
+    ``names`` are those of an encoder and of a classifier. ``training`` and ``measured`` return what
+    stands below these headings.
     """
 
     tags: tuple[str, ...]
     task_tags: tuple[str, ...]
     names: tuple[str, str]
-    metric: str
-    index: Callable[[str, Mapping], dict | None]
+    listed: ListedResult
     what: Callable[[Mapping], str]
     input: Callable[[Mapping], str]
-    training: Callable[[Mapping], str]
-    measured: Callable[[Mapping | None], str]
+    training: Callable[[Mapping], list[str]]
+    measured: Callable[[Mapping], str]
     use: Callable[[Mapping], str]
     not_for: str
 
@@ -42,19 +72,21 @@ def write_card(facts: Mapping, measured: Mapping | None = None) -> str:
     tags = [*(words.task_tags if classifies else ()), *words.tags, "self-supervised-learning"]
     front: dict[str, object] = {"library_name": "partsig", "tags": tags}
     name = words.names[classifies]
-    index = None if measured is None else words.index(name, measured)
-    if index is not None:
-        front["metrics"] = [words.metric]
-        front["model-index"] = [index]
+    entry = None if measured is None else words.listed.entry(name, measured)
+    if entry is not None:
+        front["metrics"] = [words.listed.metric]
+        front["model-index"] = [entry]
     head = yaml.safe_dump(front, sort_keys=False, allow_unicode=True)
+    data = facts["training"].get("data") or "not recorded"
+    figures = NOT_MEASURED if measured is None else words.measured(measured)
     parts = [
         # A placeholder: whoever publishes weights decides, and the data may have a say.
         f"---\n# license: choose one before you publish this\n{head}---",
         f"# {name}",
         words.what(facts),
         words.input(facts),
-        words.training(facts),
-        words.measured(measured) if classifies else "",
+        "## Training\n\n" + " ".join([*words.training(facts["training"]), f"Data: {data}."]),
+        f"## Measured\n\n{figures}" if classifies else "",
         words.use(facts),
         words.not_for,
     ]
@@ -71,6 +103,15 @@ def interval(measured: Mapping, key: str) -> str:
     """Return an interval as text, with a space before it."""
     low, high = measured.get(key) or (None, None)
     return " [no interval]" if low is None else f" [{low:.3f}, {high:.3f}]"
+
+
+def calibration_line(calibration: Mapping) -> str:
+    """Return what was found of the confidence, as an item of a list."""
+    return (
+        f"- expected calibration error: {calibration['ece']:.3f}"
+        f"{interval(calibration, 'ece_interval_95') if 'ece_interval_95' in calibration else ''} "
+        f"at temperature {calibration['temperature']:.3f}"
+    )
 
 
 def read_measured(run: Path) -> dict | None:
