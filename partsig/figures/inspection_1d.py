@@ -64,56 +64,65 @@ def _scale(figure: Figure, axes, length: float, unit: str) -> None:
 
 def _reconstruction(a: dict, unit: str, folder: Path) -> list[Path]:
     """Figure 4: patches where they lie, and where one reference (black) puts them."""
-    n, _, extent = a["windows"].shape
-    per_unit = float(a["per_unit"])
-    figure = Figure(figsize=(10, 1.2 + 1.75 * n), layout="constrained")
-    grid = figure.subplots(n, 2, squeeze=False, sharex=True)
-    begin = (a["off_grid_positions"] - a["off_grid_sizes"] / 2)[..., 0]
-    width = a["off_grid_sizes"][..., 0]
+    begin, width = _begin_and_width(a, "off_grid")
     shown = a["off_grid_placed"][..., 0] - width / 2
-    for w, row in enumerate(grid):
-        reference = a["off_grid_reference"][w]
-        for axes, at in zip(row, (begin[w], shown[w]), strict=True):
-            window = a["windows"][w][..., :extent]
-            _patches(axes, window, begin[w].round(), width[w], at, per_unit, extent, reference)
-            _channels(axes, a["ch_names"])
-            axes.set_xlim(-0.02 * extent / per_unit, 1.02 * extent / per_unit)
-        row[1].set_yticks([])
-        error = np.abs(shown[w] - begin[w])[np.arange(len(begin[w])) != reference].mean()
-        row[1].set_title(f"mean error {error / per_unit:.2f} {unit}", fontsize=8, loc="right")
+    others = np.arange(begin.shape[1]) != a["off_grid_reference"][:, None]
+    errors = [np.abs(s - b)[o].mean() for s, b, o in zip(shown, begin, others, strict=True)]
+    told = [f"mean error {error / float(a['per_unit']):.2f} {unit}" for error in errors]
+    figure, grid = _beside(a, begin, width, shown, told, unit, a["off_grid_reference"])
+    extent, per_unit = a["windows"].shape[-1], float(a["per_unit"])
+    for axes in grid.flat:
+        axes.set_xlim(-0.02 * extent / per_unit, 1.02 * extent / per_unit)
     grid[0, 0].set_title("patches where they lie", fontsize=10, loc="left")
     grid[0, 1].set_title("placed from the black one", fontsize=10, loc="left")
-    for axes in grid[-1]:
-        axes.set_xlabel(f"time ({unit})")
-    _scale(figure, grid, (extent - width.max()) / per_unit, unit)
     return save_png_and_svg(figure, folder / "reconstruction")
 
 
 def _rebuilt(a: dict, unit: str, folder: Path) -> list[Path]:
     """The grid's patches in the order in which the model puts them."""
+    begin, width = _begin_and_width(a, "grid")
+    ranks = a["grid_by_all"][..., 0].argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")
+    one, other = np.triu_indices(ranks.shape[1], 1)
+    right = np.sign(ranks[:, one] - ranks[:, other]) == np.sign(begin[:, one] - begin[:, other])
+    told = [f"{100 * share:.0f} % of pairs in order" for share in right.mean(1)]
+    figure, grid = _beside(a, begin, width, ranks * width, told, unit)
+    grid[0, 0].set_title("the window", fontsize=10, loc="left")
+    grid[0, 1].set_title("rebuilt from its shuffled patches", fontsize=10, loc="left")
+    return save_png_and_svg(figure, folder / "rebuilt")
+
+
+def _begin_and_width(a: dict, drawn: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return where the patches (n, N) of each window begin and how long they are, in samples."""
+    width = a[f"{drawn}_sizes"][..., 0]
+    return a[f"{drawn}_positions"][..., 0] - width / 2, width
+
+
+def _beside(
+    a: dict,
+    begin: np.ndarray,
+    width: np.ndarray,
+    shown: np.ndarray,
+    told: list[str],
+    unit: str,
+    references: np.ndarray | None = None,
+) -> tuple[Figure, np.ndarray]:
+    """Draw windows, a row each: patches (n, N) where they are, and where they are ``shown``."""
     n, _, extent = a["windows"].shape
     per_unit = float(a["per_unit"])
     figure = Figure(figsize=(10, 1.2 + 1.75 * n), layout="constrained")
     grid = figure.subplots(n, 2, squeeze=False, sharex=True)
-    begin = (a["grid_positions"] - a["grid_sizes"] / 2)[..., 0]
-    width = a["grid_sizes"][..., 0]
     for w, row in enumerate(grid):
-        rank = a["grid_by_all"][w, :, 0].argsort(kind="stable").argsort(kind="stable")
-        for axes, at in zip(row, (begin[w], rank * width[w]), strict=True):
-            _patches(axes, a["windows"][w], begin[w].round(), width[w], at, per_unit, extent)
+        reference = None if references is None else references[w]
+        for axes, at in zip(row, (begin[w], shown[w]), strict=True):
+            window = a["windows"][w]
+            _patches(axes, window, begin[w].round(), width[w], at, per_unit, extent, reference)
             _channels(axes, a["ch_names"])
         row[1].set_yticks([])
-        one, other = np.triu_indices(len(rank), 1)
-        right = (
-            np.sign(rank[one] - rank[other]) == np.sign(begin[w][one] - begin[w][other])
-        ).mean()
-        row[1].set_title(f"{100 * right:.0f} % of pairs in order", fontsize=8, loc="right")
-    grid[0, 0].set_title("the window", fontsize=10, loc="left")
-    grid[0, 1].set_title("rebuilt from its shuffled patches", fontsize=10, loc="left")
+        row[1].set_title(told[w], fontsize=8, loc="right")
     for axes in grid[-1]:
         axes.set_xlabel(f"time ({unit})")
     _scale(figure, grid, (extent - width.max()) / per_unit, unit)
-    return save_png_and_svg(figure, folder / "rebuilt")
+    return figure, grid
 
 
 def _uncertainty(a: dict, unit: str, folder: Path) -> list[Path]:
