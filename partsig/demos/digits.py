@@ -1,14 +1,13 @@
 """The whole way on handwritten digits, from pixels to accuracy."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from partsig import config
 from partsig.data.images.examples import LabelledImages
 from partsig.data.images.store import open_images
-from partsig.demos.common import encoder_of, majority
-from partsig.errors import check_range
+from partsig.demos.common import check_counts, encoder_of, majority
 from partsig.files import write_text
 from partsig.tasks.classification_scores import with_interval
 from partsig.verbs.demo import Demo
@@ -32,9 +31,7 @@ class ImageDemoConfig:
     per_class: int = 20
 
     def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if value is not None:
-                check_range(name, value, 1)
+        check_counts(self)
 
 
 def run_demo(

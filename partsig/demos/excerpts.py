@@ -1,15 +1,14 @@
 """The whole way on real signal that ships with the package, from raw records to kappa."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from partsig import config
 from partsig.data.sample import CHANNELS, write_records
 from partsig.data.signals.store import open_store
 from partsig.data.signals.windows import LabelledWindows
-from partsig.demos.common import encoder_of, majority
-from partsig.errors import check_range
+from partsig.demos.common import check_counts, encoder_of, majority
 from partsig.files import write_text
 from partsig.runs.run import Run
 from partsig.train.journal import read_metrics
@@ -30,9 +29,7 @@ class DemoConfig:
     subjects: int = 30
 
     def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if value is not None:
-                check_range(name, value, 1)
+        check_counts(self)
 
     def pretrain(self) -> dict[str, object]:
         """Return the overrides of pretraining."""
