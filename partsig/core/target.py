@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-LOSSES = ("mse", "laplace", "histogram")
 # Bounds of the Laplace scale in units of the target: e^-7 of a patch is a tenth of a sample in a
 # 1-s patch at 100 Hz, below what one could know; e^5 is beyond any window.
 LOG_SCALE = (-7.0, 5.0)

@@ -30,14 +30,12 @@ from partsig.modalities.modality import (
     Modality,
     PretrainingData,
     UnseenWindows,
-    check_alike,
 )
-from partsig.modalities.opened_store import OpenedStore
+from partsig.modalities.opened_store import OpenedStore, refuse_used
+from partsig.runs.directory import SPLIT
 from partsig.runs.exported import LoadedModel
 from partsig.runs.run import Run
 from partsig.runs.settings import Shape
-
-SPLIT = "split.json"  # of a run that was given a budget of labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,8 +92,7 @@ class ImageDataset(OpenedStore):
             facts={
                 "modality": self.modality,
                 "provenance": store.meta["provenance"],
-                **self.input_facts(),
-                "size": list(store.size),
+                **self.model_facts(),
                 "images_trained": len(members),
                 "subjects_seen": [],
             },
@@ -103,7 +100,7 @@ class ImageDataset(OpenedStore):
 
     def unseen(self, run: Run, window: Shape, seed: int, per_epoch: int) -> UnseenWindows:
         """Return images that a pretraining run has held out; else those it was measured on."""
-        check_alike(self.path, run, self.input_facts() | {"size": list(self.store.size)})
+        self.check_unseen_input(run, self.model_facts())
         for role in ("test", "val"):
             members = self.store.members(role)
             if len(members):
@@ -248,12 +245,7 @@ class ImageDataset(OpenedStore):
         index = self.labelled("test")
         if not len(index):
             raise DataError(f"{self.path} has no labelled test image; pass another --store.")
-        used = self._used_by(run, index) if external else []
-        if used:
-            raise DataError(
-                f"{len(used)} of the images to test on trained or chose this classifier "
-                f"({', '.join(used[:3])}, …); evaluate on a store without them."
-            )
+        refuse_used(self._used_by(run, index) if external else [], "images")
         return LabelledImages(self.store, index, run.config["size"])
 
     def _used_by(self, run: Run, index: np.ndarray) -> list[str]:

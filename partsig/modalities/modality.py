@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from partsig.contracts import Examples, Labels, Windows
-from partsig.errors import DataError
 from partsig.runs.model_card import CardWords
 from partsig.runs.run import Run
 from partsig.runs.settings import FinetuneRecipe, PretrainRecipe, Shape
@@ -131,13 +130,3 @@ class Everything:
     what: str
     columns: Mapping[str, np.ndarray]
     meta: dict
-
-
-def check_alike(path: Path, run: Run, facts: Mapping[str, object]) -> None:
-    """Raise DataError where a store has other facts than the one a run was trained on."""
-    for key, mine in facts.items():
-        if run.facts[key] != mine:
-            raise DataError(
-                f"{path} has {key} {mine}, the run was trained on {run.facts[key]}; give a store "
-                "that was preprocessed alike."
-            )

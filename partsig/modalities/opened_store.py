@@ -1,5 +1,6 @@
 """What opened stores of all modalities have in common."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -52,23 +53,49 @@ class OpenedStore:
 
     def check_pretrained(self, run: Run) -> None:
         """Raise CheckpointError unless a pretrained run's encoder can be used on this store."""
-        for key, ours in self.input_facts().items():
-            if run.facts[key] != ours:
-                raise CheckpointError(
-                    f"{run.path} was pretrained with {key} {run.facts[key]}; {self.path} has "
-                    f"{ours}."
-                )
+        for key, ours, theirs in differing(self.input_facts(), run.facts):
+            raise CheckpointError(
+                f"{run.path} was pretrained with {key} {theirs}; {self.path} has {ours}."
+            )
 
     def check_same_input(self, run: Run) -> None:
         """Raise DataError unless a fine-tuned run's classifier can be used on this store."""
         mine = self.model_facts() | _plain(self.labels)
-        theirs = {key: run.facts.get(key) for key in self.model_facts()} | _plain(run.labels)
-        for key, ours in mine.items():
-            if theirs[key] != ours:
-                raise DataError(
-                    f"the run was trained with {key} {theirs[key]}; {self.path} has {ours}. "
-                    "Preprocess it again with those settings."
-                )
+        self.refuse_other("the run", mine, run.facts | _plain(run.labels))
+
+    def check_unseen_input(self, run: Run, mine: Mapping[str, object]) -> None:
+        """Raise DataError unless a pretrained run can be asked about windows with these facts."""
+        for key, ours, theirs in differing(mine, run.facts):
+            raise DataError(
+                f"{self.path} has {key} {ours}, the run was trained on {theirs}; give a store that "
+                "was preprocessed alike."
+            )
+
+    def refuse_other(
+        self, who: object, mine: Mapping[str, object], theirs: Mapping[str, object]
+    ) -> None:
+        """Raise DataError where ``who`` was trained with other facts than this store has."""
+        for key, ours, told in differing(mine, theirs):
+            raise DataError(
+                f"{who} was trained with {key} {told}; {self.path} has {ours}. Preprocess it again "
+                "with those settings."
+            )
+
+
+def differing(
+    mine: Mapping[str, object], theirs: Mapping[str, object]
+) -> Iterable[tuple[str, object, object]]:
+    """Yield the facts of mine that are other ones there: name, mine, theirs (None: not told)."""
+    return ((key, own, theirs.get(key)) for key, own in mine.items() if theirs.get(key) != own)
+
+
+def refuse_used(used: Sequence[str], what: str) -> None:
+    """Raise DataError where some of ``what`` is tested on have trained or chosen a classifier."""
+    if used:
+        raise DataError(
+            f"{len(used)} of the {what} to test on trained or chose this classifier "
+            f"({', '.join(used[:3])}, …); evaluate on a store without them."
+        )
 
 
 def _plain(labels: Labels) -> dict[str, object]:

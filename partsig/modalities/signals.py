@@ -30,9 +30,8 @@ from partsig.modalities.modality import (
     Modality,
     PretrainingData,
     UnseenWindows,
-    check_alike,
 )
-from partsig.modalities.opened_store import OpenedStore
+from partsig.modalities.opened_store import OpenedStore, refuse_used
 from partsig.modalities.signal_settings import SignalFinetuneConfig, SignalPretrainConfig
 from partsig.runs.exported import LoadedModel
 from partsig.runs.features import starts
@@ -117,7 +116,7 @@ class SignalDataset(OpenedStore):
 
     def unseen(self, run: Run, window: Shape, seed: int, per_epoch: int) -> UnseenWindows:
         """Return windows that a pretraining run has held out; else those it was measured on."""
-        check_alike(self.path, run, self.input_facts())
+        self.check_unseen_input(run, self.input_facts())
         trained = set(run.facts["subjects_trained"])
         monitor = [subject for subject in run.seen_unlabelled if subject not in trained]
         for role, members in (("test", run.facts["subjects_held_out"]), ("monitor", monitor)):
@@ -217,12 +216,7 @@ class SignalDataset(OpenedStore):
     ) -> Everything:
         """Return every epoch of some recordings; raise DataError where a model is for others."""
         store, facts = self.store, loaded.facts
-        for key, ours in self.input_facts().items():
-            if facts[key] != ours:
-                raise DataError(
-                    f"{path} was trained with {key} {facts[key]}; {self.path} has {ours}. "
-                    "Preprocess it again with those settings."
-                )
+        self.refuse_other(path, self.input_facts(), facts)
         names = self._chosen(recordings)
         rows = [store.recordings[name] for name in names]
         counts = [row["n_epochs"] for row in rows]
@@ -271,12 +265,7 @@ class SignalDataset(OpenedStore):
     def test_examples(self, run: Run, external: bool) -> LabelledWindows:
         """Return what a run is judged on: its test subjects, or all that have labels elsewhere."""
         subjects = self.store.labelled_subjects if external else run.split["test"]
-        used = sorted(set(run.seen_labelled) & set(subjects))
-        if used:
-            raise DataError(
-                f"{len(used)} of the subjects to test on trained or chose this classifier "
-                f"({', '.join(used[:3])}, …); evaluate on a store without them."
-            )
+        refuse_used(sorted(set(run.seen_labelled) & set(subjects)), "subjects")
         return LabelledWindows(self.store, self.store.recordings_of(subjects))
 
     def seen_in_pretraining(self, run: Run, examples: LabelledWindows) -> list[str]:

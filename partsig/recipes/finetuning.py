@@ -20,14 +20,18 @@ from partsig.runs import directory as runs
 from partsig.runs.encoder_sources import Origin
 from partsig.runs.models import PretrainedEncoder, load_encoder
 from partsig.runs.run import Run
-from partsig.runs.settings import MAY_CHANGE_ON_RESUME, SCRATCH, FinetuneRecipe
+from partsig.runs.settings import SCRATCH, FinetuneRecipe
 from partsig.tasks import frozen
 from partsig.tasks import registry as tasks
 from partsig.tasks.classification import Classification
 from partsig.tasks.classification_scores import measure_of
 from partsig.tasks.distillation import TeacherTargets, predict_targets
 from partsig.tasks.frozen import InputShape
+from partsig.train.job import SPEED_KEYS
 from partsig.train.step import seed_of
+
+# What may differ between the parts of a run: speed, where its store lies, what was added there.
+MAY_CHANGE_ON_RESUME = (*SPEED_KEYS, "store", "index_sha256")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +102,11 @@ def prepare(
         return _from_source(origin, dataset, settings)
     pretrained = None if origin.path is None else _pretrained(origin.path, dataset, settings)
     if pretrained is None:
-        frozen.check_blocks(settings.blocks)
+        if settings.blocks:
+            raise ConfigError(
+                f"blocks={settings.blocks} is for a pretrained encoder; from scratch, set "
+                "encoder.depth."
+            )
         known, shape, patch = "none", settings.encoder, {}
     else:
         known, shape = pretrained.settings.positions, pretrained.encoder.config
@@ -207,7 +215,7 @@ def run_finetuning(asked: Finetuning) -> None:
     if begun["state"] == "finished":
         return
     if asked.split.written is not None:
-        write_json(asked.run / "split.json", asked.split.written)
+        write_json(asked.run / runs.SPLIT, asked.split.written)
     train, val = asked.split.open()
     model = _build(asked, settings, train)
     measure = measure_of(val)
@@ -265,8 +273,7 @@ def _train(
     teacher: TeacherTargets | None,
 ) -> dict:
     """Train step by step; return the epoch that was chosen, and its score."""
-    if hasattr(model, "look_at"):
-        model.look_at(train)
+    model.look_at(train)
     size = min(settings.fit.batch_size, len(train))
     balance = train.labels if settings.balanced else None
     shuffled = Shuffled(len(train), size, asked.seed, balance, settings.repeats)

@@ -8,8 +8,6 @@
          checkpoint.pt  the whole state; best.pt the chosen epoch's weights, where there is a choice
 """
 
-import hashlib
-import itertools
 import json
 import os
 import platform
@@ -27,7 +25,7 @@ from partsig.files import write_json, write_text
 from partsig.modalities import registry
 
 RUNS, STORES = Path("runs"), Path("data/store")
-INDEX = "index.csv"
+SPLIT = "split.json"  # whose labels a fine-tuned run was given, by role
 # The first two lines and the last one of a ``run.json``, within so many bytes of its ends.
 FIRST = re.compile(rb'\{\n  "kind": "(\w+)",\n  "state": "(\w+)",\n')
 LAST = re.compile(rb',\n  "finished": "([\dT:+-]+)"\n\}\n\Z')
@@ -143,32 +141,6 @@ def finished(path: Path, kind: str, modality: str | None = None) -> dict:
             f"{path} is not finished: run the same `partsig {kind}` command again to continue it."
         )
     return record
-
-
-def evaluation_of(path: Path, record: Mapping[str, object], store: Path) -> tuple[Path, bool]:
-    """Return where a run's evaluation on ``store`` goes, and whether that is another store.
-
-    The run's own store may have been moved: then nothing is left at the place that the run knows,
-    and ``store`` lists the very same things. Another store's evaluation has that store's name, and
-    a number where the name is taken.
-    """
-    known = Path(record["store"])
-    digest = hashlib.sha256((store / INDEX).read_bytes()).hexdigest()
-    moved = not known.exists() and record.get("index_sha256") == digest
-    if moved or known.resolve() == store.resolve():
-        return path / "evaluation", False
-    endings = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
-    folders = (path / f"evaluation-{store.name}{ending}" for ending in endings)
-    return next(folder for folder in folders if not _is_of_another(folder, store)), True
-
-
-def _is_of_another(evaluation: Path, store: Path) -> bool:
-    """Whether a folder holds an evaluation, and on another store."""
-    try:
-        found = json.loads((evaluation / "metrics.json").read_text(encoding="utf-8"))
-        return Path(found["store"]).resolve() != store.resolve()
-    except (OSError, ValueError, KeyError):
-        return False
 
 
 def last(kind: str, where: Path = RUNS) -> Path:

@@ -69,17 +69,6 @@ def load_encoder(path: str | Path, blocks: int = 0) -> PretrainedEncoder:
     return PretrainedEncoder(encoder=encoder, run=run, settings=settings)
 
 
-def load_objective(path: str | Path) -> tuple[nn.Module, Run, PretrainRecipe]:
-    """Return the whole model of a finished pretraining run, on the CPU."""
-    run = Run.finished(Path(path), "pretrain")
-    settings = pretraining_settings(run)
-    window, patch = settings.extents(run.samples_per_unit)
-    n_patches = registry.get(run.modality).n_patches
-    model = build_objective(len(run.ch_names), window, patch, settings, n_patches)
-    model.load_state_dict(read_state(run.path))
-    return model, run, settings
-
-
 @dataclass(frozen=True, eq=False)
 class LoadedPart:
     """A finished PART pretraining run, ready to be asked."""
@@ -104,13 +93,17 @@ def load_part(path: str | Path) -> LoadedPart:
 
     Raises CheckpointError for a run of another kind or objective, or an unfinished one.
     """
-    settings = pretraining_settings(Run.finished(path, "pretrain"))
+    run = Run.finished(path, "pretrain")
+    settings = pretraining_settings(run)
     if not isinstance(settings.objective, PartConfig):
         raise CheckpointError(
             f"{path} was pretrained with {settings.objective.name}, which places no patches; give "
             "a run with objective.name=part."
         )
-    model, run, settings = load_objective(path)
+    window, patch = settings.extents(run.samples_per_unit)
+    n_patches = registry.get(run.modality).n_patches
+    model = build_objective(len(run.ch_names), window, patch, settings, n_patches)
+    model.load_state_dict(read_state(run.path))
     return LoadedPart(model.eval(), run, settings)
 
 

@@ -14,14 +14,12 @@ from partsig.core.objectives.mp3 import Mp3, Mp3Config
 from partsig.core.objectives.part import Part, PartConfig
 from partsig.core.objectives.supervised import LossConfig
 from partsig.errors import ConfigError, check_range
-from partsig.train.job import SPEED_KEYS, FitConfig
+from partsig.train.job import FitConfig
 from partsig.train.optim import OptimConfig
 
 OBJECTIVES = {PartConfig: Part, MaeConfig: Mae, Mp3Config: Mp3, DropPosConfig: DropPos}
 SCRATCH = "scratch"
 Shape = tuple[int, ...]
-# What may differ between the parts of a run: speed, and where its store lies or what was added.
-MAY_CHANGE_ON_RESUME = (*SPEED_KEYS, "store", "index_sha256")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -232,14 +232,6 @@ def settle_positions(wish: str, train: str, pretrained_with: str) -> str:
     return "sincos" if pretrained_with == "sincos" else new
 
 
-def check_blocks(blocks: int) -> None:
-    """Raise ConfigError where a part of a pretrained encoder is asked for and there is none."""
-    if blocks:
-        raise ConfigError(
-            f"blocks={blocks} is for a pretrained encoder; from scratch, set encoder.depth."
-        )
-
-
 def calibrate(truth: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, dict[str, object]]:
     """Return probabilities (n, K) at the temperature that suits them best, and what it mends."""
     temperature = fit_temperature(truth, probabilities)

@@ -8,6 +8,7 @@ from partsig.data.store import locate
 from partsig.files import write_json
 from partsig.metrics.calibration import tempered
 from partsig.modalities import registry
+from partsig.recipes.evaluation_folder import evaluation_of
 from partsig.runs import directory as runs
 from partsig.runs.run import Run
 from partsig.tasks import registry as tasks
@@ -53,7 +54,7 @@ def evaluate(
     place = locate(store or trained.store)
     dataset = registry.get(trained.modality).open(place)
     dataset.check_same_input(trained)
-    output, external = runs.evaluation_of(path, trained.facts, dataset.path)
+    output, external = evaluation_of(trained, dataset.path)
     examples = dataset.test_examples(trained, external)
     leaked = dataset.seen_in_pretraining(trained, examples)
     _warn_of(leaked, examples.unit)

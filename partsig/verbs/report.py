@@ -9,7 +9,9 @@ from partsig import config as configs
 from partsig.data.signals.store import open_store
 from partsig.data.store import locate
 from partsig.files import write_json, write_text
+from partsig.recipes.evaluation_folder import evaluation_of
 from partsig.runs import directory as runs
+from partsig.runs.run import Run
 from partsig.sleep.html import remove
 from partsig.sleep.report import agreement, measures, scorers, sentences, statistics
 from partsig.sleep.report.page import file_names, night_pages, page
@@ -57,9 +59,9 @@ def report(
     settings = configs.compose(ReportConfig, "report", None, overrides)
     folders = scorer if isinstance(scorer, Mapping) else scorers.parse(scorer or ())
     path = Path(run) if run else runs.last("finetune")
-    record = staging_run(path).facts
-    opened = open_store(locate(store or record["store"]))
-    folder, measured = _evaluated(path, record, opened.path, device, seed)
+    trained = staging_run(path)
+    opened = open_store(locate(store or trained.store))
+    folder, measured = _evaluated(trained, opened.path, device, seed)
     nights = agreement.read_predictions(folder / "predictions.csv", opened)
     seconds = {
         name: scorers.read_scorer(
@@ -74,7 +76,7 @@ def report(
         "store": measured["store"],
         "external": measured["external"],
         "evaluated": measured["date"],
-        "model": measures.model_facts(record, measured),
+        "model": measures.model_facts(trained.facts, measured),
         **measures.measure(nights, measured, seed),
         "scorers": {
             name: {"folder": str(folders[name])} | agreement.beside_scorer(nights, second, seed)
@@ -102,17 +104,17 @@ def _earlier(file: Path) -> set[str]:
         return set()
 
 
-def _evaluated(path: Path, record: dict, store: Path, device: str, seed: int) -> tuple[Path, dict]:
+def _evaluated(run: Run, store: Path, device: str, seed: int) -> tuple[Path, dict]:
     """Return the folder of the evaluation and its metrics, made anew where they are out of date."""
-    folder, _ = runs.evaluation_of(path, record, store)
+    folder, _ = evaluation_of(run, store)
     try:
         measured = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         whole = (folder / "predictions.csv").is_file() and all(key in measured for key in NEEDED)
         same = Path(measured["store"]).resolve() == store.resolve()
         # Both are UTC in ISO 8601, so that their order as texts is that of time.
-        if whole and same and measured["date"] >= record["finished"]:
+        if whole and same and measured["date"] >= run.facts["finished"]:
             return folder, measured
     except (OSError, ValueError, KeyError, TypeError):
         pass  # none, or damaged: it is made anew
-    evaluated = evaluate(path, store, device=device, seed=seed)
+    evaluated = evaluate(run.path, store, device=device, seed=seed)
     return evaluated.path, evaluated.metrics

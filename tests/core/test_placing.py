@@ -1,10 +1,11 @@
 import math
+from typing import get_args
 
 import pytest
 import torch
 from torch import nn
 
-from partsig.core import placing, target
+from partsig.core import placing
 from partsig.core.encoder import Encoder, EncoderConfig
 from partsig.core.normalise import instance_normalise
 from partsig.core.objectives.part import Part, PartConfig
@@ -187,7 +188,7 @@ def disagree(positions, shift, spread, reach):
 
 
 @ranks
-@pytest.mark.parametrize("loss", target.LOSSES)
+@pytest.mark.parametrize("loss", get_args(PartConfig.__annotations__["loss"]))
 @pytest.mark.parametrize("span", [0.0, 1.5])
 def test_all_numbers_equal_those_of_the_definitions(rank, loss, span):
     model = part(rank, loss=loss, span=span, relative="pairwise-mlp", hidden=16)

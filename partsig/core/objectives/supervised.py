@@ -76,6 +76,9 @@ class SupervisedModule(nn.Module):
         """Return logits (B, classes) of windows (B, C, *L), as recorded."""
         raise NotImplementedError
 
+    def look_at(self, train: object) -> None:
+        """Take what is needed of the training examples before the first step: nothing, usually."""
+
     def compilable(self) -> list[nn.Module]:
         """Return what is worth compiling: nothing, unless the network says so."""
         return []

@@ -1,0 +1,32 @@
+"""Where an evaluation of a run on a store lies."""
+
+import itertools
+import json
+from pathlib import Path
+
+from partsig.data.store import index_digest
+from partsig.runs.run import Run
+
+
+def evaluation_of(run: Run, store: Path) -> tuple[Path, bool]:
+    """Return where a run's evaluation on ``store`` goes, and whether that is another store.
+
+    The run's own store may have been moved: then nothing is left at the place that the run knows,
+    and ``store`` lists the very same things. Another store's evaluation has that store's name, and
+    a number where the name is taken.
+    """
+    moved = not run.store.exists() and run.facts.get("index_sha256") == index_digest(store)
+    if moved or run.store.resolve() == store.resolve():
+        return run.path / "evaluation", False
+    endings = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
+    folders = (run.path / f"evaluation-{store.name}{ending}" for ending in endings)
+    return next(folder for folder in folders if not _is_of_another(folder, store)), True
+
+
+def _is_of_another(evaluation: Path, store: Path) -> bool:
+    """Whether a folder holds an evaluation, and on another store."""
+    try:
+        found = json.loads((evaluation / "metrics.json").read_text(encoding="utf-8"))
+        return Path(found["store"]).resolve() != store.resolve()
+    except (OSError, ValueError, KeyError):
+        return False
