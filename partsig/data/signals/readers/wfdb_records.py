@@ -194,7 +194,8 @@ def _decoded(
 
     whole = any(head.skew or ()) or not set(head.fmt) <= FROM_THE_MIDDLE
     record = read(0, n_frames if whole else 1)
-    read(n_frames - 1, n_frames)  # a damaged file is refused before there is room
+    if not whole:
+        read(n_frames - 1, n_frames)  # a damaged file is refused before there is room
     per_frame = [n or 1 for n in record.samps_per_frame]
     held = room((len(channels), n_frames * max(per_frame)), np.int32)
     for start, stop in stretches(n_frames, n_frames if whole else STRETCH):
