@@ -180,7 +180,7 @@ def gpu_throughput(repeats: int, device: torch.device) -> list[dict]:
                 nonlocal step
                 for _ in range(n):
                     starts = torch.randint(signals.shape[1] - window, (batch,), device=device)
-                    stepper(Batch(every[:, starts].transpose(0, 1)), batch, step, 1e-4)
+                    stepper(Batch(every[:, starts].transpose(0, 1)), step, 1e-4)
                     step += 1
 
             work(5)

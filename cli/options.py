@@ -1,6 +1,7 @@
 """Options that several commands share, and how errors reach the user."""
 
 import functools
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -30,6 +31,12 @@ Device = Annotated[
     str,
     typer.Option("--device", help="auto, cpu, cuda or cuda:N; auto is the GPU if there is one."),
 ]
+CpuProcesses = Annotated[int, typer.Option("--cpu-processes", help="Processes on the CPU (gloo).")]
+
+
+def speaks() -> bool:
+    """Tell whether this process tells the user what was done: under torchrun, one of several."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def run_or_last(run: Path | None, kind: str, label: str = "run") -> Path:

@@ -1,6 +1,5 @@
 """Commands that train: an encoder, a classifier, and both in a demonstration."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -27,9 +26,7 @@ def pretrain(
     gpus: Annotated[
         str, typer.Option("--gpus", metavar="auto|N", help="GPUs to use; 0 is the CPU.")
     ] = "auto",
-    cpu_processes: Annotated[
-        int, typer.Option("--cpu-processes", help="Processes on the CPU (gloo).")
-    ] = 1,
+    cpu_processes: options.CpuProcesses = 1,
     profile: Annotated[
         bool, typer.Option("--profile", help="Train nothing; show where a step's time goes.")
     ] = False,
@@ -49,7 +46,7 @@ def pretrain(
         cpu_processes=cpu_processes,
         profile=profile,
     )
-    if os.environ.get("RANK", "0") == "0":  # under torchrun every process comes here
+    if options.speaks():
         typer.echo(f"profile: {path / 'profile'}" if profile else f"run: {path}")
 
 
@@ -91,6 +88,11 @@ def finetune(
     set_: options.Set = None,
     seed: options.Seed = 0,
     device: options.Device = "auto",
+    gpus: Annotated[
+        str | None,
+        typer.Option("--gpus", metavar="auto|N", help="Several of them; default: --device alone."),
+    ] = None,
+    cpu_processes: options.CpuProcesses = 1,
 ) -> None:
     """A store and a pretrained run to a classifier: N labelled subjects, or images."""
     from partsig.runs.run import Run
@@ -111,10 +113,13 @@ def finetune(
         overrides=set_ or (),
         seed=seed,
         device=device,
+        gpus=gpus,
+        cpu_processes=cpu_processes,
     )
-    for line in Run.read(path).summary():
-        typer.echo(line)
-    typer.echo(f"run: {path}")
+    if options.speaks():
+        for line in Run.read(path).summary():
+            typer.echo(line)
+        typer.echo(f"run: {path}")
 
 
 @options.plain_errors

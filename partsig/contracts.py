@@ -6,7 +6,7 @@ run, the dataset and the task. Whoever adds one of them adds files.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
@@ -65,15 +65,23 @@ class Batch:
 
     ``targets`` are (B, …), or a tuple of B dicts where they are ragged (boxes), or None. ``extras``
     are further tensors with B rows (masks, weights, coordinates of a view); the model is given them
-    by name.
+    by name. Where several processes share a step, ``first`` is the place of these rows among all of
+    the step's, of which there are ``total``; None: these are all.
     """
 
     inputs: "Tensor"
     targets: "Tensor | Ragged | None" = None
     extras: Mapping[str, "Tensor"] = field(default_factory=dict)
+    first: int = 0
+    total: int | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)
+
+    @property
+    def share(self) -> tuple[int, int]:
+        """The place of the first row among all of a step's, and how many these are."""
+        return self.first, len(self) if self.total is None else self.total
 
     def arguments(self) -> tuple:
         """Return what the model is given in order: inputs, and targets where there are any."""
@@ -93,7 +101,8 @@ class Batch:
 
     def __getitem__(self, rows: slice) -> "Batch":
         """Return some of its rows."""
-        return self._with(lambda tensor: tensor[rows], rows)
+        part = self._with(lambda tensor: tensor[rows], rows)
+        return replace(part, first=self.first + rows.indices(len(self))[0], total=self.share[1])
 
     def to(self, device: "torch.device", non_blocking: bool = False) -> "Batch":
         """Return the batch on a device."""
@@ -128,7 +137,7 @@ class Batch:
         elif targets is not None:
             targets = change(targets)
         extras = {key: change(tensor) for key, tensor in self.extras.items()}
-        return Batch(change(self.inputs), targets, extras)
+        return Batch(change(self.inputs), targets, extras, self.first, self.total)
 
 
 class Windows(Protocol):

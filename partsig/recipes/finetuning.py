@@ -1,24 +1,22 @@
 """How a classifier is trained on labels, whatever the modality and the task."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from partsig import config as configs
 from partsig.contracts import Dataset, Examples
-from partsig.core.encoder import Encoder, EncoderConfig, check_blocks
 from partsig.core.objectives.supervised import SupervisedModule
 from partsig.data.shuffling import Shuffled
-from partsig.errors import CheckpointError, ConfigError, DataError
+from partsig.data.store import read_meta
+from partsig.errors import DataError
 from partsig.files import write_json
 from partsig.modalities import registry
-from partsig.modalities.modality import LabelSplit
+from partsig.modalities.modality import LabelBudget, LabelSplit
+from partsig.recipes.starting_encoder import Start, start_from
 from partsig.runs import directory as runs
 from partsig.runs.encoder_sources import Origin
-from partsig.runs.models import PretrainedEncoder, load_encoder
 from partsig.runs.run import Run
 from partsig.runs.settings import SCRATCH, FinetuneRecipe
 from partsig.tasks import frozen
@@ -27,6 +25,8 @@ from partsig.tasks.classification import Classification
 from partsig.tasks.classification_scores import measure_of
 from partsig.tasks.distillation import TeacherTargets, predict_targets
 from partsig.tasks.frozen import InputShape
+from partsig.train import distributed
+from partsig.train.distributed import World
 from partsig.train.job import SPEED_KEYS
 from partsig.train.step import seed_of
 
@@ -35,18 +35,22 @@ MAY_CHANGE_ON_RESUME = (*SPEED_KEYS, "store", "index_sha256")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Start:
-    """What fine-tuning starts from: an encoder, the settings it implies, and what it has seen.
+class FinetuneRequest:
+    """A fine-tuning run in plain values: what each of its processes is told.
 
-    ``code`` are position codes (N + 1, E) that the encoder was trained with, where it brings them.
+    ``overrides`` are settings by name or ``KEY=VALUE`` texts, ``run`` None is a name made of the
+    rest; see :func:`partsig.verbs.finetune.finetune` for all others.
     """
 
-    encoder: Encoder
-    settings: FinetuneRecipe
     origin: Origin
-    pretraining: dict | None
-    seen: list[str]
-    code: Tensor | None = None
+    store: Path
+    task: str | None
+    budget: LabelBudget
+    teacher: Path | None
+    config: str | Path | None
+    overrides: Mapping[str, object] | Sequence[str]
+    run: Path | None
+    seed: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +64,29 @@ class Finetuning:
     teacher: Path | None
     run: Path
     seed: int
-    device: torch.device
+
+    @property
+    def settings(self) -> FinetuneRecipe:
+        """All settings, with what the split has settled."""
+        return replace(self.start.settings, **self.split.settings)
+
+    def check_processes(self, processes: int) -> None:
+        """Raise ConfigError where not each of so many would have a share of every batch."""
+        if processes > 1:
+            train, _ = self.split.open()
+            self.shuffled(train, (0, processes))
+
+    def shuffled(self, train: Examples, place: tuple[int, int]) -> Shuffled:
+        """Return the order of training, and the share of a process in every batch."""
+        settings = self.settings
+        return Shuffled(
+            len(train),
+            min(settings.fit.batch_size, len(train)),
+            self.seed,
+            train.labels if settings.balanced else None,
+            settings.repeats,
+            place,
+        )
 
     def facts(self) -> dict[str, object]:
         """Return what the run must not change between its parts."""
@@ -79,170 +105,86 @@ class Finetuning:
         }
 
 
-def prepare(
-    origin: Origin,
-    dataset: Dataset,
-    config: str | Path | None,
-    overrides: Mapping[str, object] | Iterable[str],
-    seed: int,
-) -> Start:
-    """Return what to start from.
+def open_finetuning(request: FinetuneRequest) -> Finetuning:
+    """Open what was asked for; whatever is wrong with it is told here, before a run is begun."""
+    dataset = registry.of(read_meta(request.store)).open(request.store)
+    dataset.check_budget(request.budget)
+    task = tasks.get(request.task or dataset.task)
+    task.check_labels(dataset.labels)
+    start = start_from(request.origin, dataset, request.config, request.overrides, request.seed)
+    settings = start.settings
+    split = dataset.split_labels(request.budget, settings, request.seed)
+    label = start.origin.label or (settings.model if settings.model != "encoder" else SCRATCH)
+    label += "" if settings.train == "full" else f"-{settings.train}"
+    asked = Finetuning(
+        dataset=dataset,
+        task=task,
+        start=start,
+        split=split,
+        teacher=request.teacher,
+        run=request.run or runs.RUNS / f"finetune-{label}-{split.label}-s{request.seed}",
+        seed=request.seed,
+    )
+    _teacher_run(asked)  # what is refused must not leave a run behind
+    return asked
 
-    Raises ConfigError for settings that are for something else, CheckpointError for a run that does
-    not fit the store.
+
+def share_finetuning(request: FinetuneRequest, device_type: str) -> None:
+    """Do one process's share of a run; continue it where it was killed."""
+    run_finetuning(open_finetuning(request), distributed.start(device_type))
+
+
+def run_finetuning(asked: Finetuning, world: World) -> None:
+    """Train a classifier, or go on with it; nothing is done to a finished run.
+
+    What is not trained step by step, and everything that is judged, is done by the main process.
     """
-    modality = registry.get(dataset.modality)
-    for other in registry.others(modality.name):
-        meant = f"{other.plural}; the store holds {modality.plural}"
-        configs.check_meant(modality.finetune, "finetune", config, other.finetune, meant)
-    settings = configs.compose(modality.finetune, "finetune", config, overrides)
-    if settings.model != "encoder" and str(origin) != SCRATCH:
-        raise ConfigError(f"model={settings.model} is trained from scratch: add --from scratch.")
-    if origin.source:
-        return _from_source(origin, dataset, settings)
-    pretrained = None if origin.path is None else _pretrained(origin.path, dataset, settings)
-    if pretrained is None:
-        if settings.blocks:
-            raise ConfigError(
-                f"blocks={settings.blocks} is for a pretrained encoder; from scratch, set "
-                "encoder.depth."
-            )
-        known, shape, patch = "none", settings.encoder, {}
-    else:
-        known, shape = pretrained.settings.positions, pretrained.encoder.config
-        patch = settings.patch_of(pretrained.settings)
-    settings = replace(
-        settings,
-        encoder=replace(shape, drop_path=settings.drop_path),
-        positions=frozen.settle_positions(settings.positions, settings.train, known),
-        **patch,
-    )
-    _, extent = settings.extents(dataset.samples_per_unit, dataset.labels.unit_s)
-    torch.manual_seed(seed_of(seed, 9))
-    encoder = Encoder(settings.encoder, len(dataset.ch_names), extent)
-    if pretrained is not None:
-        encoder.load_state_dict(pretrained.encoder.state_dict())
-    return Start(
-        encoder=encoder,
-        settings=settings,
-        origin=origin,
-        pretraining=None if pretrained is None else _in_short(pretrained),
-        seen=[] if pretrained is None else pretrained.run.seen_unlabelled,
-    )
-
-
-def _from_source(origin: Origin, dataset: Dataset, settings: FinetuneRecipe) -> Start:
-    """Return an encoder that no run of ours has trained; all of its blocks, or the first ones."""
-    size = dataset.window_for(settings)
-    foreign = origin.open(size)
-    if foreign.n_channels != len(dataset.ch_names):
-        raise CheckpointError(
-            f"{origin} takes {foreign.n_channels} channels; {dataset.path} has "
-            f"{', '.join(dataset.ch_names)}."
-        )
-    whole = foreign.encoder.config
-    own = settings.patch_from(foreign.patch, dataset.samples_per_unit)
-    _check_shape(settings, whole, own, str(origin))
-    check_blocks(settings.blocks, whole.depth)
-    shape = replace(whole, depth=settings.blocks or whole.depth, drop_path=settings.drop_path)
-    encoder = Encoder(shape, foreign.n_channels, foreign.patch)
-    kept = encoder.state_dict().keys()
-    encoder.load_state_dict(
-        {key: value for key, value in foreign.encoder.state_dict().items() if key in kept}
-    )
-    known = "none" if foreign.code is None else "learned"
-    if foreign.code is not None and settings.positions == "auto":
-        settings = replace(settings, positions=known)
-    settings = replace(
-        settings,
-        encoder=shape,
-        positions=frozen.settle_positions(settings.positions, settings.train, "none"),
-        **own,
-    )
-    return Start(
-        encoder=encoder,
-        settings=settings,
-        origin=origin,
-        pretraining={"objective": foreign.method, "seed": None},
-        seen=[],
-        code=foreign.code if settings.positions == "learned" else None,
-    )
-
-
-def _in_short(pretrained: PretrainedEncoder) -> dict[str, object]:
-    """Return what a comparison has to know of the pretraining: its objective and seed."""
-    return {"objective": pretrained.settings.objective.name, "seed": pretrained.run.seed}
-
-
-def _pretrained(origin: Path, dataset: Dataset, settings: FinetuneRecipe) -> PretrainedEncoder:
-    run = Run.finished(origin, "pretrain")
-    if run.modality != dataset.modality:
-        raise CheckpointError(
-            f"{origin} was pretrained on {registry.get(run.modality).plural}; {dataset.path} "
-            f"holds {registry.get(dataset.modality).plural}."
-        )
-    dataset.check_pretrained(run)
-    pretrained = load_encoder(origin, settings.blocks)
-    patch = settings.patch_of(pretrained.settings)
-    _check_shape(settings, pretrained.encoder.config, patch, str(origin))
-    return pretrained
-
-
-def _check_shape(
-    settings: FinetuneRecipe, theirs: EncoderConfig, patch: Mapping[str, object], origin: str
-) -> None:
-    """Refuse an encoder or a patch that is neither the default nor that of the origin."""
-    usual = type(settings)()
-    mine, wanted, default = (
-        {"encoder": configs.to_dict(encoder) | {"drop_path": 0}} | own
-        for encoder, own in (
-            (settings.encoder, {key: getattr(settings, key) for key in patch}),
-            (theirs, dict(patch)),
-            (usual.encoder, {key: getattr(usual, key) for key in patch}),
-        )
-    )
-    given = {line.partition(":")[0] for line in configs.differences(default, mine)}
-    wrong = [line for line in configs.differences(wanted, mine) if line.partition(":")[0] in given]
-    if wrong:
-        raise ConfigError(f"the encoder comes from {origin}; leave out {'; '.join(wrong)}.")
-
-
-def run_finetuning(asked: Finetuning) -> None:
-    """Train a classifier, or go on with it; nothing is done to a finished run."""
-    settings = replace(asked.start.settings, **asked.split.settings)
-    _teacher_run(asked)  # before the run is begun: what is refused must not leave one behind
-    begun = runs.begin(asked.run, "finetune", settings, asked.facts(), MAY_CHANGE_ON_RESUME)
-    if begun["state"] == "finished":
+    settings = asked.settings
+    over = (asked.run / "run.json").is_file() and Run.read(asked.run).is_finished
+    if not over:  # before the run is begun: what is refused must not leave one behind
+        train, val = asked.split.open()
+        shuffled = asked.shuffled(train, (world.rank, world.size))
+    if world.main:
+        _begin(asked, settings)
+    distributed.wait(world)
+    if over:
         return
-    if asked.split.written is not None:
-        write_json(asked.run / runs.SPLIT, asked.split.written)
-    train, val = asked.split.open()
     model = _build(asked, settings, train)
-    measure = measure_of(val)
+    measure, labels = measure_of(val), asked.dataset.counted(train, val)
     key = f"val_{measure.name}"
-    labels = asked.dataset.counted(train, val)
     only_head = settings.train == "probe" or model.learns_by == "head"
+    by_steps = model.learns_by == "steps" and not only_head
     results: dict[str, object] = {}
-    if only_head or settings.train == "probe+full":
-        strength, value = frozen.fit_head(model, train, val, measure.score, asked.device)
+    if world.main and (only_head or settings.train == "probe+full"):
+        strength, value = frozen.fit_head(model, train, val, measure.score, world.device)
         results = {"strength": strength, key: value}
-    elif model.learns_by != "steps":
+    elif world.main and not by_steps:
         if model.learns_by == "examples":
-            model.fit_examples(train, asked.seed, asked.device)
-        predicted = asked.task.predict(model, val, asked.device).argmax(1)
+            model.fit_examples(train, asked.seed, world.device)
+        predicted = asked.task.predict(model, val, world.device).argmax(1)
         results = {key: measure.score(val.labels, predicted)}
-    if only_head or model.learns_by != "steps":
-        frozen.save_best(asked.run, model, results[key])
-    else:
-        teacher = _teacher_targets(asked, settings, train)
+    if by_steps:
+        teacher = _teacher_targets(asked, settings, train, world)
         if teacher is not None:
             labels["n_epochs_pseudo"] = len(teacher.extra)
-        best = _train(asked, settings, model, train, val, teacher)
+        best = _train(asked, settings, model, (train, val), shuffled, teacher, world)
+    if not world.main:
+        return
+    if by_steps:
         results |= {"chosen_epoch": best["epoch"], key: best["value"]}
         frozen.load_best(asked.run, model)
-    probabilities = asked.task.predict(model, val, asked.device)
+    else:
+        frozen.save_best(asked.run, model, results[key])
+    probabilities = asked.task.predict(model, val, world.device)
     calibration = asked.task.calibrate(probabilities, train, val, settings.balanced)
     runs.finish(asked.run, **labels, **results, calibration=calibration)
+
+
+def _begin(asked: Finetuning, settings: FinetuneRecipe) -> None:
+    """Begin the run, or go on with it where it is the same."""
+    begun = runs.begin(asked.run, "finetune", settings, asked.facts(), MAY_CHANGE_ON_RESUME)
+    if begun["state"] != "finished" and asked.split.written is not None:
+        write_json(asked.run / runs.SPLIT, asked.split.written)
 
 
 def _build(asked: Finetuning, settings: FinetuneRecipe, train: Examples) -> SupervisedModule:
@@ -268,15 +210,14 @@ def _train(
     asked: Finetuning,
     settings: FinetuneRecipe,
     model: SupervisedModule,
-    train: Examples,
-    val: Examples,
+    labelled: tuple[Examples, Examples],
+    shuffled: Shuffled,
     teacher: TeacherTargets | None,
+    world: World,
 ) -> dict:
     """Train step by step; return the epoch that was chosen, and its score."""
+    train, val = labelled
     model.look_at(train)
-    size = min(settings.fit.batch_size, len(train))
-    balance = train.labels if settings.balanced else None
-    shuffled = Shuffled(len(train), size, asked.seed, balance, settings.repeats)
     batches = asked.dataset.training_batches(train, shuffled, settings, teacher)
     return frozen.train(
         model,
@@ -284,14 +225,14 @@ def _train(
         settings,
         seed=asked.seed,
         run=asked.run,
-        device=asked.device,
-        choose=asked.task.watch(model, val, asked.device),
+        world=world,
+        choose=asked.task.watch(model, val, world.device),
         best=f"val_{measure_of(val).name}",
     )
 
 
 def _teacher_targets(
-    asked: Finetuning, settings: FinetuneRecipe, train: Examples
+    asked: Finetuning, settings: FinetuneRecipe, train: Examples, world: World
 ) -> TeacherTargets | None:
     """Return what the teacher thinks of the training epochs and of those without a label."""
     if asked.teacher is None:
@@ -299,7 +240,7 @@ def _teacher_targets(
     teacher, split = _teacher_run(asked), asked.split.facts["split"]
     model = tasks.get(teacher.task).load(teacher)
     epochs = asked.dataset.without_labels(split)
-    return predict_targets(model, epochs, train, settings.pseudo, asked.device)
+    return predict_targets(model, epochs, train, settings.pseudo, world.device)
 
 
 def _teacher_run(asked: Finetuning) -> Run | None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from partsig import config as configs
 from partsig.contracts import Batch, Windows
@@ -120,7 +120,7 @@ def _job(
     derive = units(data, modality)
     return TrainingJob(
         model=model,
-        batch_at=own if held is None else lambda step: Batch(held.batch(*own.place(step))),
+        batch_at=own if held is None else lambda step: own.as_batch(held.batch(*own.place(step))),
         steps_per_epoch=steps,
         config=asked.settings.fit,
         optim=asked.settings.optim,
@@ -157,7 +157,11 @@ class _Share:
         return epoch, within * self.size + self.first, self.count
 
     def __call__(self, step: int) -> Batch:
-        return Batch(torch.from_numpy(self.windows.batch(*self.place(step))))
+        return self.as_batch(torch.from_numpy(self.windows.batch(*self.place(step))))
+
+    def as_batch(self, windows: Tensor) -> Batch:
+        """Return windows (count, C, *L) as this share of a step's batch."""
+        return Batch(windows, first=self.first, total=self.size)
 
 
 def _take_over(model: nn.Module, origin: Path, data: PretrainingData) -> list[str]:

@@ -42,17 +42,16 @@ class TeacherTargets:
     opinions: np.ndarray  # (len(extra), 5)
 
     def draw(
-        self, rng: np.random.Generator, index: np.ndarray, reach: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return more windows (m, C, T) for a batch of labelled ``index``, and all its targets."""
-        count = round(self.config.share * len(index)) if len(self.extra) else 0
+        self, rng: np.random.Generator, labelled: int, reach: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return further epochs (m,) for so many labelled ones, their shifts and opinions (m, 5).
+
+        The first are numbers of ``epochs``, the second samples, up to ``reach`` to either side.
+        """
+        count = round(self.config.share * labelled) if len(self.extra) else 0
         chosen = rng.integers(len(self.extra), size=count) if count else np.empty(0, dtype=int)
-        targets = np.concatenate([self.targets[index], self.opinions[chosen]])
-        if not count:
-            shape = self.epochs.windows([0]).shape[1:]
-            return np.empty((0, *shape), dtype=np.float32), targets.astype(np.float32)
         shift = rng.integers(-reach, reach + 1, count)
-        return self.epochs.windows(self.extra[chosen], shift), targets.astype(np.float32)
+        return self.extra[chosen], shift, self.opinions[chosen]
 
 
 def predict_targets(

@@ -191,7 +191,7 @@ def train(
     *,
     seed: int,
     run: Path,
-    device: torch.device,
+    world: distributed.World,
     choose: Callable[[int], dict[str, float]],
     best: str,
 ) -> dict:
@@ -209,7 +209,7 @@ def train(
         run=run,
         kind="finetune",
         identity={},
-        world=distributed.World(rank=0, size=1, device=device),
+        world=world,
         label=f"finetune {run.name}",
         prefetch=batches.prefetch,
         shown=("loss", "accuracy", best),

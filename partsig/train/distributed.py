@@ -4,6 +4,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -15,6 +16,10 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.nn.parallel import DistributedDataParallel
 
 from partsig.errors import ConfigError, PartsigError
+
+# How long a process waits for the others: the main one may judge a model for hours meanwhile. The
+# launcher stops all of them when one has died.
+PATIENCE = timedelta(days=7)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +80,21 @@ def count_processes(gpus: str, cpu_processes: int) -> tuple[str, int]:
     return ("cuda", wanted) if wanted else ("cpu", cpu_processes)
 
 
+def choose(device: str, gpus: str | None, cpu_processes: int) -> tuple[str, int]:
+    """Return the device, or its type, and how many processes are meant by all three options.
+
+    ``device`` alone names that of a single process. Raises ConfigError where several are asked for
+    as well, and what :func:`count_processes` and :func:`pick_device` raise.
+    """
+    if gpus is None and cpu_processes == 1 and not inside():
+        return str(pick_device(device)), 1
+    if device != "auto":
+        raise ConfigError(
+            f"--device {device} is for one process; leave it out with --gpus and --cpu-processes."
+        )
+    return count_processes("auto" if gpus is None else gpus, cpu_processes)
+
+
 def inside() -> bool:
     """Tell whether a launcher (ours or torchrun) has started this process as one of several."""
     return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 0
@@ -133,9 +153,9 @@ def start(device_type: str) -> World:
     if not dist.is_initialized():
         # Told its device, NCCL need not guess it at the first barrier.
         if device.type == "cuda":
-            dist.init_process_group("nccl", device_id=device)
+            dist.init_process_group("nccl", device_id=device, timeout=PATIENCE)
         else:
-            dist.init_process_group("gloo")
+            dist.init_process_group("gloo", timeout=PATIENCE)
     return World(rank=dist.get_rank(), size=dist.get_world_size(), device=device)
 
 

@@ -175,9 +175,8 @@ def _rate(job: TrainingJob, step: int) -> float:
 
 
 def _advance(job: TrainingJob, stepper: Stepper, batch: Batch, step: int) -> dict[str, Tensor]:
-    total = len(batch) * job.world.size
     with _room_for_a_step(job):
-        return stepper(batch, total, step, _rate(job, step))
+        return stepper(batch, step, _rate(job, step))
 
 
 def _clock(job: TrainingJob) -> speed.Clock:

@@ -39,11 +39,12 @@ class Stepper:
     clip: float
     steps: int
 
-    def __call__(self, batch: Batch, total: int, step: int, rate: float) -> dict[str, Tensor]:
+    def __call__(self, batch: Batch, step: int, rate: float) -> dict[str, Tensor]:
         """Take step number ``step`` at this learning rate; return the model's scalars, detached.
 
-        ``batch`` is this process's share of a batch of ``total`` windows. It is worked through in
-        ``accumulate`` parts, whose gradients add up to the whole's.
+        ``batch`` is this process's share of the step's. It is worked through in ``accumulate``
+        parts, whose gradients add up to the whole's; so do those of all processes, however many
+        rows each of them has.
         """
         device = self.world.device
         torch.manual_seed(seed_of(self.seed, step, 1 + self.world.rank))  # drop path
@@ -51,12 +52,11 @@ class Stepper:
             group["lr"] = rate * group["scale"]
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
-        mine = len(batch)
         parts = batch.split(self.accumulate)
-        first = self.world.rank * mine
         sums: dict[str, Tensor] = {}
         for number, part in enumerate(parts):
-            weight = len(part) / mine
+            # What several processes have is averaged afterwards, as if it was of equal sizes.
+            weight = len(part) * self.world.size / part.share[1]
             generator = torch.Generator(device).manual_seed(seed_of(self.seed, step, 0))
             last = number == len(parts) - 1
             with self._silent() if not last else nullcontext():
@@ -67,13 +67,12 @@ class Stepper:
                     values = self.model(
                         *part.arguments(),
                         generator=generator,
-                        share=(first, total),
+                        share=part.share,
                         progress=step / self.steps,
                         **part.extras,
                     )
                 with record_function("step: backward"):
                     (values["loss"] * weight).backward()
-            first += len(part)
             for key, value in values.items():
                 sums[key] = sums.get(key, 0.0) + value.detach() * weight
         with record_function("step: optimiser"):

@@ -3,16 +3,19 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from partsig.data.store import locate, read_meta
+from partsig.data.store import locate
 from partsig.errors import check_range
 from partsig.modalities import registry
 from partsig.modalities.modality import LabelBudget
-from partsig.recipes.finetuning import Finetuning, prepare, run_finetuning
+from partsig.recipes.finetuning import (
+    FinetuneRequest,
+    open_finetuning,
+    run_finetuning,
+    share_finetuning,
+)
 from partsig.runs import directory as runs
 from partsig.runs.encoder_sources import parse
 from partsig.runs.run import Run
-from partsig.runs.settings import SCRATCH
-from partsig.tasks import registry as tasks
 from partsig.train import distributed
 
 
@@ -30,6 +33,8 @@ def finetune(
     overrides: Mapping[str, object] | Iterable[str] = (),
     seed: int = 0,
     device: str = "auto",
+    gpus: str | int | None = None,
+    cpu_processes: int = 1,
 ) -> Path:
     """Fine-tune on N labelled ``subjects`` (default 10) drawn by ``seed``; return the run.
 
@@ -45,6 +50,10 @@ def finetune(
     well, see ``pseudo``. ``run`` defaults to ``runs/finetune-ORIGIN-nN-sSEED``. The same call again
     continues an interrupted run.
 
+    One process trains, on ``device``; or so many as ``gpus`` (auto: those visible) or
+    ``cpu_processes`` say, each on its share of every batch. What is drawn for a batch is the same
+    whatever their number; drop path and mixing are drawn by each process for its own share.
+
     Raises ConfigError, DataError or CheckpointError for whatever the user can mend.
     """
     check_range("--subjects", subjects or 0, 0)
@@ -52,29 +61,25 @@ def finetune(
     origin = parse(from_ or runs.last("pretrain"), weights)
     if store is None and origin.path is not None:
         store = Run.finished(origin.path, "pretrain").store
-    place = locate(store or runs.STORES / registry.of({}).default_source)
-    dataset = registry.of(read_meta(place)).open(place)
-    budget = LabelBudget(
-        subjects=subjects, per_class=segments_per_class, teacher=teacher is not None
-    )
-    dataset.check_budget(budget)
-    chosen = distributed.pick_device(device)
-    learned = tasks.get(task or dataset.task)
-    learned.check_labels(dataset.labels)
-    start = prepare(origin, dataset, config, overrides, seed)
-    settings = start.settings
-    split = dataset.split_labels(budget, settings, seed)
-    label = origin.label or (settings.model if settings.model != "encoder" else SCRATCH)
-    label += "" if settings.train == "full" else f"-{settings.train}"
-    asked = Finetuning(
-        dataset=dataset,
-        task=learned,
-        start=start,
-        split=split,
+    request = FinetuneRequest(
+        origin=origin,
+        store=locate(store or runs.STORES / registry.of({}).default_source),
+        task=task,
+        budget=LabelBudget(
+            subjects=subjects, per_class=segments_per_class, teacher=teacher is not None
+        ),
         teacher=None if teacher is None else Path(teacher),
-        run=Path(run or runs.RUNS / f"finetune-{label}-{split.label}-s{seed}"),
+        config=config,
+        overrides=overrides if isinstance(overrides, Mapping) else list(overrides),
+        run=None if run is None else Path(run),
         seed=seed,
-        device=chosen,
     )
-    run_finetuning(asked)
+    gpus = None if gpus is None else str(gpus)
+    chosen, processes = distributed.choose(device, gpus, cpu_processes)
+    asked = open_finetuning(request)  # what is wrong with it is told before processes start
+    asked.check_processes(processes)
+    if processes > 1 and not distributed.inside():
+        distributed.launch(share_finetuning, (request, chosen), processes)
+    else:
+        run_finetuning(asked, distributed.start(chosen))
     return asked.run

@@ -10,11 +10,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from partsig.core.objectives.supervised import LossConfig
-from partsig.data.shuffling import balanced_order
+from partsig.data.shuffling import Shuffled, balanced_order
 from partsig.data.signals.bands import band_powers
 from partsig.data.signals.hypnograms.stages import STAGES
 from partsig.data.signals.store import open_store
-from partsig.data.signals.windows import LabelledWindows
+from partsig.data.signals.windows import LabelledWindows, ShiftedBatches
 from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.metrics.agreement import kappa
 from partsig.recipes.loading import load_classifier
@@ -208,6 +208,11 @@ def places(epochs):
     return set(zip(names, epochs.epoch.tolist(), strict=True))
 
 
+def rows_of(*batches):
+    rows = (zip(batch.inputs, batch.targets, strict=True) for batch in batches)
+    return {(x.numpy().tobytes(), y.numpy().tobytes()) for pairs in rows for x, y in pairs}
+
+
 def test_a_teacher_adds_sure_epochs_and_hides_their_labels(bands, segments, tmp_path):
     teacher, trained = load_classifier(bands[10, 0])
     record = trained.facts
@@ -228,10 +233,27 @@ def test_a_teacher_adds_sure_epochs_and_hides_their_labels(bands, segments, tmp_
     hard = np.eye(5)[train.labels]
     expected = 0.75 * hard + 0.25 * predict_examples(teacher, train, CPU)
     np.testing.assert_allclose(guide.targets, expected, atol=1e-6)
-    more, targets = guide.draw(np.random.default_rng(0), np.arange(6), 100)
-    assert more.shape == (12, 3, 3000)
-    assert targets.shape == (18, 5)
-    np.testing.assert_allclose(targets.sum(1), 1, atol=1e-5)
+    more, shift, opinions = guide.draw(np.random.default_rng(0), 6, 100)
+    assert set(more) <= set(guide.extra)
+    assert abs(shift).max() <= 100
+    assert opinions.shape == (12, 5)
+    batches = ShiftedBatches(
+        examples=train, shuffled=Shuffled(len(train), 6, 0), reach=100, teacher=guide
+    )
+    assert batches(0).inputs.shape == (18, 3, 3000)
+    assert batches(0).targets.shape == (18, 5)
+    np.testing.assert_allclose(batches(0).targets.sum(1), 1, atol=1e-5)
+    shares = [
+        ShiftedBatches(
+            examples=train,
+            shuffled=Shuffled(len(train), 6, 0, place=(rank, 2)),
+            reach=100,
+            teacher=guide,
+        )(0)
+        for rank in range(2)
+    ]
+    assert [share.share[1] for share in shares] == [18, 18]
+    assert rows_of(*shares) == rows_of(batches(0))
     run = tune(
         "scratch",
         segments,

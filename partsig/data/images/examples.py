@@ -70,17 +70,20 @@ def _digests(store: ImageStore, index: np.ndarray) -> Iterator[bytes]:
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentedBatches:
-    """Images and their labels by step; a worker process may have a copy of it."""
+    """A process's share of the images and their labels by step; a worker may have a copy."""
 
     examples: LabelledImages
     shuffled: Shuffled
     change: Callable | None
 
     def __call__(self, step: int) -> Batch:
-        index = self.examples.index[self.shuffled(step)]
+        every = self.examples.index[self.shuffled(step)]
+        mine = self.shuffled.share(len(every))
+        index = every[mine]
         x = torch.from_numpy(self.examples.store.batch(index))
         if self.change is not None:
             number, within = divmod(step, self.shuffled.steps)
-            first = within * self.shuffled.size
+            first = within * self.shuffled.size + mine.start
             x = augmented(x, self.change, [self.shuffled.seed, number], first)
-        return Batch(x, torch.from_numpy(self.examples.store.labels[index]))
+        labels = torch.from_numpy(self.examples.store.labels[index])
+        return Batch(x, labels, first=mine.start, total=len(every))

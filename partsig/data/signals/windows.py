@@ -214,9 +214,10 @@ class LabelledWindows:
 
 @dataclass(frozen=True, kw_only=True)
 class ShiftedBatches:
-    """Labelled epochs and their labels by step; each begins up to ``reach`` samples off.
+    """A process's share of labelled epochs by step; each begins up to ``reach`` samples off.
 
-    With a ``teacher``, further epochs without a label, and its opinion in place of labels.
+    With a ``teacher``, further epochs without a label, and its opinion in place of labels. Whatever
+    is drawn is drawn for the whole batch.
     """
 
     examples: LabelledWindows
@@ -225,11 +226,18 @@ class ShiftedBatches:
     teacher: object = None
 
     def __call__(self, step: int) -> Batch:
-        index = self.shuffled(step)
+        every = self.shuffled(step)
+        mine = self.shuffled.share(len(every))
+        index = every[mine]
         rng = np.random.default_rng([self.shuffled.seed, step, 33])
-        shift = rng.integers(-self.reach, self.reach + 1, len(index))
-        x = self.examples.windows(index, shift)
+        shift = rng.integers(-self.reach, self.reach + 1, len(every))
+        x, targets, total = self.examples.windows(index, shift[mine]), None, len(every)
         if self.teacher is None:
-            return Batch(torch.from_numpy(x), torch.from_numpy(self.examples.labels[index]))
-        more, targets = self.teacher.draw(rng, index, self.reach)
-        return Batch(torch.from_numpy(np.concatenate([x, more])), torch.from_numpy(targets))
+            targets = self.examples.labels[index]
+        else:
+            extra, shift, opinions = self.teacher.draw(rng, total, self.reach)
+            own, total = self.shuffled.share(len(extra)), total + len(extra)
+            x = np.concatenate([x, self.teacher.epochs.windows(extra[own], shift[own])])
+            targets = np.concatenate([self.teacher.targets[index], opinions[own]])
+            targets = targets.astype(np.float32)
+        return Batch(torch.from_numpy(x), torch.from_numpy(targets), first=mine.start, total=total)

@@ -1,0 +1,171 @@
+"""The encoder that fine-tuning starts from, and the settings that it implies."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from partsig import config as configs
+from partsig.contracts import Dataset
+from partsig.core.encoder import Encoder, EncoderConfig, check_blocks
+from partsig.errors import CheckpointError, ConfigError
+from partsig.modalities import registry
+from partsig.runs.encoder_sources import Origin
+from partsig.runs.models import load_encoder
+from partsig.runs.run import Run
+from partsig.runs.settings import SCRATCH, FinetuneRecipe
+from partsig.tasks import frozen
+from partsig.train.step import seed_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """What fine-tuning starts from: an encoder, the settings it implies, and what it has seen.
+
+    ``code`` are position codes (N + 1, E) that the encoder was trained with, where it brings them.
+    """
+
+    encoder: Encoder
+    settings: FinetuneRecipe
+    origin: Origin
+    pretraining: dict | None
+    seen: list[str]
+    code: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Brought:
+    """What an origin brings along; from scratch that is nothing but the shape that was asked for.
+
+    ``patch`` is the setting that gives its patches, ``positions`` the codes it was pretrained with,
+    ``pretraining`` what a comparison has to know, ``seen`` whom it has seen without labels.
+    """
+
+    shape: EncoderConfig
+    patch: Mapping[str, object] = field(default_factory=dict)
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
+    positions: str = "none"
+    pretraining: dict | None = None
+    seen: list[str] = field(default_factory=list)
+    code: Tensor | None = None
+
+
+def start_from(
+    origin: Origin,
+    dataset: Dataset,
+    config: str | Path | None,
+    overrides: Mapping[str, object] | Iterable[str],
+    seed: int,
+) -> Start:
+    """Return what to start from.
+
+    Raises ConfigError for settings that are for something else, CheckpointError for an encoder that
+    does not fit the store.
+    """
+    modality = registry.get(dataset.modality)
+    for other in registry.others(modality.name):
+        meant = f"{other.plural}; the store holds {modality.plural}"
+        configs.check_meant(modality.finetune, "finetune", config, other.finetune, meant)
+    settings = configs.compose(modality.finetune, "finetune", config, overrides)
+    if settings.model != "encoder" and str(origin) != SCRATCH:
+        raise ConfigError(f"model={settings.model} is trained from scratch: add --from scratch.")
+    if origin.source:
+        brought = _from_source(origin, dataset, settings)
+    elif origin.path is not None:
+        brought = _from_run(origin.path, dataset, settings)
+    elif settings.blocks:
+        raise ConfigError(
+            f"blocks={settings.blocks} is for a pretrained encoder; from scratch, set "
+            "encoder.depth."
+        )
+    else:
+        brought = _Brought(shape=settings.encoder)
+    wish = settings.positions
+    if wish == "auto" and brought.code is not None:
+        wish = "learned"
+    settings = replace(
+        settings,
+        encoder=replace(brought.shape, drop_path=settings.drop_path),
+        positions=frozen.settle_positions(wish, settings.train, brought.positions),
+        **brought.patch,
+    )
+    _, extent = settings.extents(dataset.samples_per_unit, dataset.labels.unit_s)
+    torch.manual_seed(seed_of(seed, 9))
+    encoder = Encoder(settings.encoder, len(dataset.ch_names), extent)
+    if brought.weights:
+        encoder.load_state_dict(brought.weights)
+    return Start(
+        encoder=encoder,
+        settings=settings,
+        origin=origin,
+        pretraining=brought.pretraining,
+        seen=brought.seen,
+        code=brought.code if settings.positions == "learned" else None,
+    )
+
+
+def _from_source(origin: Origin, dataset: Dataset, settings: FinetuneRecipe) -> _Brought:
+    """Return an encoder that no run of ours has trained; all of its blocks, or the first ones."""
+    foreign = origin.open(dataset.window_for(settings))
+    if foreign.n_channels != len(dataset.ch_names):
+        raise CheckpointError(
+            f"{origin} takes {foreign.n_channels} channels; {dataset.path} has "
+            f"{', '.join(dataset.ch_names)}."
+        )
+    whole = foreign.encoder.config
+    patch = settings.patch_from(foreign.patch, dataset.samples_per_unit)
+    _check_shape(settings, whole, patch, str(origin))
+    check_blocks(settings.blocks, whole.depth)
+    shape = replace(whole, depth=settings.blocks or whole.depth)
+    kept = Encoder(shape, foreign.n_channels, foreign.patch).state_dict().keys()
+    weights = foreign.encoder.state_dict()
+    return _Brought(
+        shape=shape,
+        patch=patch,
+        weights={key: weights[key] for key in kept},
+        pretraining={"objective": foreign.method, "seed": None},
+        code=foreign.code,
+    )
+
+
+def _from_run(origin: Path, dataset: Dataset, settings: FinetuneRecipe) -> _Brought:
+    """Return the encoder of a pretraining run on inputs like the store's."""
+    run = Run.finished(origin, "pretrain")
+    if run.modality != dataset.modality:
+        raise CheckpointError(
+            f"{origin} was pretrained on {registry.get(run.modality).plural}; {dataset.path} "
+            f"holds {registry.get(dataset.modality).plural}."
+        )
+    dataset.check_pretrained(run)
+    pretrained = load_encoder(origin, settings.blocks)
+    patch = settings.patch_of(pretrained.settings)
+    _check_shape(settings, pretrained.encoder.config, patch, str(origin))
+    return _Brought(
+        shape=pretrained.encoder.config,
+        patch=patch,
+        weights=pretrained.encoder.state_dict(),
+        positions=pretrained.settings.positions,
+        pretraining={"objective": pretrained.settings.objective.name, "seed": run.seed},
+        seen=run.seen_unlabelled,
+    )
+
+
+def _check_shape(
+    settings: FinetuneRecipe, theirs: EncoderConfig, patch: Mapping[str, object], origin: str
+) -> None:
+    """Refuse an encoder or a patch that is neither the default nor that of the origin."""
+    usual = type(settings)()
+    mine, wanted, default = (
+        {"encoder": configs.to_dict(encoder) | {"drop_path": 0}} | own
+        for encoder, own in (
+            (settings.encoder, {key: getattr(settings, key) for key in patch}),
+            (theirs, dict(patch)),
+            (usual.encoder, {key: getattr(usual, key) for key in patch}),
+        )
+    )
+    given = {line.partition(":")[0] for line in configs.differences(default, mine)}
+    wrong = [line for line in configs.differences(wanted, mine) if line.partition(":")[0] in given]
+    if wrong:
+        raise ConfigError(f"the encoder comes from {origin}; leave out {'; '.join(wrong)}.")
