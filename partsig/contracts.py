@@ -170,6 +170,9 @@ class Examples(Protocol):
     def in_order(self, size: int) -> Iterator[np.ndarray]:
         """Yield the inputs of all items, (b, C, *L) with b up to ``size``."""
 
+    def apart(self) -> "Iterable[Examples]":
+        """Return the same items in the same order, part by part: recordings."""
+
     def units(self) -> tuple[Sequence[str], np.ndarray]:
         """Return the names of the units, and each item's unit by number (n,)."""
 

@@ -14,7 +14,8 @@ from partsig.contracts import Examples
 from partsig.core.objectives.supervised import LossConfig, SupervisedModule
 from partsig.data.signals.bands import band_powers
 from partsig.errors import ConfigError
-from partsig.tasks.frozen import CPU, InputShape, in_batches
+from partsig.runs.features import in_batches
+from partsig.tasks.frozen import CPU, InputShape
 
 # scikit-learn brings pandas along, 100 MB: only baselines need it.
 if TYPE_CHECKING:
@@ -39,8 +40,12 @@ class LogisticOnBandPowers(SupervisedModule):
         powers = band_powers(x.cpu().numpy(), self.sfreq)
         return torch.from_numpy(powers).to(x.device, torch.float32)
 
+    def from_features(self, features: Tensor) -> Tensor:
+        """Return logits (B, K) of log band powers (B, F)."""
+        return self.head(features)
+
     def logits(self, x: Tensor) -> Tensor:
-        return self.head(self.features(x))
+        return self.from_features(self.features(x))
 
 
 class BoostingOnBandPowers(SupervisedModule):

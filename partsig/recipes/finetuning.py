@@ -17,6 +17,7 @@ from partsig.modalities.modality import LabelBudget, LabelSplit
 from partsig.recipes.starting_encoder import Start, start_from
 from partsig.runs import directory as runs
 from partsig.runs.encoder_sources import Origin
+from partsig.runs.features import folder_of
 from partsig.runs.run import Run
 from partsig.runs.settings import SCRATCH, FinetuneRecipe
 from partsig.tasks import frozen
@@ -150,6 +151,8 @@ def run_finetuning(asked: Finetuning, world: World) -> None:
     if over:
         return
     model = _build(asked, settings, train)
+    if settings.train != "full":
+        model.kept_in = folder_of(asked.start.origin.path, asked.run)
     measure, labels = measure_of(val), asked.dataset.counted(train, val)
     key = f"val_{measure.name}"
     only_head = settings.train == "probe" or model.learns_by == "head"
@@ -164,6 +167,7 @@ def run_finetuning(asked: Finetuning, world: World) -> None:
         predicted = asked.task.predict(model, val, world.device).argmax(1)
         results = {key: measure.score(val.labels, predicted)}
     if by_steps:
+        model.kept_in = None  # from now on it learns
         teacher = _teacher_targets(asked, settings, train, world)
         if teacher is not None:
             labels["n_epochs_pseudo"] = len(teacher.extra)

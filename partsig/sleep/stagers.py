@@ -12,7 +12,8 @@ from partsig.core.objectives.supervised import LossConfig, SupervisedModule
 from partsig.data.signals.hypnograms.stages import EPOCH_S, STAGES, n_epochs
 from partsig.data.signals.lazy import OnDisk, stretches
 from partsig.errors import ConfigError, DataError
-from partsig.tasks.frozen import InputShape, batch_size, predict
+from partsig.runs.features import batch_size
+from partsig.tasks.frozen import InputShape, predict
 
 
 class YasaStager(SupervisedModule):

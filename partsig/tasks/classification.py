@@ -30,6 +30,7 @@ from partsig.metrics.agreement import (
 from partsig.metrics.calibration import calibration_error, log_loss, reliability
 from partsig.metrics.resampling import bootstrap
 from partsig.modalities import registry
+from partsig.runs.features import folder_of
 from partsig.runs.run import Run
 from partsig.runs.settings import FinetuneRecipe
 from partsig.tasks import frozen
@@ -90,6 +91,8 @@ class Classification:
         encoder = Encoder(settings.encoder, len(shape.ch_names), shape.patch)
         model = self.build(encoder, settings, shape, run.modality)
         frozen.load_best(run.path, model)
+        if settings.train in frozen.FROZEN:
+            model.kept_in = folder_of(run.facts["from"], run.path)
         return model
 
     def predict(

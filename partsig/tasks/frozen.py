@@ -1,6 +1,6 @@
 """What stands on frozen features, and what every classifier has in common, trained or not."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from partsig.metrics.calibration import (
     reliability,
     tempered,
 )
+from partsig.runs.features import FrozenNetwork, in_batches, key_of
 from partsig.runs.settings import FinetuneRecipe
 from partsig.train import checkpoint, distributed, loop
 from partsig.train.job import TrainingJob
@@ -27,9 +28,8 @@ from partsig.train.job import TrainingJob
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 # A neighbour's vote is exp(cosine / 0.07) (Wu et al. 2018, arXiv 1805.01978, section 3.4).
 VOTE_TEMPERATURE = 0.07
-# Windows per forward pass where nothing is learned: on a CPU so many that layers stay in its cache
-# (measured: 5.3 s a night with 64, 6.2 s with 256 or 32, 6.9 s with 16).
-CPU_BATCH, DEVICE_BATCH = 64, 256
+# Ways of training that leave the encoder as it is.
+FROZEN = ("probe", "knn")
 Score = Callable[[np.ndarray, np.ndarray], float]
 CPU = torch.device("cpu")
 
@@ -131,39 +131,41 @@ class Neighbours(SupervisedModule):
 
     def fit_examples(self, train: Examples, _seed: int, device: torch.device) -> None:
         """Remember the features and the labels of all training items."""
-        self.fit(features(self.net, in_batches(train, device), device), train.labels)
+        self.fit(features(self, train, device), train.labels)
 
     def fit(self, features: np.ndarray, labels: np.ndarray) -> None:
         """Remember features (n, F) and labels (n,)."""
         self.known.copy_(torch.from_numpy(features))
         self.labels.copy_(torch.from_numpy(labels))
 
+    def features(self, x: Tensor) -> Tensor:
+        """Return what is compared, (B, F), of windows (B, C, *L)."""
+        return self.net.features(x)
+
+    def from_features(self, features: Tensor) -> Tensor:
+        """Return the logarithm of the votes' shares (B, K) of features (B, F)."""
+        own = features.float().cpu().numpy()
+        classes, votes = knn(self.known.cpu().numpy(), self.labels.cpu().numpy(), own, self.k)
+        every = np.zeros((len(own), self.n_classes))
+        every[:, classes] = votes
+        return torch.from_numpy(np.log(every + MIN_PROBABILITY)).to(features.device, torch.float32)
+
     def logits(self, x: Tensor) -> Tensor:
         """Return the logarithm of the votes' shares (B, K) of windows (B, C, *L)."""
-        features = self.net.features(x).float().cpu().numpy()
-        classes, votes = knn(self.known.cpu().numpy(), self.labels.cpu().numpy(), features, self.k)
-        every = np.zeros((len(x), self.n_classes))
-        every[:, classes] = votes
-        return torch.from_numpy(np.log(every + MIN_PROBABILITY)).to(x.device, torch.float32)
+        return self.from_features(self.features(x))
 
 
-def batch_size(device: torch.device) -> int:
-    """Return how many windows go through a network at once on this device."""
-    return CPU_BATCH if device.type == "cpu" else DEVICE_BATCH
+def network_of(model: SupervisedModule) -> FrozenNetwork:
+    """Return what the model's head sees, as a network that does not learn."""
+    key = "" if model.kept_in is None else key_of(getattr(model, "net", model))
+    return FrozenNetwork(take=model.features, key=key, folder=model.kept_in)
 
 
-def in_batches(examples: Examples, device: torch.device) -> Iterator[Tensor]:
-    """Yield the inputs of all examples, in order, as they come from a store."""
-    for inputs in examples.in_order(batch_size(device)):
-        yield torch.from_numpy(inputs).to(device)
-
-
-@torch.inference_mode()
-def features(model: Classifier, batches: Iterable[Tensor], device: torch.device) -> np.ndarray:
-    """Return what the model's head sees of batches (b, C, *L), (n, F) float64."""
+def features(model: SupervisedModule, examples: Examples, device: torch.device) -> np.ndarray:
+    """Return what the model's head sees of examples, (n, F) float64."""
     model.eval().to(device)
-    found = [model.features(x).float().cpu().numpy() for x in batches]
-    return np.concatenate(found).astype(np.float64)
+    blocks = list(network_of(model).features(examples, device))
+    return np.concatenate(blocks).astype(np.float64)
 
 
 @torch.inference_mode()
@@ -181,7 +183,18 @@ def predict_examples(
     own = getattr(model, "predict_examples", None)
     if own is not None:
         return own(examples, device)
+    if model.kept_in is not None:
+        return _predict_kept(model, examples, device)
     return predict(model, in_batches(examples, device), device)
+
+
+@torch.inference_mode()
+def _predict_kept(model: SupervisedModule, examples: Examples, device: torch.device) -> np.ndarray:
+    """Return class probabilities (n, K) of examples by features that may have been kept."""
+    model.eval().to(device)
+    blocks = network_of(model).features(examples, device)
+    logits = (model.from_features(torch.from_numpy(block).to(device)) for block in blocks)
+    return np.concatenate([rows.float().softmax(-1).cpu().numpy() for rows in logits])
 
 
 def train(
@@ -251,7 +264,7 @@ def fit_head(
     The strength of its penalty is chosen by ``score`` on ``val``, see :func:`fit_logistic`. Returns
     the chosen strength and that score.
     """
-    x, x_val = (features(model, in_batches(e, device), device) for e in (train, val))
+    x, x_val = (features(model, examples, device) for examples in (train, val))
     weight, bias, strength, value = fit_logistic(
         x, train.labels, x_val, val.labels, len(train.classes), score
     )

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
 from partsig.core.encoder import check_blocks
@@ -16,7 +15,6 @@ from partsig.recipes.loading import load_model
 from partsig.runs import directory as runs
 from partsig.runs import features
 from partsig.runs.embedding_file import check_suffix, open_writer
-from partsig.tasks.frozen import in_batches
 from partsig.train import distributed
 
 
@@ -97,9 +95,12 @@ def embed(
         desc="embed",
         mininterval=0.5 if sys.stderr.isatty() else 30.0,
     )
-    with open_writer(target, everything.columns, width, meta) as write, bar, torch.inference_mode():
-        for x in (x for part in everything.parts for x in in_batches(part, where)):
-            block = features.embed_windows(model, loaded.window[-1], x, chosen, blocks)
-            write(block.float().cpu().numpy())
-            bar.update(len(block))
+    network = features.FrozenNetwork(
+        take=lambda x: features.embed_windows(model, loaded.window[-1], x, chosen, blocks)
+    )
+    with open_writer(target, everything.columns, width, meta) as write, bar:
+        for part in everything.parts:
+            for block in network.features(part, where):
+                write(block)
+                bar.update(len(block))
     return Embedded(path=target, n=everything.n, what=everything.what, width=width, pool=chosen)

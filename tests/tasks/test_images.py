@@ -277,7 +277,7 @@ def test_embeddings_of_images_are_what_the_heads_see(probe, pretrained, digits, 
     assert found["label"].tolist() == [store.classes[label] for label in store.labels]
     model = load_classifier(probe)[0]
     index = np.arange(len(store))
-    own = frozen.features(model, frozen.in_batches(LabelledImages(store, index, 8), CPU), CPU)
+    own = frozen.features(model, LabelledImages(store, index, 8), CPU)
     np.testing.assert_allclose(found["embeddings"], own, atol=1e-5)
     # A probe is frozen: its encoder is the pretrained one.
     other = partsig.embed(pretrained, output=tmp_path / "e.parquet", device="cpu")

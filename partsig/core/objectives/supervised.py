@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
@@ -67,6 +68,8 @@ class SupervisedModule(nn.Module):
     """
 
     learns_by: ClassVar[Literal["steps", "head", "examples", "nothing"]] = "steps"
+    # Of a network that does not learn: where its features are kept, see partsig.runs.features.
+    kept_in: Path | None = None
 
     def __init__(self, loss: LossConfig) -> None:
         super().__init__()
@@ -210,20 +213,33 @@ class Classifier(SupervisedModule):
     def compilable(self) -> list[nn.Module]:
         return [self.encoder.blocks]
 
-    def features(self, x: Tensor) -> Tensor:
-        """Return what the head sees, (B, F), of windows (B, C, *L), as recorded."""
+    def encode(self, x: Tensor, pool: str, blocks: int = 0) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return patch tokens (B, N, E), [CLS] (B, E) and spectrum (B, S) of windows (B, C, *L).
+
+        As far as a ``pool`` needs them: of the [CLS] token alone there are no patch tokens, and the
+        mean log spectrum of the patches is for mean+sd+spectrum. ``blocks``: as they are after the
+        first so many blocks of the encoder; 0 is all.
+        """
         x, level = instance_normalise(x)
         patches = crop_grid(x, self.patch)
-        pool = self.config.pool
-        tokens, cls = self.encoder(patches, level, self.positions, cls_only=pool == "cls")
+        only = pool == "cls"
+        tokens, cls = self.encoder(patches, level, self.positions, cls_only=only, blocks=blocks)
         spectrum = None
         if pool == "mean+sd+spectrum":
             spectrum = log_spectrum(patches, level).mean(1).flatten(1)
-        return pooled(pool, tokens, cls, spectrum)
+        return tokens, cls, spectrum
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return what the head sees, (B, F), of windows (B, C, *L), as recorded."""
+        return pooled(self.config.pool, *self.encode(x, self.config.pool))
+
+    def from_features(self, features: Tensor) -> Tensor:
+        """Return logits (B, classes) of what the head sees, (B, F)."""
+        return self.head(features)
 
     def logits(self, x: Tensor) -> Tensor:
         """Return logits (B, classes) of windows (B, C, *L), as recorded."""
-        return self.head(self.features(x))
+        return self.from_features(self.features(x))
 
     def distance_from_head(self, parameter: str) -> int:
         """Return how many layers lie above a parameter: 0 for the head, most for the tokens."""

@@ -36,6 +36,10 @@ class LabelledImages:
         for first in range(0, len(self), size):
             yield centred(self.store.batch(self.index[first : first + size]), self.size)
 
+    def apart(self) -> list["LabelledImages"]:
+        """Return these images: they are of one part."""
+        return [self]
+
     def units(self) -> tuple[Sequence[str], np.ndarray]:
         """Return the names of the images; each is a unit of its own."""
         return [self.store.names[i] for i in self.index], np.arange(len(self))

@@ -123,7 +123,8 @@ class LabelledWindows:
     grouped, item, unit = True, "epoch", "subject"
 
     def __init__(self, store: Store, recordings: Sequence[str], labelled: bool = True) -> None:
-        self.store, self.n_times = store, round(store.unit_s * store.sfreq)
+        self.store, self.labelled = store, labelled
+        self.n_times = round(store.unit_s * store.sfreq)
         self.classes = store.classes
         classes, epochs, names = [], [], []
         for name in recordings:
@@ -151,6 +152,10 @@ class LabelledWindows:
         ends = np.cumsum(self.counts).tolist()
         for name, first, end in zip(self.names, [0, *ends], ends, strict=False):
             yield name, slice(first, end)
+
+    def apart(self) -> Iterator["LabelledWindows"]:
+        """Yield the epochs of each recording."""
+        return (LabelledWindows(self.store, [name], self.labelled) for name in self.names)
 
     def units(self) -> tuple[list[str], np.ndarray]:
         """Return the subjects, in the order of their first epoch, and each epoch's number (n,)."""
