@@ -124,7 +124,7 @@ def report(
             device=device,
             seed=seed,
         )
-    for line in found.metrics["verdict"]:
+    for line in found.summary:
         typer.echo(line)
     typer.echo(f"page: {found.page}")
 

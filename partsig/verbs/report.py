@@ -8,13 +8,12 @@ from pathlib import Path
 from partsig import config as configs
 from partsig.data.signals.store import open_store
 from partsig.data.store import locate
-from partsig.files import write_json, write_text
 from partsig.recipes.evaluation_folder import evaluation_of
 from partsig.runs import directory as runs
 from partsig.runs.run import Run
-from partsig.sleep.html import remove
 from partsig.sleep.report import agreement, measures, scorers, sentences, statistics
-from partsig.sleep.report.page import file_names, night_pages, page
+from partsig.sleep.report.page import night_pages, page
+from partsig.sleep.report.recording_pages import write_report
 from partsig.sleep.report.scorers import ReportConfig
 from partsig.sleep.staging_task import staging_run
 from partsig.verbs.evaluate import evaluate
@@ -25,11 +24,12 @@ NEEDED = ("calibration", "review", "confusion", "kappa_per_recording")
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Where the report is, its page, and every figure on it."""
+    """Where the report is, its page, every figure on it, and what was found in a few sentences."""
 
     path: Path
     page: Path
     metrics: dict
+    summary: list[str]
 
 
 def report(
@@ -87,21 +87,10 @@ def report(
     results["limits"] = sentences.limits(results)
     where = Path(output) if output else folder
     written = measures.finite(results)
-    for name, text in night_pages(results, nights):
-        write_text(where / name, text)
-    write_text(where / "report.html", page(results, nights))
-    # The table of an earlier report tells which pages it had: it is replaced when they are gone.
-    remove(where / name for name in _earlier(where / "report.json") - file_names(results))
-    write_json(where / "report.json", written)
-    return Report(path=where, page=where / "report.html", metrics=written)
-
-
-def _earlier(file: Path) -> set[str]:
-    """Return the paths of the recordings' pages of the report that is there, if one is."""
-    try:
-        return file_names(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return set()
+    write_report(where, written, page(results, nights), night_pages(results, nights))
+    return Report(
+        path=where, page=where / "report.html", metrics=written, summary=results["verdict"]
+    )
 
 
 def _evaluated(run: Run, store: Path, device: str, seed: int) -> tuple[Path, dict]:
