@@ -265,7 +265,7 @@ def scorings(name: str, stages: Mapping[str, np.ndarray], differ: np.ndarray, lo
     n = len(differ)
     title = f"{name}: stages of {', '.join(stages)}, {n * EPOCH_S / 60:g} min"
     shapes = [_level(differ, low, OTHER)]
-    return _strip(title, stages, shapes, {"differ": top + CONFIDENCE // 2 - 4}, (low, longest))
+    return _strip(title, stages, shapes, {"differs": top + CONFIDENCE // 2 - 4}, (low, longest))
 
 
 def _level(values: np.ndarray, low: int, colour: str) -> str:

@@ -30,6 +30,7 @@ from partsig.sleep.report.recording_pages import (
 )
 from partsig.sleep.report.sentences import (
     count_noun,
+    ends,
     filtered,
     number,
     population,
@@ -44,7 +45,7 @@ def page(results: dict, nights: Sequence[ScoredRecording]) -> str:
         facts(
             {
                 "Cohen's kappa": number(results["kappa"]["value"]),
-                "95 % interval": _ends(results["kappa"]),
+                "95 % interval": ends(results["kappa"]),
                 "same stage": f"{number(results['yasa']['accuracy'], 0)} %",
                 "subject" if n == 1 else "subjects": f"{n:,}",
                 "recordings": f"{results['n_recordings']:,}",
@@ -97,11 +98,6 @@ def _about(results: dict) -> str:
         f"evaluated {results['evaluated'][:10]}, reported {results['date'][:10]} by partsig "
         f"{__version__}. Epochs of {EPOCH_S:.0f} s; what the scorer left unscored counts nowhere."
     )
-
-
-def _ends(measured: dict) -> str:
-    low, high = measured["interval_95"]
-    return "none" if low is None else f"{number(low)}–{number(high)}"
 
 
 def _agreement(results: dict) -> list[str]:
