@@ -11,7 +11,7 @@ from partsig.data.signals.hypnograms.stages import EPOCH_S, STAGES
 from partsig.sleep.html import REPORT, bullets, document, facts, figure, link, note, scrolling
 from partsig.sleep.report import between_statistics, charts
 from partsig.sleep.report.between_scorers import BetweenScorers, PairFacts, RecordingFacts
-from partsig.sleep.report.between_sentences import joined, limits, verdict
+from partsig.sleep.report.between_sentences import brief, joined, limits, verdict
 from partsig.sleep.report.compared import ComparedRecording
 from partsig.sleep.report.recording_pages import (
     FOLDER,
@@ -174,15 +174,18 @@ def _differences(found: BetweenScorers) -> list[str]:
             for row in found.confused[:MOST]
         ]
         parts.append(scrolling(["one says, the other says", "epochs", "of all differences"], rows))
+    counted = "Whichever of the two says which."
     if len(found.pairs) > 1:
-        parts.append(note("An epoch counts once for each pair of scorers that differs on it."))
-    parts.append('<div class="charts">')
+        counted += " An epoch counts once for each pair of scorers that differs on it."
+    parts += [note(counted), '<div class="charts">']
     for pair in found.pairs:
         caption = (
             f"What {pair.first} (rows) and {pair.second} (columns) called the same epochs: shares "
             "of a row, epochs."
         )
-        drawn = charts.confusion(np.array(pair.confusion), pair.first, pair.second)
+        drawn = charts.confusion(
+            np.array(pair.confusion), brief(pair.first, 24), brief(pair.second, 24)
+        )
         parts.append(figure(caption, drawn))
     return [*parts, "</div>"]
 

@@ -30,6 +30,15 @@ def joined(names: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
+def brief(name: str, most: int) -> str:
+    """Return a name as there is room for it, in so many characters.
+
+    >>> brief("anna", 4), brief("annabella", 4)
+    ('anna', 'ann…')
+    """
+    return name if len(name) <= most else f"{name[: most - 1]}…"
+
+
 def verdict(found: BetweenScorers) -> list[str]:
     """Return what was found, the most important first, no more than the figures bear."""
     several = len(found.scorers) > 2

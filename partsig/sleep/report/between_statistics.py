@@ -5,6 +5,7 @@ from html import escape
 from partsig.data.signals.hypnograms.stages import STAGES
 from partsig.sleep.html import note, scrolling
 from partsig.sleep.report.between_scorers import BetweenScorers
+from partsig.sleep.report.between_sentences import brief
 from partsig.sleep.report.recording_pages import ON_ONE_PAGE
 from partsig.sleep.report.sections import (
     SHOWN,
@@ -105,7 +106,7 @@ def _limits(found: BetweenScorers) -> list[str]:
                 for r in found.recordings
             ],
             pair.bland_altman[key],
-            (pair.first, pair.second),
+            (brief(pair.first, 12), brief(pair.second, 12)),
         )
         for key in (SHOWN if single else CHARTED)
         for pair in found.pairs
