@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from partsig.errors import PartsigError
+from partsig.errors import CheckpointError, PartsigError
 
 Config = Annotated[
     str | None,
@@ -39,13 +39,19 @@ def speaks() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def run_or_last(run: Path | None, kind: str, label: str = "run") -> Path:
-    """Return the run that was named; else the last finished one of its kind, and say which."""
+def run_or_last(run: Path | None, kind: str, label: str = "run", hint: str = "") -> Path:
+    """Return the run that was named; else the last finished one of its kind, and say which.
+
+    ``hint`` is what else may be done where there is none.
+    """
     if run is not None:
         return run
     from partsig.runs import directory as runs
 
-    found = runs.last(kind)
+    try:
+        found = runs.last(kind)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error} {hint}".rstrip()) from None
     typer.echo(f"{label}: {found}")
     return found
 

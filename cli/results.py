@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from partsig.errors import ConfigError
+
 from . import options
 
 
@@ -91,32 +93,52 @@ def stage(
 @options.plain_errors
 def report(
     run: options.Run = None,
+    no_run: Annotated[
+        bool,
+        typer.Option(
+            "--no-run",
+            help="No model: the scorers against each other, and against the store's labels if any.",
+        ),
+    ] = False,
     store: Annotated[
         str | None,
-        typer.Option("--store", help="Another store: external validation on all its subjects."),
+        typer.Option(
+            "--store",
+            help="Another store: external validation on all its subjects. With --no-run: the store "
+            "of the scorers' recordings.",
+        ),
     ] = None,
     scorer: Annotated[
         list[str] | None,
         typer.Option(
             "--scorer",
             metavar="NAME=FOLDER",
-            help="A second person's hypnograms of the same recordings; may be repeated.",
+            help="A person's hypnograms of the same recordings, beside the run's; may be repeated.",
         ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", help="Default: the evaluation's folder.")
+        Path | None,
+        typer.Option(
+            "--output",
+            help="Default: the evaluation's folder; with --no-run, runs/report-STORE-NAMES.",
+        ),
     ] = None,
     set_: options.Set = None,
     seed: options.Seed = 0,
     device: options.Device = "auto",
 ) -> None:
-    """A fine-tuned run to one page: agreement, sleep statistics, what to trust, what not."""
+    """A fine-tuned run to one page: agreement, sleep statistics, what to trust, what not.
+
+    With --no-run and --scorer A=… --scorer B=…, the page is on how the scorers agree.
+    """
     from partsig.verbs.report import report as task
 
-    run = options.run_or_last(run, "finetune")
+    if no_run and run is not None:
+        raise ConfigError("--run and --no-run exclude each other; pass one of them.")
+    hint = "With --no-run the scorers are held against each other." if scorer else ""
     with options.plain_warnings():
         found = task(
-            run,
+            False if no_run else options.run_or_last(run, "finetune", hint=hint),
             store=store,
             scorer=scorer,
             output=output,
@@ -124,7 +146,7 @@ def report(
             device=device,
             seed=seed,
         )
-    for line in found.metrics["verdict"]:
+    for line in found.summary:
         typer.echo(line)
     typer.echo(f"page: {found.page}")
 

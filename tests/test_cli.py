@@ -44,7 +44,9 @@ OPTIONS = {
     "evaluate": {"--run", "--store", "--seed", "--device"},
     "compare": {"--against", "--output", "--seed", "--device"},
     "stage": {"--run", "--output", "--set", "--device"},
-    "report": {"--run", "--store", "--scorer", "--output", "--set", "--seed", "--device"},
+    "report": {
+        *("--run", "--no-run", "--store", "--scorer", "--output", "--set", "--seed", "--device"),
+    },
     "embed": {"--run", "--store", "--output", "--recording", "--pool", "--blocks", "--device"},
     "inspect": {"--run", "--store", "--output", "--n", "--seed", "--device"},
     "export": {"--run", "--output", "--format", "--device"},
@@ -82,6 +84,7 @@ def test_each_command_has_its_options(verb):
         ("stage night.edf --run nowhere", "no recording night.edf"),
         ("report", "no finished finetune run in runs/: run `partsig finetune` first"),
         ("report --run nowhere", "no run at nowhere"),
+        ("report --no-run", "no store at data/store/physionet2018"),
         ("embed", "no finished pretrain run in runs/: run `partsig pretrain` first"),
         ("inspect --run nowhere", "no run at nowhere"),
         ("export --run nowhere", "nowhere"),

@@ -96,9 +96,8 @@ svg.chart text[fill="#fff"] { fill: #fff; } svg.chart text.small { font-size: 10
 .recording small { font-weight: normal; color: #57606a; margin-left: .7em; }
 .recording .strip { grid-template-columns: 6.2em minmax(0, 1fr); }
 .rows { position: relative; font-size: 9.5px; line-height: 9px; text-align: right; color: #424a53; }
-.rows b { position: absolute; left: 0; top: 18px; font-weight: normal; }
-.rows b:nth-of-type(2) { top: 71px; } .rows b:nth-of-type(3) { top: 98px; }
-.rows b:nth-of-type(4) { top: 115px; }
+.rows b { position: absolute; left: 0; max-width: 66px; font-weight: normal; overflow: hidden;
+  text-overflow: ellipsis; white-space: nowrap; }
 .rows .stages { display: block; margin-bottom: 8px; } .rows .stages span { display: block; }
 .recording .note { max-width: none; margin: .3em 0; }
 @media (max-width: 600px) { figure.wide svg.chart text { font-size: 20px; } }

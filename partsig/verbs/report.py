@@ -1,20 +1,31 @@
-"""``partsig report``: an evaluated run in, one page on its agreement with the scorer out."""
+"""``partsig report``: an evaluated run in, or scorers; one page on their agreement out."""
 
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from partsig import config as configs
 from partsig.data.signals.store import open_store
 from partsig.data.store import locate
-from partsig.files import write_json, write_text
+from partsig.modalities import registry
 from partsig.recipes.evaluation_folder import evaluation_of
 from partsig.runs import directory as runs
 from partsig.runs.run import Run
-from partsig.sleep.html import remove
-from partsig.sleep.report import agreement, measures, scorers, sentences, statistics
-from partsig.sleep.report.page import file_names, night_pages, page
+from partsig.sleep.exports.paths import file_stem
+from partsig.sleep.report import (
+    agreement,
+    between_page,
+    measures,
+    scorers,
+    sentences,
+    statistics,
+)
+from partsig.sleep.report.between_scorers import compare
+from partsig.sleep.report.compared import gather
+from partsig.sleep.report.page import night_pages, page
+from partsig.sleep.report.recording_pages import write_report
 from partsig.sleep.report.scorers import ReportConfig
 from partsig.sleep.staging_task import staging_run
 from partsig.verbs.evaluate import evaluate
@@ -25,15 +36,16 @@ NEEDED = ("calibration", "review", "confusion", "kappa_per_recording")
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Where the report is, its page, and every figure on it."""
+    """Where the report is, its page, every figure on it, and what was found in a few sentences."""
 
     path: Path
     page: Path
     metrics: dict
+    summary: list[str]
 
 
 def report(
-    run: str | Path | None = None,
+    run: str | Path | Literal[False] | None = None,
     *,
     store: str | Path | None = None,
     scorer: Mapping[str, str | Path] | Iterable[str] | None = None,
@@ -52,12 +64,18 @@ def report(
     to the evaluation's folder; report.html, which needs no network, and report.json are written
     there; of more than 20 recordings, each has a page of its own in report/, linked from there.
 
-    Raises ConfigError where YASA is not installed, and DataError when a scorer's hypnograms are not
-    of these recordings.
+    With ``run=False`` no model is asked: the scorers are held against each other, and against the
+    labels of ``store`` (``data/store/physionet2018``) where it has any, on the recordings of which
+    they have files. ``output`` then defaults to ``runs/report-STORE-NAMES``.
+
+    Raises ConfigError where YASA is not installed, or without a run fewer than two scorings are
+    there, and DataError when a scorer's hypnograms are not of these recordings.
     """
     statistics.import_yasa()
     settings = configs.compose(ReportConfig, "report", None, overrides)
     folders = scorer if isinstance(scorer, Mapping) else scorers.parse(scorer or ())
+    if run is False:
+        return _between_scorers(store, folders, output, settings, seed)
     path = Path(run) if run else runs.last("finetune")
     trained = staging_run(path)
     opened = open_store(locate(store or trained.store))
@@ -87,21 +105,28 @@ def report(
     results["limits"] = sentences.limits(results)
     where = Path(output) if output else folder
     written = measures.finite(results)
-    for name, text in night_pages(results, nights):
-        write_text(where / name, text)
-    write_text(where / "report.html", page(results, nights))
-    # The table of an earlier report tells which pages it had: it is replaced when they are gone.
-    remove(where / name for name in _earlier(where / "report.json") - file_names(results))
-    write_json(where / "report.json", written)
-    return Report(path=where, page=where / "report.html", metrics=written)
+    write_report(where, written, page(results, nights), night_pages(results, nights))
+    return Report(
+        path=where, page=where / "report.html", metrics=written, summary=results["verdict"]
+    )
 
 
-def _earlier(file: Path) -> set[str]:
-    """Return the paths of the recordings' pages of the report that is there, if one is."""
-    try:
-        return file_names(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return set()
+def _between_scorers(
+    store: str | Path | None,
+    folders: Mapping[str, str | Path],
+    output: str | Path | None,
+    settings: ReportConfig,
+    seed: int,
+) -> Report:
+    """Write the page of scorers of the same recordings, no run among them."""
+    opened = open_store(locate(store or runs.STORES / registry.of({}).default_source))
+    compared = gather(opened, {name: Path(place) for name, place in folders.items()}, settings)
+    name = file_stem("-".join([opened.path.resolve().name, *folders]))
+    where = Path(output or runs.RUNS / f"report-{name}")
+    written = between_page.write(where, compare(compared, seed), compared.recordings)
+    return Report(
+        path=where, page=where / "report.html", metrics=written, summary=written["verdict"]
+    )
 
 
 def _evaluated(run: Run, store: Path, device: str, seed: int) -> tuple[Path, dict]:

@@ -283,7 +283,7 @@ def test_formats_land_on_the_stores_epochs(kind, store, tmp_path):
         (tmp_path / f"{name}.csv").write_text("onset,duration,stage\n" + "\n".join(lines))
     try:
         if kind == "grid":
-            with pytest.raises(DataError, match=r"begin 7 s after the first scorer's"):
+            with pytest.raises(DataError, match=r"begin 7 s after the store's"):
                 read_scorer("b", tmp_path, opened, [name], HypnogramConfig())
             return
         found = read_scorer("b", tmp_path, opened, [name], HypnogramConfig())
@@ -302,7 +302,7 @@ def write_edf(path, marks):
     ("damage", "message"),
     [
         ("none", "there is no folder"),
-        ("missing", r"has no hypnogram of sp00-\d+; each of the 14 tested recordings"),
+        ("missing", r"has no hypnogram of sp00-\d+; each of the 14 recordings of"),
         (
             "short",
             r"has \d+ epochs, the store \d+ \(from 0 s into the recording\); pass hypnograms",

@@ -1,6 +1,6 @@
 """Charts of a page as SVG text: selectable words, a title each, no script, a few kilobytes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -12,8 +12,8 @@ from partsig.sleep.html import COLOURS, HEIGHT, PER_HOUR, UNSCORED_COLOUR, stret
 # Okabe and Ito's blue and vermilion, which remain two without colour vision.
 MAIN, OTHER, QUIET = "#0072B2", "#D55E00", "#6e7781"
 WIDTH, TALL = 380, 280
-# Heights (px) of one stage's step, of the row of errors and of that of confidence.
-STEP, ERRORS, CONFIDENCE = 9, 6, 22
+# Heights (px) of one stage's step, of the row of errors and of that of confidence; between them.
+STEP, ERRORS, CONFIDENCE, GAP = 9, 6, 22, 8
 TOP = STEP * len(STAGES)
 
 
@@ -110,16 +110,24 @@ def _short(value: float) -> str:
     return f"{value + 0.0:g}".replace("-", "−")  # + 0: no −0
 
 
-def kappas(rows: Sequence[tuple[str, int, float]], pooled: float, interval: Sequence) -> str:
-    """Draw kappa of each recording, (recording, subject's place, kappa), the subjects in order."""
-    last = max([place for _, place, _ in rows], default=0)
+def kappas(
+    rows: Sequence[tuple[str, object, float]],
+    pooled: float,
+    interval: Sequence,
+    what: str = "Cohen's kappa",
+) -> str:
+    """Draw kappa of each recording, (recording, subject, kappa), rows in order of kappa."""
+    subjects = {
+        subject: place for place, subject in enumerate(dict.fromkeys(s for _, s, _ in rows))
+    }
+    last = max(len(subjects) - 1, 0)
     lowest = min([0.0, *(k for *_, k in rows), *([] if interval[0] is None else interval[:1])])
     axes = Axes(x=(-0.7, last + 0.7), y=(lowest - 0.02, 1.0), width=720, height=240, bottom=26)
-    shapes = [axes.frame("subjects, lowest kappa first", "Cohen's kappa", [])]
+    shapes = [axes.frame("subjects, lowest kappa first", what, [])]
     if interval[0] is not None:
         shapes.append(axes.band(*([(end, k) for end in axes.x] for k in interval)))
     shapes.append(axes.level(pooled, f'stroke="{MAIN}"'))
-    shapes += [axes.dot(place, k, f"{name}: {k:.3f}", 4) for name, place, k in rows]
+    shapes += [axes.dot(subjects[who], k, f"{name}: {k:.3f}", 4) for name, who, k in rows]
     shapes.append(text(axes.left + 6, axes.at_y(pooled) - 5, f"all epochs together: {pooled:.2f}"))
     return drawing("Kappa of every recording", axes.width, axes.height, shapes)
 
@@ -196,22 +204,30 @@ def review(reviewed: dict) -> str:
 
 
 def bland_altman(
-    title: str, unit: str, pairs: Sequence[tuple[str, float, float]], row: dict
+    title: str,
+    unit: str,
+    pairs: Sequence[tuple[str, float, float]],
+    row: dict,
+    words: tuple[str, str] = ("scored", "predicted"),
 ) -> str:
-    """Draw (recording, reference, observed) as difference against mean, with bias and limits."""
+    """Draw (recording, reference, observed) as difference against mean, with bias and limits.
+
+    ``words`` say what reference and observed are.
+    """
+    first, second = words
     means = [(a + b) / 2 for _, a, b in pairs]
     gaps = [b - a for _, a, b in pairs]
     reach = max(abs(value) for value in (*gaps, row["lower"], row["upper"])) * 1.08 or 1.0
     low, high = min(means), max(means)
     room = 0.05 * (high - low) or 1.0
     axes = Axes(x=(low - room, high + room), y=(-reach, reach), height=230, left=56, right=50)
-    shapes = [axes.frame(f"mean of both ({unit})", f"predicted − scored ({unit})")]
+    shapes = [axes.frame(f"mean of both ({unit})", f"{second} − {first} ({unit})")]
     for key, look in (("lower", "5 3"), ("bias", "none"), ("upper", "5 3")):
         shapes.append(axes.level(row[key], f'stroke="{OTHER}" stroke-dasharray="{look}"'))
         near = axes.at_y(row[key]) + 4
         shapes.append(text(axes.width - axes.right + 4, near, _short(round(row[key], 1))))
     for (name, a, b), mean, gap in zip(pairs, means, gaps, strict=True):
-        shapes.append(axes.dot(mean, gap, f"{name}: scored {a:.1f}, predicted {b:.1f}", 2.8))
+        shapes.append(axes.dot(mean, gap, f"{name}: {first} {a:.1f}, {second} {b:.1f}", 2.8))
     return drawing(f"Bland–Altman: {title}", axes.width, axes.height, shapes)
 
 
@@ -224,29 +240,72 @@ def night(
     is the share of the ``longest`` recording's epochs, and at least a fifth.
     """
     n = len(truth)
-    second = TOP + 8
-    errors = second + TOP + 3
+    errors = 2 * (TOP + GAP) + 3 - GAP
     low = errors + ERRORS + 4 + CONFIDENCE
-    shapes = [_hypnogram(truth, 0), _hypnogram(predicted, second)]
     boxes = "".join(
         f"M{start} {errors}h{length}v{ERRORS}h-{length}z"
         for differs, start, length in stretches((truth != predicted) & (truth != UNSCORED))
         if differs
     )
-    shapes.append(f'<path fill="{OTHER}" d="{boxes}"/>' if boxes else "")
+    shapes = [f'<path fill="{OTHER}" d="{boxes}"/>' if boxes else ""]
+    shapes.append(_level(confidence, low, "#5b7f95"))
+    title = f"{name}: scored above predicted stages, {n * EPOCH_S / 60:g} min"
+    rows = {"differs": errors - 3, "confidence": errors + ERRORS + 8}
+    return _strip(title, {"scored": truth, "predicted": predicted}, shapes, rows, (low, longest))
+
+
+def scorings(name: str, stages: Mapping[str, np.ndarray], differ: np.ndarray, longest: int) -> str:
+    """Draw one recording: each scorer's stages (E,) under another's, and how far they differ.
+
+    ``differ`` (E,) is the share of the pairs of scorers that differ, 0 to 1. The width is as in
+    :func:`night`.
+    """
+    top = len(stages) * (TOP + GAP)
+    low = top + CONFIDENCE
+    n = len(differ)
+    title = f"{name}: stages of {', '.join(stages)}, {n * EPOCH_S / 60:g} min"
+    shapes = [_level(differ, low, OTHER)]
+    return _strip(title, stages, shapes, {"differs": top + CONFIDENCE // 2 - 4}, (low, longest))
+
+
+def _level(values: np.ndarray, low: int, colour: str) -> str:
+    """Return values (E,) of 0 to 1 as an area that stands on ``low``; nan is 0."""
     # Half pixels: finer is not seen, and equal neighbours are one step.
-    level = np.nan_to_num(CONFIDENCE * 2 * confidence).round().astype(int)
+    level = np.nan_to_num(CONFIDENCE * 2 * values).round().astype(int)
     steps = "".join(f"V{low - value / 2:g}h{length}" for value, _, length in stretches(level))
-    shapes.append(f'<path fill="#5b7f95" d="M0 {low}{steps}V{low}z"/>')
+    return f'<path fill="{colour}" d="M0 {low}{steps}V{low}z"/>'
+
+
+def _strip(
+    title: str,
+    scorings: Mapping[str, np.ndarray],
+    below: Iterable[str],
+    rows: Mapping[str, int],
+    size: tuple[int, int],
+) -> str:
+    """Return hypnograms under one another, other shapes below them, and the names of both.
+
+    ``rows`` are names of what is below with their places (px) from above; ``size`` is the height
+    (px) and the longest recording's epochs.
+    """
+    low, longest = size
+    n = max(map(len, scorings.values()))
+    tops = {name: place * (TOP + GAP) for place, name in enumerate(scorings)}
+    shapes = [_hypnogram(stages, tops[name]) for name, stages in scorings.items()]
+    shapes += below
     hours = "".join(f"M{h * PER_HOUR:g} 0V{low}" for h in range(1, int(n / PER_HOUR) + 1))
     if hours:
         shapes.append(f'<path d="{hours}" {_thin("#00000030")}/>')
     width = max(20.0, 100 * n / max(longest, 1))
     names = "".join(f"<span>{s}</span>" for s in sorted(STAGES, key=HEIGHT.get, reverse=True))
-    title = f"{name}: scored above predicted stages, {n * EPOCH_S / 60:g} min"
+    names = len(tops) * f'<span class="stages">{names}</span>'
+    places = {name: top + 2 * STEP for name, top in tops.items()}
+    words = "".join(
+        f'<b style="top:{top}px" title="{escape(name)}">{escape(name)}</b>'
+        for name, top in [*places.items(), *rows.items()]
+    )
     return (
-        f'<div class="rows"><b>scored</b><span class="stages">{names}</span><b>predicted</b>'
-        f'<span class="stages">{names}</span><b>differs</b><b>confidence</b></div>'
+        f'<div class="rows">{words}{names}</div>'
         f'<div><svg role="img" viewBox="0 0 {n} {low}" preserveAspectRatio="none" '
         f'style="width:{width:.4g}%;height:{low}px"><title>{escape(title)}</title>'
         f"{''.join(shapes)}</svg></div>"

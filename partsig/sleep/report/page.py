@@ -1,7 +1,5 @@
 """The pages of a report: HTML without script, charts inside; one page, or one a recording."""
 
-import itertools
-import unicodedata
 from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
@@ -10,11 +8,8 @@ import numpy as np
 
 from partsig import __version__
 from partsig.data.signals.hypnograms.stages import EPOCH_S
-from partsig.sleep.exports.paths import file_stem
 from partsig.sleep.html import (
-    COLOURS,
     REPORT,
-    UNSCORED_COLOUR,
     bullets,
     document,
     facts,
@@ -25,18 +20,22 @@ from partsig.sleep.html import (
 )
 from partsig.sleep.report import charts, sections
 from partsig.sleep.report.agreement import ScoredRecording
+from partsig.sleep.report.recording_pages import (
+    FOLDER,
+    ON_ONE_PAGE,
+    clock,
+    files_of,
+    legend,
+    links,
+)
 from partsig.sleep.report.sentences import (
     count_noun,
+    ends,
     filtered,
     number,
     population,
     with_interval,
 )
-
-# More recordings than these have pages of their own: a browser opens a page of a few megabytes.
-ON_ONE_PAGE = 20
-# Where those lie, beside the page of all.
-FOLDER = "report"
 
 
 def page(results: dict, nights: Sequence[ScoredRecording]) -> str:
@@ -46,7 +45,7 @@ def page(results: dict, nights: Sequence[ScoredRecording]) -> str:
         facts(
             {
                 "Cohen's kappa": number(results["kappa"]["value"]),
-                "95 % interval": _ends(results["kappa"]),
+                "95 % interval": ends(results["kappa"]),
                 "same stage": f"{number(results['yasa']['accuracy'], 0)} %",
                 "subject" if n == 1 else "subjects": f"{n:,}",
                 "recordings": f"{results['n_recordings']:,}",
@@ -75,16 +74,11 @@ def night_pages(results: dict, nights: Sequence[ScoredRecording]) -> Iterator[tu
     by_name = {night.name: night for night in nights}
     longest = max(len(night.truth) for night in nights)
     files = _files(results)
-    names = list(files)  # in the order of the table
-    for place, row in enumerate(results["recordings"]):
+    for row in results["recordings"]:
         name = row["recording"]
-        beside = {"all recordings": "report.html"}
-        beside |= {"lower kappa": files[names[place - 1]]} if place else {}
-        beside |= {"higher kappa": files[names[place + 1]]} if place + 1 < len(names) else {}
-        links = [link(words, f"../{file}") for words, file in beside.items()]
         body = [
-            f"<p>{' · '.join(links)}</p>",
-            _legend(),
+            links(files, name),
+            legend(),
             *_recording(row, by_name[name], longest),
             *sections.night_statistics(row),
         ]
@@ -94,28 +88,8 @@ def night_pages(results: dict, nights: Sequence[ScoredRecording]) -> Iterator[tu
         )
 
 
-def file_names(results: dict) -> set[str]:
-    """Return the paths of the recordings' own pages; none of few."""
-    return set() if len(results["recordings"]) <= ON_ONE_PAGE else set(_files(results).values())
-
-
 def _files(results: dict) -> dict[str, str]:
-    """Return the path of every recording's own page: one each, whatever the file system.
-
-    Some do not tell case apart, nor the ways in which Unicode writes one letter.
-    """
-    files, taken = {}, set()
-    for row in results["recordings"]:
-        stem = file_stem(row["recording"])
-        names = itertools.chain([stem], (f"{stem}-{k}" for k in itertools.count(2)))
-        name = next(name for name in names if _same(name) not in taken)
-        taken.add(_same(name))
-        files[row["recording"]] = f"{FOLDER}/{name}.html"
-    return files
-
-
-def _same(name: str) -> str:
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+    return files_of(row["recording"] for row in results["recordings"])
 
 
 def _about(results: dict) -> str:
@@ -126,18 +100,12 @@ def _about(results: dict) -> str:
     )
 
 
-def _ends(measured: dict) -> str:
-    low, high = measured["interval_95"]
-    return "none" if low is None else f"{number(low)}–{number(high)}"
-
-
 def _agreement(results: dict) -> list[str]:
-    rows = [row for row in results["recordings"] if row["kappa"] is not None]
-    worst: dict[str, float] = {}
-    for row in rows:
-        worst.setdefault(row["subject"], row["kappa"])  # rows are in order of kappa
-    place = {subject: number for number, subject in enumerate(worst)}
-    points = [(row["recording"], place[row["subject"]], row["kappa"]) for row in rows]
+    points = [
+        (row["recording"], row["subject"], row["kappa"])
+        for row in results["recordings"]
+        if row["kappa"] is not None
+    ]
     stages = [
         [
             row["stage"],
@@ -217,7 +185,7 @@ def _scorers(results: dict) -> list[str]:
 def _recordings(results: dict, nights: Sequence[ScoredRecording]) -> list[str]:
     by_name = {night.name: night for night in nights}
     longest = max(len(night.truth) for night in nights)
-    parts = ["<h2>The recordings, lowest kappa first</h2>", _legend()]
+    parts = ["<h2>The recordings, lowest kappa first</h2>", legend()]
     for row in results["recordings"]:
         parts += _recording(row, by_name[row["recording"]], longest)
     return parts
@@ -247,12 +215,6 @@ def _listed(results: dict) -> list[str]:
     ]
 
 
-def _legend() -> str:
-    colours = {**COLOURS, "unscored": UNSCORED_COLOUR, "differs": charts.OTHER}
-    spans = [f'<span><i style="background:{c}"></i>{escape(k)}</span>' for k, c in colours.items()]
-    return f'<div class="legend">{"".join(spans)}<span>vertical lines: hours</span></div>'
-
-
 def _recording(row: dict, night: ScoredRecording, longest: int) -> list[str]:
     """Return one recording's section: both hypnograms, confidence, and the doubtful epochs."""
     drawing = charts.night(night.name, night.truth, night.predicted, night.confidence, longest)
@@ -260,7 +222,7 @@ def _recording(row: dict, night: ScoredRecording, longest: int) -> list[str]:
     who += [row["sex"]] if row["sex"] else []
     line = ", ".join([f"kappa {number(row['kappa'])}", count_noun(row["epochs"], "epoch"), *who])
     doubtful = "; ".join(
-        f"{_clock(item['onset_s'])} {item['predicted']} ({100 * item['confidence']:.0f} %, "
+        f"{clock(item['onset_s'])} {item['predicted']} ({100 * item['confidence']:.0f} %, "
         f"scored {item['scored']})"
         for item in row["doubtful"]
     )
@@ -270,11 +232,6 @@ def _recording(row: dict, night: ScoredRecording, longest: int) -> list[str]:
         + note(f"Least confident, from the recording's start: {doubtful}.")
         + "</section>"
     ]
-
-
-def _clock(seconds: float) -> str:
-    whole = round(seconds)
-    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
 def _model(results: dict) -> list[str]:

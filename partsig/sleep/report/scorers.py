@@ -22,9 +22,14 @@ SAME_S = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class ReportConfig:
-    """How a second scorer's hypnograms are read."""
+    """How scorers' hypnograms are read.
+
+    store_labels: whether a store's own labels are one more scoring, called ``store``, where scorers
+        are held against each other without a run.
+    """
 
     hypnogram: HypnogramConfig = field(default_factory=HypnogramConfig)
+    store_labels: bool = True
 
 
 def parse(scorers: Iterable[str]) -> dict[str, Path]:
@@ -52,23 +57,34 @@ def read_scorer(
     Files are found by the recording's name, as those beside an EDF recording are. Raises DataError
     when the folder or a recording's file is missing, and when a file cannot be laid on the epochs.
     """
-    if not folder.is_dir():
-        raise DataError(f"--scorer {scorer}: there is no folder {folder}.")
     names = list(recordings)
-    with _told_of(scorer):
-        files = {name: find_hypnogram(folder / f"{name}.edf", settings) for name in names}
-    missing = [name for name, file in files.items() if file is None]
+    files = find_files(scorer, folder, names, settings)
+    missing = [name for name in names if name not in files]
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise DataError(
             f"--scorer {scorer}: {folder} has no hypnogram of {', '.join(missing[:3])}{more}; each "
-            f"of the {len(names)} tested recordings needs one."
+            f"of the {len(names)} recordings of this report needs one."
         )
     with _told_of(scorer):
         return {
             name: _on_epochs(name, read_hypnogram(file, settings), store, settings)
             for name, file in files.items()
         }
+
+
+def find_files(
+    scorer: str, folder: Path, recordings: Iterable[str], settings: HypnogramConfig
+) -> dict[str, Path]:
+    """Return a scorer's file of each recording that has one.
+
+    Raises DataError when the folder is missing, and when several files could be one recording's.
+    """
+    if not folder.is_dir():
+        raise DataError(f"--scorer {scorer}: there is no folder {folder}.")
+    with _told_of(scorer):
+        files = {name: find_hypnogram(folder / f"{name}.edf", settings) for name in recordings}
+    return {name: file for name, file in files.items() if file is not None}
 
 
 @contextmanager
@@ -93,7 +109,7 @@ def _on_epochs(
     shift = begin if begin < EPOCH_S / 2 else begin - EPOCH_S
     if abs(shift) > SAME_S:
         raise DataError(
-            f"{name}: the epochs of {hypnogram.place} begin {begin:g} s after the first scorer's; "
+            f"{name}: the epochs of {hypnogram.place} begin {begin:g} s after the store's; "
             "both must be scored on the same 30-s epochs."
         )
     if shift:

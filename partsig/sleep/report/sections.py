@@ -1,5 +1,6 @@
 """Sections of a report: sleep statistics, subgroups, and whether its confidence can be trusted."""
 
+from collections.abc import Iterable
 from html import escape
 
 import numpy as np
@@ -48,29 +49,16 @@ def statistics(results: dict) -> list[str]:
             "are skewed or have outliers (shape): look at the chart."
         )
     )
-    rows, drawn = [], []
-    for key, (unit, what) in STATISTICS.items():
+    drawn = []
+    for key in SHOWN:
         row = results["bland_altman"][key]
-        cells = [f"{key} ({unit})", row["n"]]
-        if "bias" not in row:
-            rows.append([*cells, row["why"], "", "", ""])
-            continue
-        for end in ("bias", "lower", "upper"):
-            both = {"value": row[end], "interval_95": row[f"{end}_interval"]}
-            cells.append(with_interval(both, 1))
-        cells.append(", ".join(text for name, text in BREACHES.items() if not row["holds"][name]))
-        rows.append(cells)
-        if key in SHOWN:
+        if "bias" in row:
             pairs = [
                 (r["recording"], r["scored"][key], r["predicted"][key])
                 for r in results["recordings"]
-                if np.isfinite(r["scored"][key]) and np.isfinite(r["predicted"][key])
             ]
-            label = key if key not in STAGES else f"minutes of {key}"
-            chart = charts.bland_altman(label, unit, pairs, row)
-            drawn.append(figure(f"{key}: {what}", chart))
-    head = ["", "recordings", "mean difference", "lower limit", "upper limit", "beware"]
-    parts.append(scrolling(head, rows))
+            drawn.append(bland_altman_chart(key, pairs, row))
+    parts.append(limits_table(results["bland_altman"]))
     undefined = [
         f"{key} in {row['undefined']:,}"
         for key, row in results["bland_altman"].items()
@@ -90,9 +78,9 @@ def statistics(results: dict) -> list[str]:
             row["recording"],
             number(row["kappa"]),
             number(row["scored"]["TIB"], 0),
-            *(f"{_cell(row['scored'][key])} → {_cell(row['predicted'][key])}" for key in SHOWN),
+            *(f"{cell(row['scored'][key])} → {cell(row['predicted'][key])}" for key in SHOWN),
             *(
-                f"{_cell(row['scored'][f'%{s}'])} → {_cell(row['predicted'][f'%{s}'])}"
+                f"{cell(row['scored'][f'%{s}'])} → {cell(row['predicted'][f'%{s}'])}"
                 for s in STAGES[1:]
             ),
         ]
@@ -104,16 +92,52 @@ def statistics(results: dict) -> list[str]:
     return parts
 
 
+def limits_table(bland_altman: dict[str, dict]) -> str:
+    """Return mean difference and limits of agreement of every statistic."""
+    rows = []
+    for key, (unit, _) in STATISTICS.items():
+        row = bland_altman[key]
+        cells = [f"{key} ({unit})", row["n"]]
+        if "bias" not in row:
+            rows.append([*cells, row["why"], "", "", ""])
+            continue
+        for end in ("bias", "lower", "upper"):
+            both = {"value": row[end], "interval_95": row[f"{end}_interval"]}
+            cells.append(with_interval(both, 1))
+        rows.append([*cells, breaches(row)])
+    return scrolling(
+        ["", "recordings", "mean difference", "lower limit", "upper limit", "beware"], rows
+    )
+
+
+def breaches(row: dict) -> str:
+    """Return which assumptions behind the limits of a statistic fail."""
+    return ", ".join(text for name, text in BREACHES.items() if not row["holds"][name])
+
+
+def bland_altman_chart(
+    key: str,
+    pairs: Iterable[tuple[str, float, float]],
+    row: dict,
+    words: tuple[str, str] = ("scored", "predicted"),
+) -> str:
+    """Return the chart of a statistic by recording; where one is undefined there is no dot."""
+    unit, what = STATISTICS[key]
+    label = key if key not in STAGES else f"minutes of {key}"
+    known = [(name, a, b) for name, a, b in pairs if np.isfinite(a) and np.isfinite(b)]
+    return figure(f"{key}: {what}", charts.bland_altman(label, unit, known, row, words))
+
+
 def night_statistics(row: dict) -> list[str]:
     """Return one recording's sleep statistics, scored and predicted."""
     lines = [
-        [f"{key} ({STATISTICS[key][0]})", _cell(row["scored"][key]), _cell(row["predicted"][key])]
+        [f"{key} ({STATISTICS[key][0]})", cell(row["scored"][key]), cell(row["predicted"][key])]
         for key in ("TIB", *SHOWN, *(f"%{stage}" for stage in STAGES[1:]))
     ]
     return ["<h3>Sleep statistics</h3>", scrolling(["", "scored", "predicted"], lines)]
 
 
-def _cell(value: float) -> str:
+def cell(value: float) -> str:
     """Return a figure in three digits or so: a tenth of a minute says nothing beside a hundred."""
     if not np.isfinite(value):
         return "–"

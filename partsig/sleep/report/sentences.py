@@ -1,5 +1,7 @@
 """What a report says in sentences: what was found, and what the model must not be used for."""
 
+from collections.abc import Iterable
+
 from partsig.data.signals.hypnograms.stages import STAGES
 from partsig.sleep.report.agreement import FEW
 
@@ -40,6 +42,12 @@ def with_interval(measured: dict, digits: int = 2, times: float = 1.0) -> str:
         return f"{number(times * value, digits)} (no interval)"
     ends = " to ".join(number(times * end, digits) for end in (low, high))
     return f"{number(times * value, digits)} ({ends})"
+
+
+def ends(measured: dict) -> str:
+    """Return the interval of a measured value as text."""
+    low, high = measured["interval_95"]
+    return "none" if low is None else f"{number(low)}–{number(high)}"
 
 
 def count_noun(n: int, what: str = "subject") -> str:
@@ -130,23 +138,31 @@ def _beside(name: str, scorer: dict) -> str:
     )
 
 
+def spread_of_recordings(kappas: Iterable[float | None]) -> list[str]:
+    """Return how far recordings differ; nothing where fewer than two have a kappa."""
+    each = [value for value in kappas if value is not None]
+    if len(each) < 2:
+        return []
+    poor = sum(value < POOR for value in each)
+    return [
+        f"Recordings differ: kappa goes from {number(min(each))} to {number(max(each))}, and "
+        f"{poor:,} of {len(each):,} are below {POOR:.2f}, where agreement is called fair at "
+        "most. A good figure for all says little about one."
+    ]
+
+
+def few_subjects(n: int) -> list[str]:
+    """Return what few subjects mean for an interval; nothing of many."""
+    if n >= FEW:
+        return []
+    return [f"{count_noun(n)} are few: the true interval is wider than the one given."]
+
+
 def _spread(results: dict) -> list[str]:
     # With one scored stage kappa is 0 or undefined, however many epochs agree.
     rows = [row for row in results["recordings"] if row["n_stages"] > 1]
-    each = [row["kappa"] for row in rows if row["kappa"] is not None]
-    lines = []
-    if len(each) > 1:
-        poor = sum(value < POOR for value in each)
-        lines.append(
-            f"Recordings differ: kappa goes from {number(min(each))} to {number(max(each))}, and "
-            f"{poor:,} of {len(each):,} are below {POOR:.2f}, where agreement is called fair at "
-            "most. A good figure for all says little about one."
-        )
-    if results["n_subjects"] < FEW:
-        lines.append(
-            f"{count_noun(results['n_subjects'])} are few: the true interval is wider than the one "
-            "given."
-        )
+    lines = spread_of_recordings(row["kappa"] for row in rows)
+    lines += few_subjects(results["n_subjects"])
     seen = len(results["model"]["seen_in_pretraining"])
     if seen:
         lines.append(
