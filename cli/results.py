@@ -2,11 +2,11 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from partsig.errors import ConfigError
+from partsig.errors import CheckpointError, ConfigError
 
 from . import options
 
@@ -138,7 +138,7 @@ def report(
     hint = "With --no-run the scorers are held against each other." if scorer else ""
     with options.plain_warnings():
         found = task(
-            False if no_run else options.run_or_last(run, "finetune", hint=hint),
+            False if no_run else _run_or_scorers(run, scorer or (), hint),
             store=store,
             scorer=scorer,
             output=output,
@@ -149,6 +149,17 @@ def report(
     for line in found.summary:
         typer.echo(line)
     typer.echo(f"page: {found.page}")
+
+
+def _run_or_scorers(run: Path | None, scorer: list[str], hint: str) -> Path | Literal[False]:
+    """Return the run that is meant; False, and say so, where there is none but several scorers."""
+    try:
+        return options.run_or_last(run, "finetune", hint=hint)
+    except CheckpointError:
+        if run is not None or len(scorer) < 2:
+            raise
+    typer.echo("no finished fine-tuned run: the scorers are held against each other (--no-run)")
+    return False
 
 
 @options.plain_errors

@@ -477,3 +477,18 @@ def test_without_a_run_the_command_says_how_to_do_without(folder, tmp_path, monk
     assert done.exit_code == 2
     assert "no store at data/store/physionet2018" in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_several_scorers_where_no_run_is_finished_are_held_against_each_other(
+    folder, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    scorers = ["--scorer", f"anna={folder / 'scorer0'}", "--scorer", f"bert={folder / 'scorer1'}"]
+    done = run("--store", folder / "store", *scorers)
+    assert done.exit_code == 0, done.stderr
+    first, *told, _page = done.stdout.splitlines()
+    assert first.startswith("no finished fine-tuned run: the scorers are held against each other")
+    written = json.loads((tmp_path / "runs/report-store-anna-bert/report.json").read_text())
+    assert told == written["verdict"]
+    done = run("--run", tmp_path / "missing", "--store", folder / "store", *scorers)
+    assert done.exit_code == 2
