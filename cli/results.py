@@ -13,7 +13,10 @@ from . import options
 
 @options.plain_errors
 def evaluate(
-    run: options.Run = None,
+    run: Annotated[
+        list[Path] | None,
+        typer.Option("--run", help="The run directory; several of them, of folds, are pooled."),
+    ] = None,
     store: Annotated[
         Path | None,
         typer.Option("--store", help="Another store: external validation on all its subjects."),
@@ -23,13 +26,17 @@ def evaluate(
     figures: Annotated[
         bool, typer.Option("--figures/--no-figures", help="Draw them as well.")
     ] = True,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", help="Of several runs: default runs/pooled-RUN-and-N-more."),
+    ] = None,
 ) -> None:
     """A fine-tuned run to predictions, kappa (images: accuracy) and figures on held-out data."""
     from partsig.verbs.evaluate import evaluate as task
 
-    run = options.run_or_last(run, "finetune")
+    chosen = run or [options.run_or_last(None, "finetune")]
     with options.plain_warnings():
-        found = task(run, store, device=device, seed=seed, figures=figures)
+        found = task(chosen, store, output=output, device=device, seed=seed, figures=figures)
     for line in found.summary:
         typer.echo(line)
     for figure in found.figures:

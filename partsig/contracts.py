@@ -173,6 +173,9 @@ class Examples(Protocol):
     def apart(self) -> "Iterable[Examples]":
         """Return the same items in the same order, part by part: recordings."""
 
+    def joined(self, others: "Sequence[Examples]") -> "Examples":
+        """Return these items and others of the same store, one after the other."""
+
     def units(self) -> tuple[Sequence[str], np.ndarray]:
         """Return the names of the units, and each item's unit by number (n,)."""
 

@@ -152,7 +152,7 @@ def run_finetuning(asked: Finetuning, world: World) -> None:
         return
     model = _build(asked, settings, train)
     if settings.train != "full":
-        model.kept_in = folder_of(asked.start.origin.path, asked.run)
+        model.kept_in = str(folder_of(asked.start.origin.path, asked.run))
     measure, labels = measure_of(val), asked.dataset.counted(train, val)
     key = f"val_{measure.name}"
     only_head = settings.train == "probe" or model.learns_by == "head"

@@ -92,7 +92,7 @@ class Classification:
         model = self.build(encoder, settings, shape, run.modality)
         frozen.load_best(run.path, model)
         if settings.train in frozen.FROZEN:
-            model.kept_in = folder_of(run.facts["from"], run.path)
+            model.kept_in = str(folder_of(run.facts["from"], run.path))
         return model
 
     def predict(
@@ -178,9 +178,19 @@ class Classification:
         """Draw the confusion matrix; return the file."""
         from partsig.figures import classification as figures
 
-        table, title = np.array(result["confusion"]), headline(result, examples)
+        table, title = np.array(result["confusion"]), self.headline(result, examples)
         path = folder / "confusion.png"
         return figures.confusion(table, title, path, examples.classes, **self.words)
+
+    def headline(self, result: dict, examples: Examples) -> str:
+        """Return a result in one line."""
+        if not examples.grouped:
+            score = with_interval(result, "accuracy")
+            return f"accuracy {score}, {len(examples):,} {examples.item}s"
+        return (
+            f"kappa {with_interval(result, 'kappa')}, {result['n_subjects']} subjects, "
+            f"{result['n_epochs']:,} epochs"
+        )
 
     def summary(self, result: dict) -> list[str]:
         """Return a result in a few lines."""
@@ -219,14 +229,4 @@ def shape_of(run: Run, settings: FinetuneRecipe) -> InputShape:
         patch=patch,
         classes=run.labels.classes,
         n_train=run.n_train if settings.train == "knn" else 0,
-    )
-
-
-def headline(result: dict, examples: Examples) -> str:
-    """Return a result in one line."""
-    if not examples.grouped:
-        return f"accuracy {with_interval(result, 'accuracy')}, {len(examples):,} {examples.item}s"
-    return (
-        f"kappa {with_interval(result, 'kappa')}, {result['n_subjects']} subjects, "
-        f"{result['n_epochs']:,} epochs"
     )

@@ -157,8 +157,10 @@ class Neighbours(SupervisedModule):
 
 def network_of(model: SupervisedModule) -> FrozenNetwork:
     """Return what the model's head sees, as a network that does not learn."""
-    key = "" if model.kept_in is None else key_of(getattr(model, "net", model))
-    return FrozenNetwork(take=model.features, key=key, folder=model.kept_in)
+    if model.kept_in is None:
+        return FrozenNetwork(take=model.features)
+    key = key_of(getattr(model, "net", model))
+    return FrozenNetwork(take=model.features, key=key, folder=Path(model.kept_in))
 
 
 def features(model: SupervisedModule, examples: Examples, device: torch.device) -> np.ndarray:

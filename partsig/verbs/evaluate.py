@@ -1,16 +1,21 @@
 """``partsig evaluate``: a fine-tuned run in, predictions, metrics and figures out."""
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from partsig.data.store import locate
+from partsig.errors import ConfigError
 from partsig.files import write_json
-from partsig.metrics.calibration import tempered
-from partsig.modalities import registry
-from partsig.recipes.evaluation_folder import evaluation_of
+from partsig.recipes.evaluation import (
+    Judged,
+    in_common,
+    judge,
+    pooled,
+    pooled_result,
+    result_of,
+)
 from partsig.runs import directory as runs
-from partsig.runs.run import Run
 from partsig.tasks import registry as tasks
 from partsig.train import distributed
 
@@ -21,18 +26,23 @@ class LeakWarning(UserWarning):
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What ``evaluate`` found and where it lies; ``summary`` are a few lines on it."""
+    """What ``evaluate`` found and where it lies; ``summary`` are a few lines on it.
+
+    Of several runs, ``each`` are theirs, one by one.
+    """
 
     path: Path
     metrics: dict
     figures: list[Path]
     summary: list[str]
+    each: "tuple[Evaluation, ...]" = ()
 
 
 def evaluate(
-    run: str | Path | None = None,
+    run: str | Path | Sequence[str | Path] | None = None,
     store: str | Path | None = None,
     *,
+    output: str | Path | None = None,
     device: str = "auto",
     seed: int = 0,
     figures: bool = True,
@@ -44,50 +54,70 @@ def evaluate(
     (``RUN/evaluation-STORE`` for another store; a number is added where another one has that name).
     Warns with LeakWarning when pretraining has seen a test subject.
 
+    Several runs whose test subjects are not the same (the folds of a cross-validation) are
+    evaluated one by one, and then pooled: every subject judged by the run that has not seen it, one
+    kappa with one interval. ``output``, default ``runs/pooled-RUN-and-N-more``, is for these.
+
     Raises DataError when the store's channels, rate, size or classes are not the run's, and when
-    what trained or chose the classifier would be tested.
+    what trained or chose the classifier would be tested; ConfigError where several runs share test
+    subjects, which are then not to be pooled but compared.
     """
-    path = Path(run) if run else runs.last("finetune")
-    trained = Run.finished(path, "finetune")
-    calibration, task = trained.calibration, tasks.get(trained.task)
-    model = task.load(trained)
-    place = locate(store or trained.store)
-    dataset = registry.get(trained.modality).open(place)
-    dataset.check_same_input(trained)
-    output, external = evaluation_of(trained, dataset.path)
-    examples = dataset.test_examples(trained, external)
-    leaked = dataset.seen_in_pretraining(trained, examples)
-    _warn_of(leaked, examples.unit)
-    uncalibrated = task.predict(model, examples, distributed.pick_device(device))
-    temperature = calibration["temperature"]
-    probabilities = tempered(uncalibrated, temperature)
-    unit = examples.unit
-    result = {
-        "run": str(path),
-        "from": trained.facts["from"],
-        "modality": trained.modality,
-        "task": trained.task,
-        "store": str(dataset.path),
-        "external": external,
-        "split_unit": unit,
-        f"train_{unit}s": trained.n_units("train"),
-        f"val_{unit}s": trained.n_units("val"),
-        f"{unit}s_seen_in_pretraining": leaked,
-        **examples.digest(),
-        "seed": trained.seed,
-        "date": runs.now(),
-        "environment": runs.environment(),
-        **task.score(examples, probabilities, seed),
-        "calibration": {
-            "temperature": temperature,
-            **task.calibration(examples, probabilities, uncalibrated, seed),
-        },
-        **task.extras(trained, examples, probabilities, seed),
-    }
-    task.write_predictions(output / "predictions.csv", examples, probabilities)
-    write_json(output / "metrics.json", result)
-    drawn = task.figures(result, examples, probabilities, output) if figures else []
-    return Evaluation(path=output, metrics=result, figures=drawn, summary=task.summary(result))
+    chosen = distributed.pick_device(device)
+    if isinstance(run, str | Path) or run is None:
+        if output is not None:
+            raise ConfigError("--output is for several runs; one is evaluated in its own folder.")
+        judged = judge(Path(run) if run else runs.last("finetune"), store, chosen)
+        return _written(judged, seed, figures)
+    paths = list(dict.fromkeys(map(Path, run)))
+    if len(paths) < 2:
+        one = paths[0] if paths else None
+        return evaluate(one, store, output=output, device=device, seed=seed, figures=figures)
+    several = [judge(path, store, chosen) for path in paths]
+    shared, unit = in_common(several), several[0].examples.unit
+    if shared:
+        raise ConfigError(
+            f"{len(shared)} test {unit}s ({', '.join(shared[:3])}{', …' if shared[3:] else ''}) "
+            "are those of several of these runs: their results are not pooled. Evaluate them one "
+            "by one, and hold them against each other with `partsig compare RUN…`."
+        )
+    name = f"pooled-{paths[0].resolve().name}-and-{len(paths) - 1}-more"
+    return _written_together(several, Path(output or runs.RUNS / name), seed, figures)
+
+
+def _written(judged: Judged, seed: int, figures: bool) -> Evaluation:
+    """Write the evaluation of a run into its folder."""
+    _warn_of(judged.leaked, judged.examples.unit)
+    task, folder = tasks.get(judged.run.task), judged.folder
+    result = result_of(judged, seed)
+    given = judged.examples, judged.probabilities
+    task.write_predictions(folder / "predictions.csv", *given)
+    write_json(folder / "metrics.json", result)
+    drawn = task.figures(result, *given, folder) if figures else []
+    return Evaluation(path=folder, metrics=result, figures=drawn, summary=task.summary(result))
+
+
+def _written_together(
+    several: Sequence[Judged], folder: Path, seed: int, figures: bool
+) -> Evaluation:
+    """Write what several runs say of their own test units, one by one and as one."""
+    each = tuple(_written(judged, seed, figures) for judged in several)
+    task = tasks.get(several[0].run.task)
+    result = pooled_result(several, seed)
+    examples, probabilities, _ = pooled(several)
+    task.write_predictions(folder / "predictions.csv", examples, probabilities)
+    write_json(folder / "metrics.json", result)
+    drawn = [task.draw_confusion(result, examples, folder)] if figures else []
+    summary = [
+        f"{judged.run.path}: {task.headline(one.metrics, judged.examples)}"
+        for judged, one in zip(several, each, strict=True)
+    ]
+    return Evaluation(
+        path=folder,
+        metrics=result,
+        figures=drawn,
+        summary=[*summary, f"{len(several)} runs, each on its own:", *task.summary(result)],
+        each=each,
+    )
 
 
 def _warn_of(leaked: list[str], unit: str) -> None:
@@ -97,5 +127,5 @@ def _warn_of(leaked: list[str], unit: str) -> None:
             f"({', '.join(leaked[:3])}{', …' if len(leaked) > 3 else ''}): this result is "
             "transductive, not held-out.",
             LeakWarning,
-            stacklevel=3,
+            stacklevel=4,
         )

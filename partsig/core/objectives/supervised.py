@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
@@ -69,7 +68,7 @@ class SupervisedModule(nn.Module):
 
     learns_by: ClassVar[Literal["steps", "head", "examples", "nothing"]] = "steps"
     # Of a network that does not learn: where its features are kept, see partsig.runs.features.
-    kept_in: Path | None = None
+    kept_in: str | None = None
 
     def __init__(self, loss: LossConfig) -> None:
         super().__init__()

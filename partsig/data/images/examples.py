@@ -40,6 +40,11 @@ class LabelledImages:
         """Return these images: they are of one part."""
         return [self]
 
+    def joined(self, others: Sequence["LabelledImages"]) -> "LabelledImages":
+        """Return these images and others of the same store."""
+        index = np.concatenate([part.index for part in (self, *others)])
+        return LabelledImages(self.store, index, self.size)
+
     def units(self) -> tuple[Sequence[str], np.ndarray]:
         """Return the names of the images; each is a unit of its own."""
         return [self.store.names[i] for i in self.index], np.arange(len(self))

@@ -157,6 +157,11 @@ class LabelledWindows:
         """Yield the epochs of each recording."""
         return (LabelledWindows(self.store, [name], self.labelled) for name in self.names)
 
+    def joined(self, others: Sequence["LabelledWindows"]) -> "LabelledWindows":
+        """Return these epochs and those of other recordings of the same store."""
+        names = [name for part in (self, *others) for name in part.names]
+        return LabelledWindows(self.store, names, self.labelled)
+
     def units(self) -> tuple[list[str], np.ndarray]:
         """Return the subjects, in the order of their first epoch, and each epoch's number (n,)."""
         own = [self.store.recordings[name]["subject"] for name in self.names]

@@ -1,0 +1,152 @@
+"""A fine-tuned run judged on a store; and several runs, of folds, as one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from partsig.contracts import Dataset, Examples
+from partsig.data.store import locate
+from partsig.errors import DataError
+from partsig.metrics.calibration import tempered
+from partsig.modalities import registry
+from partsig.recipes.evaluation_folder import evaluation_of
+from partsig.runs import directory as runs
+from partsig.runs.run import Run
+from partsig.tasks import registry as tasks
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Judged:
+    """What a run makes of the test items of a store: probabilities (n, K), calibrated and not.
+
+    ``leaked`` are the units whose inputs pretraining has seen; ``folder`` is where the evaluation
+    goes, ``external`` whether the store is another one than the run's.
+    """
+
+    run: Run
+    dataset: Dataset
+    examples: Examples
+    uncalibrated: np.ndarray
+    probabilities: np.ndarray
+    leaked: list[str]
+    folder: Path
+    external: bool
+
+
+def judge(path: Path, store: str | Path | None, device: torch.device) -> Judged:
+    """Ask a finished run for its opinion of the test items of its own store, or of another.
+
+    Raises DataError when the store's channels, rate, size or classes are not the run's, and when
+    what trained or chose the classifier would be tested.
+    """
+    run = Run.finished(path, "finetune")
+    calibration, task = run.calibration, tasks.get(run.task)
+    model = task.load(run)
+    dataset = registry.get(run.modality).open(locate(store or run.store))
+    dataset.check_same_input(run)
+    folder, external = evaluation_of(run, dataset.path)
+    examples = dataset.test_examples(run, external)
+    uncalibrated = task.predict(model, examples, device)
+    return Judged(
+        run=run,
+        dataset=dataset,
+        examples=examples,
+        uncalibrated=uncalibrated,
+        probabilities=tempered(uncalibrated, calibration["temperature"]),
+        leaked=dataset.seen_in_pretraining(run, examples),
+        folder=folder,
+        external=external,
+    )
+
+
+def result_of(judged: Judged, seed: int) -> dict:
+    """Return every figure of an evaluation, as ``metrics.json`` holds them."""
+    run, examples = judged.run, judged.examples
+    task, unit = tasks.get(run.task), examples.unit
+    temperature = run.calibration["temperature"]
+    return {
+        "run": str(run.path),
+        "from": run.facts["from"],
+        "modality": run.modality,
+        "task": run.task,
+        "store": str(judged.dataset.path),
+        "external": judged.external,
+        "split_unit": unit,
+        f"train_{unit}s": run.n_units("train"),
+        f"val_{unit}s": run.n_units("val"),
+        f"{unit}s_seen_in_pretraining": judged.leaked,
+        **examples.digest(),
+        "seed": run.seed,
+        "date": runs.now(),
+        "environment": runs.environment(),
+        **task.score(examples, judged.probabilities, seed),
+        "calibration": {
+            "temperature": temperature,
+            **task.calibration(examples, judged.probabilities, judged.uncalibrated, seed),
+        },
+        **task.extras(run, examples, judged.probabilities, seed),
+    }
+
+
+def in_common(several: Sequence[Judged]) -> list[str]:
+    """Return the test units of more than one of several runs, sorted; raise DataError where they
+    cannot be judged together: on two stores, or of two tasks.
+    """
+    first = several[0]
+    for other in several[1:]:
+        if other.run.task != first.run.task or other.run.labels != first.run.labels:
+            raise DataError(
+                f"{other.run.path} tells other things apart than {first.run.path}; evaluate them "
+                "one by one."
+            )
+        if other.dataset.path.resolve() != first.dataset.path.resolve():
+            raise DataError(
+                f"{other.run.path} is judged on {other.dataset.path} and {first.run.path} on "
+                f"{first.dataset.path}; name one store that has the test {first.examples.unit}s of "
+                "all, with --store, or evaluate them one by one."
+            )
+    units = [set(judged.examples.units()[0]) for judged in several]
+    return sorted(set().union(*(a & b for a, b in combinations(units, 2))))
+
+
+def pooled(several: Sequence[Judged]) -> tuple[Examples, np.ndarray, np.ndarray]:
+    """Return the items of runs on disjoint test units as one, probabilities calibrated and not."""
+    first, *others = (judged.examples for judged in several)
+    return (
+        first.joined(others),
+        np.concatenate([judged.probabilities for judged in several]),
+        np.concatenate([judged.uncalibrated for judged in several]),
+    )
+
+
+def pooled_result(several: Sequence[Judged], seed: int) -> dict:
+    """Return the figures of several runs on disjoint test units: each item judged by its own run.
+
+    What differs between the runs (how doubtful an epoch is, say) has no pooled figure.
+    """
+    first = several[0]
+    task = tasks.get(first.run.task)
+    examples, probabilities, uncalibrated = pooled(several)
+    return {
+        "runs": [str(judged.run.path) for judged in several],
+        "modality": first.run.modality,
+        "task": first.run.task,
+        "store": str(first.dataset.path),
+        "split_unit": examples.unit,
+        f"{examples.unit}s_seen_in_pretraining": sorted(
+            {unit for judged in several for unit in judged.leaked}
+        ),
+        **examples.digest(),
+        "seeds": [judged.run.seed for judged in several],
+        "date": runs.now(),
+        "environment": runs.environment(),
+        **task.score(examples, probabilities, seed),
+        "calibration": {
+            "temperatures": [judged.run.calibration["temperature"] for judged in several],
+            **task.calibration(examples, probabilities, uncalibrated, seed),
+        },
+    }
