@@ -1,13 +1,11 @@
 """Files of images to a store of arrays."""
 
-import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import joblib
 import numpy as np
-from tqdm import tqdm
 
 from partsig import config as configs
 from partsig.data import remote
@@ -17,6 +15,7 @@ from partsig.data.images.folders import ImageConfig, open_digits, open_images_in
 from partsig.data.preprocessed import PreprocessRequest, PreprocessResult
 from partsig.data.store import FAILED, OK
 from partsig.errors import ConfigError, DataError, check_jobs
+from partsig.progress import bar
 
 # Images a thread decodes at a time: so many that handing them over costs nothing beside it.
 CHUNK = 32
@@ -116,13 +115,9 @@ def _write(
     parallel = joblib.Parallel(n_jobs=jobs, prefer="threads", return_as="generator")
     with (
         warnings.catch_warnings(),
-        tqdm(
-            total=len(items),
-            initial=len(items) - n_left,
-            unit="image",
-            desc="preprocess",
-            mininterval=0.5 if sys.stderr.isatty() else 30.0,
-        ) as bar,
+        bar(
+            unit="image", desc="preprocess", total=len(items), initial=len(items) - n_left
+        ) as stored,
     ):
         # Odd metadata is not worth a line; what stops an image is in the index.
         warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -131,7 +126,7 @@ def _write(
 
             def decoded(start: int = start, left: list[int] = left) -> Iterator:
                 for i, image in _decode(parallel, source, left):
-                    bar.update()
+                    stored.update()
                     if isinstance(image, str):
                         rows[i] = image_store.index_row(items[i], i, image)
                     else:
