@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -144,9 +145,14 @@ class ImageDataset(OpenedStore):
             label=f"k{per_class}",
             facts={"images_per_class": per_class, "n_images": counts},
             settings={"size": size},
-            open=lambda: tuple(LabelledImages(self.store, i, size) for i in (train, val)),
+            open=partial(self._open_split, train, val, size),
             written=names if per_class else None,
         )
+
+    def _open_split(
+        self, train: np.ndarray, val: np.ndarray, size: int
+    ) -> tuple[LabelledImages, LabelledImages]:
+        return LabelledImages(self.store, train, size), LabelledImages(self.store, val, size)
 
     def draw(self, per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the numbers of images to train on, ``per_class`` each (0: all), and of role val.
@@ -283,6 +289,11 @@ def _stores_seen(run: Run | None) -> dict[str, str | None]:
     return {"pretraining_store": pretraining, "labelled_store": run.facts["store"]}
 
 
+def open_dataset(path: Path) -> ImageDataset:
+    """Open a store of images; raise DataError for what is none."""
+    return ImageDataset(open_images(path))
+
+
 IMAGES = Modality(
     name="image",
     axes=("row", "column"),
@@ -290,7 +301,7 @@ IMAGES = Modality(
     plural="images",
     n_patches=64,  # PART paper, appendix: CIFAR, ViT-S/4, as many patches as the grid has
     default_source="cifar100",
-    open=lambda path: ImageDataset(open_images(path)),
+    open=open_dataset,
     pretrain=ImagePretrainConfig,
     finetune=ImageFinetuneConfig,
     amplitude="0 to 255",

@@ -273,6 +273,11 @@ class SignalDataset(OpenedStore):
         return sorted(set(run.seen_unlabelled) & set(examples.units()[0]))
 
 
+def open_dataset(path: Path) -> SignalDataset:
+    """Open a store of signals; raise DataError for what is none."""
+    return SignalDataset(open_store(path))
+
+
 SIGNALS = Modality(
     name="eeg",
     axes=("time",),
@@ -280,7 +285,7 @@ SIGNALS = Modality(
     plural="signals",
     n_patches=40,  # PART paper, section 3.4: 30 s at 100 Hz, forty 1-s patches
     default_source="physionet2018",
-    open=lambda path: SignalDataset(open_store(path)),
+    open=open_dataset,
     pretrain=SignalPretrainConfig,
     finetune=SignalFinetuneConfig,
     amplitude="µV",
