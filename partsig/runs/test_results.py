@@ -134,11 +134,11 @@ def load(named: Sequence[str | Path]) -> tuple[list[EvaluatedRun], PrimaryMetric
     return results, METRICS[first.unit]
 
 
-def _check_apart(found: Sequence[EvaluatedRun]) -> None:
-    if len({item.unit for item in found}) > 1:
+def _check_apart(results: Sequence[EvaluatedRun]) -> None:
+    if len({item.unit for item in results}) > 1:
         raise ConfigError("some runs have a budget of subjects, others of segments per class.")
     seen: dict[tuple, Path] = {}
-    for item in found:
+    for item in results:
         key = (item.method, item.budget, item.draw, item.pretraining_seed)
         if key in seen:
             budget = f"{item.budget} {item.unit}" if item.budget else "all labels"
@@ -179,13 +179,13 @@ class _Answers:
 def _of_units(file: Path, run: Run) -> _Answers:
     """Return the confusion matrix of every test subject, sorted by name."""
     code = {name: number for number, name in enumerate(run.labels.classes)}
-    found: dict[str, np.ndarray] = {}
+    tables: dict[str, np.ndarray] = {}
     counted = Counter(read_columns(file, ("subject", "truth", "prediction")))
     for (subject, truth, prediction), n in counted.items():
-        table = found.setdefault(subject, np.zeros((len(code),) * 2))
+        table = tables.setdefault(subject, np.zeros((len(code),) * 2))
         table[code[truth], code[prediction]] = n
-    names = sorted(found)
-    counts = np.stack([found[name] for name in names])
+    names = sorted(tables)
+    counts = np.stack([tables[name] for name in names])
     return _Answers(units=names, confusion=counts.sum(0), counts=counts)
 
 

@@ -45,7 +45,7 @@ class YasaStager(SupervisedModule):
             raise ConfigError(f"model=yasa needs an EEG channel; there are {', '.join(ch_names)}.")
         central = [name for name in eeg if name.upper().startswith(("C3", "C4"))]
         self.eeg = (central or eeg)[0]
-        self.eog, self.emg = (next(iter(found), None) for found in (eog, emg))
+        self.eog, self.emg = (next(iter(names), None) for names in (eog, emg))
 
     def predict_examples(self, examples: Examples, _device: torch.device) -> np.ndarray:
         """Return stage probabilities (n, 5) of epochs, from the whole of their recordings."""
@@ -70,14 +70,14 @@ class YasaStager(SupervisedModule):
             # Its classifiers were written by an older scikit-learn.
             warnings.simplefilter("ignore", InconsistentVersionWarning)
             names = {"eeg_name": self.eeg, "eog_name": self.eog, "emg_name": self.emg}
-            found = yasa.SleepStaging(raw, **names).predict().proba
+            table = yasa.SleepStaging(raw, **names).predict().proba
         theirs = {"W": ("W", "WAKE"), "REM": ("R", "REM")}
-        columns = {str(name).upper(): name for name in found.columns}
+        columns = {str(name).upper(): name for name in table.columns}
         order = [
             next(columns[key] for key in theirs.get(stage, (stage,)) if key in columns)
             for stage in STAGES
         ]
-        return found[order].to_numpy()
+        return table[order].to_numpy()
 
 
 def predict_signal(

@@ -46,10 +46,10 @@ class LabelledImages:
 
     def digest(self) -> dict[str, str]:
         """Return the hash of all their pixels: what tells test sets of like names apart."""
-        found = hashlib.sha256()
+        sha256 = hashlib.sha256()
         for pixels in self.in_order(AT_ONCE):
-            found.update(np.ascontiguousarray(pixels))
-        return {"images_sha256": found.hexdigest()}
+            sha256.update(np.ascontiguousarray(pixels))
+        return {"images_sha256": sha256.hexdigest()}
 
 
 def find_same(

@@ -100,20 +100,20 @@ def create(path: Path, meta: dict) -> dict[str, dict[str, str]]:
         remove_leftovers(folder)
     rows: dict[str, dict[str, str]] = {}
     if (path / META).is_file():
-        found = read_meta(path)
-        if found.get("modality") != "image":
+        known = read_meta(path)
+        if known.get("modality") != "image":
             raise DataError(
-                f"{path} is a store of {found.get('modality')}, not of images; choose another "
+                f"{path} is a store of {known.get('modality')}, not of images; choose another "
                 "--store."
             )
         if (path / "index.csv").is_file():
             rows = {row["image"]: row for row in read_index(path)}
-        differing = differing_settings(found, meta, MAY_CHANGE)
+        differing = differing_settings(known, meta, MAY_CHANGE)
         if differing and any(row["status"] == OK for row in rows.values()):
-            raise made_otherwise(path, found, meta, differing)
+            raise made_otherwise(path, known, meta, differing)
         if differing:
             rows = {}
-        if found.get("classes") != meta["classes"]:
+        if known.get("classes") != meta["classes"]:
             write_index(path, [])  # never old labels beside new classes, even if killed here
     elif path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise DataError(f"{path} exists and is no store; choose another --store.")

@@ -109,10 +109,10 @@ def _pieces(signal: np.ndarray | OnDisk, kind: np.dtype) -> Iterator[np.ndarray]
 
 
 def _digest(pieces: Iterable[np.ndarray]) -> str:
-    found = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for piece in pieces:
-        found.update(piece)
-    return found.hexdigest()
+        sha256.update(piece)
+    return sha256.hexdigest()
 
 
 def _save(path: Path, shape: tuple[int, ...], kind: np.dtype, pieces: Iterable[np.ndarray]) -> None:
@@ -146,13 +146,13 @@ def create_store(path: Path, meta: dict, shard: str = "") -> dict[str, dict]:
     shutil.rmtree(path / MERGED, ignore_errors=True)
     rows: dict[str, dict] = {}
     if (path / "meta.json").is_file():
-        found = read_signal_meta(path)
+        known = read_signal_meta(path)
         for part in {"", shard}:
             if index_path(path, part).is_file():
                 rows |= {row["recording"]: row for row in read_index(path, part)}
-        differing = differing_settings(found, meta)
+        differing = differing_settings(known, meta)
         if differing and any(row["status"] == OK for row in rows.values()):
-            raise made_otherwise(path, found, meta, differing)
+            raise made_otherwise(path, known, meta, differing)
         if not differing:
             return rows
     elif path.exists() and not (path.is_dir() and all(_is_leftover(p) for p in path.iterdir())):
