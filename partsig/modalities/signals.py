@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from partsig import registries
 from partsig.contracts import Labels, TrainingBatches
 from partsig.data import splits
 from partsig.data.shuffling import Shuffled
@@ -38,6 +39,7 @@ from partsig.runs.features import starts
 from partsig.runs.run import Run
 from partsig.runs.settings import Shape
 from partsig.tasks.distillation import TeacherTargets
+from partsig.tasks.frozen import InputShape
 
 BASELINES = {
     "logistic": "partsig.modalities.signal_baselines:LogisticOnBandPowers",
@@ -141,6 +143,7 @@ class SignalDataset(OpenedStore):
         self, budget: LabelBudget, settings: SignalFinetuneConfig, seed: int
     ) -> LabelSplit:
         """Return which labels a run may use: so many subjects, or so many recordings a class."""
+        self._check_model(settings)
         per_class = budget.per_class
         subjects = 10 if budget.subjects is None else budget.subjects
         split, recordings = self._draw(subjects, per_class, settings.split, seed)
@@ -155,6 +158,20 @@ class SignalDataset(OpenedStore):
             open=partial(self._open_split, split, recordings),
             written=split,
         )
+
+    def _check_model(self, settings: SignalFinetuneConfig) -> None:
+        """Raise ConfigError where a baseline is not for these signals."""
+        if settings.model == "encoder":
+            return
+        window, patch = settings.extents(self.samples_per_unit, self.labels.unit_s)
+        shape = InputShape(
+            ch_names=self.ch_names,
+            samples_per_unit=self.samples_per_unit,
+            window=window,
+            patch=patch,
+            classes=self.labels.classes,
+        )
+        registries.at(BASELINES[settings.model]).check_input(shape)
 
     def _open_split(
         self, split: dict[str, list[str]], recordings: list[str] | None

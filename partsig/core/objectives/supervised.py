@@ -76,6 +76,10 @@ class SupervisedModule(nn.Module):
         """Return logits (B, classes) of windows (B, C, *L), as recorded."""
         raise NotImplementedError
 
+    @classmethod
+    def check_input(cls, shape: object) -> None:
+        """Raise ConfigError where it is not for inputs of this shape, kind and rate."""
+
     def look_at(self, train: object) -> None:
         """Take what is needed of the training examples before the first step: nothing, usually."""
 
