@@ -43,7 +43,7 @@ ONE_WING = {"sleep": "signals", "interop": "signals"}
 NO_WING = {"core", "train", "metrics", "figures", "runs", "tasks", "recipes"}
 # Verbs that are of one modality by their nature.
 OF_SLEEP = {"stage.py", "report.py", "audit.py"}
-CORE_EXTERNAL = {"torch", "math", "itertools", "collections", "dataclasses", "typing"}
+CORE_EXTERNAL = {"abc", "torch", "math", "itertools", "collections", "dataclasses", "typing"}
 
 
 def imported(path):

@@ -72,16 +72,20 @@ class YasaStager(SupervisedModule):
                 f"model=yasa needs an EEG channel; there are {', '.join(shape.ch_names)}."
             )
 
+    def logits(self, x: Tensor) -> Tensor:
+        """Raise ConfigError: a window by itself is not staged."""
+        raise ConfigError("model=yasa stages whole recordings, never windows by themselves.")
+
     def predict_examples(self, examples: Examples, _device: torch.device) -> np.ndarray:
         """Return stage probabilities (n, 5) of epochs, from the whole of their recordings."""
         return np.concatenate(
             [
-                self.stage(examples.signal(name))[examples.epoch[mine]]
+                self.predict_signal(examples.signal(name))[examples.epoch[mine]]
                 for name, mine in examples.by_recording()
             ]
         )
 
-    def stage(self, signal: np.ndarray) -> np.ndarray:
+    def predict_signal(self, signal: np.ndarray | OnDisk) -> np.ndarray:
         """Return stage probabilities (E, 5) of the whole epochs of a recording (C, T) in µV."""
         import mne
         import yasa
@@ -110,10 +114,12 @@ def predict_signal(
 ) -> np.ndarray:
     """Return stage probabilities (E, 5) of the whole epochs, one at least, of a signal (C, T).
 
-    It is read a batch of epochs at a time, but by YASA, which needs the whole recording in memory.
+    It is read a batch of epochs at a time, but by a model that has a way of its own: YASA needs the
+    whole recording in memory.
     """
-    if isinstance(model, YasaStager):
-        return model.stage(np.asarray(signal))
+    own = getattr(model, "predict_signal", None)
+    if own is not None:
+        return own(signal)
     n_times = round(EPOCH_S * sfreq)
     n = n_epochs(signal.shape[1], sfreq)
 
