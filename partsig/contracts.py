@@ -148,12 +148,15 @@ class Examples(Protocol):
 
     ``labels`` (n,) are numbers of ``classes``, -1 without a label. ``grouped`` says that several
     items belong to one unit (epochs to a subject): what a split keeps whole and a bootstrap draws.
+    A unit's items lie in one part or more: what was recorded at a time. ``item``, ``part`` and
+    ``unit`` are what these are called (epoch, recording, subject), also in the keys of a result.
     """
 
     labels: np.ndarray
     classes: tuple[str, ...]
     grouped: bool
     item: str
+    part: str
     unit: str
 
     def __len__(self) -> int: ...
@@ -163,6 +166,9 @@ class Examples(Protocol):
 
     def units(self) -> tuple[Sequence[str], np.ndarray]:
         """Return the names of the units, and each item's unit by number (n,)."""
+
+    def parts(self) -> tuple[Sequence[str], np.ndarray]:
+        """Return the names of the parts, and each item's part by number (n,)."""
 
     def columns(self) -> tuple[list[str], Iterator[Sequence]]:
         """Return what tells an item in a table: the names of the columns, and a row for each."""

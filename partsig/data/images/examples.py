@@ -22,7 +22,7 @@ class LabelledImages:
     ``index`` (n,) are their numbers in the store, ``labels`` (n,) the numbers of their classes.
     """
 
-    grouped, item, unit = False, "image", "image"
+    grouped, item, part, unit = False, "image", "image", "image"
 
     def __init__(self, store: ImageStore, index: np.ndarray, size: int) -> None:
         self.store, self.index, self.size = store, index, size
@@ -39,6 +39,10 @@ class LabelledImages:
     def units(self) -> tuple[Sequence[str], np.ndarray]:
         """Return the names of the images; each is a unit of its own."""
         return [self.store.names[i] for i in self.index], np.arange(len(self))
+
+    def parts(self) -> tuple[Sequence[str], np.ndarray]:
+        """Return the names of the images, as :meth:`units` does."""
+        return self.units()
 
     def columns(self) -> tuple[list[str], Iterator[tuple]]:
         """Return what tells an image in a table: its name."""
