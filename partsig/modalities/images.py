@@ -240,7 +240,7 @@ class ImageDataset(OpenedStore):
                 "role": store.roles,
                 "label": classes[store.labels],  # -1 is the last
             },
-            meta={"size": size, **_stores_seen(loaded.run)},
+            meta={"size": size, **stores_seen(loaded.run)},
         )
 
     def test_examples(self, run: Run, external: bool) -> LabelledImages:
@@ -277,16 +277,27 @@ class ImageDataset(OpenedStore):
         return []
 
 
-def _stores_seen(run: Run | None) -> dict[str, str | None]:
-    """Return whose train images a run has seen without labels, and whose with them."""
+def stores_seen(run: Run | None) -> dict[str, str | None]:
+    """Return whose train images a run has seen without labels, and whose with them.
+
+    Of an encoder by name (``timm:NAME``) that name is told: no store of ours is known to it.
+    """
     if run is None:
         return {"pretraining_store": None, "labelled_store": None}
     if run.kind == "pretrain":
         return {"pretraining_store": run.facts["store"], "labelled_store": None}
+    return {"pretraining_store": _pretraining_store(run), "labelled_store": run.facts["store"]}
+
+
+def _pretraining_store(run: Run) -> str | None:
     origin = run.origin
-    known = origin is not None and (origin / "run.json").is_file()
-    pretraining = Run.read(origin).facts["store"] if known else origin and "unknown"
-    return {"pretraining_store": pretraining, "labelled_store": run.facts["store"]}
+    if origin.source:
+        return str(origin)
+    if origin.path is None:
+        return None
+    if not (origin.path / "run.json").is_file():
+        return "unknown"
+    return Run.read(origin.path).facts["store"]
 
 
 def open_dataset(path: Path) -> ImageDataset:

@@ -151,15 +151,17 @@ def _check_apart(results: Sequence[EvaluatedRun]) -> None:
 
 def method_of(run: Run) -> str:
     """Return what a run is called in a table: its pretraining without the seed, or scratch."""
-    settings = run.config
-    if run.origin is None:
+    settings, origin = run.config, run.origin
+    if origin.source:
+        name = str(origin)
+    elif origin.path is not None:
+        name = SEEDED.sub("", origin.path.name).removeprefix("pretrain-")
+    else:
         model = settings.get("model", "encoder")
         name = SCRATCH if model == "encoder" else model
         name = name if settings["train"] == "full" else "random"
         if name == SCRATCH and settings["positions"] == "none":
             name += ", no positions"
-    else:
-        name = SEEDED.sub("", run.origin.name).removeprefix("pretrain-")
     blocks = settings.get("blocks", 0)
     if blocks:
         name += ", first block" if blocks == 1 else f", first {blocks} blocks"
