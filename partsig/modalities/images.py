@@ -1,7 +1,7 @@
 """Images: what a store of them offers to whoever pretrains, fine-tunes or judges on it."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,7 +9,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from partsig.contracts import Labels, TrainingBatches
+from partsig.contracts import (
+    Everything,
+    LabelBudget,
+    Labels,
+    LabelSplit,
+    PretrainingData,
+    TrainingBatches,
+    UnseenWindows,
+)
 from partsig.data.images.augment import Augmented, transform
 from partsig.data.images.examples import AugmentedBatches, LabelledImages, find_same
 from partsig.data.images.store import ImageStore, open_images
@@ -23,15 +31,7 @@ from partsig.modalities.image_settings import (
     ImagePretrainConfig,
     check_multiple,
 )
-from partsig.modalities.modality import (
-    MONITOR_WINDOWS,
-    Everything,
-    LabelBudget,
-    LabelSplit,
-    Modality,
-    PretrainingData,
-    UnseenWindows,
-)
+from partsig.modalities.modality import MONITOR_WINDOWS, Modality
 from partsig.modalities.opened_store import OpenedStore, refuse_used
 from partsig.runs.directory import SPLIT
 from partsig.runs.exported import LoadedModel
@@ -195,7 +195,7 @@ class ImageDataset(OpenedStore):
                 f"{self.store.size[1]}; size can be at most that, and less with an augment.crop."
             )
 
-    def counted(self, _train: LabelledImages, _val: LabelledImages) -> dict[str, int]:
+    def counted(self, train: LabelledImages, val: LabelledImages) -> dict[str, int]:
         """Return how many labels were used: the split has told it."""
         return {}
 
@@ -204,7 +204,7 @@ class ImageDataset(OpenedStore):
         train: LabelledImages,
         shuffled: Shuffled,
         settings: ImageFinetuneConfig,
-        _teacher: None,
+        teacher: None,
     ) -> TrainingBatches:
         """Return the batches of fine-tuning.
 
@@ -215,6 +215,10 @@ class ImageDataset(OpenedStore):
         batch_at = AugmentedBatches(examples=train, shuffled=shuffled, change=change)
         prefetch = "thread" if change is None else "processes"
         return TrainingBatches(batch_at=batch_at, steps_per_epoch=shuffled.steps, prefetch=prefetch)
+
+    def without_labels(self, split: Mapping[str, list[str]]) -> LabelledImages:
+        """Raise ConfigError: no teacher is asked about images."""
+        raise ConfigError(f"{self.path} holds images, which --teacher is not for.")
 
     def everything(
         self, loaded: LoadedModel, path: Path, recordings: Iterable[str] | None
@@ -272,7 +276,7 @@ class ImageDataset(OpenedStore):
         known = np.concatenate([train, theirs.labelled("val")])
         return [self.store.names[i] for i in find_same(self.store, index, theirs.store, known)]
 
-    def seen_in_pretraining(self, _run: Run, _examples: LabelledImages) -> list[str]:
+    def seen_in_pretraining(self, run: Run, examples: LabelledImages) -> list[str]:
         """Return nothing: test images are never pretrained on, and none is named elsewhere."""
         return []
 

@@ -9,7 +9,15 @@ from typing import ClassVar
 import numpy as np
 
 from partsig import registries
-from partsig.contracts import Labels, TrainingBatches
+from partsig.contracts import (
+    Everything,
+    LabelBudget,
+    Labels,
+    LabelSplit,
+    PretrainingData,
+    TrainingBatches,
+    UnseenWindows,
+)
 from partsig.data import splits
 from partsig.data.shuffling import Shuffled
 from partsig.data.signals.hypnograms.stages import SLEEP
@@ -23,15 +31,7 @@ from partsig.data.signals.windows import (
 from partsig.data.splits import SplitConfig
 from partsig.errors import ConfigError, DataError
 from partsig.modalities import signal_card
-from partsig.modalities.modality import (
-    MONITOR_WINDOWS,
-    Everything,
-    LabelBudget,
-    LabelSplit,
-    Modality,
-    PretrainingData,
-    UnseenWindows,
-)
+from partsig.modalities.modality import MONITOR_WINDOWS, Modality
 from partsig.modalities.opened_store import OpenedStore, refuse_used
 from partsig.modalities.signal_settings import SignalFinetuneConfig, SignalPretrainConfig
 from partsig.runs.exported import LoadedModel
@@ -80,7 +80,7 @@ class SignalDataset(OpenedStore):
         """Return what a fine-tuned run remembers of the store: how it was filtered, too."""
         return super().facts() | {"filter": self.store.meta["filter"]}
 
-    def window_for(self, _settings: SignalFinetuneConfig) -> Shape:
+    def window_for(self, settings: SignalFinetuneConfig) -> Shape:
         """Return the extent of a labelled window in samples."""
         return (round(self.labels.unit_s * self.store.sfreq),)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from partsig import config as configs
+from partsig.contracts import Shape
 from partsig.core.encoder import EncoderConfig
 from partsig.core.objectives.droppos import DropPos, DropPosConfig
 from partsig.core.objectives.mae import Mae, MaeConfig
@@ -20,7 +21,6 @@ from partsig.train.optim import OptimConfig
 
 OBJECTIVES = {PartConfig: Part, MaeConfig: Mae, Mp3Config: Mp3, DropPosConfig: DropPos}
 SCRATCH = "scratch"
-Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

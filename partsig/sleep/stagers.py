@@ -76,7 +76,7 @@ class YasaStager(SupervisedModule):
         """Raise ConfigError: a window by itself is not staged."""
         raise ConfigError("model=yasa stages whole recordings, never windows by themselves.")
 
-    def predict_examples(self, examples: Examples, _device: torch.device) -> np.ndarray:
+    def predict_examples(self, examples: Examples, device: torch.device) -> np.ndarray:
         """Return stage probabilities (n, 5) of epochs, from the whole of their recordings."""
         return np.concatenate(
             [
