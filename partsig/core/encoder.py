@@ -131,8 +131,8 @@ def log_spectrum(patches: Tensor, level: Tensor | None = None) -> Tensor:
         for axis, p in enumerate(patches.shape[3:]):
             taper = torch.hann_window(p, device=patches.device, dtype=patches.dtype)
             patches = patches * taper.view(p, *(1,) * (rank - 1 - axis))
-        found = torch.fft.rfftn(patches, dim=tuple(range(3, 3 + rank)))
-        power = (found.real.square() + found.imag.square() + SILENCE).log()
+        spectrum = torch.fft.rfftn(patches, dim=tuple(range(3, 3 + rank)))
+        power = (spectrum.real.square() + spectrum.imag.square() + SILENCE).log()
         if level is not None:
             power = power + 2 * level.view(len(level), 1, -1, *(1,) * rank)
         return power / 3

@@ -10,7 +10,7 @@ The wings :mod:`partsig.data.signals.store` and :mod:`partsig.data.images.store`
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from partsig.contracts import Labels, labels_of
@@ -60,22 +60,27 @@ def read_meta(path: Path) -> dict:
     return meta
 
 
-def differing_settings(
-    known: Mapping, wanted: Mapping, may_change: Iterable[str] = ()
-) -> list[str]:
-    """Return the keys of ``wanted`` in which a store was made otherwise."""
+def made_alike(
+    path: Path,
+    known: Mapping,
+    wanted: Mapping,
+    rows: Iterable[Mapping],
+    may_change: Collection[str] = (),
+) -> bool:
+    """Tell whether a store was made with the settings ``wanted``, but for those that may change.
+
+    Raises DataError, naming what differs, where it was not and one of its ``rows`` is finished.
+    """
     same_labels = labels_of(known) == labels_of(wanted)
     left_out = {"provenance", *may_change, *(["labels"] if same_labels else [])}
-    return [key for key in wanted if key not in left_out and known.get(key) != wanted[key]]
-
-
-def made_otherwise(path: Path, known: Mapping, wanted: Mapping, keys: Iterable[str]) -> DataError:
-    """Return what to say of a store that was made with other settings."""
-    told = "; ".join(f"{key} {known.get(key)} (now {wanted[key]})" for key in keys)
-    return DataError(
-        f"{path} was made with other settings: {told}. Choose another --store, or the same "
-        "settings to continue it."
-    )
+    keys = [key for key in wanted if key not in left_out and known.get(key) != wanted[key]]
+    if keys and any(row["status"] == OK for row in rows):
+        told = "; ".join(f"{key} {known.get(key)} (now {wanted[key]})" for key in keys)
+        raise DataError(
+            f"{path} was made with other settings: {told}. Choose another --store, or the same "
+            "settings to continue it."
+        )
+    return not keys
 
 
 def index_digest(path: Path) -> str:

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -11,11 +10,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
 from partsig.data import fetch
 from partsig.errors import DataError, DiskFullError
 from partsig.files import write_json
+from partsig.progress import bar
 
 # {record: {file: hash}}, a file as "training/REC/REC.hea", a hash as "sha1:…".
 Files = dict[str, dict[str, str]]
@@ -52,10 +50,10 @@ class Transfer:
         self.verified.update(_read_verified(self.raw))
         known = dict(self.verified)
         missing: Files = {}
-        with _bar("check", "record", len(records), delay=2.0) as bar:
+        with bar(unit="record", desc="check", total=len(records), delay_s=2.0) as checked:
             for record, files in self._each(records, partial(_inspect, raw=self.raw, seen=known)):
                 missing[record] = files
-                bar.update()
+                checked.update()
         # In the order of the records, not that in which threads were done.
         return {record: missing[record] for record in records if missing[record]}
 
@@ -67,7 +65,7 @@ class Transfer:
         need = self._bytes_needed(records)
         _check_space(self.raw, len(records), need)
         failed: dict[str, str] = {}
-        with _bar("download", "B", need, unit_scale=True, disable=not records) as bar:
+        with bar(unit="B", desc="download", total=need, hidden=not records) as fetched:
             lock, received = threading.Lock(), 0
 
             def progress(n_bytes: int) -> None:
@@ -76,7 +74,7 @@ class Transfer:
                     raise _StoppedError
                 with lock:
                     received += n_bytes
-                    bar.update(n_bytes)
+                    fetched.update(n_bytes)
 
             def sleep(seconds: float) -> None:
                 if self.stop.wait(seconds):
@@ -159,11 +157,6 @@ def _read_verified(raw: Path) -> dict[str, list]:
         return dict(json.loads((raw / VERIFIED).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return {}
-
-
-def _bar(what: str, unit: str, total: int, **more: object) -> tqdm:
-    quiet = 0.5 if sys.stderr.isatty() else 30.0
-    return tqdm(total=total, desc=what, unit=unit, mininterval=quiet, **more)
 
 
 def _check_space(raw: Path, n_records: int, need: int) -> None:

@@ -1,7 +1,6 @@
 """Stores as braindecode datasets, read from disk window by window, and the way back."""
 
 import hashlib
-import sys
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -10,7 +9,6 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm import tqdm
 
 from partsig import config as configs
 from partsig.data.signals.channels import resolve
@@ -27,6 +25,7 @@ from partsig.data.signals.store_writing import create_store, make_meta, write_re
 from partsig.data.store import locate
 from partsig.errors import ConfigError, DataError
 from partsig.interop import units
+from partsig.progress import bar
 
 if TYPE_CHECKING:
     import mne
@@ -152,14 +151,12 @@ def from_braindecode(
     if twice:
         raise DataError(f"recordings {', '.join(sorted(twice)[:3])} are there twice; rename them.")
     rows = create_store(path, meta)
-    interval = 0.5 if sys.stderr.isatty() else 30.0
     todo = [
         (name, part, source)
         for name, part, source in zip(names, parts, map(_fingerprint, parts), strict=True)
         if name not in rows or rows[name]["source"] != source
     ]
-    bar = tqdm(todo, unit="recording", desc="from braindecode", mininterval=interval)
-    for name, part, source in bar:
+    for name, part, source in bar(todo, unit="recording", desc="from braindecode"):
         recording = replace(_recording(name, part, settings), source=source)
         with beside(path):
             signal = filtered(recording, settings)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from partsig.runs.encoder_sources import recall
 from partsig.runs.model_card import (
     CardWords,
     ListedResult,
@@ -44,7 +45,7 @@ Channels, in this order: {", ".join(facts["ch_names"])}; {height} x {width} pixe
 
 def _training(told: Mapping) -> list[str]:
     lines = []
-    if str(told.get("pretraining")).startswith("timm:"):
+    if recall(told.get("pretraining")).source:
         lines.append(
             f"Started from the weights of {told['pretraining']}; what these were trained on, and "
             "whether with labels, is for their makers to tell."

@@ -1,14 +1,23 @@
 """Images: what a store of them offers to whoever pretrains, fine-tunes or judges on it."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
-from partsig.contracts import Labels, TrainingBatches
+from partsig.contracts import (
+    Everything,
+    LabelBudget,
+    Labels,
+    LabelSplit,
+    PretrainingData,
+    TrainingBatches,
+    UnseenWindows,
+)
 from partsig.data.images.augment import Augmented, transform
 from partsig.data.images.examples import AugmentedBatches, LabelledImages, find_same
 from partsig.data.images.store import ImageStore, open_images
@@ -22,15 +31,7 @@ from partsig.modalities.image_settings import (
     ImagePretrainConfig,
     check_multiple,
 )
-from partsig.modalities.modality import (
-    MONITOR_WINDOWS,
-    Everything,
-    LabelBudget,
-    LabelSplit,
-    Modality,
-    PretrainingData,
-    UnseenWindows,
-)
+from partsig.modalities.modality import MONITOR_WINDOWS, Modality
 from partsig.modalities.opened_store import OpenedStore, refuse_used
 from partsig.runs.directory import SPLIT
 from partsig.runs.exported import LoadedModel
@@ -144,9 +145,14 @@ class ImageDataset(OpenedStore):
             label=f"k{per_class}",
             facts={"images_per_class": per_class, "n_images": counts},
             settings={"size": size},
-            open=lambda: tuple(LabelledImages(self.store, i, size) for i in (train, val)),
+            open=partial(self._open_split, train, val, size),
             written=names if per_class else None,
         )
+
+    def _open_split(
+        self, train: np.ndarray, val: np.ndarray, size: int
+    ) -> tuple[LabelledImages, LabelledImages]:
+        return LabelledImages(self.store, train, size), LabelledImages(self.store, val, size)
 
     def draw(self, per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the numbers of images to train on, ``per_class`` each (0: all), and of role val.
@@ -189,7 +195,7 @@ class ImageDataset(OpenedStore):
                 f"{self.store.size[1]}; size can be at most that, and less with an augment.crop."
             )
 
-    def counted(self, _train: LabelledImages, _val: LabelledImages) -> dict[str, int]:
+    def counted(self, train: LabelledImages, val: LabelledImages) -> dict[str, int]:
         """Return how many labels were used: the split has told it."""
         return {}
 
@@ -198,7 +204,7 @@ class ImageDataset(OpenedStore):
         train: LabelledImages,
         shuffled: Shuffled,
         settings: ImageFinetuneConfig,
-        _teacher: None,
+        teacher: None,
     ) -> TrainingBatches:
         """Return the batches of fine-tuning.
 
@@ -209,6 +215,10 @@ class ImageDataset(OpenedStore):
         batch_at = AugmentedBatches(examples=train, shuffled=shuffled, change=change)
         prefetch = "thread" if change is None else "processes"
         return TrainingBatches(batch_at=batch_at, steps_per_epoch=shuffled.steps, prefetch=prefetch)
+
+    def without_labels(self, split: Mapping[str, list[str]]) -> LabelledImages:
+        """Raise ConfigError: no teacher is asked about images."""
+        raise ConfigError(f"{self.path} holds images, which --teacher is not for.")
 
     def everything(
         self, loaded: LoadedModel, path: Path, recordings: Iterable[str] | None
@@ -234,7 +244,7 @@ class ImageDataset(OpenedStore):
                 "role": store.roles,
                 "label": classes[store.labels],  # -1 is the last
             },
-            meta={"size": size, **_stores_seen(loaded.run)},
+            meta={"size": size, **stores_seen(loaded.run)},
         )
 
     def test_examples(self, run: Run, external: bool) -> LabelledImages:
@@ -266,21 +276,37 @@ class ImageDataset(OpenedStore):
         known = np.concatenate([train, theirs.labelled("val")])
         return [self.store.names[i] for i in find_same(self.store, index, theirs.store, known)]
 
-    def seen_in_pretraining(self, _run: Run, _examples: LabelledImages) -> list[str]:
+    def seen_in_pretraining(self, run: Run, examples: LabelledImages) -> list[str]:
         """Return nothing: test images are never pretrained on, and none is named elsewhere."""
         return []
 
 
-def _stores_seen(run: Run | None) -> dict[str, str | None]:
-    """Return whose train images a run has seen without labels, and whose with them."""
+def stores_seen(run: Run | None) -> dict[str, str | None]:
+    """Return whose train images a run has seen without labels, and whose with them.
+
+    Of an encoder by name (``timm:NAME``) that name is told: no store of ours is known to it.
+    """
     if run is None:
         return {"pretraining_store": None, "labelled_store": None}
     if run.kind == "pretrain":
         return {"pretraining_store": run.facts["store"], "labelled_store": None}
+    return {"pretraining_store": _pretraining_store(run), "labelled_store": run.facts["store"]}
+
+
+def _pretraining_store(run: Run) -> str | None:
     origin = run.origin
-    known = origin is not None and (origin / "run.json").is_file()
-    pretraining = Run.read(origin).facts["store"] if known else origin and "unknown"
-    return {"pretraining_store": pretraining, "labelled_store": run.facts["store"]}
+    if origin.source:
+        return str(origin)
+    if origin.path is None:
+        return None
+    if not (origin.path / "run.json").is_file():
+        return "unknown"
+    return Run.read(origin.path).facts["store"]
+
+
+def open_dataset(path: Path) -> ImageDataset:
+    """Open a store of images; raise DataError for what is none."""
+    return ImageDataset(open_images(path))
 
 
 IMAGES = Modality(
@@ -290,7 +316,7 @@ IMAGES = Modality(
     plural="images",
     n_patches=64,  # PART paper, appendix: CIFAR, ViT-S/4, as many patches as the grid has
     default_source="cifar100",
-    open=lambda path: ImageDataset(open_images(path)),
+    open=open_dataset,
     pretrain=ImagePretrainConfig,
     finetune=ImageFinetuneConfig,
     amplitude="0 to 255",

@@ -1,5 +1,6 @@
 """What opened stores of all modalities have in common."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from partsig.runs.run import Run
 
 
 @dataclass(frozen=True, eq=False)
-class OpenedStore:
+class OpenedStore(ABC):
     """An opened store, as a dataset; a modality says what of it a model depends on."""
 
     store: Any
@@ -29,13 +30,13 @@ class OpenedStore:
         return self.store.ch_names
 
     @property
+    @abstractmethod
     def labels(self) -> Labels:
         """What its labels are."""
-        raise NotImplementedError
 
+    @abstractmethod
     def input_facts(self) -> dict[str, object]:
         """Return what must be the same for an encoder to be used."""
-        raise NotImplementedError
 
     def model_facts(self) -> dict[str, object]:
         """Return what must be the same for a classifier to be used, its labels apart."""

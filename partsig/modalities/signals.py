@@ -8,7 +8,16 @@ from typing import ClassVar
 
 import numpy as np
 
-from partsig.contracts import Labels, TrainingBatches
+from partsig import registries
+from partsig.contracts import (
+    Everything,
+    LabelBudget,
+    Labels,
+    LabelSplit,
+    PretrainingData,
+    TrainingBatches,
+    UnseenWindows,
+)
 from partsig.data import splits
 from partsig.data.shuffling import Shuffled
 from partsig.data.signals.hypnograms.stages import SLEEP
@@ -22,15 +31,7 @@ from partsig.data.signals.windows import (
 from partsig.data.splits import SplitConfig
 from partsig.errors import ConfigError, DataError
 from partsig.modalities import signal_card
-from partsig.modalities.modality import (
-    MONITOR_WINDOWS,
-    Everything,
-    LabelBudget,
-    LabelSplit,
-    Modality,
-    PretrainingData,
-    UnseenWindows,
-)
+from partsig.modalities.modality import MONITOR_WINDOWS, Modality
 from partsig.modalities.opened_store import OpenedStore, refuse_used
 from partsig.modalities.signal_settings import SignalFinetuneConfig, SignalPretrainConfig
 from partsig.runs.exported import LoadedModel
@@ -38,6 +39,7 @@ from partsig.runs.features import starts
 from partsig.runs.run import Run
 from partsig.runs.settings import Shape
 from partsig.tasks.distillation import TeacherTargets
+from partsig.tasks.frozen import InputShape
 
 BASELINES = {
     "logistic": "partsig.modalities.signal_baselines:LogisticOnBandPowers",
@@ -78,7 +80,7 @@ class SignalDataset(OpenedStore):
         """Return what a fine-tuned run remembers of the store: how it was filtered, too."""
         return super().facts() | {"filter": self.store.meta["filter"]}
 
-    def window_for(self, _settings: SignalFinetuneConfig) -> Shape:
+    def window_for(self, settings: SignalFinetuneConfig) -> Shape:
         """Return the extent of a labelled window in samples."""
         return (round(self.labels.unit_s * self.store.sfreq),)
 
@@ -141,6 +143,7 @@ class SignalDataset(OpenedStore):
         self, budget: LabelBudget, settings: SignalFinetuneConfig, seed: int
     ) -> LabelSplit:
         """Return which labels a run may use: so many subjects, or so many recordings a class."""
+        self._check_model(settings)
         per_class = budget.per_class
         subjects = 10 if budget.subjects is None else budget.subjects
         split, recordings = self._draw(subjects, per_class, settings.split, seed)
@@ -155,6 +158,20 @@ class SignalDataset(OpenedStore):
             open=partial(self._open_split, split, recordings),
             written=split,
         )
+
+    def _check_model(self, settings: SignalFinetuneConfig) -> None:
+        """Raise ConfigError where a baseline is not for these signals."""
+        if settings.model == "encoder":
+            return
+        window, patch = settings.extents(self.samples_per_unit, self.labels.unit_s)
+        shape = InputShape(
+            ch_names=self.ch_names,
+            samples_per_unit=self.samples_per_unit,
+            window=window,
+            patch=patch,
+            classes=self.labels.classes,
+        )
+        registries.at(BASELINES[settings.model]).check_input(shape)
 
     def _open_split(
         self, split: dict[str, list[str]], recordings: list[str] | None
@@ -273,6 +290,11 @@ class SignalDataset(OpenedStore):
         return sorted(set(run.seen_unlabelled) & set(examples.units()[0]))
 
 
+def open_dataset(path: Path) -> SignalDataset:
+    """Open a store of signals; raise DataError for what is none."""
+    return SignalDataset(open_store(path))
+
+
 SIGNALS = Modality(
     name="eeg",
     axes=("time",),
@@ -280,7 +302,7 @@ SIGNALS = Modality(
     plural="signals",
     n_patches=40,  # PART paper, section 3.4: 30 s at 100 Hz, forty 1-s patches
     default_source="physionet2018",
-    open=lambda path: SignalDataset(open_store(path)),
+    open=open_dataset,
     pretrain=SignalPretrainConfig,
     finetune=SignalFinetuneConfig,
     amplitude="µV",

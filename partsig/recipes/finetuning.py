@@ -6,14 +6,13 @@ from pathlib import Path
 
 import torch
 
-from partsig.contracts import Dataset, Examples
+from partsig.contracts import Dataset, Examples, LabelBudget, LabelSplit
 from partsig.core.objectives.supervised import SupervisedModule
 from partsig.data.shuffling import Shuffled
 from partsig.data.store import read_meta
 from partsig.errors import DataError
 from partsig.files import write_json
 from partsig.modalities import registry
-from partsig.modalities.modality import LabelBudget, LabelSplit
 from partsig.recipes.starting_encoder import Start, start_from
 from partsig.runs import directory as runs
 from partsig.runs.encoder_sources import Origin

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from partsig.modalities.modality import MONITOR_WINDOWS, Modality, PretrainingData
+from partsig.contracts import PretrainingData
+from partsig.modalities.modality import MONITOR_WINDOWS, Modality
 from partsig.train.distributed import World
 
 MONITOR_BATCH = 128

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from partsig import config as configs
-from partsig.contracts import Batch, Windows
+from partsig.contracts import Batch, PretrainingData, Windows
 from partsig.data.store import read_meta
 from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.modalities import registry
-from partsig.modalities.modality import Modality, PretrainingData
+from partsig.modalities.modality import Modality
 from partsig.recipes.pretext_measures import measure, units
 from partsig.runs import directory as runs
 from partsig.runs.models import build_objective, load_encoder, read_state

@@ -35,13 +35,13 @@ PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "wfdb")
 
 def environment() -> dict[str, str]:
     """Return the versions a result depends on."""
-    found = {"partsig": __version__, "python": platform.python_version()}
+    versions = {"partsig": __version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+            versions[package] = "not installed"
+    return versions
 
 
 def now() -> str:
@@ -61,15 +61,15 @@ def begin(
     wanted = {"config": config.to_dict(settings), **facts}
     file = path / "run.json"
     if file.is_file():
-        found = _completed(read(path), wanted)
-        if found["kind"] != kind:
+        before = _completed(read(path), wanted)
+        if before["kind"] != kind:
             raise CheckpointError(
-                f"{path} holds a {found['kind']} run, not a {kind} run; choose another --run."
+                f"{path} holds a {before['kind']} run, not a {kind} run; choose another --run."
             )
-        known = {key: found.get(key) for key in wanted}
+        known = {key: before.get(key) for key in wanted}
         # A setting that an older partsig did not have counts as its default.
         with suppress(ConfigError, TypeError):
-            known["config"] = config.to_dict(config.build(type(settings), found["config"]))
+            known["config"] = config.to_dict(config.build(type(settings), before["config"]))
         changed = [
             line
             for line in config.differences(known, json.loads(json.dumps(wanted)))
@@ -80,7 +80,7 @@ def begin(
                 f"{path} was started with another configuration: {'; '.join(changed)}. Choose "
                 "another --run, or the same settings to continue it."
             )
-        record = found | wanted
+        record = before | wanted
     else:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise DataError(f"{path} exists and is no run; choose another --run.")
@@ -91,15 +91,15 @@ def begin(
     return json.loads(json.dumps(record))
 
 
-def _completed(found: dict, wanted: Mapping) -> dict:
+def _completed(facts: dict, wanted: Mapping) -> dict:
     """Return what an older partsig wrote with what it left unsaid, as far as it is asked for."""
-    modality = registry.of(found)
+    modality = registry.of(facts)
     unsaid: dict[str, object] = {"modality": modality.name, "task": modality.usual_task}
     unsaid["pretraining_subjects"] = []  # of images none are named
-    labels = labels_of(found) or modality.usual_labels
+    labels = labels_of(facts) or modality.usual_labels
     if labels is not None:
         unsaid["labels"] = labels.as_facts()
-    return {key: value for key, value in unsaid.items() if key in wanted} | found
+    return {key: value for key, value in unsaid.items() if key in wanted} | facts
 
 
 def finish(path: Path, **facts: object) -> None:
@@ -117,11 +117,11 @@ def read(path: Path, kind: str | None = None) -> dict:
         raise CheckpointError(f"no run at {path} (it has no run.json).")
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
-        found = record["kind"]
+        theirs = record["kind"]
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{file} is damaged ({error}).") from None
-    if kind is not None and found != kind:
-        raise CheckpointError(f"{path} is a {found} run; a {kind} run is needed here.")
+    if kind is not None and theirs != kind:
+        raise CheckpointError(f"{path} is a {theirs} run; a {kind} run is needed here.")
     return record
 
 

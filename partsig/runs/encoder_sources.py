@@ -1,7 +1,7 @@
 """Where an encoder may come from: a run, scratch, or a source by name (``timm:NAME``)."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
@@ -72,17 +72,18 @@ def parse(text: str | Path, weights: str | Path | None = None) -> Origin:
     ('scratch', 'timm:vit_tiny_patch16_224', 'runs/a')
     """
     text = str(text)
-    source, colon, name = text.partition(":")
+    source, colon, _ = text.partition(":")
     known = bool(colon) and source in SOURCES
+    origin = recall(text)
     if weights is not None and not known:
         raise ConfigError(f"--weights is for an encoder of {_there_are()}, not for --from {text}.")
     if text == SCRATCH:
-        return Origin()
-    if known and name:
+        return origin
+    if origin.source:
         file = None if weights is None else Path(weights)
         if file is not None and not file.is_file():
             raise ConfigError(f"--weights {file}: there is no such file.")
-        return Origin(source=source, name=name, weights=file)
+        return replace(origin, weights=file)
     if known:
         raise ConfigError(f"--from {text}: the name is missing, such as {_there_are()}.")
     if colon and not Path(text).exists() and source.isidentifier() and len(source) > 1:
@@ -90,6 +91,20 @@ def parse(text: str | Path, weights: str | Path | None = None) -> Origin:
             f"--from {text}: there is no such source; it can be a pretraining run, {SCRATCH}, or "
             f"{_there_are()}."
         )
+    return origin
+
+
+def recall(text: str | None) -> Origin:
+    """Return what a run says that it started from (None: scratch); a folder may be gone since.
+
+    >>> recall("timm:vit_tiny_patch16_224").name, recall("runs/a").path.name, recall(None).path
+    ('vit_tiny_patch16_224', 'a', None)
+    """
+    if text in (None, SCRATCH):
+        return Origin()
+    source, _, name = text.partition(":")
+    if source in SOURCES and name:
+        return Origin(source=source, name=name)
     return Origin(path=Path(text))
 
 

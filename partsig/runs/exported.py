@@ -122,11 +122,11 @@ def read(folder: Path) -> LoadedModel:
         raise CheckpointError(f"{folder} has no {WEIGHTS}: run `partsig export` without --format.")
     model = build(facts)
     try:
-        found = model.load_state_dict(load_file(folder / WEIGHTS), strict=False)
+        unmatched = model.load_state_dict(load_file(folder / WEIGHTS), strict=False)
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{folder / WEIGHTS} cannot be read ({reason}).") from None
     expected = HEAD if facts["kind"] == "encoder" else set()
-    if set(found.missing_keys) != expected or found.unexpected_keys:
+    if set(unmatched.missing_keys) != expected or unmatched.unexpected_keys:
         raise CheckpointError(f"{folder / WEIGHTS} does not fit its {CONFIG}; export it again.")
     return LoadedModel(model=model, facts=facts)

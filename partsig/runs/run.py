@@ -7,6 +7,7 @@ from pathlib import Path
 from partsig.contracts import Labels, labels_of
 from partsig.modalities import registry
 from partsig.runs.directory import check_kept, finished, read
+from partsig.runs.encoder_sources import Origin, recall
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,9 +95,9 @@ class Run:
         return labels_of(self.facts) or registry.get(self.modality).usual_labels
 
     @property
-    def origin(self) -> Path | None:
-        """The run it started from; None from scratch."""
-        return None if self.facts["from"] in (None, "scratch") else Path(self.facts["from"])
+    def origin(self) -> Origin:
+        """What it started from: a run, an encoder by name, or scratch."""
+        return recall(self.facts["from"])
 
     @property
     def pretraining(self) -> Mapping:

@@ -3,10 +3,12 @@
 The defaults live here, beside what they decide; ``config.yaml`` of a run holds them all.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from partsig import config as configs
+from partsig.contracts import Shape
 from partsig.core.encoder import EncoderConfig
 from partsig.core.objectives.droppos import DropPos, DropPosConfig
 from partsig.core.objectives.mae import Mae, MaeConfig
@@ -19,11 +21,10 @@ from partsig.train.optim import OptimConfig
 
 OBJECTIVES = {PartConfig: Part, MaeConfig: Mae, Mp3Config: Mp3, DropPosConfig: DropPos}
 SCRATCH = "scratch"
-Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainRecipe:
+class PretrainRecipe(ABC):
     """What every modality's pretraining has.
 
     ``objective.name``: part, or its rivals mae, mp3 and droppos; each has its own keys.
@@ -42,9 +43,9 @@ class PretrainRecipe:
     def __post_init__(self) -> None:
         check_range("windows_per_epoch", self.windows_per_epoch, 0)
 
+    @abstractmethod
     def extents(self, samples_per_unit: float) -> tuple[Shape, Shape]:
         """Return window and patch in samples; a unit (a second, a pixel) has so many of them."""
-        raise NotImplementedError
 
     @property
     def positions(self) -> str:
@@ -54,7 +55,7 @@ class PretrainRecipe:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneRecipe:
+class FinetuneRecipe(ABC):
     """What every modality's fine-tuning has.
 
     ``train``: full; probe (logistic regression on the frozen encoder's features); probe+full,
@@ -90,17 +91,17 @@ class FinetuneRecipe:
         if self.train != "full" and self.model != "encoder":
             raise ConfigError(f"train={self.train} is for model=encoder, not for {self.model}.")
 
+    @abstractmethod
     def extents(self, samples_per_unit: float, unit_s: float | None) -> tuple[Shape, Shape]:
         """Return a labelled window and a patch in samples.
 
         ``unit_s`` is how long the window is that has a label, where the store says so.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def patch_of(self, pretrained: PretrainRecipe) -> dict[str, object]:
         """Return the setting that gives patches of the size an encoder was pretrained on."""
-        raise NotImplementedError
 
+    @abstractmethod
     def patch_from(self, patch: Shape, samples_per_unit: float) -> dict[str, object]:
         """Return the setting that gives patches of this extent in samples."""
-        raise NotImplementedError

@@ -134,11 +134,11 @@ def load(named: Sequence[str | Path]) -> tuple[list[EvaluatedRun], PrimaryMetric
     return results, METRICS[first.unit]
 
 
-def _check_apart(found: Sequence[EvaluatedRun]) -> None:
-    if len({item.unit for item in found}) > 1:
+def _check_apart(results: Sequence[EvaluatedRun]) -> None:
+    if len({item.unit for item in results}) > 1:
         raise ConfigError("some runs have a budget of subjects, others of segments per class.")
     seen: dict[tuple, Path] = {}
-    for item in found:
+    for item in results:
         key = (item.method, item.budget, item.draw, item.pretraining_seed)
         if key in seen:
             budget = f"{item.budget} {item.unit}" if item.budget else "all labels"
@@ -151,15 +151,17 @@ def _check_apart(found: Sequence[EvaluatedRun]) -> None:
 
 def method_of(run: Run) -> str:
     """Return what a run is called in a table: its pretraining without the seed, or scratch."""
-    settings = run.config
-    if run.origin is None:
+    settings, origin = run.config, run.origin
+    if origin.source:
+        name = str(origin)
+    elif origin.path is not None:
+        name = SEEDED.sub("", origin.path.name).removeprefix("pretrain-")
+    else:
         model = settings.get("model", "encoder")
         name = SCRATCH if model == "encoder" else model
         name = name if settings["train"] == "full" else "random"
         if name == SCRATCH and settings["positions"] == "none":
             name += ", no positions"
-    else:
-        name = SEEDED.sub("", run.origin.name).removeprefix("pretrain-")
     blocks = settings.get("blocks", 0)
     if blocks:
         name += ", first block" if blocks == 1 else f", first {blocks} blocks"
@@ -179,13 +181,13 @@ class _Answers:
 def _of_units(file: Path, run: Run) -> _Answers:
     """Return the confusion matrix of every test subject, sorted by name."""
     code = {name: number for number, name in enumerate(run.labels.classes)}
-    found: dict[str, np.ndarray] = {}
+    tables: dict[str, np.ndarray] = {}
     counted = Counter(read_columns(file, ("subject", "truth", "prediction")))
     for (subject, truth, prediction), n in counted.items():
-        table = found.setdefault(subject, np.zeros((len(code),) * 2))
+        table = tables.setdefault(subject, np.zeros((len(code),) * 2))
         table[code[truth], code[prediction]] = n
-    names = sorted(found)
-    counts = np.stack([found[name] for name in names])
+    names = sorted(tables)
+    counts = np.stack([tables[name] for name in names])
     return _Answers(units=names, confusion=counts.sum(0), counts=counts)
 
 

@@ -185,8 +185,8 @@ def staged(stager: LoadedStager, recording: Recording, settings: StageConfig) ->
     quality, notes = _look_at(recording, n)
     unusable = _unusable(recording, quality, settings.good_share)
     usable = np.array([not why for why in unusable])
-    found = predict_signal(stager.model, signal, reading.sfreq, stager.device)
-    probabilities = tempered(found, stager.facts["temperature"])
+    uncalibrated = predict_signal(stager.model, signal, reading.sfreq, stager.device)
+    probabilities = tempered(uncalibrated, stager.facts["temperature"])
     probabilities[~usable] = np.nan
     stages = np.where(usable, np.nan_to_num(probabilities).argmax(1), UNSCORED).astype(np.int8)
     odd = _oddity(stager, np.asarray(signal), reading.sfreq) if settings.oddity else None
@@ -243,12 +243,14 @@ def _look_at(recording: Recording, n: int) -> tuple[dict[str, np.ndarray], list[
     for c, name in enumerate(recording.ch_names):
         signal, clipped, sfreq = nights.read_channel(recording, c)
         try:
-            found = find_faults(signal, sfreq, clipped, is_eeg(name))
+            faults = find_faults(signal, sfreq, clipped, is_eeg(name))
         except DataError as error:
             raise DataError(f"{recording.name}: channel {name!r}: {error}.") from None
-        quality[name] = _fitted(found.epochs, n)
-        if found.factor != 1:
-            notes.append(f"{name} looks {1 / found.factor:g} times as large as it can be: its unit")
+        quality[name] = _fitted(faults.epochs, n)
+        if faults.factor != 1:
+            notes.append(
+                f"{name} looks {1 / faults.factor:g} times as large as it can be: its unit"
+            )
     notes += [
         f"{name} cannot be used in any epoch"
         for name, codes in quality.items()
@@ -301,12 +303,12 @@ def _unusable(
     # The latest end of the gaps that begin before an epoch is over.
     latest = np.append(-np.inf, np.maximum.accumulate(ends))
     gaps = latest[np.searchsorted(begins, onsets + EPOCH_S)] > onsets
-    found = []
+    reasons = []
     for gap, column in zip(gaps, codes.T, strict=True):
         if gap:
-            found.append("gap in the recording")
+            reasons.append("gap in the recording")
         elif (column == GOOD).mean() < good_share:
-            found.append(review.name_faults(recording.ch_names, column))
+            reasons.append(review.name_faults(recording.ch_names, column))
         else:
-            found.append("")
-    return tuple(found)
+            reasons.append("")
+    return tuple(reasons)

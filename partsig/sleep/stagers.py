@@ -1,7 +1,7 @@
 """Stagers that are no encoder of ours, and what stages the whole signal of a recording."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -14,6 +14,20 @@ from partsig.data.signals.lazy import OnDisk, stretches
 from partsig.errors import ConfigError, DataError
 from partsig.runs.features import batch_size
 from partsig.tasks.frozen import InputShape, predict
+
+# YASA looks at frequencies up to 40 Hz, and refuses rates of twice that and less.
+ABOVE_HZ = 80.0
+
+
+def by_kind(ch_names: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+    """Return the channels of EEG, EOG and EMG, told apart by how their names begin.
+
+    >>> by_kind(["C4-M1", "E1-M2", "Chin1-Chin2"])
+    (['C4-M1'], ['E1-M2'], ['Chin1-Chin2'])
+    """
+    eog = [name for name in ch_names if name.upper().startswith(("E1", "E2", "EOG", "LOC"))]
+    emg = [name for name in ch_names if name.upper().startswith(("CHIN", "EMG"))]
+    return [name for name in ch_names if name not in eog + emg], eog, emg
 
 
 class YasaStager(SupervisedModule):
@@ -28,36 +42,51 @@ class YasaStager(SupervisedModule):
 
     def __init__(self, _name: str, shape: InputShape, _loss: LossConfig) -> None:
         super().__init__(LossConfig())
+        self.check_input(shape)
+        self.ch_names, self.sfreq = tuple(shape.ch_names), shape.samples_per_unit
+        eeg, eog, emg = by_kind(self.ch_names)
+        central = [name for name in eeg if name.upper().startswith(("C3", "C4"))]
+        self.eeg = (central or eeg)[0]
+        self.eog, self.emg = (next(iter(names), None) for names in (eog, emg))
+
+    @classmethod
+    def check_input(cls, shape: InputShape) -> None:
+        """Raise ConfigError where YASA is not there, or such signals are not for it."""
         try:
             import yasa  # noqa: F401
         except ImportError:
             raise ConfigError("model=yasa needs YASA: pip install 'partsig[yasa]'.") from None
-        ch_names, self.sfreq = tuple(shape.ch_names), shape.samples_per_unit
-        self.ch_names = ch_names
         if tuple(shape.classes) != STAGES:
             raise ConfigError(
                 f"model=yasa stages sleep ({', '.join(STAGES)}); the store's classes are "
                 f"{', '.join(shape.classes)}."
             )
-        eog = [name for name in ch_names if name.upper().startswith(("E1", "E2", "EOG", "LOC"))]
-        emg = [name for name in ch_names if name.upper().startswith(("CHIN", "EMG"))]
-        eeg = [name for name in ch_names if name not in eog + emg]
+        if shape.samples_per_unit <= ABOVE_HZ:
+            raise ConfigError(
+                f"model=yasa needs more than {ABOVE_HZ:g} Hz; the store has "
+                f"{shape.samples_per_unit:g} Hz: preprocess recordings of 100 Hz and more into "
+                "another --store with --set sfreq=100."
+            )
+        eeg, _, _ = by_kind(shape.ch_names)
         if not eeg:
-            raise ConfigError(f"model=yasa needs an EEG channel; there are {', '.join(ch_names)}.")
-        central = [name for name in eeg if name.upper().startswith(("C3", "C4"))]
-        self.eeg = (central or eeg)[0]
-        self.eog, self.emg = (next(iter(found), None) for found in (eog, emg))
+            raise ConfigError(
+                f"model=yasa needs an EEG channel; there are {', '.join(shape.ch_names)}."
+            )
 
-    def predict_examples(self, examples: Examples, _device: torch.device) -> np.ndarray:
+    def logits(self, x: Tensor) -> Tensor:
+        """Raise ConfigError: a window by itself is not staged."""
+        raise ConfigError("model=yasa stages whole recordings, never windows by themselves.")
+
+    def predict_examples(self, examples: Examples, device: torch.device) -> np.ndarray:
         """Return stage probabilities (n, 5) of epochs, from the whole of their recordings."""
         return np.concatenate(
             [
-                self.stage(examples.signal(name))[examples.epoch[mine]]
+                self.predict_signal(examples.signal(name))[examples.epoch[mine]]
                 for name, mine in examples.by_recording()
             ]
         )
 
-    def stage(self, signal: np.ndarray) -> np.ndarray:
+    def predict_signal(self, signal: np.ndarray | OnDisk) -> np.ndarray:
         """Return stage probabilities (E, 5) of the whole epochs of a recording (C, T) in µV."""
         import mne
         import yasa
@@ -71,14 +100,14 @@ class YasaStager(SupervisedModule):
             # Its classifiers were written by an older scikit-learn.
             warnings.simplefilter("ignore", InconsistentVersionWarning)
             names = {"eeg_name": self.eeg, "eog_name": self.eog, "emg_name": self.emg}
-            found = yasa.SleepStaging(raw, **names).predict().proba
+            table = yasa.SleepStaging(raw, **names).predict().proba
         theirs = {"W": ("W", "WAKE"), "REM": ("R", "REM")}
-        columns = {str(name).upper(): name for name in found.columns}
+        columns = {str(name).upper(): name for name in table.columns}
         order = [
             next(columns[key] for key in theirs.get(stage, (stage,)) if key in columns)
             for stage in STAGES
         ]
-        return found[order].to_numpy()
+        return table[order].to_numpy()
 
 
 def predict_signal(
@@ -86,10 +115,12 @@ def predict_signal(
 ) -> np.ndarray:
     """Return stage probabilities (E, 5) of the whole epochs, one at least, of a signal (C, T).
 
-    It is read a batch of epochs at a time, but by YASA, which needs the whole recording in memory.
+    It is read a batch of epochs at a time, but by a model that has a way of its own: YASA needs the
+    whole recording in memory.
     """
-    if isinstance(model, YasaStager):
-        return model.stage(np.asarray(signal))
+    own = getattr(model, "predict_signal", None)
+    if own is not None:
+        return own(signal)
     n_times = round(EPOCH_S * sfreq)
     n = n_epochs(signal.shape[1], sfreq)
 

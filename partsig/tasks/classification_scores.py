@@ -63,27 +63,32 @@ def with_interval(result: dict, key: str) -> str:
 
 
 def score_units(examples: Examples, probabilities: np.ndarray, seed: int) -> dict:
-    """Return agreement pooled and per recording, with intervals over units (subjects)."""
+    """Return agreement pooled and by part (recording), with intervals over units (subjects).
+
+    The keys name items, parts and units as the examples call them.
+    """
     predicted, k = probabilities.argmax(1), len(examples.classes)
+    item, part, unit = examples.item, examples.part, examples.unit
     _, numbers = examples.units()
     units = confusions(examples.labels, predicted, k, numbers)
     pooled = units.sum(0)
-    each = kappa(confusions(examples.labels, predicted, k, examples.recording))
+    names, numbers = examples.parts()
+    each = kappa(confusions(examples.labels, predicted, k, numbers))
     valid = each[~np.isnan(each)]
 
     def interval(statistic: Callable[[np.ndarray], np.ndarray]) -> list[float | None]:
         return [or_none(end) for end in bootstrap(units, statistic, seed=seed)]
 
     return {
-        "n_subjects": len(units),
-        "n_recordings": len(examples.names),
-        "n_epochs": int(pooled.sum()),
+        f"n_{unit}s": len(units),
+        f"n_{part}s": len(names),
+        f"n_{item}s": int(pooled.sum()),
         "kappa": or_none(float(kappa(pooled))),
         "kappa_interval_95": interval(kappa),
-        "kappa_per_recording_mean": or_none(valid.mean() if len(valid) else np.nan),
-        "kappa_per_recording_sd": or_none(valid.std(ddof=1) if len(valid) > 1 else np.nan),
-        "kappa_per_recording": dict(zip(examples.names, map(or_none, each), strict=True)),
-        "recordings_without_kappa": int(np.isnan(each).sum()),
+        f"kappa_per_{part}_mean": or_none(valid.mean() if len(valid) else np.nan),
+        f"kappa_per_{part}_sd": or_none(valid.std(ddof=1) if len(valid) > 1 else np.nan),
+        f"kappa_per_{part}": dict(zip(names, map(or_none, each), strict=True)),
+        f"{part}s_without_kappa": int(np.isnan(each).sum()),
         "macro_f1": float(macro_f1(pooled)),
         "macro_f1_interval_95": interval(macro_f1),
         "accuracy": float(accuracy(pooled)),
@@ -91,7 +96,7 @@ def score_units(examples: Examples, probabilities: np.ndarray, seed: int) -> dic
         "balanced_accuracy": float(balanced_accuracy(pooled)),
         "f1": dict(zip(examples.classes, map(or_none, f1_per_class(pooled)), strict=True)),
         "confusion": pooled.tolist(),
-        "bootstrap": {"unit": "subject", "draws": BOOTSTRAP_DRAWS, "seed": seed, "level": 0.95},
+        "bootstrap": {"unit": unit, "draws": BOOTSTRAP_DRAWS, "seed": seed, "level": 0.95},
     }
 
 

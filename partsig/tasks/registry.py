@@ -1,11 +1,7 @@
 """The tasks by name: what can be learned from a store's labels, and how that is judged."""
 
-from typing import TYPE_CHECKING
-
 from partsig import registries
-
-if TYPE_CHECKING:
-    from partsig.tasks.classification import Classification
+from partsig.contracts import Task
 
 TASKS = {
     "classification": "partsig.tasks.classification:Classification",
@@ -13,6 +9,6 @@ TASKS = {
 }
 
 
-def get(name: str) -> "Classification":
+def get(name: str) -> Task:
     """Return the task of this name; raise ConfigError for an unknown one."""
     return registries.load("--task", name, TASKS)()

@@ -1,13 +1,12 @@
 """What a run writes while it goes: metrics.jsonl, TensorBoard, one progress bar."""
 
 import json
-import sys
 from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 from partsig.files import write_text
+from partsig.progress import bar
 
 
 class Journal:
@@ -27,9 +26,7 @@ class Journal:
             write_text(self._path, "".join(f"{line}\n" for line in kept))
         self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 (closed by close())
         self._board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
-        self._bar = tqdm(
-            total=total, initial=step, desc=label, unit="step", mininterval=_interval()
-        )
+        self._bar = bar(unit="step", desc=label, total=total, initial=step)
 
     def advance(self) -> None:
         """Move the progress bar by one step."""
@@ -56,11 +53,6 @@ class Journal:
             self._bar.close()
             self._file.close()
             self._board.close()
-
-
-def _interval() -> float:
-    """Return the seconds between two drawings of the bar: few lines where it goes to a log file."""
-    return 0.5 if sys.stderr.isatty() else 30.0
 
 
 def _whole_lines(path: Path) -> list[str]:

@@ -4,7 +4,6 @@ import csv
 import io
 import itertools
 import platform
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,7 +12,6 @@ from pathlib import Path
 import joblib
 import numpy as np
 import scipy
-from tqdm import tqdm
 
 from partsig import __version__
 from partsig import config as configs
@@ -21,6 +19,7 @@ from partsig.data.signals.preprocessing import READERS
 from partsig.data.signals.recordings import ReadConfig
 from partsig.errors import ConfigError, DataError, check_jobs, check_option
 from partsig.files import write_json, write_text
+from partsig.progress import bar
 from partsig.sleep import html
 from partsig.sleep.audit import page as pages
 from partsig.sleep.audit.measure import of_store, read_raw
@@ -75,14 +74,13 @@ def audit(
         work = partial(read_raw, read=reader.read_recording, settings=settings, folder=output)
         items, unreadable = reader.find_records(path), []
     parallel = joblib.Parallel(n_jobs=jobs, prefer="threads", return_as="generator_unordered")
-    bar = tqdm(
+    measured = bar(
         parallel(joblib.delayed(work)(item) for item in items),
-        total=len(items),
         unit="recording",
         desc="audit",
-        mininterval=0.5 if sys.stderr.isatty() else 30.0,
+        total=len(items),
     )
-    recordings = [audited(recording) for recording in (*unreadable, *bar)]
+    recordings = [audited(recording) for recording in (*unreadable, *measured)]
     recordings.sort(key=lambda a: (*(-a.count(level) for level in LEVELS[::-1]), a.recording.name))
     about = {
         "audited": str(path),

@@ -1,12 +1,10 @@
 """``partsig embed``: a run and a store in, one embedding per 30-s epoch, or image, out."""
 
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
+from partsig import progress
 from partsig.core.encoder import check_blocks
 from partsig.data.store import locate
 from partsig.errors import ConfigError
@@ -89,12 +87,7 @@ def embed(
     }
     where = distributed.pick_device(device)
     model, width = loaded.model.eval().to(where), features.width_of(loaded.model, chosen)
-    bar = tqdm(
-        total=everything.n,
-        unit=everything.item,
-        desc="embed",
-        mininterval=0.5 if sys.stderr.isatty() else 30.0,
-    )
+    bar = progress.bar(total=everything.n, unit=everything.item, desc="embed")
     network = features.FrozenNetwork(
         take=lambda x: features.embed_windows(model, loaded.window[-1], x, chosen, blocks)
     )

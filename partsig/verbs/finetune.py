@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from partsig.contracts import LabelBudget
 from partsig.data.store import locate
 from partsig.errors import check_range
 from partsig.modalities import registry
-from partsig.modalities.modality import LabelBudget
 from partsig.recipes.finetuning import (
     FinetuneRequest,
     open_finetuning,

@@ -25,9 +25,9 @@ def preprocess(
     ``raw`` and ``store`` default to ``data/raw/SOURCE`` and ``data/store/SOURCE``; ``jobs`` are
     threads (-1: one per core). ``overrides`` are fields of
     :class:`~partsig.data.signals.preprocessing.PreprocessConfig`, or of
-    :class:`~partsig.data.images.folders.ImageConfig`. The same call again continues an interrupted
-    one and tries failed recordings anew, and those whose files have changed. A recording that
-    cannot be read is skipped with its reason in ``index.csv``.
+    :class:`~partsig.data.images.folders.ImagePreprocessConfig`. The same call again continues an
+    interrupted one and tries failed recordings anew, and those whose files have changed. A
+    recording that cannot be read is skipped with its reason in ``index.csv``.
 
     Several machines that share the folders: ``scheduler`` is the address of a Dask scheduler whose
     workers do the work; or every job of an array does its ``shard`` (``3/16``), and the call with

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
 from partsig import __version__
 from partsig import config as configs
 from partsig.data.signals.lazy import beside
 from partsig.errors import DataError, DiskFullError
+from partsig.progress import bar
 from partsig.sleep.stager import LoadedStager, StageConfig, load, read, source_of, staged
 from partsig.sleep.staging import Staging
 from partsig.sleep.staging_files import (
@@ -96,8 +95,7 @@ def stage_all(
         raise DataError(f"--output {folder} is no folder that can be written to; name another.")
     stager = run if isinstance(run, LoadedStager) else load(run, device)
     files, summaries, failed = {}, {}, {}
-    bar = tqdm(chosen, unit="recording", desc="stage", mininterval=0.5, disable=len(chosen) < 2)
-    for path in bar:
+    for path in bar(chosen, unit="recording", desc="stage", hidden=len(chosen) < 2):
         try:
             if _is_made(folder, path, stager, settings):
                 files[path.stem] = paths_of(path.stem, folder)

@@ -1,5 +1,8 @@
 """Encoders that no run of ours has trained: by name, with weights from a file."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import timm
@@ -10,8 +13,10 @@ from partsig.core.normalise import instance_normalise
 from partsig.data.images import store as images
 from partsig.data.images.examples import LabelledImages
 from partsig.errors import CheckpointError, ConfigError
+from partsig.modalities.images import stores_seen
 from partsig.recipes.loading import load_classifier
 from partsig.runs.run import Run
+from partsig.runs.test_results import method_of
 
 NAME, CPU = "vit_tiny_patch16_224", torch.device("cpu")
 PROBE = {"train": "probe", "pool": "cls"}
@@ -69,6 +74,15 @@ def test_a_probe_sees_what_timm_sees(vit, weights, store, tmp_path):
     found = partsig.evaluate(run, device="cpu")
     assert found.metrics["accuracy"] > 0.8
     assert Run.read(run).facts["pretraining"] == {"objective": f"timm:{NAME}", "seed": None}
+    origin = Run.read(run).origin
+    assert (origin.source, origin.name, origin.path) == ("timm", NAME, None)
+    assert method_of(Run.read(run)) == f"timm:{NAME}, probe"
+    embedded = np.load(partsig.embed(run, store, device="cpu").path)
+    meta = json.loads(str(embedded["meta"]))
+    assert meta["pretraining_store"] == f"timm:{NAME}"
+    assert meta["labelled_store"] == str(store)
+    card = (partsig.export(run).path / "README.md").read_text()
+    assert f"Started from the weights of timm:{NAME}; what these were trained on" in card
 
 
 def test_the_first_blocks_can_be_taken_and_everything_trained(weights, store, tmp_path):
@@ -128,3 +142,20 @@ def test_signals_are_not_for_it(weights, sample_store, tmp_path):
         partsig.finetune(
             f"timm:{NAME}", sample_store, tmp_path / "run", weights=weights, device="cpu"
         )
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        (f"timm:{NAME}", f"timm:{NAME}"),
+        ("scratch", None),
+        ("runs/gone", "unknown"),
+        ("official:gone", "unknown"),  # a folder with a colon in its name
+    ],
+)
+def test_a_run_tells_what_its_encoder_has_seen(told, expected):
+    facts = {"kind": "finetune", "store": "s", "from": told}
+    assert stores_seen(Run(path=Path("r"), facts=facts)) == {
+        "pretraining_store": expected,
+        "labelled_store": "s",
+    }

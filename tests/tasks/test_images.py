@@ -19,6 +19,7 @@ from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.interop import PartEmbedder, PartStager
 from partsig.metrics.calibration import calibration_error, reliability
 from partsig.metrics.resampling import bootstrap
+from partsig.modalities import registry
 from partsig.modalities.images import ImageDataset
 from partsig.recipes.loading import load_classifier, load_model
 from partsig.runs import directory as runs
@@ -250,6 +251,11 @@ def test_five_guesses_count_where_there_are_many_classes():
 def test_mistakes_are_told_in_a_sentence(options, message, pretrained, digits, tmp_path):
     with pytest.raises(ConfigError, match=message):
         tune(pretrained, digits, tmp_path / "run", **options)
+
+
+def test_no_teacher_is_asked_about_images(digits):
+    with pytest.raises(ConfigError, match="holds images, which --teacher is not for"):
+        registry.get("image").open(digits).without_labels({"val": [], "test": []})
 
 
 def test_runs_of_the_other_modality_are_refused(probe, sample_store, pretrained, digits, tmp_path):

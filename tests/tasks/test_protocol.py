@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -411,7 +412,7 @@ def test_yasa_stages_whole_recordings_off_the_shelf(write_night, tmp_path):
     opened = open_store(store)
     name = record["split"]["test"][0]
     given = predict_examples(model, LabelledWindows(opened, [name]), CPU)
-    np.testing.assert_allclose(given, model.stage(opened.signal(name)))
+    np.testing.assert_allclose(given, model.predict_signal(opened.signal(name)))
     np.testing.assert_allclose(given.sum(1), 1)
 
 
@@ -422,3 +423,17 @@ def test_yasa_says_what_it_cannot_stage(segments, tmp_path):
     shape = InputShape(samples_per_unit=100.0, window=(3000,), patch=(100,), **names)
     with pytest.raises(ConfigError, match="model=yasa needs an EEG channel; there are E1-M2"):
         YasaStager("yasa", shape, LossConfig())
+    model = YasaStager("yasa", replace(shape, ch_names=("C4-M1",)), LossConfig())
+    with pytest.raises(ConfigError, match="model=yasa stages whole recordings, never windows"):
+        model.logits(torch.zeros(1, 1, 3000))
+
+
+def test_yasa_refuses_slow_signals_before_anything_is_written(write_night, tmp_path):
+    """YASA itself ends in an AssertionError at 80 Hz and below."""
+    for number in range(6):
+        write_night(tmp_path / "raw", f"tr03-000{number}")
+    slow = {"channels": ["C4-M1"], "sfreq": 80, "h_freq": 30}
+    store = preprocess(raw=tmp_path / "raw", store=tmp_path / "s", overrides=slow, jobs=1).path
+    with pytest.raises(ConfigError, match="model=yasa needs more than 80 Hz; the store has 80 Hz"):
+        tune("scratch", store, tmp_path / "run", {"model": "yasa"})
+    assert not (tmp_path / "run").exists()

@@ -263,7 +263,7 @@ class Part(nn.Module):
         if self.project is None:
             return {"loss": loss, **metrics}
         summary = self.project(tokens.mean(1))
-        context, found = info_nce(*widened(summary).chunk(2))
+        context, matched = info_nce(*widened(summary).chunk(2))
         metrics |= {"loss_pairs": loss.detach(), "loss_context": context.detach()}
-        metrics["context_accuracy"] = found
+        metrics["context_accuracy"] = matched
         return {"loss": self.config.relate * loss + self.config.context * context, **metrics}

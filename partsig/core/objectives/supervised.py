@@ -1,5 +1,6 @@
 """Supervised classification of windows on the grid: fine-tuning, and training from scratch."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
@@ -59,7 +60,7 @@ class LossConfig:
         check_range("loss.channel_dropout", self.channel_dropout, 0.0, 0.9)
 
 
-class SupervisedModule(nn.Module):
+class SupervisedModule(nn.Module, ABC):
     """A network with ``logits(x)`` under the supervised loss, whatever the network is.
 
     ``learns_by``: steps of the optimiser; or its ``head`` alone, on ``features(x)``; or what its
@@ -74,9 +75,13 @@ class SupervisedModule(nn.Module):
         super().__init__()
         self.loss = loss
 
+    @abstractmethod
     def logits(self, x: Tensor) -> Tensor:
         """Return logits (B, classes) of windows (B, C, *L), as recorded."""
-        raise NotImplementedError
+
+    @classmethod
+    def check_input(cls, shape: object) -> None:
+        """Raise ConfigError where it is not for inputs of this shape, kind and rate."""
 
     def look_at(self, train: object) -> None:
         """Take what is needed of the training examples before the first step: nothing, usually."""

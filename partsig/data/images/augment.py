@@ -83,13 +83,13 @@ def augmented(
 
     Image i's draws depend on ``seeds`` and ``first + i`` alone, however a batch is cut.
     """
-    found = []
+    changed = []
     with torch.random.fork_rng(devices=[]):
         for place, image in enumerate(images, first):
             drawn = np.random.SeedSequence([*seeds, place, 34]).generate_state(1, np.uint64)
             torch.manual_seed(int(drawn[0] >> 1))
-            found.append(change(image))
-    return torch.stack(found)
+            changed.append(change(image))
+    return torch.stack(changed)
 
 
 def transform(config: AugmentConfig, size: int) -> Callable | None:

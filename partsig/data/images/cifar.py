@@ -98,12 +98,12 @@ def safe_load(data: bytes, where: str = "pickle") -> object:
             warnings.simplefilter("ignore", DeprecationWarning)  # of escapes in damaged texts
             _check_opcodes(data, where)
             reader, array = _reader(where)
-            found = reader(io.BytesIO(data), encoding="bytes").load()
+            content = reader(io.BytesIO(data), encoding="bytes").load()
     except DAMAGED as error:
         raise DataError(f"{where} is no whole pickle ({error}); fetch it again.") from error
-    if not isinstance(found, dict):
-        return found
-    return {key: part.value if isinstance(part, array) else part for key, part in found.items()}
+    if not isinstance(content, dict):
+        return content
+    return {key: part.value if isinstance(part, array) else part for key, part in content.items()}
 
 
 def _check_opcodes(data: bytes, where: str) -> None:

@@ -22,7 +22,7 @@ class LabelledImages:
     ``index`` (n,) are their numbers in the store, ``labels`` (n,) the numbers of their classes.
     """
 
-    grouped, item, unit = False, "image", "image"
+    grouped, item, part, unit = False, "image", "image", "image"
 
     def __init__(self, store: ImageStore, index: np.ndarray, size: int) -> None:
         self.store, self.index, self.size = store, index, size
@@ -49,16 +49,20 @@ class LabelledImages:
         """Return the names of the images; each is a unit of its own."""
         return [self.store.names[i] for i in self.index], np.arange(len(self))
 
+    def parts(self) -> tuple[Sequence[str], np.ndarray]:
+        """Return the names of the images, as :meth:`units` does."""
+        return self.units()
+
     def columns(self) -> tuple[list[str], Iterator[tuple]]:
         """Return what tells an image in a table: its name."""
         return ["image"], ((self.store.names[i],) for i in self.index)
 
     def digest(self) -> dict[str, str]:
         """Return the hash of all their pixels: what tells test sets of like names apart."""
-        found = hashlib.sha256()
+        sha256 = hashlib.sha256()
         for pixels in self.in_order(AT_ONCE):
-            found.update(np.ascontiguousarray(pixels))
-        return {"images_sha256": found.hexdigest()}
+            sha256.update(np.ascontiguousarray(pixels))
+        return {"images_sha256": sha256.hexdigest()}
 
 
 def find_same(

@@ -53,7 +53,7 @@ DIGITS_TEST_SHARE = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageConfig:
+class ImagePreprocessConfig:
     """What a store of images holds.
 
     size: pixels of a side. The short side of an image becomes it and the centre is kept, by
@@ -77,7 +77,7 @@ class ImageConfig:
         check_range("val_share", self.val_share, 0.0, 0.9)
 
 
-def open_images_in(raw: Path, config: ImageConfig) -> Source:
+def open_images_in(raw: Path, config: ImagePreprocessConfig) -> Source:
     """Return the images of a folder or a .zip; nothing is decoded yet.
 
     Files whose suffix says that they are no images are left out, hidden ones too. Raises DataError
@@ -323,7 +323,7 @@ def open_digits() -> Source:
     names = [f"digits/{i:04d}" for i in range(len(pixels))]
     roles = ["train"] * len(names)
     for label in range(10):
-        members = [i for i, found in enumerate(digits.target) if found == label]
+        members = [i for i, target in enumerate(digits.target) if target == label]
         # Not the hash that chooses validation images: those would all lie in the test.
         members.sort(key=lambda i: hashlib.sha256(f"test {names[i]}".encode()).digest())
         for i in members[: round(DIGITS_TEST_SHARE * len(members))]:

@@ -1,22 +1,21 @@
 """Files of images to a store of arrays."""
 
-import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import joblib
 import numpy as np
-from tqdm import tqdm
 
 from partsig import config as configs
 from partsig.data import remote
 from partsig.data.images import store as image_store
 from partsig.data.images.cifar import LAYOUTS, open_cifar
-from partsig.data.images.folders import ImageConfig, open_digits, open_images_in
+from partsig.data.images.folders import ImagePreprocessConfig, open_digits, open_images_in
 from partsig.data.preprocessed import PreprocessRequest, PreprocessResult
 from partsig.data.store import FAILED, OK
 from partsig.errors import ConfigError, DataError, check_jobs
+from partsig.progress import bar
 
 # Images a thread decodes at a time: so many that handing them over costs nothing beside it.
 CHUNK = 32
@@ -28,7 +27,7 @@ def preprocess_images(request: PreprocessRequest) -> PreprocessResult:
     """Write the store of some images and return what it holds: ``counts`` are images per role.
 
     ``digits`` needs no ``raw``. Overrides are
-    :class:`~partsig.data.images.folders.ImageConfig`'s. The same call again continues an
+    :class:`~partsig.data.images.folders.ImagePreprocessConfig`'s. The same call again continues an
     interrupted one, array by array, and tries images anew that failed or whose files have changed.
     An image that cannot be read is left out with its reason in ``index.csv``.
 
@@ -46,7 +45,9 @@ def preprocess_images(request: PreprocessRequest) -> PreprocessResult:
             f"{', '.join(refused)}."
         )
     check_jobs(request.jobs)
-    settings = configs.compose(ImageConfig, "preprocess", request.config, request.overrides)
+    settings = configs.compose(
+        ImagePreprocessConfig, "preprocess", request.config, request.overrides
+    )
     images = _open(source, Path(request.raw), settings)
     path = Path(request.store)
     known = image_store.create(path, image_store.make_meta(images, settings.val_share))
@@ -74,7 +75,7 @@ def preprocess_images(request: PreprocessRequest) -> PreprocessResult:
 SOURCES = dict.fromkeys((*LAYOUTS, "images", "digits"), preprocess_images)
 
 
-def _open(source: str, raw: Path, settings: ImageConfig) -> image_store.Source:
+def _open(source: str, raw: Path, settings: ImagePreprocessConfig) -> image_store.Source:
     own = {**dict.fromkeys(LAYOUTS, 32), "digits": 8}.get(source)
     if own and settings.size not in (None, own):
         raise ConfigError(
@@ -116,13 +117,9 @@ def _write(
     parallel = joblib.Parallel(n_jobs=jobs, prefer="threads", return_as="generator")
     with (
         warnings.catch_warnings(),
-        tqdm(
-            total=len(items),
-            initial=len(items) - n_left,
-            unit="image",
-            desc="preprocess",
-            mininterval=0.5 if sys.stderr.isatty() else 30.0,
-        ) as bar,
+        bar(
+            unit="image", desc="preprocess", total=len(items), initial=len(items) - n_left
+        ) as stored,
     ):
         # Odd metadata is not worth a line; what stops an image is in the index.
         warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -131,7 +128,7 @@ def _write(
 
             def decoded(start: int = start, left: list[int] = left) -> Iterator:
                 for i, image in _decode(parallel, source, left):
-                    bar.update()
+                    stored.update()
                     if isinstance(image, str):
                         rows[i] = image_store.index_row(items[i], i, image)
                     else:

@@ -30,10 +30,10 @@ from partsig.data.mapped import MappedArrays
 from partsig.data.store import (
     FAILED,
     FORMAT,
+    INDEX,
     META,
     OK,
-    differing_settings,
-    made_otherwise,
+    made_alike,
     read_meta,
     with_provenance,
 )
@@ -100,20 +100,17 @@ def create(path: Path, meta: dict) -> dict[str, dict[str, str]]:
         remove_leftovers(folder)
     rows: dict[str, dict[str, str]] = {}
     if (path / META).is_file():
-        found = read_meta(path)
-        if found.get("modality") != "image":
+        known = read_meta(path)
+        if known.get("modality") != "image":
             raise DataError(
-                f"{path} is a store of {found.get('modality')}, not of images; choose another "
+                f"{path} is a store of {known.get('modality')}, not of images; choose another "
                 "--store."
             )
-        if (path / "index.csv").is_file():
+        if (path / INDEX).is_file():
             rows = {row["image"]: row for row in read_index(path)}
-        differing = differing_settings(found, meta, MAY_CHANGE)
-        if differing and any(row["status"] == OK for row in rows.values()):
-            raise made_otherwise(path, found, meta, differing)
-        if differing:
+        if not made_alike(path, known, meta, rows.values(), MAY_CHANGE):
             rows = {}
-        if found.get("classes") != meta["classes"]:
+        if known.get("classes") != meta["classes"]:
             write_index(path, [])  # never old labels beside new classes, even if killed here
     elif path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise DataError(f"{path} exists and is no store; choose another --store.")
@@ -169,12 +166,12 @@ def write_index(path: Path, rows: Iterable[dict[str, object]]) -> None:
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_text(path / "index.csv", text.getvalue())
+    write_text(path / INDEX, text.getvalue())
 
 
 def read_index(path: Path) -> Iterator[dict[str, str]]:
     """Yield the rows of ``index.csv``; raise DataError when it is damaged."""
-    file = path / "index.csv"
+    file = path / INDEX
     try:
         with open(file, newline="", encoding="utf-8") as handle:
             reader = csv.reader(handle)
@@ -289,7 +286,7 @@ def open_images(path: str | Path) -> ImageStore:
             f"{path} is a store of {meta.get('modality')}, and images are needed here; pass "
             "another --store."
         )
-    if not (path / "index.csv").is_file():
+    if not (path / INDEX).is_file():
         raise DataError(f"{path} has no index.csv yet: run the same preprocess command again.")
     rows = [row for row in read_index(path) if row["status"] == OK]
     if not rows:
@@ -299,7 +296,7 @@ def open_images(path: str | Path) -> ImageStore:
         labels = np.array([int(row["label"]) for row in rows])
         places = np.array([int(row["row"]) for row in rows])
     except ValueError as error:
-        raise DataError(f"{path / 'index.csv'} is damaged ({error}).") from error
+        raise DataError(f"{path / INDEX} is damaged ({error}).") from error
     roles = np.array([row["role"] for row in rows])
     if "val" not in roles:
         train = np.flatnonzero(roles == "train")

@@ -50,8 +50,8 @@ class RandomImages:
 
     def batch(self, epoch: int, first: int, count: int) -> np.ndarray:
         """Return images first…first+count-1 of an epoch, (count, C, H, W) uint8."""
-        found = self.store.batch(self.drawn(epoch)[first : first + count])
-        return found if self.size is None else np.ascontiguousarray(centred(found, self.size))
+        images = self.store.batch(self.drawn(epoch)[first : first + count])
+        return images if self.size is None else np.ascontiguousarray(centred(images, self.size))
 
     @property
     def nbytes(self) -> int:

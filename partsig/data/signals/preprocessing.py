@@ -1,6 +1,5 @@
 """Raw recordings to a store of signals: each is read, filtered and written by itself."""
 
-import sys
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -10,7 +9,6 @@ from typing import Literal
 
 import joblib
 import numpy as np
-from tqdm import tqdm
 
 from partsig import config as configs
 from partsig.contracts import labels_of
@@ -41,6 +39,7 @@ from partsig.data.signals.store_index import (
 from partsig.data.signals.store_writing import create_store, make_meta, write_recording, write_split
 from partsig.data.store import META, OK
 from partsig.errors import ConfigError, DataError, DiskFullError, check_jobs, check_range
+from partsig.progress import bar
 
 # Each has CHANNELS, find_records, fingerprint and read_recording.
 READERS: dict[str, ModuleType] = {
@@ -191,16 +190,12 @@ class Index:
         """Take rows as they are finished, and keep the index now and then and at the end."""
         written, took = time.monotonic(), 0.0
         try:
-            with tqdm(
-                total=n_total,
-                initial=n_total - n_left,
-                unit="recording",
-                desc="preprocess",
-                mininterval=0.5 if sys.stderr.isatty() else 30.0,
-            ) as bar:
+            with bar(
+                unit="recording", desc="preprocess", total=n_total, initial=n_total - n_left
+            ) as finished:
                 for row in rows:
                     self.rows[row["recording"]] = row
-                    bar.update()
+                    finished.update()
                     begun = time.monotonic()
                     if begun - written > max(INDEX_EVERY_S, took / INDEX_SHARE):
                         self.keep()

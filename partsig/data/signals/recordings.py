@@ -125,10 +125,10 @@ class ReadConfig:
         """
         if not self.subject:
             return name
-        found = re.search(self.subject, name)
-        if found is None or not found[1]:
+        match = re.search(self.subject, name)
+        if match is None or not match[1]:
             raise DataError(f"{name}: no subject is found in this name by {self.subject!r}.")
-        return found[1]
+        return match[1]
 
 
 USUAL = ReadConfig()

@@ -58,10 +58,10 @@ class Store:
     @cached_property
     def subjects(self) -> dict[str, list[str]]:
         """Recording names by subject, both sorted."""
-        found: dict[str, list[str]] = {}
+        recordings: dict[str, list[str]] = {}
         for row in self.rows:
-            found.setdefault(row["subject"], []).append(row["recording"])
-        return {subject: sorted(found[subject]) for subject in sorted(found)}
+            recordings.setdefault(row["subject"], []).append(row["recording"])
+        return {subject: sorted(recordings[subject]) for subject in sorted(recordings)}
 
     @cached_property
     def labelled_subjects(self) -> list[str]:
@@ -73,12 +73,12 @@ class Store:
     def roles(self) -> dict[str, list[str]]:
         """The source's own split: subjects by role (test, val), sorted; empty where it has none."""
         file = self.path / SPLIT
-        found: dict[str, list[str]] = {}
+        roles: dict[str, list[str]] = {}
         if file.is_file():
             with open(file, newline="", encoding="utf-8") as handle:
                 for row in csv.DictReader(handle):
-                    found.setdefault(row["role"], []).append(row["subject"])
-        return {role: sorted(set(members) & set(self.subjects)) for role, members in found.items()}
+                    roles.setdefault(row["role"], []).append(row["subject"])
+        return {role: sorted(set(members) & set(self.subjects)) for role, members in roles.items()}
 
     def recordings_of(self, subjects: Iterable[str]) -> list[str]:
         """Return the recordings of these subjects, in their order."""
@@ -153,7 +153,7 @@ class Store:
 def _check_signal(
     file: Path,
     shape: tuple[int, ...],
-    found: np.dtype,
+    stored: np.dtype,
     *,
     n_chans: int,
     lengths: Mapping[str, int],
@@ -162,8 +162,8 @@ def _check_signal(
     expected = (n_chans, lengths[file.stem])
     if shape != expected:
         raise _misshapen(file, shape, expected)
-    if found != dtype:
-        raise DataError(f"{file} holds {found}, meta.json says {dtype}.")
+    if stored != dtype:
+        raise DataError(f"{file} holds {stored}, meta.json says {dtype}.")
 
 
 def _misshapen(file: Path, shape: tuple[int, ...], expected: tuple[int, ...]) -> DataError:
@@ -176,10 +176,10 @@ def open_store(path: str | Path) -> Store:
     meta = read_signal_meta(path)
     if not index_path(path).is_file():
         raise DataError(f"{path} has no index.csv yet: run the same preprocess command again.")
-    found = read_index(path)
-    if not found:
+    listed = read_index(path)
+    if not listed:
         raise DataError(f"{path} holds no recording yet: run the same preprocess command again.")
-    rows = tuple(row for row in found if row["status"] == OK)
+    rows = tuple(row for row in listed if row["status"] == OK)
     if not rows:
         raise DataError(f"{path} holds no readable recording; see the reasons in its index.csv.")
     return Store(path, meta, rows)

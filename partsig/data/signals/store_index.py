@@ -77,8 +77,8 @@ def read_index(path: Path, shard: str = "") -> list[dict]:
     try:
         with open(file, newline="", encoding="utf-8") as handle:
             reader = csv.DictReader(handle)
-            found = tuple(reader.fieldnames or ())
-            if found not in (columns, columns[: -len(LATER)]):
+            header = tuple(reader.fieldnames or ())
+            if header not in (columns, columns[: -len(LATER)]):
                 raise DataError(f"{file}: expected the columns {', '.join(columns)}.")
             return [
                 dict.fromkeys(LATER, "") | row | {key: int(row[key]) for key in counted}

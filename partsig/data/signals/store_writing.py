@@ -20,7 +20,7 @@ from partsig.data.signals.store_index import (
     read_index,
     read_signal_meta,
 )
-from partsig.data.store import FORMAT, OK, differing_settings, made_otherwise, with_provenance
+from partsig.data.store import FORMAT, META, OK, made_alike, with_provenance
 from partsig.errors import DataError
 from partsig.files import atomic, remove_leftovers, write_json, write_text
 
@@ -109,10 +109,10 @@ def _pieces(signal: np.ndarray | OnDisk, kind: np.dtype) -> Iterator[np.ndarray]
 
 
 def _digest(pieces: Iterable[np.ndarray]) -> str:
-    found = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for piece in pieces:
-        found.update(piece)
-    return found.hexdigest()
+        sha256.update(piece)
+    return sha256.hexdigest()
 
 
 def _save(path: Path, shape: tuple[int, ...], kind: np.dtype, pieces: Iterable[np.ndarray]) -> None:
@@ -145,19 +145,16 @@ def create_store(path: Path, meta: dict, shard: str = "") -> dict[str, dict]:
         remove_leftovers(folder)
     shutil.rmtree(path / MERGED, ignore_errors=True)
     rows: dict[str, dict] = {}
-    if (path / "meta.json").is_file():
-        found = read_signal_meta(path)
+    if (path / META).is_file():
+        known = read_signal_meta(path)
         for part in {"", shard}:
             if index_path(path, part).is_file():
                 rows |= {row["recording"]: row for row in read_index(path, part)}
-        differing = differing_settings(found, meta)
-        if differing and any(row["status"] == OK for row in rows.values()):
-            raise made_otherwise(path, found, meta, differing)
-        if not differing:
+        if made_alike(path, known, meta, rows.values()):
             return rows
     elif path.exists() and not (path.is_dir() and all(_is_leftover(p) for p in path.iterdir())):
         raise DataError(f"{path} exists and is no store; choose another --store.")
-    write_json(path / "meta.json", meta)
+    write_json(path / META, meta)
     return {}
 
 

@@ -120,7 +120,7 @@ class LabelledWindows:
     recording has, labelled or not.
     """
 
-    grouped, item, unit = True, "epoch", "subject"
+    grouped, item, part, unit = True, "epoch", "recording", "subject"
 
     def __init__(self, store: Store, recordings: Sequence[str], labelled: bool = True) -> None:
         self.store, self.labelled = store, labelled
@@ -167,6 +167,10 @@ class LabelledWindows:
         own = [self.store.recordings[name]["subject"] for name in self.names]
         numbers = {subject: number for number, subject in enumerate(dict.fromkeys(own))}
         return list(numbers), np.repeat([numbers[subject] for subject in own], self.counts)
+
+    def parts(self) -> tuple[tuple[str, ...], np.ndarray]:
+        """Return the recordings, and each epoch's number among them (n,)."""
+        return self.names, self.recording
 
     def columns(self) -> tuple[list[str], Iterator[tuple]]:
         """Return what tells an epoch in a table; onsets (s) count from the recording's start."""

@@ -12,7 +12,7 @@ import scipy.io
 from PIL import Image
 
 from partsig.data.images import folders as image_files
-from partsig.data.images.folders import ImageConfig, decode, open_digits, open_images_in
+from partsig.data.images.folders import ImagePreprocessConfig, decode, open_digits, open_images_in
 from partsig.errors import ConfigError, DataError
 
 
@@ -161,7 +161,7 @@ def test_of_several_frames_the_first_is_taken():
 
 def test_a_suffix_does_not_decide_the_format(tmp_path):
     write(tmp_path, "a/x.JPEG", "b/y.jpg")  # PNG inside, as one image of ImageNet is
-    assert open_images_in(tmp_path, ImageConfig(size=8)).read(0).shape == (3, 8, 8)
+    assert open_images_in(tmp_path, ImagePreprocessConfig(size=8)).read(0).shape == (3, 8, 8)
 
 
 # What is refused.
@@ -230,7 +230,7 @@ def test_class_folders_with_roles(tmp_path):
     write(tmp_path, "test/dog/4.png", "test/owl/5.png")
     (tmp_path / "README.md").write_text("no image")
     (tmp_path / "train" / ".DS_Store").write_bytes(b"x")
-    source = open_images_in(tmp_path, ImageConfig(size=8))
+    source = open_images_in(tmp_path, ImagePreprocessConfig(size=8))
     assert source.classes == ("cat", "dog", "owl")
     assert told(source) == [
         ("test/dog/4.png", "dog", "test"),
@@ -241,17 +241,17 @@ def test_class_folders_with_roles(tmp_path):
         ("val/cat/3.png", "cat", "val"),
     ]
     assert source.notes == ("3 classes: cat, dog, owl", "no training image has the class owl")
-    kept = open_images_in(tmp_path, ImageConfig(size=8, val_role="test"))
+    kept = open_images_in(tmp_path, ImagePreprocessConfig(size=8, val_role="test"))
     assert told(kept)[-1] == ("val/cat/3.png", "cat", "test")
 
 
 def test_class_folders_alone_and_a_flat_folder(tmp_path):
     write(tmp_path / "classes", "b/1.png", "a/2.png")
-    source = open_images_in(tmp_path / "classes", ImageConfig())
+    source = open_images_in(tmp_path / "classes", ImagePreprocessConfig())
     assert told(source) == [("a/2.png", "a", "train"), ("b/1.png", "b", "train")]
     assert source.size == (224, 224)
     write(tmp_path / "flat", "x.png", "y.PNG", "z", "w.txt")
-    source = open_images_in(tmp_path / "flat", ImageConfig())
+    source = open_images_in(tmp_path / "flat", ImagePreprocessConfig())
     assert told(source) == [(n, None, "train") for n in ("x.png", "y.PNG", "z")]
     assert source.classes == ()
     assert source.notes == ("3 train images have no label: they lie in no class folder",)
@@ -263,8 +263,8 @@ def test_a_zip_gives_what_its_folder_gives(tmp_path):
         for path in sorted((tmp_path / "set").rglob("*")):
             archive.write(path, path.relative_to(tmp_path))
         archive.writestr("__MACOSX/set/train/cat/._1.png", b"x")
-    packed = open_images_in(tmp_path / "set.zip", ImageConfig(size=8))
-    plain = open_images_in(tmp_path / "set", ImageConfig(size=8))
+    packed = open_images_in(tmp_path / "set.zip", ImagePreprocessConfig(size=8))
+    plain = open_images_in(tmp_path / "set", ImagePreprocessConfig(size=8))
     assert [(f"set/{n}", c, r) for n, c, r in told(plain)] == told(packed)
     for i in range(3):
         np.testing.assert_array_equal(packed.read(i), plain.read(i))
@@ -278,13 +278,13 @@ def test_a_damaged_member_is_an_error_of_that_image(tmp_path):
     data = bytearray(path.read_bytes())
     data[data.index(b"IDAT") + 8] ^= 255
     path.write_bytes(data)
-    source = open_images_in(path, ImageConfig(size=8))
+    source = open_images_in(path, ImagePreprocessConfig(size=8))
     with pytest.raises(DataError, match=r"it cannot be read .*Bad CRC-32"):
         source.read(0)
     assert source.read(1).shape == (3, 8, 8)
     path.write_bytes(data[:-30])
     with pytest.raises(DataError, match=r"set\.zip is no readable \.zip .*; download it again"):
-        open_images_in(path, ImageConfig())
+        open_images_in(path, ImagePreprocessConfig())
 
 
 def test_a_member_that_unpacks_to_gigabytes_is_not_unpacked(tmp_path, monkeypatch):
@@ -292,30 +292,30 @@ def test_a_member_that_unpacks_to_gigabytes_is_not_unpacked(tmp_path, monkeypatc
     with zipfile.ZipFile(tmp_path / "set.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("1.png", b"\0" * 8001)
     with pytest.raises(DataError, match="it has 8,001 bytes, more than any image"):
-        open_images_in(tmp_path / "set.zip", ImageConfig()).read(0)
+        open_images_in(tmp_path / "set.zip", ImagePreprocessConfig()).read(0)
 
 
 def test_a_test_folder_is_never_a_class(tmp_path):
     write(tmp_path, "train/cat/1.png", "test/cat/2.png", "extra/3.png", "logo.png")
     with pytest.raises(DataError, match=r"holds images in test, train and also in \., extra: move"):
-        open_images_in(tmp_path, ImageConfig())
+        open_images_in(tmp_path, ImagePreprocessConfig())
 
 
 def test_roles_may_be_spelt_otherwise(tmp_path):
     write(tmp_path, "Training/cat/1.png", "Training/dog/2.png", "TEST/cat/3.png", "Valid/dog/4.png")
-    source = open_images_in(tmp_path, ImageConfig(val_role="val"))
+    source = open_images_in(tmp_path, ImagePreprocessConfig(val_role="val"))
     assert source.classes == ("cat", "dog")
     assert [role for *_, role in told(source)] == ["test", "train", "train", "val"]
     write(tmp_path, "Extra/cat/1.png")
     with pytest.raises(DataError, match="holds images in TEST, Training, Valid and also in Extra"):
-        open_images_in(tmp_path, ImageConfig())
+        open_images_in(tmp_path, ImagePreprocessConfig())
 
 
 def test_what_lies_beside_images_without_a_suffix_is_no_image(tmp_path):
     write(tmp_path, "cat/one", "dog/two")
     (tmp_path / "cat" / "README").write_text("cats")
     (tmp_path / "LICENSE").write_text("free")
-    assert [name for name, *_ in told(open_images_in(tmp_path, ImageConfig()))] == [
+    assert [name for name, *_ in told(open_images_in(tmp_path, ImagePreprocessConfig()))] == [
         "cat/one",
         "dog/two",
     ]
@@ -328,7 +328,7 @@ def test_links_are_followed_once(tmp_path):
     (tmp_path / "set" / "c").symlink_to(tmp_path / "real")
     (tmp_path / "set" / "b" / "loop").symlink_to(tmp_path / "set")
     (tmp_path / "set" / "a" / "gone.png").symlink_to(tmp_path / "nothing")
-    source = open_images_in(tmp_path / "set", ImageConfig(size=8))
+    source = open_images_in(tmp_path / "set", ImagePreprocessConfig(size=8))
     assert [item.name for item in source.items] == ["a/2.png", "a/gone.png", "c/1.png"]
     with pytest.raises(DataError, match=r"it cannot be read .*FileNotFoundError"):
         source.read(1)
@@ -340,7 +340,7 @@ def test_names_that_are_no_text_can_be_written(tmp_path):
     with open(folder + b"/a.png", "wb") as handle:
         handle.write(encoded(picture(8, 8)))
     write(tmp_path, "b/1.png")
-    source = open_images_in(tmp_path, ImageConfig(size=8))
+    source = open_images_in(tmp_path, ImagePreprocessConfig(size=8))
     assert [item.name for item in source.items] == ["b/1.png", "\\udcff/a.png"]
     assert all(name.encode() for name in source.classes)
     assert source.read(1).shape == (3, 8, 8)
@@ -349,9 +349,9 @@ def test_names_that_are_no_text_can_be_written(tmp_path):
 def test_an_empty_folder_and_a_missing_one_are_told(tmp_path):
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(DataError, match=r"no images in .*; pass --raw with a folder or a \.zip of"):
-        open_images_in(tmp_path, ImageConfig())
+        open_images_in(tmp_path, ImagePreprocessConfig())
     with pytest.raises(DataError, match=r"no folder or \.zip of images at .*gone; pass --raw"):
-        open_images_in(tmp_path / "gone", ImageConfig())
+        open_images_in(tmp_path / "gone", ImagePreprocessConfig())
 
 
 # ImageNet.
@@ -370,7 +370,11 @@ def imagenet(tmp_path):
 
 
 def validation(root):
-    return [label for _, label, role in told(open_images_in(root, ImageConfig())) if role == "val"]
+    return [
+        label
+        for _, label, role in told(open_images_in(root, ImagePreprocessConfig()))
+        if role == "val"
+    ]
 
 
 def test_imagenets_validation_list(imagenet):
@@ -378,7 +382,7 @@ def test_imagenets_validation_list(imagenet):
             ((3, 0), (1, 2), (2, 1), (4, 2))]  # in any order, as published  # fmt: skip
     (imagenet / "LOC_val_solution.csv").write_text("\n".join(["ImageId,PredictionString", *rows]))
     assert validation(imagenet) == [WNIDS[2], WNIDS[1], WNIDS[0], WNIDS[2]]
-    assert open_images_in(imagenet, ImageConfig()).classes == WNIDS
+    assert open_images_in(imagenet, ImagePreprocessConfig()).classes == WNIDS
 
 
 def test_the_development_kit_numbers_classes_in_its_own_order(imagenet):
@@ -400,7 +404,7 @@ def test_the_development_kit_numbers_classes_in_its_own_order(imagenet):
 
 
 def test_validation_in_class_folders_needs_no_list_and_without_either_it_is_told(imagenet):
-    source = open_images_in(imagenet, ImageConfig())
+    source = open_images_in(imagenet, ImagePreprocessConfig())
     assert validation(imagenet) == [None] * 4
     assert source.notes[-1] == "4 val images have no label: they lie in no class folder"
     base = imagenet / "ILSVRC" / "Data" / "CLS-LOC"
@@ -437,7 +441,7 @@ def test_digits():
 )
 def test_settings_out_of_range_are_refused(settings, sentence):
     with pytest.raises(ConfigError, match=sentence):
-        ImageConfig(**settings)
+        ImagePreprocessConfig(**settings)
 
 
 def test_the_formats_call_no_other_program():

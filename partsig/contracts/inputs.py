@@ -1,0 +1,58 @@
+"""What a dataset gives: windows to pretrain on, and items with labels."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+
+
+class Windows(Protocol):
+    """Unlabelled windows that are pretrained on: so many an epoch, drawn by (seed, epoch)."""
+
+    per_epoch: int
+
+    def batch(self, epoch: int, first: int, count: int) -> np.ndarray:
+        """Return windows first…first+count-1 of an epoch, (count, C, *L)."""
+
+    def describe_batch(self, epoch: int, first: int, count: int) -> str:
+        """Say what lies behind a batch whose loss is not finite."""
+
+
+class Examples(Protocol):
+    """Labelled items of a store, in a fixed order: epochs of nights, images.
+
+    ``labels`` (n,) are numbers of ``classes``, -1 without a label. ``grouped`` says that several
+    items belong to one unit (epochs to a subject): what a split keeps whole and a bootstrap draws.
+    A unit's items lie in one part or more: what was recorded at a time. ``item``, ``part`` and
+    ``unit`` are what these are called (epoch, recording, subject), also in the keys of a result.
+    """
+
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    grouped: bool
+    item: str
+    part: str
+    unit: str
+
+    def __len__(self) -> int: ...
+
+    def in_order(self, size: int) -> Iterator[np.ndarray]:
+        """Yield the inputs of all items, (b, C, *L) with b up to ``size``."""
+
+    def apart(self) -> "Iterable[Examples]":
+        """Return the same items in the same order, part by part."""
+
+    def joined(self, others: "Sequence[Examples]") -> "Examples":
+        """Return these items and others of the same store, one after the other."""
+
+    def units(self) -> tuple[Sequence[str], np.ndarray]:
+        """Return the names of the units, and each item's unit by number (n,)."""
+
+    def parts(self) -> tuple[Sequence[str], np.ndarray]:
+        """Return the names of the parts, and each item's part by number (n,)."""
+
+    def columns(self) -> tuple[list[str], Iterator[Sequence]]:
+        """Return what tells an item in a table: the names of the columns, and a row for each."""
+
+    def digest(self) -> dict[str, str]:
+        """Return what tells these inputs from others of the same names, as facts for a result."""

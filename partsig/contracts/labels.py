@@ -1,0 +1,46 @@
+"""What the labels of a store are, as ``meta.json`` and ``run.json`` say it."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+UNLABELLED = -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """What the labels of a store are: ``classes`` by number, each of ``unit_s`` seconds of signal.
+
+    ``target`` says what is labelled: class. ``unit_s`` is None where a whole item has one label.
+    """
+
+    classes: tuple[str, ...]
+    unit_s: float | None = None
+    target: str = "class"
+
+    def as_facts(self) -> dict:
+        """Return the labels as ``meta.json`` and ``run.json`` hold them."""
+        return asdict(self) | {"classes": list(self.classes)}
+
+    def count(self, codes: np.ndarray) -> dict[str, int]:
+        """Return how often each class occurs, and ``unscored`` what has no label.
+
+        >>> Labels(classes=("calm", "moving")).count(np.array([-1, 0, 0]))
+        {'calm': 2, 'moving': 0, 'unscored': 1}
+        """
+        counts = np.bincount(np.asarray(codes, np.int64) + 1, minlength=len(self.classes) + 1)
+        unscored, *others = counts.tolist()
+        return dict(zip((*self.classes, "unscored"), (*others, unscored), strict=True))
+
+
+def labels_of(facts: Mapping) -> Labels | None:
+    """Return what the labels are by a ``meta.json`` or a ``run.json``; None if it is silent.
+
+    Stores of partsig 0.1 say so by ``stages`` and ``epoch_s``, stores of images by ``classes``.
+    """
+    if "labels" in facts:
+        return Labels(**(facts["labels"] | {"classes": tuple(facts["labels"]["classes"])}))
+    if "stages" in facts and "epoch_s" in facts:
+        return Labels(classes=tuple(facts["stages"]), unit_s=float(facts["epoch_s"]))
+    return Labels(classes=tuple(facts["classes"])) if "classes" in facts else None

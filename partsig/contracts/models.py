@@ -1,0 +1,69 @@
+"""What trains or predicts: an objective of pretraining, and whatever stands for a classifier."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+
+from partsig.contracts.inputs import Examples
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+
+class Objective(Protocol):
+    """A model with its loss; everything drawn comes from ``generator``, for the whole batch."""
+
+    encoder: "nn.Module"
+
+    def forward(
+        self,
+        inputs: "Tensor",
+        *targets: "Tensor",
+        generator: "torch.Generator",
+        share: tuple[int, int] | None = None,
+        progress: float = 1.0,
+    ) -> "dict[str, Tensor]":
+        """Return scalars, one of them ``loss``; a batch's targets and extras are arguments too."""
+
+    def compilable(self) -> "Iterable[nn.Module]":
+        """Return the modules worth compiling: those most of the time is spent in."""
+
+
+class Predictor(Protocol):
+    """A network under a task: :class:`~partsig.core.objectives.supervised.SupervisedModule`.
+
+    ``learns_by``: steps of the optimiser; or its ``head`` alone, on ``features(x)``; or what its
+    ``fit_examples(train, seed, device)`` does with all examples at once; or nothing. Of a network
+    that does not learn, what it makes of examples is kept in the folder ``kept_in``.
+    """
+
+    learns_by: Literal["steps", "head", "examples", "nothing"]
+    kept_in: str | None
+
+    @classmethod
+    def check_input(cls, shape: object) -> None:
+        """Raise ConfigError where it is not for inputs of this shape, kind and rate."""
+
+    def logits(self, x: "Tensor") -> "Tensor":
+        """Return logits (B, K) of windows (B, C, *L), as recorded."""
+
+    def look_at(self, train: Examples) -> None:
+        """Take what is needed of the training examples before the first step."""
+
+    def compilable(self) -> "Iterable[nn.Module]":
+        """Return the modules worth compiling."""
+
+    def distance_from_head(self, parameter: str) -> int:
+        """Return how many layers lie above a parameter, for layer-wise learning rates."""
+
+
+class RecordingPredictor(Predictor, Protocol):
+    """A predictor that must see the whole of a recording, not one window after the other."""
+
+    def predict_examples(self, examples: Examples, device: "torch.device") -> np.ndarray:
+        """Return class probabilities (n, K) of examples."""
+
+    def predict_signal(self, signal: np.ndarray) -> np.ndarray:
+        """Return class probabilities (E, K) of the units of a signal (C, T), as recorded."""

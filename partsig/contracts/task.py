@@ -1,0 +1,89 @@
+"""What a task offers: what is predicted of examples, and how that is judged."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from partsig.contracts.dataset import TrainedRun
+from partsig.contracts.inputs import Examples
+from partsig.contracts.labels import Labels
+from partsig.contracts.models import Predictor
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+    from torch import nn
+
+
+class Task(Protocol):
+    """What is predicted and how it is judged: :mod:`partsig.tasks.classification` is one.
+
+    ``target`` is what the labels must be of (:class:`Labels`); ``words`` what an item and its truth
+    are called in figures. Probabilities are (n, K): n items, K classes. A ``result`` is what
+    ``metrics.json`` holds.
+    """
+
+    name: str
+    target: str
+    words: Mapping[str, str]
+
+    def check_labels(self, labels: Labels) -> None:
+        """Raise ConfigError where labels are not of what this task learns from."""
+
+    def build(self, encoder: "nn.Module", settings: Any, shape: Any, modality: str) -> Predictor:
+        """Return the untrained model; the caller seeds torch.
+
+        ``settings`` are the modality's, ``shape`` a :class:`~partsig.tasks.frozen.InputShape`.
+        """
+
+    def load(self, run: TrainedRun) -> Predictor:
+        """Return the model of a finished run at its chosen epoch."""
+
+    def predict(self, model: Predictor, examples: Examples, device: "torch.device") -> np.ndarray:
+        """Return class probabilities (n, K), not calibrated."""
+
+    def watch(
+        self, model: Predictor, val: Examples, device: "torch.device"
+    ) -> Callable[[int], dict[str, float]]:
+        """Return what measures the model on validation at the end of an epoch."""
+
+    def calibrate(
+        self, probabilities: np.ndarray, train: Examples, val: Examples, balanced: bool
+    ) -> dict[str, object]:
+        """Return the ``temperature`` that suits validation best, and what else is learned there.
+
+        ``probabilities`` (n, K) are those of ``val``; ``balanced``: every class was drawn equally
+        often in training.
+        """
+
+    def score(self, examples: Examples, probabilities: np.ndarray, seed: int) -> dict:
+        """Return every figure of agreement, with intervals that are drawn by ``seed``."""
+
+    def calibration(
+        self, examples: Examples, probabilities: np.ndarray, uncalibrated: np.ndarray, seed: int
+    ) -> dict:
+        """Return how far the confidence can be believed, now and before the temperature."""
+
+    def extras(
+        self, run: TrainedRun, examples: Examples, probabilities: np.ndarray, seed: int
+    ) -> dict[str, object]:
+        """Return what a result tells besides."""
+
+    def write_predictions(self, path: "Path", examples: Examples, p: np.ndarray) -> None:
+        """Write what tells each item, its truth, its prediction and the probabilities (n, K)."""
+
+    def figures(
+        self, result: dict, examples: Examples, probabilities: np.ndarray, folder: "Path"
+    ) -> "list[Path]":
+        """Draw a result into a folder; return the files."""
+
+    def draw_confusion(self, result: dict, examples: Examples, folder: "Path") -> "Path":
+        """Draw what was taken for what; return the file."""
+
+    def headline(self, result: dict, examples: Examples) -> str:
+        """Return a result in one line."""
+
+    def summary(self, result: dict) -> list[str]:
+        """Return a result in a few lines."""
