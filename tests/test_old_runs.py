@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import partsig
+from partsig import seeds
 from partsig.runs.run import Run
 
 OLD = Path(__file__).parent / "old_runs"
@@ -95,15 +96,30 @@ def test_every_epoch_or_image_is_embedded(kind, run):
 
 @KINDS
 def test_a_store_goes_on_being_one(kind):
-    """Pretraining from the start, by the same settings, goes the same way."""
+    """Pretraining from the start, by the same settings and streams, goes the same way."""
+    old, run = Path("run", kind), Path("run", "again")
+    options = {"modality": "image"} if kind == "images" else {}
+    run.mkdir()
+    record = {
+        k: v for k, v in read(old / "run.json").items() if k not in ("finished", "parameters")
+    }
+    (run / "run.json").write_text(json.dumps(record | {"state": "running"}), encoding="utf-8")
+    partsig.pretrain(f"store/{kind}", run, overrides=settings_of(old), gpus=0, **options)
+    assert "streams" not in read(run / "run.json")
+    for one, other in zip(journal(old), journal(run), strict=True):
+        assert one["step"] == other["step"]
+        assert losses(other) == pytest.approx(losses(one), rel=1e-3)
+
+
+@KINDS
+def test_a_new_run_draws_by_the_streams_of_today(kind):
     old = f"run/{kind}"
     options = {"modality": "image"} if kind == "images" else {}
     run = partsig.pretrain(
         f"store/{kind}", "run/new", overrides=settings_of(old), gpus=0, **options
     )
-    for one, other in zip(journal(old), journal(run), strict=True):
-        assert one["step"] == other["step"]
-        assert losses(other) == pytest.approx(losses(one), rel=1e-3)
+    assert read(run / "run.json")["streams"] == seeds.VERSION == 2
+    assert losses(journal(run)[0]) != pytest.approx(losses(journal(Path(old))[0]), rel=1e-3)
 
 
 @KINDS
@@ -178,7 +194,8 @@ def test_it_is_fine_tuned_from_and_pretrained_from(kind):
     longer = partsig.pretrain(
         f"store/{kind}", "run/on", overrides=wanted, from_=f"run/{kind}", gpus=0, **options
     )
-    assert journal(longer)[0]["loss"] < journal(f"run/{kind}")[0]["loss"]
+    fresh = partsig.pretrain(f"store/{kind}", "run/fresh", overrides=wanted, gpus=0, **options)
+    assert journal(longer)[0]["loss"] < journal(fresh)[0]["loss"]
 
 
 @KINDS

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from partsig.errors import ConfigError
+from partsig.seeds import Stream, rng_of
 
 
 def balanced_order(labels: np.ndarray, seed: int, epoch: int) -> np.ndarray:
@@ -16,7 +17,7 @@ def balanced_order(labels: np.ndarray, seed: int, epoch: int) -> np.ndarray:
     >>> np.bincount(labels[balanced_order(labels, seed=0, epoch=0)]).tolist()
     [3, 0, 3]
     """
-    rng = np.random.default_rng([seed, epoch, 32])
+    rng = rng_of(Stream.BALANCED_ITEMS, seed, epoch)
     groups = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     share = -(-len(labels) // len(groups))
     chosen = []
@@ -68,7 +69,7 @@ class Shuffled:
         """Return the order (n,) of a pass."""
         if self._order is None or self._order[0] != number:
             if self.balance is None:
-                drawn = np.random.default_rng([self.seed, number, 31]).permutation(self.n)
+                drawn = rng_of(Stream.ITEMS, self.seed, number).permutation(self.n)
             else:
                 drawn = balanced_order(self.balance, self.seed, number)
             self._order = number, np.repeat(drawn, self.repeats)[: self.n]

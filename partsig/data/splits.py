@@ -4,9 +4,8 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from partsig.errors import ConfigError, DataError, check_range
+from partsig.seeds import Stream, rng_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +111,7 @@ def split_finetuning(
             f"{max(len(rest) - n_val, 0)} can be asked for, more with a smaller "
             "--set split.val_subjects=N."
         )
-    order = np.random.default_rng([seed, 2018]).permutation(len(rest))
+    order = rng_of(Stream.LABELLED_SUBJECTS, seed).permutation(len(rest))
     drawn = [rest[i] for i in order]
     split = {
         "train": sorted(drawn[n_val:][: n_subjects or None]),
@@ -139,7 +138,7 @@ def draw_segments(segments: Mapping[str, Sequence[str]], per_class: int, seed: i
                 f"--segments-per-class {per_class}: only {len(members)} recordings of training "
                 f"subjects are {label} throughout."
             )
-        order = np.random.default_rng([seed, number, 2019]).permutation(len(members))
+        order = rng_of(Stream.LABELLED_ITEMS, seed, number).permutation(len(members))
         members = sorted(members)
         chosen += [members[i] for i in order[: per_class or None]]
     return sorted(chosen)

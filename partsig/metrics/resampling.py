@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from partsig.seeds import Stream, rng_of
+
 # Bootstrap samples behind every interval that is reported.
 BOOTSTRAP_DRAWS = 2000
 
@@ -29,7 +31,7 @@ def bootstrap(
     stacked = np.stack(matrices).astype(np.float64)  # (S, K, K)
     if len(stacked) < 2:
         return float("nan"), float("nan")
-    rng = np.random.default_rng(seed)
+    rng = rng_of(Stream.BOOTSTRAP, seed)
     drawn = rng.multinomial(len(stacked), np.full(len(stacked), 1 / len(stacked)), size=draws)
     values = statistic(np.tensordot(drawn.astype(np.float64), stacked, axes=1))
     if np.isnan(values).all():

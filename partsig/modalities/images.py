@@ -37,6 +37,7 @@ from partsig.runs.directory import SPLIT
 from partsig.runs.exported import LoadedModel
 from partsig.runs.run import Run
 from partsig.runs.settings import Shape
+from partsig.seeds import Stream, fixed, rng_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +81,9 @@ class ImageDataset(OpenedStore):
         train = RandomImages(store, members, seed, settings.windows_per_epoch)
         monitor = None
         if len(val):
-            monitor = RandomImages(store, val, 0, MONITOR_WINDOWS, settings.size)
+            monitor = RandomImages(
+                store, val, fixed(seed), MONITOR_WINDOWS, settings.size, Stream.UNSEEN_IMAGES
+            )
         changed = Augmented(train, settings.augment, settings.size, seed)
         return PretrainingData(
             channels=len(store.ch_names),
@@ -106,7 +109,9 @@ class ImageDataset(OpenedStore):
             members = self.store.members(role)
             if len(members):
                 return UnseenWindows(
-                    windows=RandomImages(self.store, members, seed, per_epoch, window[-1]),
+                    windows=RandomImages(
+                        self.store, members, seed, per_epoch, window[-1], Stream.UNSEEN_IMAGES
+                    ),
                     role=role,
                     whose="n_images",
                     number=len(members),
@@ -182,7 +187,7 @@ class ImageDataset(OpenedStore):
                     f"--segments-per-class {per_class}: there are only {len(members)} training "
                     f"images of class {name}."
                 )
-            order = np.random.default_rng([seed, number, 2019]).permutation(members)
+            order = rng_of(Stream.LABELLED_ITEMS, seed, number).permutation(members)
             parts.append(order[:per_class])
         return np.sort(np.concatenate(parts)), val
 

@@ -15,6 +15,7 @@ from partsig.core.objectives.supervised import LossConfig, SupervisedModule
 from partsig.data.signals.bands import band_powers
 from partsig.errors import ConfigError
 from partsig.runs.features import in_batches
+from partsig.seeds import Stream, seed_of
 from partsig.tasks.frozen import CPU, InputShape
 
 # scikit-learn brings pandas along, 100 MB: only baselines need it.
@@ -63,7 +64,9 @@ class BoostingOnBandPowers(SupervisedModule):
         from sklearn.ensemble import HistGradientBoostingClassifier
 
         powers = [band_powers(x.numpy(), self.sfreq) for x in in_batches(train, CPU)]
-        self.trees = HistGradientBoostingClassifier(random_state=seed)
+        self.trees = HistGradientBoostingClassifier(
+            random_state=seed_of(Stream.TREES, seed) % 2**32
+        )
         self.trees.fit(np.concatenate(powers), train.labels)
 
     def logits(self, x: Tensor) -> Tensor:

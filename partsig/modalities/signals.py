@@ -38,6 +38,7 @@ from partsig.runs.exported import LoadedModel
 from partsig.runs.features import starts
 from partsig.runs.run import Run
 from partsig.runs.settings import Shape
+from partsig.seeds import Stream, fixed
 from partsig.tasks.distillation import TeacherTargets
 from partsig.tasks.frozen import InputShape
 
@@ -94,7 +95,14 @@ class SignalDataset(OpenedStore):
         seen = split["train"] + split["monitor"]
         monitor = None
         if split["monitor"]:
-            monitor = RandomWindows(store, split["monitor"], window[0], 0, MONITOR_WINDOWS)
+            monitor = RandomWindows(
+                store,
+                split["monitor"],
+                window[0],
+                fixed(seed),
+                MONITOR_WINDOWS,
+                Stream.UNSEEN_WINDOWS,
+            )
         train = RandomWindows(store, split["train"], window[0], seed, settings.windows_per_epoch)
         return PretrainingData(
             channels=len(store.ch_names),
@@ -125,7 +133,9 @@ class SignalDataset(OpenedStore):
             there = sorted(set(members) & set(self.store.subjects))
             if there:
                 return UnseenWindows(
-                    windows=RandomWindows(self.store, there, window[-1], seed, per_epoch),
+                    windows=RandomWindows(
+                        self.store, there, window[-1], seed, per_epoch, Stream.UNSEEN_WINDOWS
+                    ),
                     role=role,
                     whose="n_subjects",
                     number=len(there),

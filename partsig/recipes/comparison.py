@@ -10,6 +10,7 @@ import numpy as np
 from partsig.metrics.agreement import macro_f1
 from partsig.metrics.resampling import BOOTSTRAP_DRAWS
 from partsig.runs.test_results import EvaluatedRun, PrimaryMetric
+from partsig.seeds import Stream, rng_of
 
 # How often each unit is drawn, kept for so many units at once: 64 MB, whatever the test set.
 AT_ONCE = 8_000_000
@@ -74,7 +75,7 @@ def _resampled(found: Sequence[EvaluatedRun], seed: int) -> list[np.ndarray]:
     The samples are the same for every run.
     """
     n = len(found[0].counts)
-    rng = np.random.default_rng(seed)
+    rng = rng_of(Stream.BOOTSTRAP, seed)
     even = np.full(n, 1 / n)
     drawn: list[list[np.ndarray]] = [[] for _ in found]
     each = max(AT_ONCE // n, 1)

@@ -19,6 +19,7 @@ from partsig.runs.encoder_sources import Origin
 from partsig.runs.features import folder_of
 from partsig.runs.run import Run
 from partsig.runs.settings import SCRATCH, FinetuneRecipe
+from partsig.seeds import Stream, seed_of
 from partsig.tasks import frozen
 from partsig.tasks import registry as tasks
 from partsig.tasks.classification import Classification
@@ -28,7 +29,6 @@ from partsig.tasks.frozen import InputShape
 from partsig.train import distributed
 from partsig.train.distributed import World
 from partsig.train.job import SPEED_KEYS
-from partsig.train.step import seed_of
 
 # What may differ between the parts of a run: speed, where its store lies, what was added there.
 MAY_CHANGE_ON_RESUME = (*SPEED_KEYS, "store", "index_sha256")
@@ -94,7 +94,8 @@ class Finetuning:
         return {
             "modality": self.dataset.modality,
             "task": self.task.name,
-            "seed": self.seed,
+            "seed": int(self.seed),
+            **runs.streams_of(self.seed),
             "from": str(start.origin),
             "teacher": None if self.teacher is None else str(self.teacher),
             **self.dataset.facts(),
@@ -111,19 +112,20 @@ def open_finetuning(request: FinetuneRequest) -> Finetuning:
     dataset.check_budget(request.budget)
     task = tasks.get(request.task or dataset.task)
     task.check_labels(dataset.labels)
-    start = start_from(request.origin, dataset, request.config, request.overrides, request.seed)
+    start = start_from(request.origin, dataset, request.config, request.overrides)
     settings = start.settings
     split = dataset.split_labels(request.budget, settings, request.seed)
     label = start.origin.label or (settings.model if settings.model != "encoder" else SCRATCH)
     label += "" if settings.train == "full" else f"-{settings.train}"
+    run = request.run or runs.RUNS / f"finetune-{label}-{split.label}-s{request.seed}"
     asked = Finetuning(
         dataset=dataset,
         task=task,
         start=start,
         split=split,
         teacher=request.teacher,
-        run=request.run or runs.RUNS / f"finetune-{label}-{split.label}-s{request.seed}",
-        seed=request.seed,
+        run=run,
+        seed=runs.seed_as_begun(run, request.seed),
     )
     _teacher_run(asked)  # what is refused must not leave a run behind
     return asked
@@ -201,8 +203,9 @@ def _build(asked: Finetuning, settings: FinetuneRecipe, train: Examples) -> Supe
         classes=dataset.labels.classes,
         n_train=len(train),
     )
-    torch.manual_seed(seed_of(asked.seed, 8))
-    model = asked.task.build(asked.start.encoder, settings, shape, dataset.modality)
+    encoder = asked.start.encoder(asked.seed)
+    torch.manual_seed(seed_of(Stream.HEAD_WEIGHTS, asked.seed))
+    model = asked.task.build(encoder, settings, shape, dataset.modality)
     if asked.start.code is not None:
         with torch.no_grad():
             getattr(model, "net", model).positions.copy_(asked.start.code)

@@ -24,6 +24,7 @@ from partsig.files import atomic, write_json
 from partsig.modalities import registry
 from partsig.recipes.inspection import MOST_DRAWN, Inspection, InspectionRequest
 from partsig.runs.models import load_part
+from partsig.seeds import Stream, seed_of
 from partsig.train import distributed
 
 # Windows the figures of merit are computed on, and how many at once.
@@ -98,7 +99,7 @@ def measure(
     """Return figures of merit over all pairs the model was trained to relate, self-pairs apart."""
     sums, asked = np.zeros(6), 0
     asymmetries, apart = [], []
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed_of(Stream.INSPECTION, seed))
     for first in range(0, WINDOWS, BATCH):
         x = torch.from_numpy(drawn.batch(0, first, BATCH)).to(device)
         where = (t.to(device) for t in _draw(model, len(x), generator, on_grid))
@@ -135,7 +136,7 @@ def measure(
 def arrays_of(model: Part, windows: np.ndarray, seed: int, device: torch.device) -> dict:
     """Return what is drawn of some windows (n, C, *L), as NumPy arrays, lengths in samples."""
     x = torch.from_numpy(windows).to(device)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed_of(Stream.INSPECTION, seed))
     arrays = {"windows": windows.astype(np.float32)}
     for name, on_grid in (("off_grid", False), ("grid", True)):
         if on_grid and not fits_grid(model):

@@ -7,6 +7,7 @@ from torch import nn
 
 from partsig.contracts import PretrainingData
 from partsig.modalities.modality import MONITOR_WINDOWS, Modality
+from partsig.seeds import Stream, fixed, seed_of
 from partsig.train.distributed import World
 
 MONITOR_BATCH = 128
@@ -38,9 +39,17 @@ def units(data: PretrainingData, modality: Modality) -> Derive:
 
 
 def measure(
-    data: PretrainingData, model: nn.Module, world: World, batch: int, derive: Derive
+    data: PretrainingData,
+    model: nn.Module,
+    world: World,
+    batch: int,
+    derive: Derive,
+    seed: int,
 ) -> Callable[[int], dict[str, float]] | None:
-    """Return the measure of the pretext on fixed unseen windows and draws, if there are any."""
+    """Return the measure of the pretext on fixed unseen windows and draws, if there are any.
+
+    They are the same whatever the ``seed``, which tells only the version that they are drawn by.
+    """
     windows = data.monitor
     if windows is None or not world.main:
         return None
@@ -52,7 +61,8 @@ def measure(
         sums: dict[str, float] = {}
         for first in range(0, number, size):  # the last batch may be smaller
             x = windows.batch(0, first, min(size, number - first))
-            generator = torch.Generator(world.device).manual_seed(first)
+            generator = torch.Generator(world.device)
+            generator.manual_seed(seed_of(Stream.MONITOR, fixed(seed), first))
             for key, value in model(torch.from_numpy(x).to(world.device), generator).items():
                 sums[key] = sums.get(key, 0.0) + value.item() * len(x) / number
         return {f"val_{key}": value for key, value in derive(sums).items()}

@@ -17,10 +17,10 @@ from partsig.runs import directory as runs
 from partsig.runs.models import build_objective, load_encoder, read_state
 from partsig.runs.run import Run
 from partsig.runs.settings import PretrainRecipe
+from partsig.seeds import Stream, seed_of
 from partsig.train import distributed, loop
 from partsig.train.distributed import World
 from partsig.train.job import SPEED_KEYS, TrainingJob
-from partsig.train.step import seed_of
 
 MAY_CHANGE_ON_RESUME = (*SPEED_KEYS, "resident", "store")
 
@@ -69,13 +69,14 @@ def run_pretraining(asked: Pretraining) -> None:
     before = [] if asked.origin is None else Run.read(asked.origin).seen_unlabelled
     seen = list(dict.fromkeys(data.facts["subjects_seen"] + before))
     facts = {
-        "seed": asked.seed,
+        "seed": int(asked.seed),
+        **runs.streams_of(asked.seed),
         "store": str(asked.store),
         "from": None if asked.origin is None else str(asked.origin),
         **data.facts,
         "subjects_seen": seen,
     }
-    torch.manual_seed(seed_of(asked.seed, 7))
+    torch.manual_seed(seed_of(Stream.PRETRAINED_WEIGHTS, asked.seed))
     model = build_objective(
         data.channels, data.window, data.patch, asked.settings, modality.n_patches
     )
@@ -136,7 +137,7 @@ def _job(
             *("loss", "mse/chance", "val_mse/chance", f"error_{modality.unit}"),
             *("val_accuracy", "windows_per_s"),
         ),
-        on_epoch=measure(data, model, world, size, derive),
+        on_epoch=measure(data, model, world, size, derive, asked.seed),
         derive=derive,
     )
 

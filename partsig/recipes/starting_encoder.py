@@ -15,24 +15,35 @@ from partsig.modalities import registry
 from partsig.runs.encoder_sources import Origin
 from partsig.runs.models import load_encoder
 from partsig.runs.run import Run
-from partsig.runs.settings import SCRATCH, FinetuneRecipe
+from partsig.runs.settings import SCRATCH, FinetuneRecipe, Shape
+from partsig.seeds import Stream, seed_of
 from partsig.tasks import frozen
-from partsig.train.step import seed_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
     """What fine-tuning starts from: an encoder, the settings it implies, and what it has seen.
 
-    ``code`` are position codes (N + 1, E) that the encoder was trained with, where it brings them.
+    It takes ``n_channels`` and patches of ``extent`` samples; ``weights`` are its own, none from
+    scratch. ``code`` are position codes (N + 1, E) that it was trained with, where it brings them.
     """
 
-    encoder: Encoder
+    n_channels: int
+    extent: Shape
+    weights: Mapping[str, Tensor]
     settings: FinetuneRecipe
     origin: Origin
     pretraining: dict | None
     seen: list[str]
     code: Tensor | None = None
+
+    def encoder(self, seed: int) -> Encoder:
+        """Return the encoder; from scratch its weights are drawn by ``seed``."""
+        torch.manual_seed(seed_of(Stream.ENCODER_WEIGHTS, seed))
+        encoder = Encoder(self.settings.encoder, self.n_channels, self.extent)
+        if self.weights:
+            encoder.load_state_dict(self.weights)
+        return encoder
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -57,7 +68,6 @@ def start_from(
     dataset: Dataset,
     config: str | Path | None,
     overrides: Mapping[str, object] | Iterable[str],
-    seed: int,
 ) -> Start:
     """Return what to start from.
 
@@ -92,12 +102,10 @@ def start_from(
         **brought.patch,
     )
     _, extent = settings.extents(dataset.samples_per_unit, dataset.labels.unit_s)
-    torch.manual_seed(seed_of(seed, 9))
-    encoder = Encoder(settings.encoder, len(dataset.ch_names), extent)
-    if brought.weights:
-        encoder.load_state_dict(brought.weights)
     return Start(
-        encoder=encoder,
+        n_channels=len(dataset.ch_names),
+        extent=extent,
+        weights=brought.weights,
         settings=settings,
         origin=origin,
         pretraining=brought.pretraining,

@@ -18,13 +18,15 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from partsig import __version__, config
+from partsig import __version__, config, seeds
 from partsig.contracts import labels_of
 from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.files import write_json, write_text
 from partsig.modalities import registry
+from partsig.seeds import OldSeed
 
 RUNS, STORES = Path("runs"), Path("data/store")
+STREAMS = "streams"  # the version of partsig.seeds that a run draws by
 SPLIT = "split.json"  # whose labels a fine-tuned run was given, by role
 # The first two lines and the last one of a ``run.json``, within so many bytes of its ends.
 FIRST = re.compile(rb'\{\n  "kind": "(\w+)",\n  "state": "(\w+)",\n')
@@ -89,6 +91,18 @@ def begin(
     write_json(file, record)
     write_text(path / "config.yaml", f"verb: {kind}\n" + config.to_yaml(settings))
     return json.loads(json.dumps(record))
+
+
+def seed_as_begun(path: Path, seed: int) -> int:
+    """Return the seed of a run that may be there: what partsig 0.1 began goes on as it drew."""
+    if (path / "run.json").is_file() and STREAMS not in read(path):
+        return OldSeed(seed)
+    return seed
+
+
+def streams_of(seed: int) -> dict[str, int]:
+    """Return what a run says of its random streams; nothing of those that do not say it."""
+    return {} if isinstance(seed, OldSeed) else {STREAMS: seeds.VERSION}
 
 
 def _completed(facts: dict, wanted: Mapping) -> dict:

@@ -13,6 +13,7 @@ from partsig.core.objectives.part import Part
 from partsig.core.placing import Placing, evenly, place
 from partsig.errors import ConfigError, DataError, check_range
 from partsig.runs.models import LoadedPart, load_part
+from partsig.seeds import Stream, seed_of
 from partsig.train import distributed
 
 # Windows that are placed at once: bounds the memory, does not change the result.
@@ -87,7 +88,7 @@ def placings(
     starts = torch.arange(0, last + 1, max(length // 2, 1))
     starts = torch.unique(torch.cat([starts, torch.tensor([last])]))
     every = signal.unfold(1, length, 1)  # (C, T - L + 1, L), a view
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed_of(Stream.ODDITY, seed))
     for _ in range(draws):
         for first in starts.split(BATCH):
             window = every[:, first].transpose(0, 1).to(device)  # (B, C, L)

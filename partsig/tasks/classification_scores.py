@@ -18,6 +18,7 @@ from partsig.metrics.agreement import (
 )
 from partsig.metrics.calibration import reliability
 from partsig.metrics.resampling import BOOTSTRAP_DRAWS, bootstrap
+from partsig.seeds import Stream, rng_of
 
 # Classes above which the five most likely count as well.
 TOP_FIVE_ABOVE = 10
@@ -139,7 +140,7 @@ def share_interval(right: np.ndarray, seed: int) -> list[float]:
     [0.72, 0.88]
     """
     n = len(right)
-    shares = np.random.default_rng(seed).binomial(n, right.mean(), BOOTSTRAP_DRAWS) / n
+    shares = rng_of(Stream.BOOTSTRAP, seed).binomial(n, right.mean(), BOOTSTRAP_DRAWS) / n
     return np.percentile(shares, [2.5, 97.5]).tolist()
 
 

@@ -4,23 +4,14 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.profiler import record_function
 
 from partsig.contracts import Batch
+from partsig.seeds import Stream, seed_of
 from partsig.train.distributed import World
-
-
-def seed_of(*parts: int) -> int:
-    """Return a 63-bit seed that depends on all of ``parts``.
-
-    >>> seed_of(0, 1) != seed_of(1, 0)
-    True
-    """
-    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +38,7 @@ class Stepper:
         rows each of them has.
         """
         device = self.world.device
-        torch.manual_seed(seed_of(self.seed, step, 1 + self.world.rank))  # drop path
+        torch.manual_seed(seed_of(Stream.DROP_PATH, self.seed, step, self.world.rank))
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["scale"]
         self.model.train()
@@ -57,7 +48,8 @@ class Stepper:
         for number, part in enumerate(parts):
             # What several processes have is averaged afterwards, as if it was of equal sizes.
             weight = len(part) * self.world.size / part.share[1]
-            generator = torch.Generator(device).manual_seed(seed_of(self.seed, step, 0))
+            generator = torch.Generator(device)
+            generator.manual_seed(seed_of(Stream.OBJECTIVE, self.seed, step))
             last = number == len(parts) - 1
             with self._silent() if not last else nullcontext():
                 with (
@@ -167,7 +159,7 @@ def compile_blocks(
         module.compile(dynamic=False)
     model.train()  # what was measured before would be compiled as it is measured
     device = example.inputs.device
-    generator = torch.Generator(device).manual_seed(0)
+    generator = torch.Generator(device).manual_seed(seed_of(Stream.TRIAL, 0))
     try:
         with torch.autocast(device.type, torch.bfloat16, precision == "bf16"):
             loss = model(*example.arguments(), generator=generator, **example.extras)["loss"]

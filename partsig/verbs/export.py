@@ -14,6 +14,7 @@ from partsig.runs import directory as runs
 from partsig.runs import exported as packing
 from partsig.runs import portable_graph
 from partsig.runs.model_card import read_measured, write_card
+from partsig.seeds import Stream, rng_of
 from partsig.train import distributed
 
 FORMATS = {"safetensors": packing.WEIGHTS, "onnx": "model.onnx", "torch": "model.pt2"}
@@ -115,7 +116,7 @@ def _drop_others(folder: Path, facts: dict) -> None:
 def _difference(file: Path, loaded: packing.LoadedModel, device: torch.device) -> float:
     """Return the largest difference between a file's probabilities and the run's own."""
     facts = loaded.facts
-    rng = np.random.default_rng(0)
+    rng = rng_of(Stream.TRIAL, 0)
     shape = (CHECKED, len(facts["ch_names"]), *loaded.window)
     x = (AMPLITUDE_UV * rng.standard_normal(shape)).astype(np.float32)
     model = loaded.model.eval().to(device)

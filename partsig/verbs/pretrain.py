@@ -57,13 +57,14 @@ def pretrain(
     origin = None if from_ is None else Path(from_)
     if origin is not None:
         Run.finished(origin, "pretrain")
+    path = Path(run or runs.RUNS / f"pretrain-{name}-s{seed}")
     asked = Pretraining(
         settings=settings,
         modality=modality,
         store=place or locate(runs.STORES / kind.default_source),
-        run=Path(run or runs.RUNS / f"pretrain-{name}-s{seed}"),
+        run=path,
         origin=origin,
-        seed=seed,
+        seed=runs.seed_as_begun(path, seed),
         device=device,
         profile=profile,
     )

@@ -151,12 +151,13 @@ def test_a_trained_run_scores_every_second_of_a_night_alike_each_time(run, night
     assert abs(score.mean()) < 0.1  # less the recording's own mean
     np.testing.assert_array_equal(oddity(load_part(run), night, 100.0), score)
     assert not np.array_equal(oddity(run, night, 100.0, seed=1), score)
-    # More draws, less noise: two seeds agree better.
+    # More draws, less noise: seeds agree better, pair by pair on average.
     few, many = (
-        np.corrcoef([oddity(run, night, 100.0, draws=d, seed=s) for s in (1, 2)])[0, 1]
+        np.corrcoef([oddity(run, night, 100.0, draws=d, seed=s) for s in range(1, 6)])
         for d in (1, 8)
     )
-    assert many > few
+    apart = ~np.eye(5, dtype=bool)
+    assert many[apart].mean() > few[apart].mean()
 
 
 def test_the_score_does_not_depend_on_the_batch_or_the_gain(run, night, monkeypatch):

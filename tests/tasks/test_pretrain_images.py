@@ -163,13 +163,11 @@ def test_inspect_draws_images_without_another_path(run):
 def test_augmented_images_do_not_depend_on_how_a_batch_is_cut():
     change = transform(AugmentConfig(crop="pad", flip=0.5, randaugment=5, erase=0.5), 8)
     images = torch.arange(6 * 3 * 64).view(6, 3, 8, 8).to(torch.uint8)
-    whole = augmented(images, change, [1, 2])
-    parts = torch.cat(
-        [augmented(images[:2], change, [1, 2]), augmented(images[2:], change, [1, 2], 2)]
-    )
+    whole = augmented(images, change, 1, 2)
+    parts = torch.cat([augmented(images[:2], change, 1, 2), augmented(images[2:], change, 1, 2, 2)])
     assert whole.shape == (6, 3, 8, 8)
     assert torch.equal(whole, parts)
-    assert not torch.equal(whole, augmented(images, change, [1, 3]))
+    assert not torch.equal(whole, augmented(images, change, 1, 3))
     assert transform(AugmentConfig(), 8) is None
 
 
@@ -178,7 +176,7 @@ def test_erased_boxes_hold_noise_like_the_image():
     drawn = torch.Generator().manual_seed(0)
     images = 180 + 10 * torch.randn(60, 3, 32, 32, generator=drawn)
     images = images.round().clamp(0, 255).to(torch.uint8)
-    found = augmented(images, Erasing(1.0), [0])
+    found = augmented(images, Erasing(1.0), 0, 0)
     changed = (found != images).any(1, keepdim=True).expand_as(images)
     assert 0.03 < changed.float().mean() < 0.4  # boxes of 2 to 33 %
     assert found[changed].float().mean().item() == pytest.approx(180, abs=1)
@@ -193,7 +191,7 @@ def test_randaugment_does_two_operations_each_half_of_the_time():
     images = images.to(torch.uint8)
     moved = {}
     for magnitude in (1.0, 9.0):
-        found = augmented(images, RandAugment(magnitude), [0])
+        found = augmented(images, RandAugment(magnitude), 0, 0)
         same = (found == images).flatten(1).all(1).float().mean().item()
         assert 0.25 < same < 0.5  # a quarter, and those where an operation changed nothing
         moved[magnitude] = (found.float() - images.float()).abs().mean().item()

@@ -10,6 +10,7 @@ import torch
 
 from partsig.contracts import Windows
 from partsig.errors import ConfigError, check_range
+from partsig.seeds import Stream, seed_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +70,7 @@ class Augmented:
         if self._change is None:
             return images
         images = torch.from_numpy(images)
-        return augmented(images, self._change, [self.seed, epoch], first).numpy()
+        return augmented(images, self._change, self.seed, epoch, first).numpy()
 
     def describe_batch(self, epoch: int, first: int, count: int) -> str:
         """Say what lies behind a batch whose loss is not finite."""
@@ -77,17 +78,16 @@ class Augmented:
 
 
 def augmented(
-    images: torch.Tensor, change: Callable, seeds: list[int], first: int = 0
+    images: torch.Tensor, change: Callable, seed: int, epoch: int, first: int = 0
 ) -> torch.Tensor:
-    """Return images (B, C, H, W) uint8 changed one by one, the draws told by ``seeds``.
+    """Return images (B, C, H, W) uint8 changed one by one.
 
-    Image i's draws depend on ``seeds`` and ``first + i`` alone, however a batch is cut.
+    Image i's draws depend on seed, epoch and ``first + i`` alone, however a batch is cut.
     """
     changed = []
     with torch.random.fork_rng(devices=[]):
         for place, image in enumerate(images, first):
-            drawn = np.random.SeedSequence([*seeds, place, 34]).generate_state(1, np.uint64)
-            torch.manual_seed(int(drawn[0] >> 1))
+            torch.manual_seed(seed_of(Stream.AUGMENTATION, seed, epoch, place))
             changed.append(change(image))
     return torch.stack(changed)
 

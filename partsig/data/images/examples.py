@@ -97,6 +97,6 @@ class AugmentedBatches:
         if self.change is not None:
             number, within = divmod(step, self.shuffled.steps)
             first = within * self.shuffled.size + mine.start
-            x = augmented(x, self.change, [self.shuffled.seed, number], first)
+            x = augmented(x, self.change, self.shuffled.seed, number, first)
         labels = torch.from_numpy(self.examples.store.labels[index])
         return Batch(x, labels, first=mine.start, total=len(every))

@@ -6,6 +6,7 @@ import numpy as np
 
 from partsig.data.images.store import ImageStore
 from partsig.errors import DataError
+from partsig.seeds import Stream, rng_of
 
 
 def centred(images: np.ndarray, size: int) -> np.ndarray:
@@ -32,17 +33,19 @@ class RandomImages:
         seed: int,
         per_epoch: int = 0,
         size: int | None = None,
+        stream: Stream = Stream.IMAGES,
     ) -> None:
         if not len(members):
             raise DataError(f"no image of {store.path} was chosen to train on; preprocess more.")
-        self.store, self.members, self.seed, self.size = store, members, seed, size
+        self.store, self.members, self.size = store, members, size
+        self.seed, self.stream = seed, stream
         self.per_epoch = per_epoch or len(members)
         self._order: tuple[int, np.ndarray] | None = None
 
     def drawn(self, epoch: int) -> np.ndarray:
         """Return the numbers (per_epoch,) of an epoch's images, as the store counts them."""
         if self._order is None or self._order[0] != epoch:
-            rng = np.random.default_rng([self.seed, epoch, 34])
+            rng = rng_of(self.stream, self.seed, epoch)
             rounds = math.ceil(self.per_epoch / len(self.members))
             order = np.concatenate([rng.permutation(self.members) for _ in range(rounds)])
             self._order = (epoch, order[: self.per_epoch])

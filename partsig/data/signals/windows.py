@@ -12,6 +12,7 @@ from partsig.data.shuffling import Shuffled
 from partsig.data.signals.lazy import forget
 from partsig.data.signals.store import Store
 from partsig.errors import DataError
+from partsig.seeds import Stream, rng_of
 
 
 class RandomWindows:
@@ -22,7 +23,13 @@ class RandomWindows:
     """
 
     def __init__(
-        self, store: Store, subjects: Iterable[str], window: int, seed: int, per_epoch: int = 0
+        self,
+        store: Store,
+        subjects: Iterable[str],
+        window: int,
+        seed: int,
+        per_epoch: int = 0,
+        stream: Stream = Stream.WINDOWS,
     ) -> None:
         names = [name for subject in subjects for name in store.subjects[subject]]
         lengths = {name: store.recordings[name]["n_samples"] for name in names}
@@ -33,7 +40,8 @@ class RandomWindows:
                 f"({window / store.sfreq:g} s); shorten window_s or add recordings."
             )
         store.check_signals(self.names)
-        self.store, self.window, self.seed = store, window, seed
+        self.store, self.window = store, window
+        self.seed, self.stream = seed, stream
         starts = np.array([lengths[name] - window + 1 for name in self.names])
         self._ends = np.cumsum(starts)
         self.per_epoch = per_epoch or math.ceil(sum(lengths[n] for n in self.names) / window)
@@ -42,7 +50,7 @@ class RandomWindows:
     def drawn(self, epoch: int) -> np.ndarray:
         """Return the windows of an epoch as (per_epoch, 2): recording number and first sample."""
         if self._table is None or self._table[0] != epoch:
-            rng = np.random.default_rng([self.seed, epoch, 30])
+            rng = rng_of(self.stream, self.seed, epoch)
             at = rng.integers(self._ends[-1], size=self.per_epoch)
             recording = np.searchsorted(self._ends, at, side="right")
             first = at - np.concatenate([[0], self._ends[:-1]])[recording]
@@ -243,7 +251,7 @@ class ShiftedBatches:
         every = self.shuffled(step)
         mine = self.shuffled.share(len(every))
         index = every[mine]
-        rng = np.random.default_rng([self.shuffled.seed, step, 33])
+        rng = rng_of(Stream.SHIFTS, self.shuffled.seed, step)
         shift = rng.integers(-self.reach, self.reach + 1, len(every))
         x, targets, total = self.examples.windows(index, shift[mine]), None, len(every)
         if self.teacher is None:

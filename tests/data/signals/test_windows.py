@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from partsig.data import shuffling
 from partsig.data.shuffling import Shuffled, balanced_order
 from partsig.data.signals.recordings import Recording
 from partsig.data.signals.store import open_store
@@ -10,6 +11,7 @@ from partsig.data.signals.store_index import write_index
 from partsig.data.signals.store_writing import create_store, make_meta, write_recording
 from partsig.data.signals.windows import LabelledWindows, RandomWindows
 from partsig.errors import ConfigError, DataError
+from partsig.seeds import Stream, rng_of
 
 # Stages of each recording; subjects s0 and s1 have two recordings each.
 NIGHTS = {"a": [2, -1, 3], "b": [-1, -1], "c": [0, 4, 4, -1], "d": [1]}
@@ -103,8 +105,9 @@ def test_a_pass_has_every_number_once_in_an_order_of_its_own():
     passes = [[batch(11 * number + i) for i in range(11)] for number in range(2)]
     assert [len(part) for part in passes[0]] == [10] * 10 + [3]
     for number, parts in enumerate(passes):
-        expected = np.random.default_rng([7, number, 31]).permutation(103)
+        expected = rng_of(Stream.ITEMS, 7, number).permutation(103)
         np.testing.assert_array_equal(np.concatenate(parts), expected)
+        assert sorted(expected) == list(range(103))
 
 
 def test_a_batch_does_not_depend_on_what_was_asked_before():
@@ -120,12 +123,12 @@ def test_a_batch_does_not_depend_on_what_was_asked_before():
 
 @pytest.mark.parametrize("balance", [None, np.arange(1000) % 5])
 def test_an_order_is_drawn_once_a_pass(balance, monkeypatch):
-    drawn, real = [], np.random.default_rng
-    monkeypatch.setattr(np.random, "default_rng", lambda seed: drawn.append(seed) or real(seed))
+    drawn = []
+    monkeypatch.setattr(shuffling, "rng_of", lambda *parts: drawn.append(parts) or rng_of(*parts))
     batch = Shuffled(1000, 10, 0, balance)
     for step in range(250):
         batch(step)
-    assert [seed[1] for seed in drawn] == [0, 1, 2]
+    assert [number for _stream, _seed, number in drawn] == [0, 1, 2]
 
 
 def test_a_batch_of_none_is_refused():
