@@ -15,20 +15,25 @@ from typing import Annotated, Any, TypeVar, Union, get_args
 import yaml
 from pydantic import ConfigDict, Discriminator, Tag, TypeAdapter, ValidationError
 
-from partsig.errors import ConfigError
+from partsig.errors import ConfigError, nearest
 
 T = TypeVar("T")
 
 
-def one_of(*classes: type) -> Any:
+def one_of(*classes: type, broken: Mapping[str, str] | None = None) -> Any:
     """Return the type of a section that is one of these dataclasses, told by its key ``name``.
 
     Each class has a field ``name`` with its one value; a section without it is the first class.
+    ``broken`` are names that should be among them, and why they are not.
     """
 
     def tag(section: object) -> str:
-        usual = classes[0].name
-        return section.get("name", usual) if isinstance(section, Mapping) else _name_of(section)
+        if not isinstance(section, Mapping):
+            return _name_of(section)
+        name = section.get("name", classes[0].name)
+        if broken and name in broken:
+            raise ConfigError(broken[name])
+        return name
 
     tagged = tuple(Annotated[cls, Tag(cls.name)] for cls in classes)
     return Annotated[Union[tagged], Discriminator(tag)]  # noqa: UP007
@@ -166,8 +171,10 @@ def _read(config: str | Path) -> dict:
     else:
         name = str(config)
         if name not in names():
+            close = nearest(name, names())
+            told = f"nearest is {close!r}; " if close else ""
             raise ConfigError(
-                f"no configuration {name!r}; there are {', '.join(names())}. "
+                f"no configuration {name!r}; {told}there are {', '.join(names())}. "
                 "A file of your own ends in .yaml."
             )
         text, where = (resources.files("partsig.configs") / f"{name}.yaml").read_text("utf-8"), name
@@ -213,7 +220,10 @@ def _sentence(cls: type, item: dict) -> str:
     if item["type"] == "tuple_type":
         return f"{key}: it should be a list such as [A, B], got {item['input']!r}"
     if item["type"] == "union_tag_invalid":
-        return f"{key}.name {item['ctx']['tag']!r}; it can be {item['ctx']['expected_tags']}"
+        tag, known = item["ctx"]["tag"], item["ctx"]["expected_tags"]
+        close = nearest(tag, re.findall(r"'([^']+)'", known))
+        told = f"nearest is {close!r}; " if close else ""
+        return f"{key}.name {tag!r}; {told}it can be {known}"
     if item["type"] in ("dataclass_type", "union_tag_not_found"):
         first = next(name for name in _keys(cls) if name.startswith(f"{key}."))
         return f"{key} is a section; set its keys, such as {first!r}"

@@ -4,6 +4,7 @@ The command line prints the sentence and leaves with code 2; anything else that 
 defect of partsig and keeps its traceback (code 1).
 """
 
+import difflib
 from collections.abc import Iterable
 
 
@@ -31,7 +32,20 @@ def check_option(name: str, value: object, allowed: Iterable[object]) -> None:
     """Raise ConfigError unless ``value`` is one of ``allowed``."""
     allowed = tuple(allowed)
     if value not in allowed:
-        raise ConfigError(f"{name} is {value!r}; it can be {', '.join(map(repr, allowed))}.")
+        close = nearest(str(value), map(str, allowed))
+        told = f"nearest is {close!r}; " if close else ""
+        known = ", ".join(map(repr, allowed))
+        raise ConfigError(f"{name} is {value!r}; {told}it can be {known}.")
+
+
+def nearest(word: str, words: Iterable[str]) -> str | None:
+    """Return which of some words is likely meant by a mistyped one; None where none is near.
+
+    >>> nearest("evalute", ["pretrain", "evaluate"])
+    'evaluate'
+    """
+    close = difflib.get_close_matches(word, list(words), n=1, cutoff=0.6)
+    return close[0] if close else None
 
 
 def check_jobs(jobs: int) -> None:

@@ -54,9 +54,20 @@ def others(name: str) -> list[Any]:
     return [get(other) for other in MODALITIES if other != name]
 
 
-def sources() -> "dict[str, Callable[[PreprocessRequest], PreprocessResult]]":
-    """Return what writes the store of each source, by its name."""
-    return {name: write for place in SOURCES for name, write in registries.at(place).items()}
+def source(name: str) -> "Callable[[PreprocessRequest], PreprocessResult]":
+    """Return what writes the store of a source; raise ConfigError for an unknown one.
+
+    A plug-in offers a function of a request, or a module with what a reader of signals has.
+    """
+    own = {name: write for place in SOURCES for name, write in registries.at(place).items()}
+    if name in own:
+        return own[name]
+    others = registries.plugged("sources", own)
+    check_option("source", name, (*own, *others))
+    offered = registries.load_plugin(others[name])
+    if not isinstance(offered, ModuleType):  # it writes the store itself
+        return offered
+    return registries.at("partsig.data.signals.preprocessing:preprocess_signals")
 
 
 def published(source: str) -> ModuleType:

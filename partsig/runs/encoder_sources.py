@@ -8,7 +8,7 @@ from torch import Tensor
 
 from partsig import registries
 from partsig.core.encoder import Encoder
-from partsig.errors import ConfigError
+from partsig.errors import ConfigError, nearest
 from partsig.runs.settings import SCRATCH, Shape
 
 # What opens an encoder of this kind of name: called with the rest of the name, a file of weights or
@@ -62,7 +62,8 @@ class Origin:
 
     def open(self, window: Shape) -> ForeignEncoder:
         """Return a source's encoder for windows of this extent."""
-        return registries.at(SOURCES[self.source])(self.name, self.weights, window)
+        opened = registries.load("--from", self.source, SOURCES, "encoders")
+        return opened(self.name, self.weights, window)
 
 
 def parse(text: str | Path, weights: str | Path | None = None) -> Origin:
@@ -73,7 +74,7 @@ def parse(text: str | Path, weights: str | Path | None = None) -> Origin:
     """
     text = str(text)
     source, colon, _ = text.partition(":")
-    known = bool(colon) and source in SOURCES
+    known = bool(colon) and source in names()
     origin = recall(text)
     if weights is not None and not known:
         raise ConfigError(f"--weights is for an encoder of {_there_are()}, not for --from {text}.")
@@ -87,9 +88,11 @@ def parse(text: str | Path, weights: str | Path | None = None) -> Origin:
     if known:
         raise ConfigError(f"--from {text}: the name is missing, such as {_there_are()}.")
     if colon and not Path(text).exists() and source.isidentifier() and len(source) > 1:
+        close = nearest(source, names())
+        told = f"nearest is {close}:…; " if close else ""
         raise ConfigError(
-            f"--from {text}: there is no such source; it can be a pretraining run, {SCRATCH}, or "
-            f"{_there_are()}."
+            f"--from {text}: there is no such source; {told}it can be a pretraining run, "
+            f"{SCRATCH}, or {_there_are()}."
         )
     return origin
 
@@ -103,10 +106,15 @@ def recall(text: str | None) -> Origin:
     if text in (None, SCRATCH):
         return Origin()
     source, _, name = text.partition(":")
-    if source in SOURCES and name:
+    if name and source in names():
         return Origin(source=source, name=name)
     return Origin(path=Path(text))
 
 
+def names() -> list[str]:
+    """Return what sources there are, with those of plug-ins."""
+    return [*SOURCES, *registries.plugged("encoders", SOURCES)]
+
+
 def _there_are() -> str:
-    return " or ".join(f"{source}:NAME" for source in SOURCES)
+    return " or ".join(f"{source}:NAME" for source in names())

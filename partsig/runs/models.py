@@ -11,8 +11,9 @@ from partsig.core.encoder import Encoder, check_blocks
 from partsig.core.objectives.part import Part, PartConfig
 from partsig.errors import CheckpointError
 from partsig.modalities import registry
+from partsig.runs.objectives import OBJECTIVES
 from partsig.runs.run import Run
-from partsig.runs.settings import OBJECTIVES, PretrainRecipe, Shape
+from partsig.runs.settings import PretrainRecipe, Shape
 from partsig.train import checkpoint
 
 PREFIX = "encoder."

@@ -10,16 +10,13 @@ from typing import ClassVar, Literal
 from partsig import config as configs
 from partsig.contracts import Shape
 from partsig.core.encoder import EncoderConfig
-from partsig.core.objectives.droppos import DropPos, DropPosConfig
-from partsig.core.objectives.mae import Mae, MaeConfig
-from partsig.core.objectives.mp3 import Mp3, Mp3Config
-from partsig.core.objectives.part import Part, PartConfig
+from partsig.core.objectives.part import PartConfig
 from partsig.core.objectives.supervised import LossConfig
 from partsig.errors import ConfigError, check_range
+from partsig.runs.objectives import BROKEN, OBJECTIVES
 from partsig.train.job import FitConfig
 from partsig.train.optim import OptimConfig
 
-OBJECTIVES = {PartConfig: Part, MaeConfig: Mae, Mp3Config: Mp3, DropPosConfig: DropPos}
 SCRATCH = "scratch"
 
 
@@ -36,7 +33,7 @@ class PretrainRecipe(ABC):
     windows_per_epoch: int = 0
     resident: Literal["auto", "always", "never"] = "auto"
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    objective: configs.one_of(*OBJECTIVES) = field(default_factory=PartConfig)
+    objective: configs.one_of(*OBJECTIVES, broken=BROKEN) = field(default_factory=PartConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     fit: FitConfig = field(default_factory=FitConfig)
 

@@ -11,4 +11,4 @@ TASKS = {
 
 def get(name: str) -> Task:
     """Return the task of this name; raise ConfigError for an unknown one."""
-    return registries.load("--task", name, TASKS)()
+    return registries.load("--task", name, TASKS, "tasks")()

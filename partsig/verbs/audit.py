@@ -15,9 +15,9 @@ import scipy
 
 from partsig import __version__
 from partsig import config as configs
-from partsig.data.signals.preprocessing import READERS
+from partsig.data.signals.readers import registry as readers
 from partsig.data.signals.recordings import ReadConfig
-from partsig.errors import ConfigError, DataError, check_jobs, check_option
+from partsig.errors import ConfigError, DataError, check_jobs
 from partsig.files import write_json, write_text
 from partsig.progress import bar
 from partsig.sleep import html
@@ -57,7 +57,7 @@ def audit(
 
     Raises ConfigError for a wrong setting, DataError when there is nothing to read.
     """
-    check_option("source", source, READERS)
+    reader = readers.get(source)
     check_jobs(jobs)
     settings = configs.compose(ReadConfig, "audit", None, overrides)
     path = Path(path or Path("data/raw") / source)
@@ -69,7 +69,6 @@ def audit(
             raise ConfigError(f"{path} is a store, read already; --set is for raw recordings.")
         source, work, items, unreadable = STORED, *of_store(path)
     else:
-        reader = READERS[source]
         settings = replace(settings, channels=settings.channels or reader.CHANNELS)
         work = partial(read_raw, read=reader.read_recording, settings=settings, folder=output)
         items, unreadable = reader.find_records(path), []

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from partsig.data.preprocessed import PreprocessRequest, PreprocessResult
-from partsig.errors import check_option
 from partsig.modalities import registry
 
 
@@ -39,8 +38,7 @@ def preprocess(
     Raises DataError when there is nothing to read, when no recording can be read, when the store
     was made with other settings, or when the disk is full (what was finished is kept).
     """
-    known = registry.sources()
-    check_option("source", source, known)
+    write = registry.source(source)
     request = PreprocessRequest(
         source=source,
         raw=raw or Path("data/raw") / source,
@@ -52,4 +50,4 @@ def preprocess(
         shard=shard,
         merge=merge,
     )
-    return known[source](request)
+    return write(request)

@@ -19,14 +19,8 @@ from partsig.data.signals.hypnograms.alignment import trimmed
 from partsig.data.signals.kernels import resampled_length
 from partsig.data.signals.lazy import OnDisk, beside, room, stretches
 from partsig.data.signals.parallel import Storage
-from partsig.data.signals.readers import (
-    bids,
-    edf_recordings,
-    pc18_segments,
-    physionet2018,
-    sleep_edf,
-    wfdb_records,
-)
+from partsig.data.signals.readers import pc18_segments, physionet2018
+from partsig.data.signals.readers import registry as readers
 from partsig.data.signals.recordings import ReadConfig, Recording
 from partsig.data.signals.store_index import (
     SPLIT,
@@ -41,15 +35,6 @@ from partsig.data.store import META, OK
 from partsig.errors import ConfigError, DataError, DiskFullError, check_jobs, check_range
 from partsig.progress import bar
 
-# Each has CHANNELS, find_records, fingerprint and read_recording.
-READERS: dict[str, ModuleType] = {
-    "physionet2018": physionet2018,
-    "edf": edf_recordings,
-    "sleep-edf": sleep_edf,
-    "wfdb": wfdb_records,
-    "bids": bids,
-    "pc18-segments": pc18_segments,
-}
 Header = Path | pc18_segments.Segment
 # Notes with these words are worth more than a line in the index.
 NOTE_KEYWORDS = ("cut off", "lies beside it", "goes on for", "not scored", "missing samples")
@@ -85,7 +70,7 @@ class PreprocessConfig(ReadConfig):
 
 def preprocess_signals(request: PreprocessRequest) -> PreprocessResult:
     """Write the store of a folder of raw recordings; see :func:`partsig.preprocess`."""
-    source, reader = request.source, READERS[request.source]
+    source, reader = request.source, readers.get(request.source)
     if request.merge and request.shard:
         raise ConfigError("--merge comes once, after all shards: leave out --shard.")
     check_jobs(request.jobs)
@@ -109,8 +94,8 @@ def preprocess_signals(request: PreprocessRequest) -> PreprocessResult:
     if request.merge:
         return _merge(path, storage, headers, meta)
     known = create_store(path, meta, shard)
-    if source == "pc18-segments":
-        write_split(path, pc18_segments.roles(headers))
+    if hasattr(reader, "roles"):
+        write_split(path, reader.roles(headers))
     if shard:
         first, total = map(int, shard.split("-of-"))
         headers = headers[first - 1 :: total]
@@ -137,13 +122,12 @@ def preprocess_signals(request: PreprocessRequest) -> PreprocessResult:
     with parallel.parallel_backend(request.jobs, request.scheduler) as backend:
         index.fill(backend(tasks), n_left=len(todo), n_total=len(headers))
     result = _summary(path, list(index.rows.values()), meta)
-    if source == "edf":
-        shared = edf_recordings.share_a_patient(headers, settings)
-        result = replace(result, notes=[*result.notes, *shared])
+    if hasattr(reader, "overlooked"):
+        result = replace(result, notes=[*result.notes, *reader.overlooked(headers, settings)])
     return result
 
 
-SOURCES = dict.fromkeys(READERS, preprocess_signals)
+SOURCES = dict.fromkeys(readers.READERS, preprocess_signals)
 
 
 def _merge(path: Path, storage: Storage, headers: list[Header], meta: dict) -> PreprocessResult:
@@ -224,7 +208,7 @@ class RecordingWork:
         """
         try:
             with self.storage.fetched(self.raw, header), beside(self.path):
-                recording = READERS[self.source].read_recording(header, settings)
+                recording = readers.get(self.source).read_recording(header, settings)
                 if age_and_sex is not None:
                     recording = replace(recording, age=age_and_sex[0], sex=age_and_sex[1])
                 if settings.trim_wake_min is not None:

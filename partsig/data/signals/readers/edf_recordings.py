@@ -83,7 +83,7 @@ def holds_no_signal(path: Path) -> bool:
         return False  # damaged: found, and then skipped with its reason
 
 
-def share_a_patient(paths: list[Path], settings: ReadConfig) -> list[str]:
+def overlooked(paths: list[Path], settings: ReadConfig) -> list[str]:
     """Return sentences on recordings that have one patient code but not one subject.
 
     Nothing is said where all have one code: a recorder's default.

@@ -1,0 +1,3 @@
+"""It does not even load."""
+
+raise RuntimeError("it was written for another version")
