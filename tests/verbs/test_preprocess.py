@@ -337,8 +337,9 @@ def test_unknown_source_in_a_process_of_its_own():
     )
     assert ended.returncode == 2
     assert ended.stderr.splitlines() == [
-        "partsig: error: source is 'physionet2019'; it can be 'physionet2018', 'edf', 'sleep-edf', "
-        "'wfdb', 'bids', 'pc18-segments', 'cifar10', 'cifar100', 'images', 'digits'."
+        "partsig: error: source is 'physionet2019'; nearest is 'physionet2018'; it can be "
+        "'physionet2018', 'edf', 'sleep-edf', 'wfdb', 'bids', 'pc18-segments', 'cifar10', "
+        "'cifar100', 'images', 'digits'."
     ]
 
 
