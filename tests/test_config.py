@@ -150,7 +150,10 @@ def test_a_file_that_is_not_there(tmp_path):
 
 
 def test_a_name_that_is_not_shipped():
-    with pytest.raises(ConfigError, match=r"no configuration 'parts'; nearest is 'part'; there are .*ends in \.yaml"):
+    with pytest.raises(
+        ConfigError,
+        match=r"no configuration 'parts'; nearest is 'part'; there are .*ends in \.yaml",
+    ):
         compose(path="parts")
 
 

@@ -1,6 +1,7 @@
 """The structure, kept by tests: who may import whom, what is shipped, how quick the help is."""
 
 import ast
+import json
 import re
 import shutil
 import subprocess
@@ -239,3 +240,56 @@ def test_verbs_are_functions_of_the_package():
         assert callable(getattr(partsig, verb))
     with pytest.raises(AttributeError, match="no attribute 'stages'"):
         _ = partsig.stages
+
+
+# What takes long to import: a mistake must be told before any of it is.
+HEAVY = ("matplotlib", "pandas", "scipy.signal", "scipy.stats", "sklearn", "skops", "statsmodels")
+HEAVY += ("tensorboard", "timm", "torchvision", "yasa", "mne", "braindecode")
+MISTAKES = (
+    ("preprocess", "edf", "--set", "sfrq=3"),
+    ("preprocess", "edf", "--raw", "nowhere"),
+    ("audit", "nowhere"),
+    ("pretrain", "--set", "fit.epoch=3"),
+    ("pretrain", "--store", "nowhere"),
+    ("finetune", "--from", "nowhere"),
+    ("finetune", "--from", "scratch", "--store", "nowhere"),
+    ("evaluate", "--run", "nowhere"),
+    ("compare", "nowhere"),
+    ("stage", "nowhere.edf", "--run", "nowhere"),
+    ("report", "--run", "nowhere"),
+    ("report", "--no-run", "--set", "x=1"),
+    ("embed", "--run", "nowhere"),
+    ("export", "--run", "nowhere"),
+    ("inspect", "--run", "nowhere"),
+    ("download", "nothing"),
+    ("demo", "--what", "nothing"),
+)
+
+
+def test_a_mistake_is_told_before_anything_heavy_is_imported(tmp_path):
+    """Each in a fork of one process that has loaded torch alone, as every verb must."""
+    script = f"""
+import os, sys, json
+import torch
+from partsig.cli import app
+for words in {MISTAKES!r}:
+    if not os.fork():
+        sys.argv = ["partsig", *words]
+        code = None
+        try:
+            app()
+        except SystemExit as ended:
+            code = ended.code
+        loaded = [name for name in {HEAVY!r} if name in sys.modules]
+        print(json.dumps([words, code, loaded]), flush=True)
+        os._exit(0)
+    os.wait()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [tuple(words) for words, _, _ in found] == list(MISTAKES)
+    for words, code, loaded in found:
+        assert code == 2, words
+        assert not loaded, (words, loaded)

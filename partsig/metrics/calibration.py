@@ -1,7 +1,7 @@
 """Calibration of probabilities: temperature, log loss, reliability, calibration error."""
 
 import numpy as np
-from scipy.optimize import minimize_scalar
+import scipy  # its parts are loaded where they are used
 
 # Probabilities below this count as this much, so that a logarithm stays finite.
 MIN_PROBABILITY = 1e-12
@@ -41,7 +41,7 @@ def fit_temperature(truth: np.ndarray, probabilities: np.ndarray) -> float:
     """
     if not len(truth):
         return 1.0
-    fitted = minimize_scalar(
+    fitted = scipy.optimize.minimize_scalar(
         lambda log: log_loss(truth, tempered(probabilities, np.exp(log))),
         bounds=(-np.log(MAX_TEMPERATURE), np.log(MAX_TEMPERATURE)),
         method="bounded",

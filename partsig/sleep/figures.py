@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import scipy  # its parts are loaded where they are used
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
-from scipy.signal import welch
 
 from partsig.data.signals.hypnograms.stages import EPOCH_S, STAGES
 from partsig.data.signals.lazy import forget
@@ -213,7 +213,9 @@ def _spectrogram(axes, edges: np.ndarray, staged: Staging) -> None:
     for first in range(0, max(staged.n_epochs, 1), BLOCK):
         last = min(first + BLOCK, staged.n_epochs)
         epochs = staged.signal[c, first * n_times : last * n_times].reshape(-1, n_times)
-        frequency, density = welch(epochs, staged.sfreq, nperseg=round(4 * staged.sfreq), axis=-1)
+        frequency, density = scipy.signal.welch(
+            epochs, staged.sfreq, nperseg=round(4 * staged.sfreq), axis=-1
+        )
         shown = (frequency > 0) & (frequency <= 30)
         densities.append(density[:, shown])
         forget(staged.signal)

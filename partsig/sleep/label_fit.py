@@ -1,7 +1,7 @@
 """How labels fit a measure of the signal: does a stage stand out, are the labels shifted?"""
 
 import numpy as np
-from scipy.stats import rankdata
+import scipy  # its parts are loaded where they are used
 
 from partsig.data.signals.hypnograms.stages import UNSCORED
 
@@ -33,7 +33,7 @@ def separation(values: np.ndarray, first: np.ndarray, second: np.ndarray) -> flo
     n, m = int(first.sum()), int(second.sum())
     if min(n, m) < ENOUGH:
         return None
-    ranks = rankdata(values[first | second])
+    ranks = scipy.stats.rankdata(values[first | second])
     above = ranks[first[first | second]].sum() - n * (n + 1) / 2
     return float(above / (n * m))
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import scipy  # its parts are loaded where they are used
 import torch
-from scipy.ndimage import median_filter
 
 from partsig.core.normalise import FLAT
 from partsig.core.objectives.part import Part
@@ -141,7 +141,7 @@ def _level(x: np.ndarray, sfreq: float, length: int) -> np.ndarray:
     at = np.arange(0, x.shape[1] - length + 1, step)
     mean, power = ((v[:, at + length] - v[:, at]) / length for v in (total, squares))
     spread = np.sqrt(np.maximum(power - mean**2, 0))  # (C, windows)
-    usual = median_filter(spread, size=(1, LEVEL_S), mode="nearest")
+    usual = scipy.ndimage.median_filter(spread, size=(1, LEVEL_S), mode="nearest")
     # Each window's value stands for the second in its middle.
     which = np.clip((np.arange(x.shape[1]) - (length - step) // 2) // step, 0, len(at) - 1)
     return usual[:, which].astype(np.float32)

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.signal import welch
+import scipy  # its parts are loaded where they are used
 
 from partsig.data.signals.bands import FLOOR, SEGMENT_S
 from partsig.data.signals.hypnograms.stages import EPOCH_S, n_epochs
@@ -215,7 +215,9 @@ def _densities(
     for block in _blocks(n):
         whole = _epochs(signal, block, round(EPOCH_S * sfreq))
         part = np.where(np.isfinite(whole), whole, 0) * np.float32(factor)
-        frequency, density = welch(part, sfreq, nperseg=round(SEGMENT_S * sfreq), axis=-1)
+        frequency, density = scipy.signal.welch(
+            part, sfreq, nperseg=round(SEGMENT_S * sfreq), axis=-1
+        )
         densities.append(density)
     return np.concatenate(densities), frequency
 

@@ -8,7 +8,7 @@ from partsig.data.signals.readers import edf_recordings, psg
 from partsig.data.signals.recordings import sorted_by_name
 from partsig.errors import DataError
 from partsig.metrics.agreement import kappa
-from partsig.sleep import figures, review
+from partsig.sleep import review
 from partsig.sleep.exports.paths import export_paths, file_stem
 from partsig.sleep.exports.writing import write_all
 from partsig.sleep.staging import Staging
@@ -68,6 +68,8 @@ def write_staging(staging: Staging, folder: Path) -> dict[str, Path]:
             f"{others[0]} is there already and is not partsig's: it is kept; choose another folder."
         )
     write_all(staging, folder)
+    from partsig.sleep import figures  # matplotlib, where it is needed
+
     figures.staging(staging, [written[kind] for kind in FIGURES])
     return written
 

@@ -3,8 +3,6 @@
 import json
 from pathlib import Path
 
-from torch.utils.tensorboard import SummaryWriter
-
 from partsig.files import write_text
 from partsig.progress import bar
 
@@ -25,6 +23,8 @@ class Journal:
             kept = [line for line in _whole_lines(self._path) if json.loads(line)["step"] <= step]
             write_text(self._path, "".join(f"{line}\n" for line in kept))
         self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 (closed by close())
+        from torch.utils.tensorboard import SummaryWriter  # slow to load: where it is used
+
         self._board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
         self._bar = bar(unit="step", desc=label, total=total, initial=step)
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from partsig.errors import ConfigError, DataError
-from partsig.figures import classification as figures
 from partsig.files import write_text
 from partsig.recipes.comparison import Row, as_csv, as_markdown, compare_rows
 from partsig.runs import directory as runs
@@ -70,6 +69,8 @@ def compare(
     text = as_markdown(rows, reference, metric, unit, n_units, n_answers, seed)
     write_text(folder / "compare.md", text + "\n")
     write_text(folder / "compare.csv", as_csv(rows, metric.name))
+    from partsig.figures import classification as figures  # matplotlib, where it is needed
+
     figure = figures.label_curve(
         rows, methods, metric.title, metric.units, unit, folder / "compare.png"
     )

@@ -71,7 +71,6 @@ def report(
     Raises ConfigError where YASA is not installed, or without a run fewer than two scorings are
     there, and DataError when a scorer's hypnograms are not of these recordings.
     """
-    statistics.import_yasa()
     settings = configs.compose(ReportConfig, "report", None, overrides)
     folders = scorer if isinstance(scorer, Mapping) else scorers.parse(scorer or ())
     if run is False:
@@ -79,6 +78,7 @@ def report(
     path = Path(run) if run else runs.last("finetune")
     trained = staging_run(path)
     opened = open_store(locate(store or trained.store))
+    statistics.import_yasa()
     folder, measured = _evaluated(trained, opened.path, device, seed)
     nights = agreement.read_predictions(folder / "predictions.csv", opened)
     seconds = {
@@ -120,6 +120,7 @@ def _between_scorers(
 ) -> Report:
     """Write the page of scorers of the same recordings, no run among them."""
     opened = open_store(locate(store or runs.STORES / registry.of({}).default_source))
+    statistics.import_yasa()
     compared = gather(opened, {name: Path(place) for name, place in folders.items()}, settings)
     name = file_stem("-".join([opened.path.resolve().name, *folders]))
     where = Path(output or runs.RUNS / f"report-{name}")

@@ -1,7 +1,7 @@
 """Band powers: the classical features that any learned representation has to beat."""
 
 import numpy as np
-from scipy.signal import welch
+import scipy  # its parts are loaded where they are used
 
 # Hz. Delta, theta, alpha, sigma and beta as the AASM manual has them, halved where they are wide.
 BANDS_HZ = (
@@ -34,7 +34,7 @@ def band_powers(windows: np.ndarray, sfreq: float) -> np.ndarray:
     """
     windows = np.asarray(windows, dtype=np.float64)
     length = min(round(SEGMENT_S * sfreq), windows.shape[-1])
-    frequency, density = welch(windows, sfreq, nperseg=length, axis=-1)
+    frequency, density = scipy.signal.welch(windows, sfreq, nperseg=length, axis=-1)
     inside = [
         (frequency >= low) & (frequency < high) for low, high in BANDS_HZ if high <= sfreq / 2
     ]

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.fft
+import scipy  # its parts are loaded where they are used
 
 from partsig.data.signals.kernels import Plan, plan_blocks, resampled_length
 from partsig.data.signals.lazy import OnDisk, Row, Stack, forget

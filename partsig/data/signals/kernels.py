@@ -6,8 +6,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 import numpy as np
-import scipy.fft
-import scipy.signal
+import scipy  # its parts are loaded where they are used
 
 from partsig.errors import ConfigError
 
@@ -41,7 +40,7 @@ class Plan:
     n_in: int
     n_out: int  # output samples in n_in, where that is a whole number
     hop_out: int
-    zoom: scipy.signal.ZoomFFT | None  # the inverse transform where the ratio is not simple
+    zoom: "scipy.signal.ZoomFFT | None"  # the inverse transform where the ratio is not simple
 
 
 def bandpass_taps(sfreq: float, l_freq: float | None, h_freq: float | None) -> np.ndarray:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.io.matlab import MatReadError
+import scipy  # its parts are loaded where they are used
 
 from partsig.data.signals.channels import Resolved
 from partsig.data.signals.lazy import STRETCH, Row, Stack, forget, stretches
@@ -161,7 +161,7 @@ def _open_mne(path: Path) -> Psg:
         ) from None
     try:
         raw = mne.io.read_raw(path, preload=False, verbose="error")
-    except (*DAMAGE, MatReadError) as error:
+    except (*DAMAGE, scipy.io.matlab.MatReadError) as error:
         reason = str(error).split("\n")[0][:200]
         raise DataError(f"{path.name} cannot be read by MNE ({reason}).") from error
     return from_raw(raw, path.stem)
