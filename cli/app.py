@@ -15,8 +15,8 @@ app = typer.Typer(
     name="partsig",
     help="Self-supervised pretraining on biosignals by pairwise relative translations (PART).",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
@@ -35,20 +35,20 @@ def main(
     """Self-supervised pretraining on biosignals by pairwise relative translations (PART)."""
 
 
-COMMANDS = (
-    data.download,
-    data.preprocess,
-    data.audit,
-    training.pretrain,
-    training.finetune,
-    results.evaluate,
-    results.compare,
-    results.stage,
-    results.report,
-    results.embed,
-    results.export,
-    results.inspect,
-    training.demo,
-)
-for command in COMMANDS:
-    app.command()(command)
+# By what they are for, with the places where they look and write unless told otherwise.
+GROUPS = {
+    "Try: everything at once, in runs/demo": (training.demo,),
+    "Data: data/raw/SOURCE to data/store/SOURCE": (data.download, data.preprocess, data.audit),
+    "Learn: data/store/SOURCE to runs/NAME": (training.pretrain, training.finetune),
+    "Judge: the last run, into its own folder": (
+        results.evaluate,
+        results.compare,
+        results.report,
+        results.inspect,
+    ),
+    "Use: the last run, on recordings or stores": (results.stage, results.embed, results.export),
+}
+COMMANDS = tuple(command for commands in GROUPS.values() for command in commands)
+for group, commands in GROUPS.items():
+    for command in commands:
+        app.command(rich_help_panel=group)(command)

@@ -92,6 +92,7 @@ def preprocess(
         typer.echo(note)
     typer.echo(f"{result.counted}: " + ", ".join(f"{k} {n:,}" for k, n in result.counts.items()))
     typer.echo(f"store: {result.path}")
+    options.then("partsig", "pretrain", "--store", result.path)
     if result.failed:
         for name, reason in list(result.failed.items())[:5]:
             typer.echo(f"skipped {name}: {reason.removeprefix(f'{name}: ')}", err=True)

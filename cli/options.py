@@ -2,6 +2,7 @@
 
 import functools
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -39,6 +40,11 @@ def speaks() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def then(*words: object) -> None:
+    """Say which command usually comes next, as it can be pasted into a shell."""
+    typer.echo(f"next: {shlex.join(map(str, words))}")
+
+
 def run_or_last(run: Path | None, kind: str, label: str = "run", hint: str = "") -> Path:
     """Return the run that was named; else the last finished one of its kind, and say which.
 
@@ -67,7 +73,10 @@ def plain_errors(command: Callable) -> Callable:
             typer.echo(f"partsig: error: {error}", err=True)
             sys.exit(2)
         except KeyboardInterrupt:
-            typer.echo("partsig: interrupted; the same command continues.", err=True)
+            typer.echo(
+                "partsig: interrupted; what was finished is kept, and the same command continues.",
+                err=True,
+            )
             sys.exit(130)
 
     return wrapped

@@ -42,6 +42,7 @@ def evaluate(
     for figure in found.figures:
         typer.echo(f"figure: {figure}")
     typer.echo(f"evaluation: {found.path}")
+    options.then("partsig", *found.follow_up)
 
 
 @options.plain_errors

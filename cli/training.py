@@ -32,6 +32,7 @@ def pretrain(
     ] = False,
 ) -> None:
     """A store to a pretrained encoder; continues a run that was killed."""
+    from partsig.recipes.pretext_measures import learned
     from partsig.verbs.pretrain import pretrain as task
 
     path = task(
@@ -47,7 +48,11 @@ def pretrain(
         profile=profile,
     )
     if options.speaks():
+        for line in () if profile else learned(path):
+            typer.echo(line)
         typer.echo(f"profile: {path / 'profile'}" if profile else f"run: {path}")
+        if not profile:
+            options.then("partsig", "finetune", "--from", path)
 
 
 @options.plain_errors
@@ -120,6 +125,7 @@ def finetune(
         for line in Run.read(path).summary():
             typer.echo(line)
         typer.echo(f"run: {path}")
+        options.then("partsig", "evaluate", "--run", path)
 
 
 @options.plain_errors

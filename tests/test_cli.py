@@ -142,16 +142,25 @@ def test_the_four_verbs_from_the_shell(sample_store, tmp_path, monkeypatch):
     short = "--set fit.epochs=1 --set optim.warmup_epochs=0 --set fit.batch_size=16"
     done = run(*f"pretrain --gpus 0 --set windows_per_epoch=16 {small} {short}".split())
     assert done.exit_code == 0, done.output
-    assert done.stdout == "run: runs/pretrain-part-s0\n"
+    learned, *others = done.stdout.splitlines()
+    assert re.fullmatch(
+        r"order of overlapping patches right in \d+% of unseen pairs \(chance 50%\)", learned
+    )
+    run_, following = others
+    assert run_ == "run: runs/pretrain-part-s0"
+    assert following == "next: partsig finetune --from runs/pretrain-part-s0"
     done = run(*f"finetune --subjects 4 --device cpu {short}".split())
     assert done.exit_code == 0, done.output
     assert done.stdout.startswith("from: runs/pretrain-part-s0\n")
     assert "labels used: 4 training and 5 validation subjects; 14 test subjects" in done.stdout
-    assert done.stdout.endswith("run: runs/finetune-pretrain-part-s0-n4-s0\n")
+    tuned = "runs/finetune-pretrain-part-s0-n4-s0"
+    assert done.stdout.endswith(f"run: {tuned}\nnext: partsig evaluate --run {tuned}\n")
     done = run("evaluate", "--device", "cpu")
     assert done.exit_code == 0, done.output
     assert re.search(r"kappa -?\d\.\d{3} \[-?\d\.\d{3}, -?\d\.\d{3}\] pooled", done.stdout)
-    assert "evaluation: runs/finetune-pretrain-part-s0-n4-s0/evaluation\n" in done.stdout
+    assert done.stdout.endswith(
+        f"evaluation: {tuned}/evaluation\nnext: partsig report --run {tuned}\n"
+    )
     done = run("compare", "runs/finetune-pretrain-part-s0-n4-s0", "--device", "cpu")
     assert done.exit_code == 0, done.output
     assert "| part | 1 |" in done.stdout

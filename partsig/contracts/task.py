@@ -21,12 +21,13 @@ class Task(Protocol):
     """What is predicted and how it is judged: :mod:`partsig.tasks.classification` is one.
 
     ``target`` is what the labels must be of (:class:`Labels`); ``words`` what an item and its truth
-    are called in figures. Probabilities are (n, K): n items, K classes. A ``result`` is what
-    ``metrics.json`` holds.
+    are called in figures; ``can_be_reported`` says that ``partsig report`` has a page for it.
+    Probabilities are (n, K): n items, K classes. A ``result`` is what ``metrics.json`` holds.
     """
 
     name: str
     target: str
+    can_be_reported: bool
     words: Mapping[str, str]
 
     def check_labels(self, labels: Labels) -> None:

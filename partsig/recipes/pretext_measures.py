@@ -1,14 +1,19 @@
 """What is logged of a pretext: the core's numbers in the modality's units, on the unseen."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import nn
 
 from partsig.contracts import PretrainingData
 from partsig.modalities.modality import MONITOR_WINDOWS, Modality
+from partsig.runs.models import pretraining_settings
+from partsig.runs.objectives import OBJECTIVES
+from partsig.runs.run import Run
 from partsig.seeds import Stream, fixed, seed_of
 from partsig.train.distributed import World
+from partsig.train.journal import read_metrics
 
 MONITOR_BATCH = 128
 Derive = Callable[[dict[str, float]], dict[str, float]]
@@ -68,3 +73,26 @@ def measure(
         return {f"val_{key}": value for key, value in derive(sums).items()}
 
     return measured
+
+
+def learned(path: Path) -> list[str]:
+    """Return what a pretraining run has learned of its pretext, in a sentence; nothing of one that
+    was never read.
+
+    Of windows that it was not trained on, where it was measured on any.
+    """
+    readings = read_metrics(path)
+    unseen = [
+        {key.removeprefix("val_"): value for key, value in line.items() if key.startswith("val_")}
+        for line in readings
+        if "val_loss" in line
+    ]
+    told = unseen or readings
+    if not told:
+        return []
+    whose = "unseen" if unseen else "its own training"
+    settings = pretraining_settings(Run.read(path))
+    say = getattr(OBJECTIVES[type(settings.objective)], "in_words", None)
+    if say is None:  # a plug-in that does not say it
+        return [f"loss {told[-1]['loss']:.3g} on {whose} windows"]
+    return [say(told[-1], whose)]

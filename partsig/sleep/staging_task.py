@@ -20,6 +20,7 @@ class SleepStaging(Classification):
     """One of the AASM's stages for every epoch of a night."""
 
     name = "sleep-staging"
+    can_be_reported = True
     words = {"predicted": "predicted stage", "truth": "scored stage"}  # noqa: RUF012
 
     def check_labels(self, labels: Labels) -> None:

@@ -52,6 +52,7 @@ class Classification:
 
     name = "classification"
     target = "class"
+    can_be_reported = False
     # What an item and its truth are called in figures.
     words: Mapping[str, str] = {"predicted": "predicted class", "truth": "true class"}
 

@@ -1,6 +1,7 @@
 """The one training loop: pretraining and fine-tuning differ in what they hand to it."""
 
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -107,6 +108,8 @@ def _fit(job: TrainingJob) -> State:
                     _save(job, model, stepper.optimizer, state, average)
                     saved = time.monotonic()
                 if stop and state.step < job.total:
+                    if world.main:
+                        _tell_stopped(job, state)
                     raise Stopped(128 + stop)
     except RuntimeError as error:  # torch raises it wherever the loop happens to be
         if "DataLoader worker" not in str(error):
@@ -120,6 +123,16 @@ def _fit(job: TrainingJob) -> State:
         journal.close()
     distributed.wait(world)
     return state
+
+
+def _tell_stopped(job: TrainingJob, state: State) -> None:
+    """Say on standard error what is kept, and how to go on."""
+    print(
+        f"partsig: stopped after step {state.step:,} of {job.total:,}; all of it is kept in "
+        f"{job.run}, and the same command continues.",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def profile(job: TrainingJob) -> str:

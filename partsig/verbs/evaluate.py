@@ -28,13 +28,15 @@ class LeakWarning(UserWarning):
 class Evaluation:
     """What ``evaluate`` found and where it lies; ``summary`` are a few lines on it.
 
-    Of several runs, ``each`` are theirs, one by one.
+    Of several runs, ``each`` are theirs, one by one. ``follow_up`` is the command that usually
+    comes next, word by word.
     """
 
     path: Path
     metrics: dict
     figures: list[Path]
     summary: list[str]
+    follow_up: tuple[str, ...]
     each: "tuple[Evaluation, ...]" = ()
 
 
@@ -93,7 +95,14 @@ def _written(judged: Judged, seed: int, figures: bool) -> Evaluation:
     task.write_predictions(folder / "predictions.csv", *given)
     write_json(folder / "metrics.json", result)
     drawn = task.figures(result, *given, folder) if figures else []
-    return Evaluation(path=folder, metrics=result, figures=drawn, summary=task.summary(result))
+    run = str(judged.run.path)
+    return Evaluation(
+        path=folder,
+        metrics=result,
+        figures=drawn,
+        summary=task.summary(result),
+        follow_up=("report", "--run", run) if task.can_be_reported else ("compare", run),
+    )
 
 
 def _written_together(
@@ -116,6 +125,7 @@ def _written_together(
         metrics=result,
         figures=drawn,
         summary=[*summary, f"{len(several)} runs, each on its own:", *task.summary(result)],
+        follow_up=("compare", *(str(judged.run.path) for judged in several)),
         each=each,
     )
 

@@ -108,7 +108,8 @@ def test_the_command_says_each_and_all(folds, tmp_path, monkeypatch):
     assert [line.startswith(f"{run}: kappa") for run, line in zip(runs, lines, strict=False)]
     assert lines[3] == "3 runs, each on its own:"
     assert lines[4].startswith("24 subjects")
-    assert lines[-1] == "evaluation: runs/pooled-fold0-and-2-more"
+    assert lines[-2] == "evaluation: runs/pooled-fold0-and-2-more"
+    assert lines[-1] == f"next: partsig compare {' '.join(map(str, runs))}"
     done = CliRunner().invoke(app, ["evaluate", "--run", str(runs[0]), "--output", "x"])
     assert done.exit_code == 2
     assert "--output is for several runs" in done.stderr

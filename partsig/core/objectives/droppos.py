@@ -1,6 +1,6 @@
 """DropPos: reconstruct dropped positions (Wang et al. 2023, arXiv 2309.03576)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -105,6 +105,12 @@ class DropPos(nn.Module):
         tokens, cls = self.encoder(take(patches, seen), level, code)
         tokens = self.decoder.enter(torch.cat([tokens, cls.unsqueeze(1)], dim=1))
         return self.decoder(tokens)[:, :-1]
+
+    @staticmethod
+    def in_words(measures: Mapping[str, float], whose: str) -> str:
+        """Return what measures on somebody's windows (unseen ones) say, in a few words."""
+        right, chance = measures["accuracy"], measures["chance_accuracy"]
+        return f"place right of {right:.0%} of the patches of {whose} windows (chance {chance:.0%})"
 
     def compilable(self) -> list[nn.Module]:
         """Return what is worth compiling."""

@@ -1,6 +1,6 @@
 """MAE: reconstruct masked patches from the visible ones (He et al. 2022, arXiv 2111.06377)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Literal
@@ -89,6 +89,14 @@ class Mae(nn.Module):
             spread = (values.var(-1, keepdim=True) + 1e-6).sqrt()
             values = (values - values.mean(-1, keepdim=True)) / spread
         return values.reshape(*patches.shape[:2], prod(patches.shape[2:]))
+
+    @staticmethod
+    def in_words(measures: Mapping[str, float], whose: str) -> str:
+        """Return what measures on somebody's windows (unseen ones) say, in a few words."""
+        share = measures["mse"] / measures["chance"] if measures["chance"] else 1.0
+        return (
+            f"hidden parts of {whose} windows rebuilt with {share:.0%} of the error of a flat line"
+        )
 
     def compilable(self) -> list[nn.Module]:
         """Return what is worth compiling."""

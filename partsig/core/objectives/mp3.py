@@ -1,6 +1,6 @@
 """MP3: say where on the grid each patch lies (Zhai et al. 2022, arXiv 2207.07611)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -52,6 +52,12 @@ class Mp3(nn.Module):
         """Return logits (B, N, positions) of patches (B, N, C, *p); only ``keys`` are context."""
         tokens, _ = self.encoder(patches, level, keys=keys)
         return self.head(tokens)
+
+    @staticmethod
+    def in_words(measures: Mapping[str, float], whose: str) -> str:
+        """Return what measures on somebody's windows (unseen ones) say, in a few words."""
+        right, chance = measures["accuracy"], measures["chance_accuracy"]
+        return f"place right of {right:.0%} of the patches of {whose} windows (chance {chance:.0%})"
 
     def compilable(self) -> list[nn.Module]:
         """Return what is worth compiling."""

@@ -1,6 +1,6 @@
 """PART: predict the relative translations between off-grid patches (arXiv 2506.03682)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -197,6 +197,13 @@ class Part(nn.Module):
         """Return the numbers the relative encoder gives for pairs, (B, P, O)."""
         tokens, _ = self.encoder(patches, level, code)
         return self.relative(tokens, pairs)
+
+    @staticmethod
+    def in_words(measures: Mapping[str, float], whose: str) -> str:
+        """Return what measures on somebody's windows (unseen ones) say, in a few words."""
+        near = measures.get("near_sign")
+        kind, share = ("overlapping ", near) if near else ("", measures["sign"])
+        return f"order of {kind}patches right in {share:.0%} of {whose} pairs (chance 50%)"
 
     def compilable(self) -> list[nn.Module]:
         """Return what is worth compiling."""
