@@ -1,14 +1,27 @@
 """Fixtures shared by the tests: real files where they are at hand, small nights otherwise."""
 
+# ruff: noqa: E402
+import os
+
+# One thread per process, set before numpy or torch is imported, also for the processes that tests
+# start: several tests run at a time, and threads on the same cores only wait for each other.
+for _library in ("OMP", "MKL", "OPENBLAS", "NUMEXPR"):
+    os.environ[f"{_library}_NUM_THREADS"] = "1"
+
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from filelock import FileLock
 
 from partsig.data import sample
 from partsig.data.signals.readers import physionet2018
 from partsig.verbs.preprocess import preprocess
+
+torch.set_num_threads(1)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 REAL = SHARED / "data" / "pc18_files"
@@ -85,9 +98,36 @@ def write_night() -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def sample_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """A function that returns a folder which ``make`` fills, once for all processes of the tests.
+
+    Whoever comes first makes it, the others wait; it is for reading only.
+    """
+    top = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # each such process has a folder of its own below it
+        top = top.parent
+
+    def once(name: str, make: Callable[[Path], object]) -> Path:
+        folder, done = top / "made" / name, top / "made" / f"{name}.done"
+        folder.parent.mkdir(exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # what was begun and failed
+                folder.mkdir()
+                make(folder)
+                done.touch()
+        return folder
+
+    return once
+
+
+@pytest.fixture(scope="session")
+def sample_store(made_once: Callable[..., Path]) -> Path:
     """The store of the excerpts that ship with the package: 71 scored subjects, 12 unscored."""
-    folder = tmp_path_factory.mktemp("sample")
-    sample.write_records(folder / "raw")
-    channels = {"channels": list(sample.CHANNELS)}
-    return preprocess(raw=folder / "raw", store=folder / "store", overrides=channels, jobs=1).path
+
+    def make(folder: Path) -> None:
+        sample.write_records(folder / "raw")
+        channels = {"channels": list(sample.CHANNELS)}
+        preprocess(raw=folder / "raw", store=folder / "store", overrides=channels, jobs=1)
+
+    return made_once("sample", make) / "store"
