@@ -150,7 +150,7 @@ def test_figures_are_pictures(evaluated):
 
 
 def test_evaluating_again_gives_the_same(evaluated, tuned):
-    again = evaluate(tuned, device="cpu")
+    again = evaluate(tuned, device="cpu", figures=False)
     keys = ("kappa", "kappa_interval_95", "confusion")
     assert [again.metrics[key] for key in keys] == [evaluated.metrics[key] for key in keys]
 
@@ -164,7 +164,7 @@ def test_the_training_subjects_would_not_be_tested(tuned, sample_store, tmp_path
     for name in ("meta.json", "signals", "labels"):
         (link / name).symlink_to(sample_store / name)
     (link / "index.csv").write_bytes((sample_store / "index.csv").read_bytes())
-    assert evaluate(tuned, copy, device="cpu").metrics["external"] is False
+    assert evaluate(tuned, copy, device="cpu", figures=False).metrics["external"] is False
     with pytest.raises(DataError, match="17 of the subjects to test on trained or chose"):
         evaluate(tuned, link, device="cpu")
     lines = (sample_store / "index.csv").read_text().splitlines()
@@ -188,7 +188,7 @@ def test_a_store_that_was_moved_is_still_the_runs_own(tuned, sample_store, tmp_p
     (run / "run.json").write_text(json.dumps(record | {"store": str(tmp_path / "gone")}))
     with pytest.raises(DataError, match=r"no store at .*gone"):
         evaluate(run, device="cpu")
-    found = evaluate(run, sample_store, device="cpu")
+    found = evaluate(run, sample_store, device="cpu", figures=False)
     assert (found.path.name, found.metrics["external"]) == ("evaluation", False)
     assert report(run, store=sample_store, device="cpu").path == found.path
     fewer = tmp_path / "fewer"
