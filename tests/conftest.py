@@ -19,7 +19,9 @@ from filelock import FileLock
 
 from partsig.data import sample
 from partsig.data.signals.readers import physionet2018
+from partsig.verbs.finetune import finetune
 from partsig.verbs.preprocess import preprocess
+from partsig.verbs.pretrain import pretrain
 
 torch.set_num_threads(1)
 
@@ -131,3 +133,39 @@ def sample_store(made_once: Callable[..., Path]) -> Path:
         preprocess(raw=folder / "raw", store=folder / "store", overrides=channels, jobs=1)
 
     return made_once("sample", make) / "store"
+
+
+@pytest.fixture(scope="session")
+def digits(made_once: Callable[..., Path]) -> Path:
+    """The store of scikit-learn's digits."""
+
+    def make(folder: Path) -> None:
+        preprocess("digits", store=folder / "store")
+
+    return made_once("digits", make) / "store"
+
+
+@pytest.fixture(scope="session")
+def encoder_run(made_once: Callable[..., Path], sample_store: Path) -> Path:
+    """A small run pretrained on the sample: windows of 5 s, tokens that see the spectrum."""
+    small = {"encoder.width": 16, "encoder.depth": 1, "encoder.heads": 2, "fit.epochs": 1}
+    small |= {"fit.batch_size": 8, "windows_per_epoch": 16, "optim.warmup_epochs": 0}
+    small |= {"window_s": 5, "objective.patches": 5, "encoder.tokens": "linear+spectrum"}
+    small |= {"split.monitor_subjects": 4}
+
+    def make(folder: Path) -> None:
+        pretrain(sample_store, folder / "pretrain", overrides=small, gpus="0")
+
+    return made_once("encoder", make) / "pretrain"
+
+
+@pytest.fixture(scope="session")
+def stager_run(made_once: Callable[..., Path], encoder_run: Path, sample_store: Path) -> Path:
+    """It, fine-tuned on 12 subjects, with learned position codes and a head on [CLS]."""
+    short = {"optim.warmup_epochs": 1, "fit.epochs": 6, "fit.batch_size": 32, "optim.lr": 5e-2}
+
+    def make(folder: Path) -> None:
+        run = folder / "finetune"
+        finetune(encoder_run, sample_store, run, subjects=12, overrides=short, device="cpu")
+
+    return made_once("stager", make) / "finetune"

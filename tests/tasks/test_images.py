@@ -32,18 +32,12 @@ from partsig.verbs.compare import compare
 from partsig.verbs.evaluate import evaluate
 from partsig.verbs.export import run_file
 from partsig.verbs.finetune import finetune
-from partsig.verbs.preprocess import preprocess
 from partsig.verbs.pretrain import pretrain
 
 SHAPE = {"encoder.width": 32, "encoder.depth": 2, "encoder.heads": 2, "patch_px": 2}
 SHORT = {"fit.epochs": 6, "fit.batch_size": 50, "optim.lr": 2e-2, "optim.warmup_epochs": 1}
 SHORT |= {"drop_path": 0.0, "pool": "mean+sd"}
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    return preprocess("digits", store=tmp_path_factory.mktemp("digits") / "store").path
 
 
 @pytest.fixture(scope="module")
