@@ -1,4 +1,4 @@
-"""Fixtures shared by the tests: real files where they are at hand, small nights otherwise."""
+"""Fixtures shared by the tests: real files where they are at hand, else small nights and runs."""
 
 # ruff: noqa: E402
 import os
