@@ -1,15 +1,22 @@
-# Everything from a bare Python 3.11: `make demo` and `make test` each create .venv first.
+# Everything from a bare Python 3.11: `make demo`, `make test` and the rest create .venv first.
 PYTHON ?= python3.11
 VENV := .venv
 READY := $(VENV)/.ready
+# Tests that run at a time, one thread each. Neighbours stay together, since they share fixtures;
+# whoever is done takes over the end of what another still has before it.
+WORKERS ?= 2
+PYTEST := $(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-all lint clean
 
 demo: $(READY)
 	$(VENV)/bin/partsig demo
 
 test: $(READY)
-	$(VENV)/bin/python -m pytest
+	$(PYTEST) -m "not slow"
+
+test-all: $(READY)
+	$(PYTEST)
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

@@ -1,14 +1,29 @@
-"""Fixtures shared by the tests: real files where they are at hand, small nights otherwise."""
+"""Fixtures shared by the tests: real files where they are at hand, else small nights and runs."""
 
+# ruff: noqa: E402
+import os
+
+# One thread per process, set before numpy or torch is imported, also for the processes that tests
+# start: several tests run at a time, and threads on the same cores only wait for each other.
+for _library in ("OMP", "MKL", "OPENBLAS", "NUMEXPR"):
+    os.environ[f"{_library}_NUM_THREADS"] = "1"
+
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from filelock import FileLock
 
 from partsig.data import sample
 from partsig.data.signals.readers import physionet2018
+from partsig.verbs.finetune import finetune
 from partsig.verbs.preprocess import preprocess
+from partsig.verbs.pretrain import pretrain
+
+torch.set_num_threads(1)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 REAL = SHARED / "data" / "pc18_files"
@@ -85,9 +100,72 @@ def write_night() -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def sample_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """A function that returns a folder which ``make`` fills, once for all processes of the tests.
+
+    Whoever comes first makes it, the others wait; it is for reading only.
+    """
+    top = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # each such process has a folder of its own below it
+        top = top.parent
+
+    def once(name: str, make: Callable[[Path], object]) -> Path:
+        folder, done = top / "made" / name, top / "made" / f"{name}.done"
+        folder.parent.mkdir(exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # what was begun and failed
+                folder.mkdir()
+                make(folder)
+                done.touch()
+        return folder
+
+    return once
+
+
+@pytest.fixture(scope="session")
+def sample_store(made_once: Callable[..., Path]) -> Path:
     """The store of the excerpts that ship with the package: 71 scored subjects, 12 unscored."""
-    folder = tmp_path_factory.mktemp("sample")
-    sample.write_records(folder / "raw")
-    channels = {"channels": list(sample.CHANNELS)}
-    return preprocess(raw=folder / "raw", store=folder / "store", overrides=channels, jobs=1).path
+
+    def make(folder: Path) -> None:
+        sample.write_records(folder / "raw")
+        channels = {"channels": list(sample.CHANNELS)}
+        preprocess(raw=folder / "raw", store=folder / "store", overrides=channels, jobs=1)
+
+    return made_once("sample", make) / "store"
+
+
+@pytest.fixture(scope="session")
+def digits(made_once: Callable[..., Path]) -> Path:
+    """The store of scikit-learn's digits."""
+
+    def make(folder: Path) -> None:
+        preprocess("digits", store=folder / "store")
+
+    return made_once("digits", make) / "store"
+
+
+@pytest.fixture(scope="session")
+def encoder_run(made_once: Callable[..., Path], sample_store: Path) -> Path:
+    """A small run pretrained on the sample: windows of 5 s, tokens that see the spectrum."""
+    small = {"encoder.width": 16, "encoder.depth": 1, "encoder.heads": 2, "fit.epochs": 1}
+    small |= {"fit.batch_size": 8, "windows_per_epoch": 16, "optim.warmup_epochs": 0}
+    small |= {"window_s": 5, "objective.patches": 5, "encoder.tokens": "linear+spectrum"}
+    small |= {"split.monitor_subjects": 4}
+
+    def make(folder: Path) -> None:
+        pretrain(sample_store, folder / "pretrain", overrides=small, gpus="0")
+
+    return made_once("encoder", make) / "pretrain"
+
+
+@pytest.fixture(scope="session")
+def stager_run(made_once: Callable[..., Path], encoder_run: Path, sample_store: Path) -> Path:
+    """It, fine-tuned on 12 subjects, with learned position codes and a head on [CLS]."""
+    short = {"optim.warmup_epochs": 1, "fit.epochs": 6, "fit.batch_size": 32, "optim.lr": 5e-2}
+
+    def make(folder: Path) -> None:
+        run = folder / "finetune"
+        finetune(encoder_run, sample_store, run, subjects=12, overrides=short, device="cpu")
+
+    return made_once("stager", make) / "finetune"

@@ -2,13 +2,11 @@
 
 import re
 import shlex
-from pathlib import Path
 
 import pytest
 from partsig.cli import app
 from typer.testing import CliRunner
 
-ROOT = Path(__file__).parents[1]
 RUNNER = CliRunner()
 OPTIONS = {
     "download": {"--raw", "--records", "--mirror", "--jobs"},
@@ -106,25 +104,6 @@ def test_a_mistake_is_one_sentence_and_code_2(words, message, tmp_path, monkeypa
     assert done.stderr.count("\n") == 1
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())  # nothing was begun
-
-
-def test_the_readmes_commands_exist():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    lines = [
-        line.split("#")[0].strip()
-        for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
-        for line in block.replace("\\\n", " ").splitlines()
-    ]
-    commands = [shlex.split(line)[1:] for line in lines if line.startswith("partsig ")]
-    assert len(commands) >= 5
-    for words in commands:
-        verb, used = words[0], {word for word in words if word.startswith("--")}
-        assert verb in OPTIONS, words
-        assert used <= OPTIONS[verb], words
-    targets = [line.split()[1] for line in lines if line.startswith("make ")]
-    makefile = (ROOT / "Makefile").read_text()
-    assert {"demo", "test"} <= set(targets)
-    assert all(f"\n{target}:" in makefile for target in targets)
 
 
 def test_the_version_is_printed():

@@ -123,6 +123,7 @@ def test_a_notebook_is_committed_with_its_outputs_and_nothing_else(path, maker):
         assert line in said(notebook)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
 def test_a_notebook_runs_and_says_what_it_said(path, workplace, maker, monkeypatch):
     monkeypatch.setenv("IPYTHONDIR", str(workplace / ".ipython"))  # nobody's start-up files

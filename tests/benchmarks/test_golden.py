@@ -19,6 +19,7 @@ def golden(what, file):
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_recorded_twice_nothing_differs_and_one_that_was_changed_does(tmp_path):
     file = tmp_path / "golden.json"
     done = golden("record", file)

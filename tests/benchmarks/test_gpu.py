@@ -96,6 +96,7 @@ def results(folder: Path) -> dict:
     return json.loads((folder / "gpu.json").read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the campaign is for Linux")
 def test_the_dry_run_does_every_phase_on_a_machine_that_lacks_much(pack, tmp_path):
     (tmp_path / "site").mkdir()

@@ -111,10 +111,11 @@ def test_what_is_sent_is_the_folder(folder, server, tmp_path):
     assert PartStager.from_pretrained(tmp_path).n_outputs == 5
 
 
-def test_a_run_is_exported_and_a_refusal_is_told(stager_run, server):
-    push_to_hub(stager_run, REPO, endpoint=server["url"], token="hf_none", private=False)
+def test_a_run_is_exported_and_a_refusal_is_told(stager_run, server, tmp_path):
+    run = shutil.copytree(stager_run, tmp_path / "run")  # the export is kept in it
+    push_to_hub(run, REPO, endpoint=server["url"], token="hf_none", private=False)
     assert set(server["files"]) == {"README.md", "config.json", "model.safetensors"}
     assert server["visibility"] == "public"
     server["refuse"] = True
     with pytest.raises(CheckpointError, match=r"someone/stager was not sent .*403"):
-        push_to_hub(stager_run, REPO, endpoint=server["url"], token="hf_none")
+        push_to_hub(run, REPO, endpoint=server["url"], token="hf_none")

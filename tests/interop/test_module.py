@@ -17,9 +17,9 @@ FRESH = {"n_chans": 3, "n_outputs": 5, "sfreq": 100, "width": 16, "depth": 1, "h
 
 
 @pytest.fixture(scope="module")
-def probe_run(encoder_run, sample_store):
+def probe_run(encoder_run, sample_store, tmp_path_factory):
     """A run without position codes."""
-    run = encoder_run.parent / "probe"
+    run = tmp_path_factory.mktemp("module") / "probe"
     own = {"train": "probe", "pool": "mean+sd+spectrum"}
     return finetune(encoder_run, sample_store, run, subjects=12, overrides=own, device="cpu")
 

@@ -4,6 +4,7 @@ from partsig.errors import ConfigError
 from partsig.verbs.demo import demo
 
 
+@pytest.mark.slow
 def test_the_demo_goes_the_whole_way(tmp_path):
     said = []
     short = {"pretrain_epochs": 1, "windows_per_epoch": 256, "finetune_epochs": 1}
@@ -24,6 +25,7 @@ def test_the_demo_goes_the_whole_way(tmp_path):
     assert repeated.table == found.table
 
 
+@pytest.mark.slow
 def test_the_demo_on_images_goes_the_whole_way(tmp_path):
     said = []
     short = {"pretrain_epochs": 8, "finetune_epochs": 2, "per_class": 5}

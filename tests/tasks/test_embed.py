@@ -23,20 +23,12 @@ from partsig.verbs.pretrain import pretrain
 
 TINY = {"encoder.width": 16, "encoder.depth": 1, "encoder.heads": 2, "fit.epochs": 1}
 TINY |= {"fit.batch_size": 8, "windows_per_epoch": 16, "optim.warmup_epochs": 0}
-SHORT = {"optim.warmup_epochs": 1, "fit.epochs": 2, "fit.batch_size": 32}
 
 
 @pytest.fixture(scope="module")
-def pretrained(sample_store, tmp_path_factory):
-    run = tmp_path_factory.mktemp("embed") / "pretrain"
-    own = {"window_s": 5, "objective.patches": 5, "encoder.tokens": "linear+spectrum"}
-    return pretrain(sample_store, run, overrides=TINY | own, gpus="0")
-
-
-@pytest.fixture(scope="module")
-def tuned(pretrained, sample_store):
-    run = pretrained.parent / "finetune"
-    return finetune(pretrained, sample_store, run, subjects=5, overrides=SHORT, device="cpu")
+def pretrained(encoder_run, tmp_path_factory):
+    """A copy, since embeddings are written into a run where no other place is named."""
+    return shutil.copytree(encoder_run, tmp_path_factory.mktemp("embed") / "pretrain")
 
 
 def classifier(pool, positions="none", channels=2):
@@ -122,10 +114,10 @@ def test_every_epoch_has_its_embedding(pretrained, sample_store):
     assert (found["stage"] == "").sum() == sum(row["unscored"] for row in store.rows) > 0
 
 
-def test_parquet_holds_the_same(tuned, tmp_path):
+def test_parquet_holds_the_same(stager_run, tmp_path):
     pq = pytest.importorskip("pyarrow.parquet")
-    npz = embed(tuned, output=tmp_path / "e.npz", device="cpu")
-    done = embed(tuned, output=tmp_path / "e.parquet", device="cpu")
+    npz = embed(stager_run, output=tmp_path / "e.npz", device="cpu")
+    done = embed(stager_run, output=tmp_path / "e.parquet", device="cpu")
     table, found = pq.read_table(done.path), np.load(npz.path)
     told = ["recording", "subject", "epoch", "onset_s", "stage"]
     assert table.column_names == told + [f"e_{i}" for i in range(16)]
@@ -138,13 +130,13 @@ def test_parquet_holds_the_same(tuned, tmp_path):
     assert meta | {"date": ""} == json.loads(str(found["meta"])) | {"date": ""}
 
 
-def test_whom_the_run_has_seen_is_in_the_file(pretrained, tuned, tmp_path):
+def test_whom_the_run_has_seen_is_in_the_file(pretrained, stager_run, tmp_path):
     meta = json.loads(str(np.load(embed(pretrained, device="cpu").path)["meta"]))
     assert meta["subjects_pretraining"] == runs.read(pretrained)["subjects_seen"]
     assert meta["subjects_labelled"] == []
     assert meta["windows_per_epoch"] == 6
-    done = embed(tuned, recordings=["sp00-0006"], output=tmp_path / "e.npz", device="cpu")
-    meta, record = json.loads(str(np.load(done.path)["meta"])), runs.read(tuned)
+    done = embed(stager_run, recordings=["sp00-0006"], output=tmp_path / "e.npz", device="cpu")
+    meta, record = json.loads(str(np.load(done.path)["meta"])), runs.read(stager_run)
     assert meta["subjects_labelled"] == record["split"]["train"] + record["split"]["val"]
     assert meta["subjects_pretraining"] == record["pretraining_subjects"]
     assert not set(meta["subjects_labelled"]) & set(record["split"]["test"])
@@ -176,13 +168,13 @@ def test_nothing_is_left_half_written(pretrained, sample_store, tmp_path):
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_missing_package_is_named(tuned, tmp_path, monkeypatch):
+def test_a_missing_package_is_named(stager_run, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ConfigError, match=r"e\.parquet needs pyarrow: pip install 'partsig\[parq"):
-        embed(tuned, output=tmp_path / "e.parquet", device="cpu")
+        embed(stager_run, output=tmp_path / "e.parquet", device="cpu")
 
 
-def test_mistakes_are_told(pretrained, tuned, sample_store, tmp_path):
+def test_mistakes_are_told(pretrained, stager_run, sample_store, tmp_path):
     with pytest.raises(ConfigError, match=r"e\.csv: it must end in \.npz or \.parquet"):
         embed(pretrained, output=tmp_path / "e.csv", device="cpu")
     with pytest.raises(ConfigError, match="pool is 'max'; it can be auto, cls, mean"):

@@ -48,7 +48,7 @@ def tuned(pretrained, sample_store):
     run = pretrained.parent / "finetune"
     own = {"pool": "mean+sd+spectrum"}
     run = finetune(pretrained, sample_store, run, subjects=9, overrides=SHORT | own, device="cpu")
-    evaluate(run, device="cpu")
+    evaluate(run, device="cpu", figures=False)
     return run
 
 

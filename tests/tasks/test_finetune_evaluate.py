@@ -149,14 +149,16 @@ def test_figures_are_pictures(evaluated):
         assert figure.stat().st_size > 10_000
 
 
-def test_evaluating_again_gives_the_same(evaluated, tuned):
-    again = evaluate(tuned, device="cpu")
+def test_evaluating_again_gives_the_same(evaluated, tuned, tmp_path):
+    run = shutil.copytree(tuned, tmp_path / "run")
+    again = evaluate(run, device="cpu", figures=False)
     keys = ("kappa", "kappa_interval_95", "confusion")
     assert [again.metrics[key] for key in keys] == [evaluated.metrics[key] for key in keys]
 
 
 def test_the_training_subjects_would_not_be_tested(tuned, sample_store, tmp_path):
     """Another store with the same people is refused; one with others is external validation."""
+    run = shutil.copytree(tuned, tmp_path / "run")
     copy = tmp_path / "copy"
     copy.symlink_to(sample_store)
     link = tmp_path / "other"
@@ -164,17 +166,17 @@ def test_the_training_subjects_would_not_be_tested(tuned, sample_store, tmp_path
     for name in ("meta.json", "signals", "labels"):
         (link / name).symlink_to(sample_store / name)
     (link / "index.csv").write_bytes((sample_store / "index.csv").read_bytes())
-    assert evaluate(tuned, copy, device="cpu").metrics["external"] is False
+    assert evaluate(run, copy, device="cpu", figures=False).metrics["external"] is False
     with pytest.raises(DataError, match="17 of the subjects to test on trained or chose"):
-        evaluate(tuned, link, device="cpu")
+        evaluate(run, link, device="cpu")
     lines = (sample_store / "index.csv").read_text().splitlines()
     split = runs.read(tuned)["split"]
     used = set(split["train"]) | set(split["val"])
     kept = [line for line in lines if line.split(",")[0] not in used]
     (link / "index.csv").write_text("\n".join(kept) + "\n")
     with pytest.warns(LeakWarning, match="40 of the test subjects were SEEN IN PRETRAINING"):
-        found = evaluate(tuned, link, device="cpu")
-    assert found.path == tuned / "evaluation-other"
+        found = evaluate(run, link, device="cpu")
+    assert found.path == run / "evaluation-other"
     assert found.metrics["external"] is True
     assert found.metrics["n_subjects"] == 54
     assert len(found.metrics["subjects_seen_in_pretraining"]) == 40
@@ -188,7 +190,7 @@ def test_a_store_that_was_moved_is_still_the_runs_own(tuned, sample_store, tmp_p
     (run / "run.json").write_text(json.dumps(record | {"store": str(tmp_path / "gone")}))
     with pytest.raises(DataError, match=r"no store at .*gone"):
         evaluate(run, device="cpu")
-    found = evaluate(run, sample_store, device="cpu")
+    found = evaluate(run, sample_store, device="cpu", figures=False)
     assert (found.path.name, found.metrics["external"]) == ("evaluation", False)
     assert report(run, store=sample_store, device="cpu").path == found.path
     fewer = tmp_path / "fewer"

@@ -33,18 +33,12 @@ from partsig.verbs.compare import compare
 from partsig.verbs.evaluate import evaluate
 from partsig.verbs.export import run_file
 from partsig.verbs.finetune import finetune
-from partsig.verbs.preprocess import preprocess
 from partsig.verbs.pretrain import pretrain
 
 SHAPE = {"encoder.width": 32, "encoder.depth": 2, "encoder.heads": 2, "patch_px": 2}
 SHORT = {"fit.epochs": 6, "fit.batch_size": 50, "optim.lr": 2e-2, "optim.warmup_epochs": 1}
 SHORT |= {"drop_path": 0.0, "pool": "mean+sd"}
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    return preprocess("digits", store=tmp_path_factory.mktemp("digits") / "store").path
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +126,7 @@ def test_a_probe_leaves_the_encoder_alone_and_beats_chance(probe, pretrained, di
     store = open_images(digits)
     names = json.loads((probe / "split.json").read_text())["train"]
     assert {store.roles[store.names.index(name)] for name in names} == {"train"}
-    assert evaluate(probe, device="cpu").metrics["accuracy"] > 0.6
+    assert evaluate(probe, device="cpu", figures=False).metrics["accuracy"] > 0.6
 
 
 def test_neighbours_are_kept_with_the_run(pretrained, digits, tmp_path):
@@ -321,7 +315,7 @@ def test_runs_on_images_are_compared_by_accuracy_over_images(probe, pretrained, 
     assert found.n_units == found.n_answers == len(open_images(digits).members("test"))
     part, rand = sorted(found.rows, key=lambda row: row.method)
     assert (part.method, rand.method) == ("part, probe", "random, probe")
-    own = [evaluate(run, device="cpu").metrics for run in (probe, *bare)]
+    own = [evaluate(run, device="cpu", figures=False).metrics for run in (probe, *bare)]
     assert part.score == pytest.approx(own[0]["accuracy"])
     assert part.macro_f1 == pytest.approx(own[0]["macro_f1"])
     assert part.n_train == 200
@@ -356,7 +350,7 @@ def test_what_cannot_stand_in_one_table_with_images_is_refused(
     with pytest.raises(ConfigError, match="are both part, probe with 20 images per class, seed 0"):
         compare([probe, probe], output=tmp_path)
     bare = tune("scratch", digits, tmp_path / "run", SHAPE | {"train": "probe"})
-    found = evaluate(bare, device="cpu")
+    found = evaluate(bare, device="cpu", figures=False)
     names = found.path / "predictions.csv"
     whole = names.read_text()
     names.write_text("".join(whole.splitlines(keepends=True)[:-1]))
@@ -383,13 +377,16 @@ def test_what_cannot_stand_in_one_table_with_images_is_refused(
     lines = (digits / "index.csv").read_text().splitlines(keepends=True)
     renamed = [lines[0], *(f"x{line}" for line in lines[1:])]
     (other / "index.csv").write_text("".join(renamed))
-    foreign = evaluate(bare, other, device="cpu")
+    foreign = evaluate(bare, other, device="cpu", figures=False)
     assert (foreign.path.name, foreign.metrics["external"]) == (f"evaluation-{digits.name}", True)
     further = tmp_path / "further" / digits.name
     shutil.copytree(other, further)
-    assert evaluate(bare, further, device="cpu").path.name == f"evaluation-{digits.name}-2"
-    assert evaluate(bare, other, device="cpu").path == foreign.path
-    again = evaluate(bare, digits, device="cpu")
+    assert (
+        evaluate(bare, further, device="cpu", figures=False).path.name
+        == f"evaluation-{digits.name}-2"
+    )
+    assert evaluate(bare, other, device="cpu", figures=False).path == foreign.path
+    again = evaluate(bare, digits, device="cpu", figures=False)
     assert (again.path, again.metrics["external"]) == (found.path, False)
     assert again.metrics["images_sha256"] == found.metrics["images_sha256"]
     record = json.loads((bare / "run.json").read_text()) | {"provenance": "of another val_share"}
@@ -437,7 +434,9 @@ def test_images_that_trained_the_classifier_are_not_tested_on(probe, digits, tmp
 
     with pytest.raises(DataError, match=r"2 of the images to test on trained .*test/0, test/1"):
         evaluate(probe, other(tmp_path / "seen", [*trained, unused]), device="cpu")
-    assert evaluate(probe, other(tmp_path / "new", [unused]), device="cpu").metrics["external"]
+    assert evaluate(probe, other(tmp_path / "new", [unused]), device="cpu", figures=False).metrics[
+        "external"
+    ]
 
 
 @pytest.mark.parametrize("form", ["safetensors", "torch", "onnx"])

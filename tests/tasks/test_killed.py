@@ -134,6 +134,7 @@ def check_killed(path: Path) -> int:
     return len(store.rows)
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments(run, tmp_path, capsys):
     rng = np.random.default_rng(None if TIMES > 1 else 7)
     calm = run(tmp_path / "calm")

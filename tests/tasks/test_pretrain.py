@@ -140,6 +140,7 @@ def test_a_run_starts_from_another(finished, sample_store, tmp_path):
         pretrain(sample_store, finished, overrides=TINY, from_=run, gpus="0")
 
 
+@pytest.mark.slow
 def test_sigkill_in_the_middle_then_the_same_command_gives_the_same_weights(
     finished, sample_store, tmp_path
 ):
@@ -296,6 +297,7 @@ def test_a_damaged_window_is_named(sample_store, tmp_path):
         pretrain(other, tmp_path / "run", overrides=TINY, gpus="0")
 
 
+@pytest.mark.slow
 def test_torchrun_starts_the_same_module(sample_store, tmp_path, finished):
     run = tmp_path / "run"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -340,6 +342,7 @@ def workers(process):
     return sorted(found)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_stops_the_run_and_the_same_command_goes_on(sample_store, tmp_path):
     run = tmp_path / "run"
     command = long_run(sample_store, run, "--set", "fit.checkpoint_minutes=0")
@@ -360,6 +363,7 @@ def test_a_killed_worker_stops_the_run_and_the_same_command_goes_on(sample_store
     assert [line["step"] for line in read_metrics(run)] == list(range(2, 121, 2))
 
 
+@pytest.mark.slow
 def test_preempted_processes_leave_a_checkpoint(sample_store, tmp_path):
     """As a cluster does it: SIGTERM to the launching process, no checkpoint due by the clock."""
     run = tmp_path / "run"

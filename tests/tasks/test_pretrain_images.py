@@ -39,16 +39,10 @@ SHORT = {"fit.epochs": 12, "encoder.width": 48, "encoder.depth": 2, "optim.warmu
 
 
 @pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    path = tmp_path_factory.mktemp("digits") / "store"
-    return partsig.preprocess("digits", store=path).path
-
-
-@pytest.fixture(scope="module")
-def run(digits):
+def run(digits, tmp_path_factory):
     return pretrain(
         digits,
-        digits.parent / "run",
+        tmp_path_factory.mktemp("runs") / "run",
         modality="image",
         config="image-tiny",
         overrides=SHORT,
@@ -304,6 +298,7 @@ def test_shipped_recipes_of_the_rivals_have_the_encoder_of_parts(config):
     assert model.encoder.embed.weight.grad.abs().sum() > 0
 
 
+@pytest.mark.slow
 def test_a_signal_to_the_whole_group_leaves_a_checkpoint(digits, tmp_path):
     """As a cluster's scheduler sends it: the processes that augment must not be lost before."""
     child, alive = start_augmented(digits, tmp_path)
@@ -313,6 +308,7 @@ def test_a_signal_to_the_whole_group_leaves_a_checkpoint(digits, tmp_path):
     wait_until(lambda: not alive(), 30)
 
 
+@pytest.mark.slow
 def test_processes_that_augment_end_with_a_run_that_is_killed(digits, tmp_path):
     child, alive = start_augmented(digits, tmp_path)
     assert len(alive()) >= 2

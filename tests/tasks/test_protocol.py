@@ -121,7 +121,7 @@ def test_the_band_power_stager_is_scikit_learns(bands, segments):
     model, _ = load_classifier(bands[10, 1])
     found = predict_examples(model, test, CPU)
     np.testing.assert_allclose(found, judge.predict_proba(scaler.transform(x_test)), atol=1e-3)
-    assert evaluate(bands[10, 1], device="cpu").metrics["kappa"] > 0.5
+    assert evaluate(bands[10, 1], device="cpu", figures=False).metrics["kappa"] > 0.5
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")  # in U-Sleep
@@ -138,7 +138,9 @@ def test_baselines_are_trained_kept_and_loaded(model, segments, tmp_path):
     np.testing.assert_array_equal(found, predict_examples(again, test, CPU))
     np.testing.assert_allclose(found.sum(1), 1, atol=1e-5)
     if model == "boosting":
-        assert evaluate(run, device="cpu").metrics["kappa"] > 0.2  # the trees of a leaf of 20
+        assert (
+            evaluate(run, device="cpu", figures=False).metrics["kappa"] > 0.2
+        )  # the trees of a leaf of 20
     else:
         train = LabelledWindows(store, record["recordings"])
         spread = train.windows(range(len(train))).astype(float).std(-1)
@@ -304,7 +306,7 @@ def test_the_table_has_means_intervals_and_paired_gains(bands, segments, tmp_pat
     rows = {(row.method, row.budget): row for row in found.rows}
     assert list(rows) == [("logistic", 3), ("logistic", 10), ("boosting", 10)]
     kappas = {
-        run: evaluate(run, device="cpu").metrics["kappa"]
+        run: evaluate(run, device="cpu", figures=False).metrics["kappa"]
         for run in [*bands.values(), *other.values()]
     }
     own = [kappas[bands[10, seed]] for seed in (0, 1, 2)]
@@ -334,7 +336,7 @@ def test_the_table_has_means_intervals_and_paired_gains(bands, segments, tmp_pat
 def test_the_interval_of_the_mean_is_the_bootstrap_of_one_run(bands, tmp_path):
     """With one run, the table's interval is evaluate's own (same unit, other draws)."""
     found = compare([bands[3, 0]], output=tmp_path)
-    own = evaluate(bands[3, 0], device="cpu").metrics["kappa_interval_95"]
+    own = evaluate(bands[3, 0], device="cpu", figures=False).metrics["kappa_interval_95"]
     np.testing.assert_allclose(found.rows[0].interval, own, atol=0.03)
     assert found.rows[0].sd is None
     assert np.isfinite(kappa(np.eye(len(STAGES))))
@@ -407,7 +409,7 @@ def test_yasa_stages_whole_recordings_off_the_shelf(write_night, tmp_path):
     model, trained = load_classifier(run)
     record = trained.facts
     assert (model.eeg, model.eog, model.emg) == ("C4-M1", "E1-M2", None)
-    found = evaluate(run, device="cpu").metrics
+    found = evaluate(run, device="cpu", figures=False).metrics
     assert found["n_epochs"] == 12 * len(record["split"]["test"])
     opened = open_store(store)
     name = record["split"]["test"][0]

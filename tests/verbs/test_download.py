@@ -307,6 +307,15 @@ def test_ages_that_do_not_come_cost_no_record(site, tmp_path):
     assert whole(tmp_path, site.root, ["age-sex.csv"])
 
 
+@pytest.fixture
+def interruptible():
+    """Processes that the test starts heed SIGINT, also where these tests run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_download_goes_on(site, tmp_path, kill):
     site.slow_s, site.chunk = 0.005, 20_000

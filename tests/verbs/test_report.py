@@ -165,18 +165,19 @@ def test_json_has_no_nan_and_excerpts_are_told(made):
     assert "Undefined in one scoring or both" in page
 
 
-def test_an_evaluation_is_made_again_only_when_it_is_out_of_date(made, tuned):
-    file = tuned / "evaluation" / "metrics.json"
+def test_an_evaluation_is_made_again_only_when_it_is_out_of_date(made, tuned, tmp_path):
+    run = shutil.copytree(tuned, tmp_path / "run")
+    file = run / "evaluation" / "metrics.json"
     before = file.stat().st_mtime_ns
-    report(tuned, device="cpu")
+    report(run, device="cpu")
     assert file.stat().st_mtime_ns == before
     measured = json.loads(file.read_text())
     file.write_text(json.dumps(measured | {"date": "2001-01-01T00:00:00+00:00", "kappa": 0.0}))
-    again = report(tuned, device="cpu").metrics
+    again = report(run, device="cpu").metrics
     assert again["kappa"] == made.metrics["kappa"]
     assert json.loads(file.read_text())["kappa"] == measured["kappa"]
     file.write_text(json.dumps({key: measured[key] for key in measured if key != "review"}))
-    assert report(tuned, device="cpu").metrics["review"] == measured["review"]
+    assert report(run, device="cpu").metrics["review"] == measured["review"]
 
 
 def test_without_ages_and_sexes_there_are_no_subgroups(sample_store, tuned, tmp_path):

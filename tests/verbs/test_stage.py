@@ -56,7 +56,7 @@ def stager(run):
 @pytest.fixture(scope="module")
 def tested(run, sample_store):
     """Name and predictions of a test subject's recording, by ``evaluate``."""
-    found = evaluate(run, device="cpu")
+    found = evaluate(run, device="cpu", figures=False)
     with open(found.path / "predictions.csv", newline="") as handle:
         rows = list(csv.DictReader(handle))
     name = rows[0]["recording"]

@@ -102,6 +102,7 @@ main([sys.argv[1], "--nthreads", "1", "--no-nanny", "--no-dashboard", "--name", 
 """
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_nothing(raw, tmp_path):
     preprocess(raw, tmp_path / "alone")
     cluster = distributed.LocalCluster(
