@@ -3,6 +3,7 @@
 The packages in tests/plugins are installed for real, by pip, into a folder of their own.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -64,6 +65,7 @@ def pretrained(partsig, sample_store, tmp_path_factory):
     return folder / "runs" / "a"
 
 
+@pytest.mark.slow
 def test_an_objective_is_pretrained_by_and_started_from(partsig, pretrained, sample_store):
     folder = pretrained.parents[1]
     assert "hidden: 0.3" in (pretrained / "config.yaml").read_text()
@@ -75,6 +77,7 @@ def test_an_objective_is_pretrained_by_and_started_from(partsig, pretrained, sam
     assert "run: runs/b" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_task_is_learned_judged_and_says_its_own(partsig, pretrained, sample_store):
     folder = pretrained.parents[1]
     partsig(
@@ -86,6 +89,7 @@ def test_a_task_is_learned_judged_and_says_its_own(partsig, pretrained, sample_s
     assert "kappa of wake" in done.stdout
 
 
+@pytest.mark.slow
 def test_an_encoder_of_elsewhere_is_fine_tuned(partsig, sample_store, tmp_path):
     partsig(
         *("finetune", "--from", "untrained:16", "--store", sample_store, "--run", "r"),
@@ -124,23 +128,52 @@ def test_a_source_is_preprocessed_and_audited(partsig, tmp_path):
     assert "cut" in audited.stdout + audited.stderr
 
 
-@pytest.mark.parametrize(
-    ("words", "told"),
-    [
-        (["pretrain", "--set", "objective.name=cracked"], "partsig-broken 0.3"),
-        (["pretrain", "--set", "objective.name=nameless"], "has no dataclass Config"),
-        (["finetune", "--from", "scratch", "--task", "cracked-task"], "another version"),
-        (["preprocess", "cracked-source"], "of the plug-in partsig-broken 0.3"),
-        (["finetune", "--from", "cracked-encoders:a"], "cannot be loaded (RuntimeError"),
-        (["pretrain", "--set", "objective.name=enrgy"], "nearest is 'energy'"),
-        (["finetune", "--from", "scratch", "--task", "and-wak"], "nearest is 'and-wake'"),
-        (["preprocess", "tap"], "nearest is 'tab'"),
-        (["finetune", "--from", "untraind:3"], "nearest is untrained:…"),
-    ],
-)
-def test_what_is_broken_or_misspelt_is_one_sentence(partsig, sample_store, tmp_path, words, told):
-    store = ["--store", str(sample_store)] if words[0] != "preprocess" else []
-    done = partsig(*words, *store, cwd=tmp_path, code=2)
-    assert told in done.stderr
-    assert done.stderr.count("\n") == 1
+MISTAKES = [
+    (["pretrain", "--set", "objective.name=cracked"], "partsig-broken 0.3"),
+    (["pretrain", "--set", "objective.name=nameless"], "has no dataclass Config"),
+    (["finetune", "--from", "scratch", "--task", "cracked-task"], "another version"),
+    (["preprocess", "cracked-source"], "of the plug-in partsig-broken 0.3"),
+    (["finetune", "--from", "cracked-encoders:a"], "cannot be loaded (RuntimeError"),
+    (["pretrain", "--set", "objective.name=enrgy"], "nearest is 'energy'"),
+    (["finetune", "--from", "scratch", "--task", "and-wak"], "nearest is 'and-wake'"),
+    (["preprocess", "tap"], "nearest is 'tab'"),
+    (["finetune", "--from", "untraind:3"], "nearest is untrained:…"),
+]
+
+
+def test_what_is_broken_or_misspelt_is_one_sentence(installed, sample_store, tmp_path):
+    """Each in a fork of one process that has loaded torch alone."""
+    script = f"""
+import json, os, sys
+import torch
+from partsig.cli import app
+for number, (words, _) in enumerate({MISTAKES!r}):
+    if not os.fork():
+        store = [] if words[0] == "preprocess" else ["--store", {str(sample_store)!r}]
+        sys.argv = ["partsig", *words, *store]
+        os.dup2(os.open(f"{{number}}.txt", os.O_WRONLY | os.O_CREAT), 2)
+        code = 1
+        try:
+            app()
+        except SystemExit as ended:
+            code = ended.code
+        print(json.dumps([number, code]), flush=True)
+        os._exit(0)
+    os.wait()
+"""
+    environment = os.environ | {"PYTHONPATH": str(installed)}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    codes = [json.loads(line) for line in done.stdout.splitlines()]
+    assert codes == [[number, 2] for number in range(len(MISTAKES))]
+    for number, (words, told) in enumerate(MISTAKES):
+        said = (tmp_path / f"{number}.txt").read_text(encoding="utf-8")
+        assert told in said, (words, said)
+        assert said.count("\n") == 1, said
     assert not (tmp_path / "runs").exists()
