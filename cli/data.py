@@ -6,6 +6,9 @@ from typing import Annotated
 
 import typer
 
+from partsig.data.signals.readers.registry import READERS
+from partsig.modalities.registry import IMAGE_SOURCES
+
 from . import options
 
 
@@ -51,8 +54,7 @@ def preprocess(
     source: Annotated[
         str,
         typer.Argument(
-            help="What the raw data is: physionet2018, edf, sleep-edf, wfdb, bids, pc18-segments; "
-            "cifar10, cifar100, images or digits."
+            help=f"What the raw data is: {', '.join(READERS)}; {', '.join(IMAGE_SOURCES)}."
         ),
     ],
     raw: Annotated[

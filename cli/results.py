@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from partsig.errors import CheckpointError, ConfigError
+from partsig.recipes.inspection import INSPECTIONS
 
 from . import options
 
@@ -228,7 +229,7 @@ def inspect(
     run: options.Run = None,
     store: options.Store = None,
     what: Annotated[
-        str, typer.Option("--what", help="What is looked into: translations.")
+        str, typer.Option("--what", help=f"What is looked into: {', '.join(INSPECTIONS)}.")
     ] = "translations",
     output: Annotated[
         Path | None, typer.Option("--output", help="Default: RUN/inspection.")

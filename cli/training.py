@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from partsig.demos.registry import DEMOS
+
 from . import options
 
 
@@ -134,7 +136,8 @@ def demo(
         str | None, typer.Option("--modality", help="eeg, or image: handwritten digits.")
     ] = None,
     what: Annotated[
-        str | None, typer.Option("--what", help="excerpts (of PhysioNet-2018) or digits.")
+        str | None,
+        typer.Option("--what", help=f"Which one: {', '.join(DEMOS)}; default: excerpts."),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", help="Default: runs/demo, or runs/demo-image.")

@@ -34,7 +34,9 @@ ALLOWED = {
     "modalities": BASE | {"core", "data", "train", "runs", "tasks"},
     "recipes": BASE | WINGS | {"runs", "tasks", "modalities"},
     "sleep": BASE | WINGS | {"figures", "runs", "tasks", "modalities", "recipes"},
-    "verbs": BASE | WINGS | {"figures", "runs", "tasks", "modalities", "recipes", "sleep"},
+    "verbs": BASE
+    | WINGS
+    | {"figures", "runs", "tasks", "modalities", "recipes", "sleep", "demos.registry"},
     "demos": BASE | WINGS | {"runs", "tasks", "modalities", "recipes", "verbs"},
     "interop": BASE | WINGS | {"runs", "tasks", "modalities", "recipes", "verbs"},
     "__main__": {"cli"},

@@ -82,11 +82,13 @@ def test_a_task_is_learned_judged_and_says_its_own(partsig, pretrained, sample_s
     folder = pretrained.parents[1]
     partsig(
         *("finetune", "--from", "runs/a", "--store", sample_store, "--run", "runs/c"),
-        *("--task", "and-wake", "--subjects", 6, *settings("train=probe")),
+        *("--task", "wake-or-sleep", "--subjects", 6, *settings("train=probe")),
         cwd=folder,
     )
     done = partsig("evaluate", "--run", "runs/c", "--no-figures", cwd=folder)
-    assert "kappa of wake" in done.stdout
+    assert "kappa" in done.stdout
+    predictions = (folder / "runs/c/evaluation/predictions.csv").read_text().splitlines()
+    assert predictions[0].endswith("truth,prediction,p_W,p_asleep,confidence")
 
 
 @pytest.mark.slow
@@ -135,7 +137,7 @@ MISTAKES = [
     (["preprocess", "cracked-source"], "of the plug-in partsig-broken 0.3"),
     (["finetune", "--from", "cracked-encoders:a"], "cannot be loaded (RuntimeError"),
     (["pretrain", "--set", "objective.name=enrgy"], "nearest is 'energy'"),
-    (["finetune", "--from", "scratch", "--task", "and-wak"], "nearest is 'and-wake'"),
+    (["finetune", "--from", "scratch", "--task", "wake-or-slep"], "nearest is 'wake-or-sleep'"),
     (["preprocess", "tap"], "nearest is 'tab'"),
     (["finetune", "--from", "untraind:3"], "nearest is untrained:…"),
 ]

@@ -208,8 +208,11 @@ class Dataset(Protocol):
     def check_pretrained(self, run: TrainedRun) -> None:
         """Raise CheckpointError unless a pretrained run's encoder can be used on this store."""
 
-    def check_same_input(self, run: TrainedRun) -> None:
-        """Raise DataError unless a fine-tuned run's classifier can be used on this store."""
+    def check_same_input(self, run: TrainedRun, labels: Labels) -> None:
+        """Raise DataError unless a fine-tuned run's classifier can be used on this store.
+
+        ``labels`` are what its task learns of this store's.
+        """
 
     def check_unseen_input(self, run: TrainedRun, mine: Mapping[str, object]) -> None:
         """Raise DataError unless a pretrained run can be asked about windows with these facts."""

@@ -19,7 +19,7 @@ class Objective(Protocol):
 
     def forward(
         self,
-        inputs: "Tensor",
+        x: "Tensor",
         *targets: "Tensor",
         generator: "torch.Generator",
         share: tuple[int, int] | None = None,

@@ -33,6 +33,12 @@ class Task(Protocol):
     def check_labels(self, labels: Labels) -> None:
         """Raise ConfigError where labels are not of what this task learns from."""
 
+    def learned(self, labels: Labels) -> Labels:
+        """Return what is learned of a store's labels: the same, or fewer classes of them."""
+
+    def relabel(self, examples: Examples) -> Examples:
+        """Return a store's examples with the labels that are learned."""
+
     def build(self, encoder: "nn.Module", settings: Any, shape: Any, modality: str) -> Predictor:
         """Return the untrained model; the caller seeds torch.
 

@@ -162,7 +162,7 @@ def from_timm(model: "VisionTransformer") -> Encoder:
     return encoder
 
 
-def open_timm(name: str, weights: Path | None, window: Shape) -> ForeignEncoder:
+def open_timm(name: str, weights: Path | None, window: Shape, _n_channels: int) -> ForeignEncoder:
     """Return the encoder of a ViT of timm by its name, with its position codes for images (H, W).
 
     ``weights`` is a file with its state dict (.pt, .pth, or .safetensors); without one, timm's own

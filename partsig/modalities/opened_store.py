@@ -59,9 +59,12 @@ class OpenedStore(ABC):
                 f"{run.path} was pretrained with {key} {theirs}; {self.path} has {ours}."
             )
 
-    def check_same_input(self, run: Run) -> None:
-        """Raise DataError unless a fine-tuned run's classifier can be used on this store."""
-        mine = self.model_facts() | _plain(self.labels)
+    def check_same_input(self, run: Run, labels: Labels) -> None:
+        """Raise DataError unless a fine-tuned run's classifier can be used on this store.
+
+        ``labels`` are what its task learns of this store's.
+        """
+        mine = self.model_facts() | _plain(labels)
         self.refuse_other("the run", mine, run.facts | _plain(run.labels))
 
     def check_unseen_input(self, run: Run, mine: Mapping[str, object]) -> None:

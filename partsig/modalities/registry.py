@@ -9,20 +9,23 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from partsig import registries
+from partsig.data.signals.readers.registry import READERS
 from partsig.errors import check_option
 
 if TYPE_CHECKING:
     from partsig.data.preprocessed import PreprocessRequest, PreprocessResult
 
+# Those of images: published layouts, folders, and what ships with scikit-learn.
+IMAGE_SOURCES = ("cifar10", "cifar100", "images", "digits")
 MODALITIES = {
     "eeg": "partsig.modalities.signals:SIGNALS",
     "image": "partsig.modalities.images:IMAGES",
 }
 # What writes the store of each source of raw data, by the source's name.
-SOURCES = (
-    "partsig.data.signals.preprocessing:SOURCES",
-    "partsig.data.images.preprocessing:SOURCES",
-)
+SOURCES = {
+    **dict.fromkeys(READERS, "partsig.data.signals.preprocessing:preprocess_signals"),
+    **dict.fromkeys(IMAGE_SOURCES, "partsig.data.images.preprocessing:preprocess_images"),
+}
 # Lists of published files that can be fetched, by source.
 PUBLISHED = {"physionet2018": "partsig.data.signals.readers.physionet2018_index"}
 
@@ -59,15 +62,14 @@ def source(name: str) -> "Callable[[PreprocessRequest], PreprocessResult]":
 
     A plug-in offers a function of a request, or a module with what a reader of signals has.
     """
-    own = {name: write for place in SOURCES for name, write in registries.at(place).items()}
-    if name in own:
-        return own[name]
-    others = registries.plugged("sources", own)
-    check_option("source", name, (*own, *others))
+    if name in SOURCES:
+        return registries.at(SOURCES[name])
+    others = registries.plugged("sources", SOURCES)
+    check_option("source", name, (*SOURCES, *others))
     offered = registries.load_plugin(others[name])
     if not isinstance(offered, ModuleType):  # it writes the store itself
         return offered
-    return registries.at("partsig.data.signals.preprocessing:preprocess_signals")
+    return registries.at(SOURCES["edf"])
 
 
 def published(source: str) -> ModuleType:

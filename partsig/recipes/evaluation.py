@@ -47,9 +47,9 @@ def judge(path: Path, store: str | Path | None, device: torch.device) -> Judged:
     calibration, task = run.calibration, tasks.get(run.task)
     model = task.load(run)
     dataset = registry.get(run.modality).open(locate(store or run.store))
-    dataset.check_same_input(run)
+    dataset.check_same_input(run, task.learned(dataset.labels))
     folder, external = evaluation_of(run, dataset.path)
-    examples = dataset.test_examples(run, external)
+    examples = task.relabel(dataset.test_examples(run, external))
     uncalibrated = task.predict(model, examples, device)
     return Judged(
         run=run,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from partsig.contracts import Dataset, Examples, LabelBudget, LabelSplit
+from partsig.contracts import Dataset, Examples, LabelBudget, Labels, LabelSplit
 from partsig.core.objectives.supervised import SupervisedModule
 from partsig.data.shuffling import Shuffled
 from partsig.data.store import read_meta
@@ -66,6 +66,16 @@ class Finetuning:
     seed: int
 
     @property
+    def labels(self) -> Labels:
+        """What is learned of the store's labels."""
+        return self.task.learned(self.dataset.labels)
+
+    def open(self) -> tuple[Examples, Examples]:
+        """Return the examples to train on and to choose by, with the labels that are learned."""
+        train, val = self.split.open()
+        return self.task.relabel(train), self.task.relabel(val)
+
+    @property
     def settings(self) -> FinetuneRecipe:
         """All settings, with what the split has settled."""
         return replace(self.start.settings, **self.split.settings)
@@ -73,7 +83,7 @@ class Finetuning:
     def check_processes(self, processes: int) -> None:
         """Raise ConfigError where not each of so many would have a share of every batch."""
         if processes > 1:
-            train, _ = self.split.open()
+            train, _ = self.open()
             self.shuffled(train, (0, processes))
 
     def shuffled(self, train: Examples, place: tuple[int, int]) -> Shuffled:
@@ -99,6 +109,7 @@ class Finetuning:
             "from": str(start.origin),
             "teacher": None if self.teacher is None else str(self.teacher),
             **self.dataset.facts(),
+            "labels": self.labels.as_facts(),
             "pretraining": start.pretraining,
             "pretraining_subjects": start.seen,
             **start.origin.facts(),
@@ -144,7 +155,7 @@ def run_finetuning(asked: Finetuning, world: World) -> None:
     settings = asked.settings
     over = (asked.run / "run.json").is_file() and Run.read(asked.run).is_finished
     if not over:  # before the run is begun: what is refused must not leave one behind
-        train, val = asked.split.open()
+        train, val = asked.open()
         shuffled = asked.shuffled(train, (world.rank, world.size))
     if world.main:
         _begin(asked, settings)
@@ -200,7 +211,7 @@ def _build(asked: Finetuning, settings: FinetuneRecipe, train: Examples) -> Supe
         samples_per_unit=dataset.samples_per_unit,
         window=window,
         patch=patch,
-        classes=dataset.labels.classes,
+        classes=asked.labels.classes,
         n_train=len(train),
     )
     encoder = asked.start.encoder(asked.seed)
@@ -261,5 +272,10 @@ def _teacher_run(asked: Finetuning) -> Run | None:
         raise DataError(
             f"{asked.teacher} was trained on subjects that this run validates or tests on; "
             "fine-tune the teacher with the same --seed and split."
+        )
+    if teacher.labels != asked.labels:
+        raise DataError(
+            f"{asked.teacher} tells {', '.join(teacher.labels.classes)} apart; what is learned "
+            f"here is {', '.join(asked.labels.classes)}."
         )
     return teacher

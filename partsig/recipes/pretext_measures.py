@@ -24,7 +24,7 @@ def units(data: PretrainingData, modality: Modality) -> Derive:
 
     def derive(values: dict[str, float]) -> dict[str, float]:
         kept = {name: v for name, v in values.items() if not name.endswith(("distance", "l2"))}
-        if values.get("chance"):  # 0 where a window has room for one patch only
+        if values.get("chance") and "mse" in values:  # 0 where a window has room for one patch only
             kept["mse/chance"] = values["mse"] / values["chance"]
             kept["r2"] = 1 - kept["mse/chance"]
         for before in ("", "chance_"):

@@ -116,7 +116,7 @@ def start_from(
 
 def _from_source(origin: Origin, dataset: Dataset, settings: FinetuneRecipe) -> _Brought:
     """Return an encoder that no run of ours has trained; all of its blocks, or the first ones."""
-    foreign = origin.open(dataset.window_for(settings))
+    foreign = origin.open(dataset.window_for(settings), len(dataset.ch_names))
     if foreign.n_channels != len(dataset.ch_names):
         raise CheckpointError(
             f"{origin} takes {foreign.n_channels} channels; {dataset.path} has "

@@ -12,7 +12,8 @@ from partsig.errors import ConfigError, nearest
 from partsig.runs.settings import SCRATCH, Shape
 
 # What opens an encoder of this kind of name: called with the rest of the name, a file of weights or
-# None, and the extent of the windows to come; it returns a ForeignEncoder.
+# None, and the extent and the number of channels of the windows to come; it returns a
+# ForeignEncoder, of other channels where it cannot help it: that is refused afterwards.
 SOURCES = {"timm": "partsig.interop.vit:open_timm"}
 
 
@@ -60,10 +61,10 @@ class Origin:
         with open(self.weights, "rb") as handle:
             return {"weights_sha256": hashlib.file_digest(handle, "sha256").hexdigest()}
 
-    def open(self, window: Shape) -> ForeignEncoder:
-        """Return a source's encoder for windows of this extent."""
+    def open(self, window: Shape, n_channels: int) -> ForeignEncoder:
+        """Return a source's encoder for windows of this extent and so many channels."""
         opened = registries.load("--from", self.source, SOURCES, "encoders")
-        return opened(self.name, self.weights, window)
+        return opened(self.name, self.weights, window, n_channels)
 
 
 def parse(text: str | Path, weights: str | Path | None = None) -> Origin:

@@ -44,7 +44,15 @@ def build_objective(
     if isinstance(objective, PartConfig) and not objective.patches:
         objective = replace(objective, patches=n_patches)
     encoder = Encoder(settings.encoder, channels, patch)
-    return OBJECTIVES[type(objective)](objective, encoder, window, patch)
+    model = OBJECTIVES[type(objective)](objective, encoder, window, patch)
+    if getattr(model, "encoder", None) is not encoder or not callable(
+        getattr(model, "compilable", None)
+    ):
+        raise TypeError(
+            f"{type(model).__name__} must keep its encoder as self.encoder, and name what is worth "
+            "compiling by compilable(): see CONTRIBUTING, Add an objective."
+        )
+    return model
 
 
 def load_encoder(path: str | Path, blocks: int = 0) -> PretrainedEncoder:

@@ -46,9 +46,8 @@ class PretrainRecipe(ABC):
 
     @property
     def positions(self) -> str:
-        """Position codes the encoder is given: sincos or none. MAE and DropPos always give them."""
-        always = "none" if self.objective.name == "mp3" else "sincos"
-        return getattr(self.objective, "positions", always)
+        """Position codes the encoder is given: sincos or none, as the objective says."""
+        return getattr(self.objective, "positions", "none")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -64,6 +64,14 @@ class Classification:
                 f"{labels.target}."
             )
 
+    def learned(self, labels: Labels) -> Labels:
+        """Return what is learned of a store's labels: the same."""
+        return labels
+
+    def relabel(self, examples: Examples) -> Examples:
+        """Return a store's examples with the labels that are learned: the same."""
+        return examples
+
     def build(
         self, encoder: Encoder, settings: FinetuneRecipe, shape: InputShape, modality: str
     ) -> SupervisedModule:

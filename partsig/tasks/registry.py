@@ -1,6 +1,7 @@
 """The tasks by name: what can be learned from a store's labels, and how that is judged."""
 
 from partsig import registries
+from partsig.errors import ConfigError
 from partsig.contracts import Task
 
 TASKS = {
@@ -11,4 +12,10 @@ TASKS = {
 
 def get(name: str) -> Task:
     """Return the task of this name; raise ConfigError for an unknown one."""
-    return registries.load("--task", name, TASKS, "tasks")()
+    task = registries.load("--task", name, TASKS, "tasks")()
+    if task.name != name:
+        raise ConfigError(
+            f"--task {name} is called {task.name!r} by {type(task).__name__}; a run must find it "
+            "again by one name."
+        )
+    return task

@@ -13,6 +13,7 @@ from torch.profiler import ProfilerActivity, profile
 from partsig.contracts import Batch
 from partsig.files import atomic, write_text
 from partsig.seeds import Stream, seed_of
+from partsig.train.step import check_scalars
 
 PHASES = ("batch", "step: forward", "step: backward", "step: optimiser", "reading")
 
@@ -33,7 +34,9 @@ def count_flops(model: nn.Module, batch: Batch) -> float:
         # The plain form of attention: the counter does not know the CPU's fused one.
         with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
             generator = torch.Generator().manual_seed(seed_of(Stream.TRIAL, 0))
-            twin(*small.arguments(), generator=generator, **small.extras)["loss"].backward()
+            values = twin(*small.arguments(), generator=generator, **small.extras)
+            check_scalars(twin, values)
+            values["loss"].backward()
     finally:
         torch.set_rng_state(state)
     return counter.get_total_flops() / len(small)

@@ -79,6 +79,17 @@ class Stepper:
         return self.model.no_sync() if several else nullcontext()
 
 
+def check_scalars(model: nn.Module, values: dict[str, Tensor]) -> None:
+    """Raise TypeError where a model does not return scalars, one of them ``loss``."""
+    wrong = [name for name, value in values.items() if value.ndim]
+    if wrong or "loss" not in values:
+        raise TypeError(
+            f"{type(model).__name__} returned {', '.join(values)}"
+            + (f"; {', '.join(wrong)} are no scalars" if wrong else "")
+            + ": forward must return scalars, one of them loss."
+        )
+
+
 class Average:
     """An exponential average of a model's parameters, kept beside it on the same device.
 

@@ -5,14 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from partsig import registries
+from partsig.demos.registry import DEMOS, OF_MODALITY
 from partsig.errors import ConfigError, check_option
-
-DEMOS = {
-    "excerpts": "partsig.demos.excerpts:run_demo",
-    "digits": "partsig.demos.digits:run_demo",
-}
-# The demonstration of a modality.
-OF_MODALITY = {"eeg": "excerpts", "image": "digits"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +31,10 @@ def demo(
 ) -> Demo:
     """Go from raw data to a score on held-out data, on the CPU, in a few minutes.
 
-    ``what`` is one of :data:`DEMOS`: excerpts, of PhysioNet-2018 (the default), to kappa; or
-    digits, handwritten ones, to accuracy. ``modality`` eeg or image names them as well. ``output``
-    defaults to ``runs/demo`` (``runs/demo-image``). The same call again continues an interrupted
-    demo.
+    ``what`` is one of :data:`~partsig.demos.registry.DEMOS`: excerpts, of PhysioNet-2018 (the
+    default), to kappa; or digits, handwritten ones, to accuracy. ``modality`` eeg or image names
+    them as well. ``output`` defaults to ``runs/demo`` (``runs/demo-image``). The same call again
+    continues an interrupted demo.
     """
     if modality is not None:
         check_option("--modality", modality, OF_MODALITY)

@@ -5,10 +5,11 @@ from pathlib import Path
 
 from partsig import config as configs
 from partsig.data.store import locate, read_meta
-from partsig.errors import check_range
+from partsig.errors import ConfigError, check_range
 from partsig.modalities import registry
 from partsig.recipes.pretraining import Pretraining, check_modality, run_pretraining
 from partsig.runs import directory as runs
+from partsig.runs.encoder_sources import parse
 from partsig.runs.run import Run
 from partsig.train import distributed
 
@@ -54,16 +55,21 @@ def pretrain(
     settings = configs.compose(kind.pretrain, "pretrain", config, overrides)
     device, processes = distributed.count_processes(str(gpus), cpu_processes)
     name = Path(config).stem if config else "part"
-    origin = None if from_ is None else Path(from_)
+    origin = None if from_ is None else parse(from_)
+    if origin is not None and origin.path is None:
+        raise ConfigError(
+            f"--from {origin}: pretraining starts from a pretraining run, or from scratch without "
+            "--from; other encoders are for `partsig finetune`."
+        )
     if origin is not None:
-        Run.finished(origin, "pretrain")
+        Run.finished(origin.path, "pretrain")
     path = Path(run or runs.RUNS / f"pretrain-{name}-s{seed}")
     asked = Pretraining(
         settings=settings,
         modality=modality,
         store=place or locate(runs.STORES / kind.default_source),
         run=path,
-        origin=origin,
+        origin=None if origin is None else origin.path,
         seed=runs.seed_as_begun(path, seed),
         device=device,
         profile=profile,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +30,7 @@ class DropPosConfig:
     """
 
     name: Literal["droppos"] = "droppos"
+    positions: ClassVar[str] = "sincos"  # what the encoder is told of places
     mask_ratio: float = 0.75
     position_ratio: float = 0.75
     sigma: float = 1.0

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,7 @@ class MaeConfig:
     """
 
     name: Literal["mae"] = "mae"
+    positions: ClassVar[str] = "sincos"  # what the encoder is told of places
     mask_ratio: float = 0.75
     target: Literal["patch", "channel", "raw"] = "patch"
     decoder: DecoderConfig = field(default_factory=DecoderConfig)

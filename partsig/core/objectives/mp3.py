@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,7 @@ class Mp3Config:
     """
 
     name: Literal["mp3"] = "mp3"
+    positions: ClassVar[str] = "none"  # what the encoder is told of places
     mask_ratio: float = 0.5
 
     def __post_init__(self) -> None:

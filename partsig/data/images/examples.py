@@ -90,13 +90,12 @@ class AugmentedBatches:
     change: Callable | None
 
     def __call__(self, step: int) -> Batch:
-        every = self.examples.index[self.shuffled(step)]
+        every = self.shuffled(step)
         mine = self.shuffled.share(len(every))
-        index = every[mine]
-        x = torch.from_numpy(self.examples.store.batch(index))
+        x = torch.from_numpy(self.examples.store.batch(self.examples.index[every[mine]]))
         if self.change is not None:
             number, within = divmod(step, self.shuffled.steps)
             first = within * self.shuffled.size + mine.start
             x = augmented(x, self.change, self.shuffled.seed, number, first)
-        labels = torch.from_numpy(self.examples.store.labels[index])
+        labels = torch.from_numpy(self.examples.labels[every[mine]])
         return Batch(x, labels, first=mine.start, total=len(every))

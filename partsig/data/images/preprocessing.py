@@ -72,9 +72,6 @@ def preprocess_images(request: PreprocessRequest) -> PreprocessResult:
     )
 
 
-SOURCES = dict.fromkeys((*LAYOUTS, "images", "digits"), preprocess_images)
-
-
 def _open(source: str, raw: Path, settings: ImagePreprocessConfig) -> image_store.Source:
     own = {**dict.fromkeys(LAYOUTS, 32), "digits": 8}.get(source)
     if own and settings.size not in (None, own):

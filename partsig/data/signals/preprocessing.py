@@ -127,9 +127,6 @@ def preprocess_signals(request: PreprocessRequest) -> PreprocessResult:
     return result
 
 
-SOURCES = dict.fromkeys(readers.READERS, preprocess_signals)
-
-
 def _merge(path: Path, storage: Storage, headers: list[Header], meta: dict) -> PreprocessResult:
     """Make one index of those of all shards."""
     rows = merge_shards(path)

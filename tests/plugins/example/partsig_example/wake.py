@@ -1,19 +1,17 @@
-"""A task: the store's classes, and how well wake alone is told from all others."""
-
-import numpy as np
+"""A task of fewer classes than the store has: awake or asleep."""
 
 from partsig.contracts import Examples, Labels
 from partsig.errors import ConfigError
-from partsig.metrics.agreement import confusion, kappa
 from partsig.tasks.classification import Classification
+from partsig.tasks.relabelled import merged, merged_labels
 
 WAKE = "W"
 
 
-class AndWake(Classification):
-    """Classification that is judged by kappa of wake against everything else, too."""
+class WakeOrSleep(Classification):
+    """Is somebody awake? All other classes of the store are sleep."""
 
-    name = "and-wake"
+    name = "wake-or-sleep"
 
     def check_labels(self, labels: Labels) -> None:
         """Raise ConfigError where nobody is awake."""
@@ -21,13 +19,14 @@ class AndWake(Classification):
         if WAKE not in labels.classes:
             raise ConfigError(f"--task {self.name} needs a class {WAKE}.")
 
-    def score(self, examples: Examples, probabilities: np.ndarray, seed: int) -> dict:
-        """Return every figure of classification, and ``kappa_wake``."""
-        wake = examples.classes.index(WAKE)
-        told = (examples.labels == wake, probabilities.argmax(1) == wake)
-        table = confusion(*(answers.astype(int) for answers in told), 2)
-        return super().score(examples, probabilities, seed) | {"kappa_wake": float(kappa(table))}
+    def learned(self, labels: Labels) -> Labels:
+        """Return the two classes."""
+        return merged_labels(labels, _groups(labels.classes))
 
-    def summary(self, result: dict) -> list[str]:
-        """Return a result in a few lines."""
-        return [*super().summary(result), f"kappa of wake {result['kappa_wake']:.3f}"]
+    def relabel(self, examples: Examples) -> Examples:
+        """Return examples of the two classes."""
+        return merged(examples, _groups(examples.classes))
+
+
+def _groups(classes: tuple[str, ...]) -> dict[str, list[str]]:
+    return {WAKE: [WAKE], "asleep": [name for name in classes if name != WAKE]}

@@ -1,0 +1,55 @@
+"""Examples with other classes than their store's: merged, for a task that learns fewer."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from partsig.contracts import Examples, Labels
+
+
+class Relabelled:
+    """Examples whose labels are numbers of other ``classes``; everything else is theirs.
+
+    ``codes`` (K,) gives the new number of each of their classes.
+    """
+
+    def __init__(self, examples: Examples, codes: np.ndarray, classes: Sequence[str]) -> None:
+        self.examples, self.codes = examples, np.asarray(codes)
+        self.classes = tuple(classes)
+        known = examples.labels >= 0
+        self.labels = np.where(known, self.codes[examples.labels], examples.labels)
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "examples":  # while a copy is made of it, it has none yet
+            raise AttributeError(name)
+        return getattr(self.examples, name)
+
+    def apart(self) -> Iterator["Relabelled"]:
+        """Yield the same items part by part."""
+        return (Relabelled(part, self.codes, self.classes) for part in self.examples.apart())
+
+    def joined(self, others: Sequence["Relabelled"]) -> "Relabelled":
+        """Return these items and others of the same store."""
+        whole = self.examples.joined([other.examples for other in others])
+        return Relabelled(whole, self.codes, self.classes)
+
+
+def merged_labels(labels: Labels, groups: Mapping[str, Sequence[str]]) -> Labels:
+    """Return labels of fewer classes: ``groups`` are the old ones by their new name.
+
+    >>> moves = Labels(classes=("calm", "walking", "running"), unit_s=2)
+    >>> merged_labels(moves, {"calm": ["calm"], "moving": ["walking", "running"]}).classes
+    ('calm', 'moving')
+    """
+    return Labels(classes=tuple(groups), unit_s=labels.unit_s, target=labels.target)
+
+
+def merged(examples: Examples, groups: Mapping[str, Sequence[str]]) -> Relabelled:
+    """Return examples with the classes of :func:`merged_labels`."""
+    number = {old: new for new, olds in enumerate(groups.values()) for old in olds}
+    codes = np.array([number[name] for name in examples.classes])
+    return Relabelled(examples, codes, tuple(groups))
