@@ -1,8 +1,10 @@
 """Position codes: geometry lives in the shape of the coordinates, not in the control flow."""
 
 import math
+from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from partsig.errors import ConfigError
@@ -25,6 +27,29 @@ def sincos(coordinates: Tensor, width: int) -> Tensor:
     frequencies = torch.exp(-math.log(10_000.0) * exponent)
     angle = coordinates.float().unsqueeze(-1) * frequencies  # (..., D, n)
     return torch.cat([angle.sin(), angle.cos()], dim=-1).flatten(-2)
+
+
+def resample(code: Tensor, grid: Sequence[int], new: Sequence[int]) -> Tensor:
+    """Return the codes (N' + 1, E) of a grid of other lengths, by those of a grid (N + 1, E).
+
+    For an encoder that meets windows of another extent than it was trained on: between two patches
+    lies the code between theirs. Bicubic and, where there are fewer, low-passed first, as timm does
+    it in 2-D; along one axis likewise; linear along three. The last code is [CLS]'s, and stays.
+
+    >>> resample(torch.tensor([[0.0], [1.0], [2.0], [3.0], [9.0]]), (4,), (2,)).int().tolist()
+    [[0], [2], [9]]
+    """
+    if tuple(grid) == tuple(new):
+        return code
+    patches = code[:-1].float().T.reshape(1, code.shape[-1], *grid)  # (1, E, *grid)
+    if len(grid) > 2:
+        found = F.interpolate(patches, tuple(new), mode="trilinear")
+    else:
+        rows = (1, *new) if len(new) == 1 else tuple(new)
+        patches = patches.unsqueeze(2) if len(grid) == 1 else patches
+        found = F.interpolate(patches, rows, mode="bicubic", antialias=True)
+    found = found.flatten(2)[0].T.to(code.dtype)
+    return torch.cat([found, code[-1:]])
 
 
 class MaskedPositions(nn.Module):

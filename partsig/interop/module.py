@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from partsig import config as configs
 from partsig.core.encoder import EncoderConfig
 from partsig.core.objectives.supervised import Classifier
+from partsig.core.position import resample
 from partsig.core.transformer import initialise
 from partsig.data.signals.channels import plain_name
 from partsig.data.signals.hypnograms.stages import SLEEP
@@ -26,7 +27,8 @@ class PartStager(nn.Module):
 
     ``run`` is a fine-tuned or pretrained run, or an exported folder: it brings encoder, patch,
     channels, rate and, fine-tuned, position codes and head (a new one for another ``n_outputs``).
-    ``n_times`` may then differ only as far as the position codes allow. Without a run the encoder
+    ``n_times`` may then differ from its own: position codes are interpolated, see
+    :func:`~partsig.core.position.resample`. Without a run the encoder
     starts anew: ``patch_s`` (default 1 s) and the fields of EncoderConfig. ``positions`` and
     ``pool``: see ClassifierConfig; auto are those of the run, or of full fine-tuning.
 
@@ -116,27 +118,23 @@ class PartStager(nn.Module):
             for key, (wanted, known) in settled.items():
                 if wanted not in ("auto", known):
                     raise ConfigError(f"{key} is {wanted!r}, but the run was trained with {known}.")
-            n, known = (t // facts["patch"] for t in (n_times, facts["window"]))
-            if facts["positions"] != "none" and n != known:
-                raise ConfigError(
-                    f"n_times={n_times} has {n} patches, but the run has position codes for "
-                    f"{known}: n_times can be {known * facts['patch']} to "
-                    f"{(known + 1) * facts['patch'] - 1}; a pretrained run, or one of "
-                    "positions=none, takes any."
-                )
         else:
             usual = "sincos" if facts["positions"] == "sincos" else "learned"
             facts["positions"] = usual if positions == "auto" else positions
             facts["pool"] = "cls" if pool == "auto" else pool
             if n_outputs is None:
                 raise ConfigError("n_outputs is not given, and there is no trained head to tell.")
-        facts["window"] = n_times
+        known, facts["window"] = facts.get("window"), n_times
         if not with_head:
             facts |= {"kind": "stager", "classes": _classes(n_outputs)}
         self.facts = facts
         self.classifier: Classifier = packing.build(facts)
         if with_head:
-            self.classifier.load_state_dict(source.model.state_dict())
+            state = source.model.state_dict()
+            if "positions" in state:
+                grids = ((t // facts["patch"],) for t in (known, n_times))
+                state["positions"] = resample(state["positions"], *grids)
+            self.classifier.load_state_dict(state)
         elif source is not None:
             self.classifier.encoder.load_state_dict(source.model.encoder.state_dict())
         if n_outputs not in (None, len(facts["classes"])):

@@ -17,7 +17,7 @@ import torch
 
 from partsig.core.encoder import Encoder, EncoderConfig
 from partsig.core.geometry import grid_index
-from partsig.core.position import sincos
+from partsig.core.position import resample, sincos
 from partsig.errors import CheckpointError, ConfigError
 from partsig.runs.encoder_sources import ForeignEncoder
 from partsig.runs.models import load_encoder
@@ -61,8 +61,9 @@ def to_timm(run: str | Path, **options: object) -> "VisionTransformer":
     """Return timm's ``VisionTransformer`` with the encoder of a pretraining run on images.
 
     ``options`` are further arguments of timm's class (``num_classes``, ``global_pool``, …; without
-    them it has no head). ``forward_features`` gives [CLS] and the patch tokens as partsig does;
-    ``global_pool="avg"`` is the mean of those tokens, normalised before and not after.
+    them it has no head); of another ``img_size``, position codes are interpolated.
+    ``forward_features`` gives [CLS] and the patch tokens as partsig does; ``global_pool="avg"`` is
+    the mean of those tokens, normalised before and not after.
 
     Raises CheckpointError for a run on signals or with spectra in its tokens, ConfigError where
     timm is not installed or ``options`` ask for a ViT of other weights.
@@ -89,7 +90,8 @@ def to_timm(run: str | Path, **options: object) -> "VisionTransformer":
     except (AssertionError, TypeError, ValueError) as error:
         told = str(error) or "it does not say why"
         raise ConfigError(f"timm makes no ViT with these options: {told}.") from None
-    state = _renamed(encoder, TIMM, channels, patch) | {"pos_embed": code}
+    code = resample(code, (size // patch,) * 2, model.patch_embed.grid_size)
+    state = _renamed(encoder, TIMM, channels, patch) | {"pos_embed": _at_front(code)}
     _fill(model, state, "head.")
     return model
 
@@ -116,7 +118,9 @@ def to_torchvision(run: str | Path, num_classes: int = 1000) -> "TorchvisionViT"
         mlp_dim=round(shape.width * shape.mlp_ratio),
         num_classes=num_classes,
     )
-    state = _renamed(encoder, TORCHVISION, channels, patch) | {"encoder.pos_embedding": code}
+    state = _renamed(encoder, TORCHVISION, channels, patch) | {
+        "encoder.pos_embedding": _at_front(code)
+    }
     _fill(model, state, "heads.")
     return model
 
@@ -173,7 +177,6 @@ def open_timm(name: str, weights: Path | None, window: Shape, _n_channels: int) 
     """
     try:
         import timm
-        from timm.layers import resample_abs_pos_embed
     except ImportError:
         raise ConfigError(NEEDED.format("timm")) from None
     if len(window) != 2:
@@ -201,12 +204,13 @@ def open_timm(name: str, weights: Path | None, window: Shape, _n_channels: int) 
             "ones."
         )
     grid = [length // p for length, p in zip(window, patch, strict=True)]
-    code = resample_abs_pos_embed(model.pos_embed.detach(), grid, num_prefix_tokens=1)[0]
+    own = model.pos_embed.detach()[0]
+    code = resample(torch.cat([own[1:], own[:1]]), model.patch_embed.grid_size, grid)
     return ForeignEncoder(
         encoder=encoder,
         patch=patch,
         n_channels=model.patch_embed.proj.in_channels,
-        code=torch.cat([code[1:], code[:1]]),  # [CLS] last
+        code=code,
         method=f"timm:{name}",
     )
 
@@ -239,7 +243,7 @@ def _load(model: torch.nn.Module, file: Path) -> None:
 
 
 def _of_images(run: Path) -> tuple[Encoder, torch.Tensor, int, int, int]:
-    """Return encoder, position embeddings (1, 1 + N, E), image size, patch (px), channels."""
+    """Return encoder, position codes (N + 1, E), image size, patch (px), channels."""
     pretrained = load_encoder(run)
     encoder, settings = pretrained.encoder, pretrained.settings
     if pretrained.run.modality != "image":
@@ -248,10 +252,15 @@ def _of_images(run: Path) -> tuple[Encoder, torch.Tensor, int, int, int]:
         raise CheckpointError(f"{run} has spectra in its tokens, which other ViTs have not.")
     window, patch = settings.extents(1.0)
     index = grid_index(window, patch)
-    code = torch.zeros(1, 1 + len(index), encoder.config.width)  # the first is [CLS]'s
+    code = torch.zeros(len(index) + 1, encoder.config.width)  # the last is [CLS]'s
     if settings.positions == "sincos":
-        code[0, 1:] = sincos(index, encoder.config.width)
+        code[:-1] = sincos(index, encoder.config.width)
     return encoder, code, window[0], patch[0], len(pretrained.run.ch_names)
+
+
+def _at_front(code: torch.Tensor) -> torch.Tensor:
+    """Return position codes (N + 1, E) as others have them: (1, 1 + N, E), [CLS] first."""
+    return torch.cat([code[-1:], code[:-1]]).unsqueeze(0)
 
 
 def _names(encoder: Encoder, table: dict[str, str]) -> dict[str, str]:

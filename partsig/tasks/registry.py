@@ -1,8 +1,8 @@
 """The tasks by name: what can be learned from a store's labels, and how that is judged."""
 
 from partsig import registries
-from partsig.errors import ConfigError
 from partsig.contracts import Task
+from partsig.errors import ConfigError
 
 TASKS = {
     "classification": "partsig.tasks.classification:Classification",

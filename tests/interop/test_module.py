@@ -8,6 +8,7 @@ from braindecode import EEGClassifier
 from sklearn.base import clone
 from skorch.dataset import ValidSplit
 
+from partsig.core.position import resample
 from partsig.errors import ConfigError, DataError
 from partsig.interop import PartStager, to_braindecode
 from partsig.recipes.loading import load_classifier, load_model
@@ -59,12 +60,16 @@ def test_volts_are_converted_or_refused(stager_run, real_epochs):
         flat(1e-6 * x)
 
 
-def test_other_lengths_where_positions_allow(stager_run, probe_run, encoder_run, real_epochs):
+def test_other_lengths(stager_run, probe_run, encoder_run, real_epochs):
     x = torch.from_numpy(real_epochs[0][:2])
-    told = r"n_times=1500 has 15 patches.*for 30: n_times can be 3000 to 3099"
-    with pytest.raises(ConfigError, match=told):
-        PartStager(run=stager_run, n_times=1500)
     assert PartStager(run=stager_run, n_times=3050).n_times == 3050
+    # With position codes they are interpolated: half the patches, each between two codes.
+    half, whole = (PartStager.from_run(stager_run, n_times=n) for n in (1500, 3000))
+    codes = whole.classifier.positions
+    assert half.classifier.positions.shape == (16, codes.shape[1])
+    expected = resample(codes, (30,), (15,))
+    torch.testing.assert_close(half.classifier.positions, expected)
+    assert half(x[..., :1500]).shape == whole(x).shape
     short = PartStager.from_run(probe_run, n_times=1500)
     with torch.inference_mode():
         # Without position codes the same weights hold for any length.

@@ -158,3 +158,17 @@ def test_a_run_on_signals_is_refused(sample_store, tmp_path):
     path = pretrain(sample_store, tmp_path / "run", overrides=settings, gpus="0")
     with pytest.raises(CheckpointError, match="was pretrained on signals"):
         to_timm(path)
+
+
+def test_images_of_another_size_are_given_interpolated_codes(batch, tmp_path, run):
+    """As timm itself does it with a model of the first size."""
+    settings = SMALL | {"objective.positions": "sincos"}
+    store = run.parent / "store"
+    other = pretrain(store, tmp_path / "run", modality="image", overrides=settings, gpus="0")
+    large = to_timm(other, img_size=24).eval()
+    theirs = to_timm(other).eval()
+    theirs.set_input_size(img_size=24)
+    torch.testing.assert_close(large.pos_embed, theirs.pos_embed)
+    x = torch.nn.functional.interpolate(batch, 24)
+    with torch.inference_mode():
+        torch.testing.assert_close(large.forward_features(x), theirs.forward_features(x))
