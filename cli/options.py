@@ -14,18 +14,38 @@ import typer
 
 from partsig.errors import CheckpointError, PartsigError
 
+from . import completion
+
 Config = Annotated[
     str | None,
-    typer.Option("--config", metavar="NAME|FILE", help="A shipped configuration or a YAML file."),
+    typer.Option(
+        "--config",
+        metavar="NAME|FILE",
+        help="A shipped configuration or a YAML file.",
+        autocompletion=completion.configurations,
+    ),
 ]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override one setting; may be repeated."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override one setting; may be repeated.",
+        autocompletion=completion.keys,
+    ),
 ]
 Store = Annotated[
-    str | None, typer.Option("--store", help="The store to read or write; a folder or s3://….")
+    str | None,
+    typer.Option(
+        "--store",
+        help="The store to read or write; a folder or s3://….",
+        autocompletion=completion.stores,
+    ),
 ]
-Run = Annotated[Path | None, typer.Option("--run", help="The run directory.")]
+Run = Annotated[
+    Path | None,
+    typer.Option("--run", help="The run directory.", autocompletion=completion.runs),
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of every random draw.")]
 Jobs = Annotated[int, typer.Option("--jobs", help="Threads; -1 is one per core.")]
 Device = Annotated[

@@ -9,14 +9,18 @@ import typer
 from partsig.errors import CheckpointError, ConfigError
 from partsig.recipes.inspection import INSPECTIONS
 
-from . import options
+from . import completion, options
 
 
 @options.plain_errors
 def evaluate(
     run: Annotated[
         list[Path] | None,
-        typer.Option("--run", help="The run directory; several of them, of folds, are pooled."),
+        typer.Option(
+            "--run",
+            help="The run directory; several of them, of folds, are pooled.",
+            autocompletion=completion.runs,
+        ),
     ] = None,
     store: Annotated[
         Path | None,
@@ -49,7 +53,12 @@ def evaluate(
 @options.plain_errors
 def compare(
     run: Annotated[
-        list[str], typer.Argument(metavar="RUN…", help="Fine-tuned runs, or LABEL=RUN.")
+        list[str],
+        typer.Argument(
+            metavar="RUN…",
+            help="Fine-tuned runs, or LABEL=RUN.",
+            autocompletion=completion.runs,
+        ),
     ],
     against: Annotated[
         str | None, typer.Option("--against", help="The method gains are counted from.")

@@ -7,7 +7,7 @@ import typer
 
 from partsig.demos.registry import DEMOS
 
-from . import options
+from . import completion, options
 
 
 @options.plain_errors
@@ -20,7 +20,12 @@ def pretrain(
     run: options.Run = None,
     from_: Annotated[
         Path | None,
-        typer.Option("--from", metavar="RUN", help="Pretraining run to start from; default: none."),
+        typer.Option(
+            "--from",
+            metavar="RUN",
+            help="Pretraining run to start from; default: none.",
+            autocompletion=completion.runs,
+        ),
     ] = None,
     config: options.Config = None,
     set_: options.Set = None,
@@ -65,6 +70,7 @@ def finetune(
             "--from",
             metavar="RUN|scratch|timm:NAME",
             help="Pretraining run (default: the last), or another encoder.",
+            autocompletion=completion.runs,
         ),
     ] = None,
     store: options.Store = None,
