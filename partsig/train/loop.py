@@ -70,7 +70,7 @@ def _fit(job: TrainingJob) -> State:
     state = _resume(job, model, stepper.optimizer, average)
     journal = Journal(job.run, state.step, job.total, job.label, active=world.main)
     saved = time.monotonic()
-    batches = make_batches(job, state.step)
+    batches, stopped = make_batches(job, state.step), 0
     try:
         with _signals() as asked:
             while state.step < job.total:
@@ -108,8 +108,7 @@ def _fit(job: TrainingJob) -> State:
                     _save(job, model, stepper.optimizer, state, average)
                     saved = time.monotonic()
                 if stop and state.step < job.total:
-                    if world.main:
-                        _tell_stopped(job, state)
+                    stopped = state.step  # told when the bar is gone
                     raise Stopped(128 + stop)
     except RuntimeError as error:  # torch raises it wherever the loop happens to be
         if "DataLoader worker" not in str(error):
@@ -121,14 +120,16 @@ def _fit(job: TrainingJob) -> State:
     finally:
         batches.close()
         journal.close()
+        if stopped and world.main:
+            _tell_stopped(job, stopped)
     distributed.wait(world)
     return state
 
 
-def _tell_stopped(job: TrainingJob, state: State) -> None:
+def _tell_stopped(job: TrainingJob, step: int) -> None:
     """Say on standard error what is kept, and how to go on."""
     print(
-        f"partsig: stopped after step {state.step:,} of {job.total:,}; all of it is kept in "
+        f"partsig: stopped after step {step:,} of {job.total:,}; all of it is kept in "
         f"{job.run}, and the same command continues.",
         file=sys.stderr,
         flush=True,

@@ -162,7 +162,7 @@ def test_sigkill_in_the_middle_then_the_same_command_gives_the_same_weights(
     assert 0 < step < 12
     assert json.loads((run / "run.json").read_text())["state"] == "running"
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == f"run: {run}"
+    assert f"\nrun: {run}\n" in done.stdout
     assert same(weights(run), weights(finished))
     keys = ("step", "loss", "val_loss")
     curves = [[[line.get(k) for k in keys] for line in read_metrics(r)] for r in (run, finished)]
@@ -306,7 +306,7 @@ def test_torchrun_starts_the_same_module(sample_store, tmp_path, finished):
     for key, value in TINY.items():
         command += ["--set", f"{key}={value}"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout == f"run: {run}\n"
+    assert done.stdout.count(f"\nrun: {run}\nnext: partsig finetune --from {run}\n") == 1
     curves = [[line["loss"] for line in read_metrics(r) if "loss" in line] for r in (run, finished)]
     np.testing.assert_allclose(*curves, rtol=0.02)  # drop path draws differ between processes
 
@@ -358,7 +358,7 @@ def test_a_killed_worker_stops_the_run_and_the_same_command_goes_on(sample_store
     step = checkpoint.load(checkpoint.newest(run))["step"]
     assert 0 < step < 120
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout == f"run: {run}\n"
+    assert done.stdout.count(f"\nrun: {run}\nnext: partsig finetune --from {run}\n") == 1
     assert checkpoint.load(checkpoint.newest(run))["step"] == 120
     assert [line["step"] for line in read_metrics(run)] == list(range(2, 121, 2))
 
@@ -376,6 +376,7 @@ def test_preempted_processes_leave_a_checkpoint(sample_store, tmp_path):
     assert "Traceback" not in told
     step = checkpoint.load(checkpoint.newest(run))["step"]
     assert 8 <= step < 120
+    assert told.count(f"stopped after step {step} of 120; all of it is kept in {run}, and the") == 1
     subprocess.run(command, capture_output=True, check=True)
     assert json.loads((run / "run.json").read_text())["state"] == "finished"
 
