@@ -45,7 +45,8 @@ def commands(text):
     prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
     lines += [re.sub(r"[][]", "", found) for found in re.findall(r"`(partsig [^`]+)`", prose)]
     found = [shlex.split(line, comments=True) for line in lines]
-    return [words[1:] for words in found if words[0] == "partsig" and words[1] != "VERB"]
+    ours = [words[1:] for words in found if words[0] == "partsig"]
+    return [words for words in ours if words[0] != "VERB" and not words[0].startswith("-")]
 
 
 def parse(words):
