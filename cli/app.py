@@ -9,7 +9,7 @@ import typer
 
 from partsig import __version__
 
-from . import data, results, training
+from . import data, results, settings, training
 
 app = typer.Typer(
     name="partsig",
@@ -49,6 +49,7 @@ COMMANDS = (
     results.export,
     results.inspect,
     training.demo,
+    settings.config,
 )
 for command in COMMANDS:
     app.command()(command)

@@ -19,7 +19,11 @@ Config = Annotated[
 ]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override one setting; may be repeated."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override one setting, see partsig config; may be repeated.",
+    ),
 ]
 Store = Annotated[
     str | None, typer.Option("--store", help="The store to read or write; a folder or s3://….")

@@ -27,6 +27,8 @@ ALLOWED = {
     "registries": {"errors"},
     "progress": set(),
     "seeds": set(),
+    "keys": {"errors", "config"},
+    "key_tables": {"keys"},
     **{wing: BASE for wing in WINGS},
     "figures": BASE | {"metrics"},
     "runs": BASE | {"core", "train", "metrics", "modalities.registry"},
@@ -34,7 +36,9 @@ ALLOWED = {
     "modalities": BASE | {"core", "data", "train", "runs", "tasks"},
     "recipes": BASE | WINGS | {"runs", "tasks", "modalities"},
     "sleep": BASE | WINGS | {"figures", "runs", "tasks", "modalities", "recipes"},
-    "verbs": BASE | WINGS | {"figures", "runs", "tasks", "modalities", "recipes", "sleep"},
+    "verbs": BASE
+    | WINGS
+    | {"keys", "key_tables", "figures", "runs", "tasks", "modalities", "recipes", "sleep"},
     "demos": BASE | WINGS | {"runs", "tasks", "modalities", "recipes", "verbs"},
     "interop": BASE | WINGS | {"runs", "tasks", "modalities", "recipes", "verbs"},
     "__main__": {"cli"},
@@ -263,6 +267,7 @@ MISTAKES = (
     ("inspect", "--run", "nowhere"),
     ("download", "nothing"),
     ("demo", "--what", "nothing"),
+    ("config", "parts"),
 )
 
 
