@@ -9,7 +9,7 @@ import typer
 
 from partsig import __version__
 
-from . import data, results, training
+from . import data, results, settings, training
 
 app = typer.Typer(
     name="partsig",
@@ -38,6 +38,7 @@ def main(
 # By what they are for, with the places where they look and write unless told otherwise.
 GROUPS = {
     "Try: everything at once, in runs/demo": (training.demo,),
+    "Ask: every setting and what it means": (settings.config,),
     "Data: data/raw/SOURCE to data/store/SOURCE": (data.download, data.preprocess, data.audit),
     "Learn: data/store/SOURCE to runs/NAME": (training.pretrain, training.finetune),
     "Judge: the last run, into its own folder": (

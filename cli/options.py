@@ -30,7 +30,7 @@ Set = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Override one setting; may be repeated.",
+        help="Override one setting, see partsig config; may be repeated.",
         autocompletion=completion.keys,
     ),
 ]

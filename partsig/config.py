@@ -65,7 +65,7 @@ def compose(
 
     Raises ConfigError with every unknown key, wrong type and value out of range.
     """
-    values = {} if config is None else _read(config)
+    values = {} if config is None else read(config)
     stated = values.pop("verb", verb)
     if stated != verb:
         raise ConfigError(f"configuration {config} is for `partsig {stated}`, not for {verb}.")
@@ -148,36 +148,23 @@ def _adapter(cls: type[T]) -> TypeAdapter[T]:
 
 
 def _parts(cls: type) -> list[type]:
-    nested = [item for f in dataclasses.fields(cls) for item in _sections(f.type)]
+    nested = [item for f in dataclasses.fields(cls) for item in sections_of(f.type)]
     return [cls, *(part for item in nested for part in _parts(item))]
 
 
-def _sections(annotation: Any) -> list[type]:
+def sections_of(annotation: Any) -> list[type]:
     """Return the dataclasses a field of this type may hold: none, one, or those of ``one_of``."""
     if isinstance(annotation, type) and dataclasses.is_dataclass(annotation):
         return [annotation]
-    return [found for item in get_args(annotation) for found in _sections(item)]
+    return [found for item in get_args(annotation) for found in sections_of(item)]
 
 
-def _read(config: str | Path) -> dict:
-    path = Path(config)
-    if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
-            raise ConfigError(f"no configuration file {path}.")
-        try:
-            text, where = path.read_text(encoding="utf-8"), str(path)
-        except UnicodeDecodeError as error:
-            raise ConfigError(f"{path} is not a text file in UTF-8 ({error}).") from None
-    else:
-        name = str(config)
-        if name not in names():
-            close = nearest(name, names())
-            told = f"nearest is {close!r}; " if close else ""
-            raise ConfigError(
-                f"no configuration {name!r}; {told}there are {', '.join(names())}. "
-                "A file of your own ends in .yaml."
-            )
-        text, where = (resources.files("partsig.configs") / f"{name}.yaml").read_text("utf-8"), name
+def read(config: str | Path) -> dict:
+    """Return what a shipped or given YAML file says; raise ConfigError for one that says nothing.
+
+    A mistyped name is answered with the nearest.
+    """
+    text, where = text_of(config)
     try:
         values = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
@@ -185,6 +172,27 @@ def _read(config: str | Path) -> dict:
     if not isinstance(values, dict):
         raise ConfigError(f"{where} must hold key: value lines.")
     return values
+
+
+def text_of(config: str | Path) -> tuple[str, str]:
+    """Return the text of a shipped or given YAML file, and what to call it."""
+    path = Path(config)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise ConfigError(f"no configuration file {path}.")
+        try:
+            return path.read_text(encoding="utf-8"), str(path)
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{path} is not a text file in UTF-8 ({error}).") from None
+    name = str(config)
+    if name not in names():
+        close = nearest(name, names())
+        told = f"nearest is {close!r}; " if close else ""
+        raise ConfigError(
+            f"no configuration {name!r}; {told}there are {', '.join(names())}. "
+            "A file of your own ends in .yaml."
+        )
+    return (resources.files("partsig.configs") / f"{name}.yaml").read_text("utf-8"), name
 
 
 def _pairs(overrides: Mapping[str, object] | Iterable[str]) -> Iterable[tuple[str, object]]:
@@ -243,7 +251,7 @@ def _place(cls: type, loc: tuple) -> tuple[str, type]:
             continue
         keys.append(part)
         types = {item.name: item.type for item in dataclasses.fields(owner)}
-        choices = _sections(types.get(part))
+        choices = sections_of(types.get(part))
         owner = choices[0] if len(choices) == 1 else owner
     return ".".join(keys), owner
 
@@ -261,6 +269,6 @@ def _nearest(cls: type, owner: type, key: str) -> str:
 
 def _keys(cls: type, prefix: str = "") -> Iterable[str]:
     for item in dataclasses.fields(cls):
-        sections = _sections(item.type)
+        sections = sections_of(item.type)
         found = [key for part in sections for key in _keys(part, f"{prefix}{item.name}.")]
         yield from dict.fromkeys(found) if sections else [prefix + item.name]

@@ -16,6 +16,24 @@ class ConfigError(PartsigError, ValueError):
     """A setting is unknown, of the wrong type, or out of range."""
 
 
+class RangeError(ConfigError):
+    """A number is out of range: below ``low`` (or at it, if it must be ``above``) or over ``high``.
+
+    ``setting`` is the number's name.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        setting: str = "",
+        low: float = float("-inf"),
+        high: float = float("inf"),
+        above: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.setting, self.low, self.high, self.above = setting, low, high, above
+
+
 class DataError(PartsigError):
     """A recording, a store or a folder is missing, damaged, or not what was asked for."""
 
@@ -55,7 +73,7 @@ def check_jobs(jobs: int) -> None:
 
 
 def check_range(name: str, value: float, low: float, high: float = float("inf")) -> None:
-    """Raise ConfigError unless ``low <= value <= high``."""
+    """Raise RangeError unless ``low <= value <= high``."""
     if not low <= value <= high:
         limit = f"at least {low:g}" if high == float("inf") else f"between {low:g} and {high:g}"
-        raise ConfigError(f"{name} is {value!r}; it must be {limit}.")
+        raise RangeError(f"{name} is {value!r}; it must be {limit}.", name, low, high)

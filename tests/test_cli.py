@@ -49,6 +49,7 @@ OPTIONS = {
     "inspect": {"--run", "--store", "--output", "--n", "--seed", "--device"},
     "export": {"--run", "--output", "--format", "--device"},
     "demo": {"--modality", "--output", "--set", "--seed"},
+    "config": {"--verb", "--modality", "--changed", "--json"},
 }
 
 
@@ -87,6 +88,13 @@ def test_each_command_has_its_options(verb):
         ("inspect --run nowhere", "no run at nowhere"),
         ("export --run nowhere", "nowhere"),
         ("export --format gif", "no finished finetune run"),
+        ("config parts", "no configuration 'parts'; nearest is 'part'; there are cifar, "),
+        ("config finetune", "finetune is a verb: its keys are told by --verb finetune."),
+        ("config --changed", "--changed is for one configuration: name it"),
+        ("config --verb train", "--verb is 'train'; nearest is 'pretrain'; it can be 'preprocess'"),
+        ("config part --verb finetune", "part is for `partsig pretrain`, not for finetune."),
+        ("config cifar --modality eeg", "cifar is for images: pass --modality image."),
+        ("config --verb audit --modality image", "audit is not for image; it is for eeg."),
     ],
 )
 def test_a_mistake_is_one_sentence_and_code_2(words, message, tmp_path, monkeypatch):

@@ -1,12 +1,13 @@
 """Configurations: what wins, and what a mistake is told."""
 
+import pickle
 from dataclasses import dataclass, field
 
 import pytest
 import yaml
 
 from partsig import config
-from partsig.errors import ConfigError
+from partsig.errors import ConfigError, RangeError, check_range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +114,16 @@ def test_a_mistake_in_an_override(overrides, message):
     with pytest.raises(ConfigError) as caught:
         compose(*overrides)
     assert message in str(caught.value)
+
+
+def test_what_is_out_of_range_says_the_range_also_to_another_process():
+    with pytest.raises(
+        RangeError, match=r"^fit\.keep is 9; it must be between 1 and 3\.$"
+    ) as caught:
+        check_range("fit.keep", 9, 1, 3)
+    for error in (caught.value, pickle.loads(pickle.dumps(caught.value))):
+        assert str(error) == "fit.keep is 9; it must be between 1 and 3."
+        assert (error.setting, error.low, error.high, error.above) == ("fit.keep", 1, 3, False)
 
 
 def test_all_mistakes_at_once():

@@ -27,6 +27,8 @@ ALLOWED = {
     "registries": {"errors"},
     "progress": set(),
     "seeds": set(),
+    "keys": {"errors", "config"},
+    "key_tables": {"keys"},
     **{wing: BASE for wing in WINGS},
     "figures": BASE | {"metrics"},
     "runs": BASE | {"core", "train", "metrics", "modalities.registry"},
@@ -36,7 +38,8 @@ ALLOWED = {
     "sleep": BASE | WINGS | {"figures", "runs", "tasks", "modalities", "recipes"},
     "verbs": BASE
     | WINGS
-    | {"figures", "runs", "tasks", "modalities", "recipes", "sleep", "demos.registry"},
+    | {"keys", "key_tables", "figures", "runs", "tasks", "modalities", "recipes", "sleep"}
+    | {"demos.registry"},
     "demos": BASE | WINGS | {"runs", "tasks", "modalities", "recipes", "verbs"},
     "interop": BASE | WINGS | {"runs", "tasks", "modalities", "recipes", "verbs"},
     "__main__": {"cli"},
@@ -265,6 +268,7 @@ MISTAKES = (
     ("inspect", "--run", "nowhere"),
     ("download", "nothing"),
     ("demo", "--what", "nothing"),
+    ("config", "parts"),
 )
 
 

@@ -77,6 +77,14 @@ def test_an_objective_is_pretrained_by_and_started_from(partsig, pretrained, sam
     assert "run: runs/b" in done.stdout
 
 
+def test_the_keys_of_an_objective_are_told(partsig, tmp_path):
+    done = partsig("config", "--verb", "pretrain", cwd=tmp_path)
+    told = "\n\nobjective.name=energy: How loud hidden patches are.\nobjective.hidden "
+    assert done.stdout.count(told) == 2  # signals and images
+    assert "number, 0 to 0.9\n  share of the patches whose samples are silenced\n" in done.stdout
+    assert " ".join(done.stdout.split()).count("one of part, mae, mp3, droppos, energy ") == 2
+
+
 @pytest.mark.slow
 def test_a_task_is_learned_judged_and_says_its_own(partsig, pretrained, sample_store):
     folder = pretrained.parents[1]

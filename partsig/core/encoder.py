@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,17 +22,21 @@ class EncoderConfig:
 
     The paper gives the number only; with 600 values per patch, MLP ratio 4 and a width that is a
     multiple of 32, depth 4 and width 512 is the one shape that has it: 12,918,784 parameters.
-
-    ``tokens``: linear maps a patch's samples (the paper's). *Differs from the paper*:
-    linear+spectrum adds a linear map of the patch's log power spectrum (:func:`log_spectrum`).
+    *Differs from the paper*: tokens may know a patch's spectrum as well (:func:`log_spectrum`).
     """
 
-    width: int = 512
-    depth: int = 4
-    heads: int = 8
-    mlp_ratio: float = 4.0
-    drop_path: float = 0.1
-    tokens: Literal["linear", "linear+spectrum"] = "linear"
+    width: Annotated[int, "size of a token; a multiple of heads"] = 512
+    depth: Annotated[int, "transformer blocks"] = 4
+    heads: Annotated[int, "attention heads of a block"] = 8
+    mlp_ratio: Annotated[float, "width of a block's MLP, in widths of the token"] = 4.0
+    drop_path: Annotated[
+        float, "chance that a block is skipped in training, in the last block; less in those before"
+    ] = 0.1
+    tokens: Annotated[
+        Literal["linear", "linear+spectrum"],
+        "what is made of a patch: a linear map of its samples (the paper's), or also one of its "
+        "log power spectrum (ours)",
+    ] = "linear"
 
     def __post_init__(self) -> None:
         for name in ("width", "depth", "heads"):

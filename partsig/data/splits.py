@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 from partsig.errors import ConfigError, DataError, check_range
 from partsig.seeds import Stream, rng_of
@@ -12,16 +13,19 @@ from partsig.seeds import Stream, rng_of
 class SplitConfig:
     """How many subjects are kept away from training.
 
-    ``test_fraction`` of the labelled subjects, at most ``test_max``, are test subjects: the same
-    for every run on a store, whatever its seed. ``monitor_subjects`` of the others are left out of
-    pretraining so that the pretext is measured on signal it has not seen. ``val_subjects`` labelled
-    subjects choose the fine-tuning epoch, besides the N that train.
+    Test subjects are the same for every run on a store, whatever its seed.
     """
 
-    test_fraction: float = 0.2
-    test_max: int = 200  # the paper's number of held-out subjects
-    monitor_subjects: int = 20
-    val_subjects: int = 5
+    test_fraction: Annotated[float, "share of the labelled subjects that are kept for the test"] = (
+        0.2
+    )
+    test_max: Annotated[int, "most subjects of the test; 200 is the paper's number"] = 200
+    monitor_subjects: Annotated[
+        int, "subjects left out of pretraining, on which the pretext is measured"
+    ] = 20
+    val_subjects: Annotated[
+        int, "labelled subjects that choose the fine-tuning epoch, besides those that train"
+    ] = 5
 
     def __post_init__(self) -> None:
         check_range("split.test_fraction", self.test_fraction, 0.0, 0.9)

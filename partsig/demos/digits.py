@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from partsig import config
 from partsig.data.images.examples import LabelledImages
@@ -26,9 +27,13 @@ CONFIG = "image-tiny"
 class ImageDemoConfig:
     """What may be changed of the demo; None leaves what image-tiny and its fine-tuning say."""
 
-    pretrain_epochs: int | None = None
-    finetune_epochs: int | None = None
-    per_class: int = 20
+    pretrain_epochs: Annotated[
+        int | None, "epochs of pretraining; null: as the configuration image-tiny"
+    ] = None
+    finetune_epochs: Annotated[
+        int | None, "epochs of fine-tuning; null: as image-tiny-finetune"
+    ] = None
+    per_class: Annotated[int, "labelled images of every class"] = 20
 
     def __post_init__(self) -> None:
         check_counts(self)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from partsig import config
 from partsig.data.sample import CHANNELS, write_records
@@ -23,10 +24,16 @@ from partsig.verbs.pretrain import pretrain
 class DemoConfig:
     """What may be changed of the demo; None leaves what demo.yaml and demo-finetune.yaml say."""
 
-    pretrain_epochs: int | None = None
-    windows_per_epoch: int | None = None
-    finetune_epochs: int | None = None
-    subjects: int = 30
+    pretrain_epochs: Annotated[
+        int | None, "epochs of pretraining; null: as the configuration demo"
+    ] = None
+    windows_per_epoch: Annotated[
+        int | None, "windows per epoch of pretraining; null: as the configuration demo"
+    ] = None
+    finetune_epochs: Annotated[
+        int | None, "epochs of fine-tuning; null: as the configuration demo-finetune"
+    ] = None
+    subjects: Annotated[int, "labelled subjects of fine-tuning"] = 30
 
     def __post_init__(self) -> None:
         check_counts(self)

@@ -1,6 +1,7 @@
 """What decides a run on images."""
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 from partsig.core.encoder import EncoderConfig
 from partsig.data.images.augment import AugmentConfig
@@ -21,13 +22,12 @@ def check_multiple(size: int, patch_px: int) -> None:
 class ImagePretrainConfig(PretrainRecipe):
     """Everything that decides a run on images; the defaults are the paper's CIFAR experiment.
 
-    ``size`` and ``patch_px`` are in pixels; ViT-S/4 at 32² (METHOD: width 384, depth 12, 6 heads).
-    ``augment``: see :class:`~partsig.data.images.augment.AugmentConfig`; the rest is
+    ViT-S/4 at 32² (METHOD: width 384, depth 12, 6 heads). What is not of images alone is
     :class:`PretrainRecipe`'s.
     """
 
-    size: int = 32
-    patch_px: int = 4
+    size: Annotated[int, "pixels of a side of an image; a multiple of patch_px"] = 32
+    patch_px: Annotated[int, "pixels of a side of a patch"] = 4
     encoder: EncoderConfig = field(default_factory=lambda: ENCODER)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
@@ -49,18 +49,28 @@ class ImagePretrainConfig(PretrainRecipe):
 class ImageFinetuneConfig(FinetuneRecipe):
     """Everything that decides a fine-tuning run on images; the defaults train without tricks.
 
-    DeiT's recipe, which the paper fine-tunes with, is the configuration ``image-finetune``.
-    ``size``: pixels a side, 0 for what the store holds; larger stored images are cropped at the
-    centre where nothing is learned. ``patch_px`` is for ``--from scratch``; a pretrained run brings
-    its own, and only that may be repeated here. ``repeats``: copies of an image in a batch, each
-    augmented anew, so that an epoch sees fewer images (Hoffer et al. 2020, arXiv 1901.09335; DeiT:
-    3). The rest is :class:`FinetuneRecipe`'s.
+    DeiT's recipe, which the paper fine-tunes with, is the configuration ``image-finetune``. What is
+    not of images alone is :class:`FinetuneRecipe`'s.
     """
 
-    size: int = 0
-    patch_px: int = 4
-    repeats: int = 1
-    encoder: EncoderConfig = field(default_factory=lambda: ENCODER)
+    size: Annotated[
+        int,
+        "pixels of a side; 0 is what the store holds (larger stored images are cropped at the "
+        "centre where nothing is learned)",
+    ] = 0
+    patch_px: Annotated[
+        int,
+        "pixels of a side of a patch, --from scratch only; a pretrained run brings its own, and "
+        "only that may be repeated here",
+    ] = 4
+    repeats: Annotated[
+        int,
+        "copies of an image in a batch, each augmented anew, so that an epoch sees fewer images "
+        "(arXiv 1901.09335; DeiT: 3)",
+    ] = 1
+    encoder: Annotated[EncoderConfig, "--from scratch only"] = field(
+        default_factory=lambda: ENCODER
+    )
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     fit: FitConfig = field(default_factory=lambda: FitConfig(epochs=400, batch_size=256))
 

@@ -322,6 +322,7 @@ IMAGES = Modality(
     n_patches=64,  # PART paper, appendix: CIFAR, ViT-S/4, as many patches as the grid has
     default_source="cifar100",
     open=open_dataset,
+    preprocess="partsig.data.images.folders:ImagePreprocessConfig",
     pretrain=ImagePretrainConfig,
     finetune=ImageFinetuneConfig,
     amplitude="0 to 255",

@@ -31,6 +31,7 @@ class Modality:
     n_patches: int
     default_source: str
     open: Callable[[Path], Dataset]
+    preprocess: str  # the place of its settings: readers are loaded where they read
     pretrain: type[PretrainRecipe]
     finetune: type[FinetuneRecipe]
     amplitude: str

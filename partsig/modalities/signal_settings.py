@@ -1,7 +1,7 @@
 """What decides a run on signals."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from partsig.data.splits import SplitConfig
 from partsig.errors import CheckpointError, check_range
@@ -13,11 +13,11 @@ from partsig.tasks.distillation import PseudoConfig
 class SignalPretrainConfig(PretrainRecipe):
     """Everything that decides a run on signals; the defaults are the paper's EEG experiment.
 
-    ``window_s`` and ``patch_s`` are in seconds; the rest is :class:`PretrainRecipe`'s.
+    What is not of signals alone is :class:`PretrainRecipe`'s.
     """
 
-    window_s: float = 30.0
-    patch_s: float = 1.0
+    window_s: Annotated[float, "length of a window in seconds; at least patch_s"] = 30.0
+    patch_s: Annotated[float, "length of a patch in seconds"] = 1.0
     split: SplitConfig = field(default_factory=SplitConfig)
 
     def __post_init__(self) -> None:
@@ -34,16 +34,22 @@ class SignalPretrainConfig(PretrainRecipe):
 class SignalFinetuneConfig(FinetuneRecipe):
     """Everything that decides a fine-tuning run; the defaults are the paper's recipe (DeiT's).
 
-    ``model``: encoder, partsig's own; or a baseline, which is trained ``--from scratch``: logistic
-    and boosting see band powers, chambon2018 and usleep are braindecode's, yasa is YASA as it comes
-    off the shelf, which no label changes. ``shift_s``: windows start up to this much before or
-    after their epoch, in training only. ``patch_s`` is used ``--from scratch`` only; a pretrained
-    run brings its own. ``pseudo`` needs a teacher. The rest is :class:`FinetuneRecipe`'s.
+    ``model`` may be a baseline, which is trained ``--from scratch``: logistic and boosting see band
+    powers, chambon2018 and usleep are braindecode's, yasa is YASA as it comes off the shelf, which
+    no label changes. What is not of signals alone is :class:`FinetuneRecipe`'s.
     """
 
-    model: Literal["encoder", "logistic", "boosting", "chambon2018", "usleep", "yasa"] = "encoder"
-    shift_s: float = 0.0
-    patch_s: float = 1.0
+    model: Annotated[
+        Literal["encoder", "logistic", "boosting", "chambon2018", "usleep", "yasa"],
+        "partsig's encoder; or a baseline, from scratch: logistic or boosting on band powers, "
+        "chambon2018 or usleep of braindecode, yasa as it comes",
+    ] = "encoder"
+    shift_s: Annotated[
+        float, "windows start up to so many seconds before or after their epoch, in training only"
+    ] = 0.0
+    patch_s: Annotated[
+        float, "length of a patch in seconds, --from scratch only; a pretrained run brings its own"
+    ] = 1.0
     pseudo: PseudoConfig = field(default_factory=PseudoConfig)
     split: SplitConfig = field(default_factory=SplitConfig)
 

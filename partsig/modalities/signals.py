@@ -313,6 +313,7 @@ SIGNALS = Modality(
     n_patches=40,  # PART paper, section 3.4: 30 s at 100 Hz, forty 1-s patches
     default_source="physionet2018",
     open=open_dataset,
+    preprocess="partsig.data.signals.preprocessing:PreprocessConfig",
     pretrain=SignalPretrainConfig,
     finetune=SignalFinetuneConfig,
     amplitude="µV",

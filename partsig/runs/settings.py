@@ -5,13 +5,13 @@ The defaults live here, beside what they decide; ``config.yaml`` of a run holds 
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from partsig import config as configs
 from partsig.contracts import Shape
 from partsig.core.encoder import EncoderConfig
 from partsig.core.objectives.part import PartConfig
-from partsig.core.objectives.supervised import LossConfig
+from partsig.core.objectives.supervised import LossConfig, Pool
 from partsig.errors import ConfigError, check_range
 from partsig.runs.objectives import BROKEN, OBJECTIVES
 from partsig.train.job import FitConfig
@@ -22,18 +22,23 @@ SCRATCH = "scratch"
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainRecipe(ABC):
-    """What every modality's pretraining has.
+    """What every modality's pretraining has."""
 
-    ``objective.name``: part, or its rivals mae, mp3 and droppos; each has its own keys.
-    ``windows_per_epoch`` 0 means as many as there are: as the training signal is long, or as there
-    are images. ``resident``: keep the signals in device memory and cut windows there (auto: on a
-    GPU, where they fit); it does not change the result.
-    """
-
-    windows_per_epoch: int = 0
-    resident: Literal["auto", "always", "never"] = "auto"
+    windows_per_epoch: Annotated[
+        int,
+        "windows or images per epoch; 0: as many as the training signal is long, or as there are "
+        "images",
+    ] = 0
+    resident: Annotated[
+        Literal["auto", "always", "never"],
+        "keep the signals in device memory and cut windows there (auto: on a GPU, where they "
+        "fit); speed only",
+    ] = "auto"
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    objective: configs.one_of(*OBJECTIVES, broken=BROKEN) = field(default_factory=PartConfig)
+    objective: Annotated[
+        configs.one_of(*OBJECTIVES, broken=BROKEN),
+        "what is learned without labels; each has its own keys",
+    ] = field(default_factory=PartConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     fit: FitConfig = field(default_factory=FitConfig)
 
@@ -54,24 +59,32 @@ class PretrainRecipe(ABC):
 class FinetuneRecipe(ABC):
     """What every modality's fine-tuning has.
 
-    ``train``: full; probe (logistic regression on the frozen encoder's features); probe+full,
-    everything, from the probe's head on (Kumar et al. 2022, arXiv 2202.10054); or knn (the votes of
-    the ``neighbours`` nearest training items, by the cosine of frozen features). ``positions``
-    auto: the kind the encoder was pretrained with; where there was none, learned, or none where
-    there is a probe. ``pool``: see ClassifierConfig. ``balanced``: every class is drawn equally
-    often. ``encoder`` is used ``--from scratch`` only; a pretrained run brings its own, or the
-    first ``blocks`` of its blocks (0: all; the last ones know most of the pretext, those before may
-    know more of anything else). ``drop_path`` holds for both.
+    ``encoder`` is used ``--from scratch`` only; a pretrained run brings its own, or the first
+    ``blocks`` of its blocks: the last ones know most of the pretext, those before may know more of
+    anything else. ``drop_path`` holds for both.
     """
 
-    train: Literal["full", "probe", "probe+full", "knn"] = "full"
-    positions: Literal["auto", "learned", "sincos", "none"] = "auto"
-    pool: Literal["cls", "mean", "mean+sd", "mean+sd+spectrum"] = "cls"
-    drop_path: float = 0.1
-    blocks: int = 0
-    balanced: bool = False
-    neighbours: int = 20
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    train: Annotated[
+        Literal["full", "probe", "probe+full", "knn"],
+        "full; probe: logistic regression on the frozen encoder's features; probe+full: "
+        "everything, from the probe's head on (arXiv 2202.10054); knn: votes of the nearest "
+        "training items",
+    ] = "full"
+    positions: Annotated[
+        Literal["auto", "learned", "sincos", "none"],
+        "position codes; auto: the kind the encoder was pretrained with; where there was none, "
+        "learned, or none where there is a probe",
+    ] = "auto"
+    pool: Pool = "cls"
+    drop_path: Annotated[
+        float, "chance that a block is skipped in training, whatever the encoder is from"
+    ] = 0.1
+    blocks: Annotated[int, "use the first so many blocks of a pretrained encoder; 0 is all"] = 0
+    balanced: Annotated[bool, "draw every class equally often"] = False
+    neighbours: Annotated[
+        int, "training items that vote with train=knn, nearest by the cosine of frozen features"
+    ] = 20
+    encoder: Annotated[EncoderConfig, "--from scratch only"] = field(default_factory=EncoderConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(warmup_epochs=5))
     fit: FitConfig = field(default_factory=lambda: FitConfig(epochs=100, batch_size=64))

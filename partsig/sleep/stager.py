@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from partsig.data.signals.hypnograms.stages import EPOCH_S, UNSCORED, n_epochs
 from partsig.data.signals.lazy import OnDisk
 from partsig.data.signals.preprocessing import PreprocessConfig, filtered
 from partsig.data.signals.readers import edf_recordings, psg, wfdb_records
-from partsig.data.signals.recordings import Recording
+from partsig.data.signals.recordings import Aliases, Missing, Recording, Unit
 from partsig.errors import ConfigError, DataError, DiskFullError, check_range
 from partsig.metrics.calibration import tempered
 from partsig.runs import directory as runs
@@ -45,28 +45,36 @@ HELD = 2**26
 class StageConfig:
     """How recordings are read, and what is put before a person; which channels, the run says.
 
-    aliases, missing, unit, hypnogram: see :class:`~partsig.data.signals.recordings.ReadConfig`.
-    scored: take the stages that came with a recording, to stand beside the predicted ones; their
-        30-s grid is then used.
-    good_share: share of the channels that must be usable in an epoch for it to be staged; a channel
-        is not when a third of its seconds are flat, clipped or out of range.
-    review_share: share of the epochs that are listed because they are the most doubtful.
-    oddity: score every second by the PART run that the stager was fine-tuned from, and list epochs
-        that stand out (see :func:`partsig.sleep.oddity.oddity`: it takes longer than the staging,
-        needs the whole signal in memory, and finds artefacts less well than band powers do).
-    odd: how many standard deviations above the recording's seconds (robust: median and MAD) the
-        oddest second of an epoch must be, to be listed for it.
+    A channel is not usable in an epoch when a third of its seconds are flat, clipped or out of
+    range. ``oddity`` (see :func:`partsig.sleep.oddity.oddity`) takes longer than the staging, needs
+    the whole signal in memory, and finds artefacts less well than band powers do.
     """
 
-    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    missing: Literal["refuse", "fill"] = "refuse"
-    unit: Literal["", "nV", "uV", "mV", "V"] = ""
+    aliases: Aliases = field(default_factory=dict)
+    missing: Missing = "refuse"
+    unit: Unit = ""
     hypnogram: HypnogramConfig = field(default_factory=HypnogramConfig)
-    scored: bool = True
-    good_share: float = 0.5
-    review_share: float = 0.1
-    oddity: bool = False
-    odd: float = 5.0
+    scored: Annotated[
+        bool,
+        "take the stages that came with a recording, to stand beside the predicted ones; their "
+        "30-s grid is then used",
+    ] = True
+    good_share: Annotated[
+        float, "share of the channels that must be usable in an epoch for it to be staged"
+    ] = 0.5
+    review_share: Annotated[
+        float, "share of the epochs that are listed for review because they are the most doubtful"
+    ] = 0.1
+    oddity: Annotated[
+        bool,
+        "score every second by the PART run that the stager was fine-tuned from, and list epochs "
+        "that stand out; slow",
+    ] = False
+    odd: Annotated[
+        float,
+        "SDs above the recording's seconds (robust: median and MAD) that the oddest second of an "
+        "epoch must be, to be listed for it",
+    ] = 5.0
 
     def __post_init__(self) -> None:
         check_range("good_share", self.good_share, 0.0, 1.0)

@@ -1,7 +1,7 @@
 """Learning from a teacher: pseudo-labels of unlabelled epochs, and self-distillation."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -13,17 +13,21 @@ from partsig.tasks.frozen import predict_examples
 
 @dataclass(frozen=True, kw_only=True)
 class PseudoConfig:
-    """How a teacher's opinion is used.
+    """How a teacher's opinion is used; only with ``--teacher``."""
 
-    confidence: an epoch without a label is used when its most likely stage has at least this
-        probability; its label is then the teacher's probabilities.
-    share: epochs without a label per labelled one in a batch; 0 uses none.
-    distil: weight of the teacher's probabilities against the label of a labelled epoch.
-    """
-
-    confidence: float = 0.8
-    share: float = 1.0
-    distil: float = 0.0
+    confidence: Annotated[
+        float,
+        "least probability of the teacher's likeliest class for an epoch without a label to be "
+        "used",
+    ] = 0.8
+    share: Annotated[
+        float,
+        "epochs without a label per labelled one in a batch, with the teacher's probabilities as "
+        "label; 0 uses none",
+    ] = 1.0
+    distil: Annotated[
+        float, "weight of the teacher's probabilities against the label of a labelled epoch"
+    ] = 0.0
 
     def __post_init__(self) -> None:
         check_range("pseudo.confidence", self.confidence, 0.0, 1.0)

@@ -4,7 +4,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from torch import Tensor, nn
 
@@ -20,27 +20,36 @@ STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 class FitConfig:
     """How long and how a model is trained.
 
-    Changes the result: ``epochs``, ``batch_size`` (over all processes), ``average`` (decay of an
-    exponential average of the weights, which is then what is measured and kept; 0 is off),
-    ``validate_every`` (epochs between two measures on the monitor or validation subjects),
-    ``precision`` (auto: bf16 on a GPU, float32 on the CPU). Changes it by rounding, and by drop
-    path's draws, only: ``accumulate`` (parts a process works its share through, to save memory),
-    ``compile`` (auto: on a GPU). Only speed and disk: ``checkpoint_minutes``, ``keep``
-    (checkpoints), ``log_every`` (steps), ``workers`` (processes of their own that augment images,
-    for each that trains, at most one per core; -1 is what the machine has to spare, 0 none).
+    ``epochs`` to ``precision`` change the result; ``accumulate`` and ``compile`` change it by
+    rounding, and by drop path's draws, only; the rest is speed and disk.
     """
 
-    epochs: int = 1000
-    batch_size: int = 512
-    average: float = 0.0
-    validate_every: int = 1
-    precision: Literal["auto", "float32", "bf16"] = "auto"
-    accumulate: int = 1
-    compile: Literal["auto", "always", "never"] = "auto"
-    checkpoint_minutes: float = 10.0
-    keep: int = 2
-    log_every: int = 20
-    workers: int = -1
+    epochs: Annotated[int, "passes over the training data"] = 1000
+    batch_size: Annotated[int, "windows or images per step, over all processes"] = 512
+    average: Annotated[
+        float,
+        "decay of an exponential average of the weights, which is then what is measured and kept; "
+        "0 is off",
+    ] = 0.0
+    validate_every: Annotated[
+        int, "epochs between two measures on the monitor or validation subjects"
+    ] = 1
+    precision: Annotated[
+        Literal["auto", "float32", "bf16"],
+        "numbers the network computes with; auto: bf16 on a GPU, float32 on the CPU",
+    ] = "auto"
+    accumulate: Annotated[
+        int, "parts a process works its share of a batch through, to save memory"
+    ] = 1
+    compile: Annotated[Literal["auto", "always", "never"], "torch.compile; auto: on a GPU"] = "auto"
+    checkpoint_minutes: Annotated[float, "minutes between two checkpoints"] = 10.0
+    keep: Annotated[int, "checkpoints that are kept"] = 2
+    log_every: Annotated[int, "steps between two lines of metrics.jsonl"] = 20
+    workers: Annotated[
+        int,
+        "processes that augment images, for each that trains, at most one per core; -1: what the "
+        "machine has to spare, 0: none",
+    ] = -1
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "validate_every", "accumulate", "keep", "log_every"):

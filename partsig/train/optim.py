@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import nn
@@ -17,21 +18,25 @@ REFERENCE_BATCH = 512
 class OptimConfig:
     """AdamW with linear warm-up and a cosine to ``min_lr``. Defaults are the paper's (its code).
 
-    ``lr``, ``warmup_lr`` and ``min_lr`` are stated for a global batch of 512 and scaled by
-    batch / 512. Weight decay spares biases, norms, tokens and position codes. ``clip`` is the
-    largest norm of the gradient, 0 for none. ``layer_decay``: the rate of a layer is this much
-    lower for every layer above it (fine-tuning only; 1 is off; BEiT, arXiv 2106.08254). *Differs
-    from the paper*: the rate changes every step, not every epoch; its code scales only ``lr``.
+    Rates are stated for a global batch of 512 and scaled by batch / 512. Weight decay spares
+    biases, norms, tokens and position codes. *Differs from the paper*: the rate changes every step,
+    not every epoch; its code scales only ``lr``.
     """
 
-    lr: float = 5e-4
-    warmup_lr: float = 1e-6
-    min_lr: float = 1e-5
-    warmup_epochs: float = 20.0
-    weight_decay: float = 0.05
-    betas: tuple[float, float] = (0.9, 0.999)
-    clip: float = 0.0
-    layer_decay: float = 1.0
+    lr: Annotated[float, "highest learning rate, for a batch of 512 (scaled by batch / 512)"] = 5e-4
+    warmup_lr: Annotated[float, "learning rate of the first step, for a batch of 512"] = 1e-6
+    min_lr: Annotated[float, "learning rate at the end, for a batch of 512; at most lr"] = 1e-5
+    warmup_epochs: Annotated[float, "epochs over which the rate rises to lr"] = 20.0
+    weight_decay: Annotated[float, "AdamW's, of matrices; biases and norms are spared"] = 0.05
+    betas: Annotated[
+        tuple[float, float], "AdamW's decay of its averages of gradient and square"
+    ] = (0.9, 0.999)
+    clip: Annotated[float, "largest norm of the gradient; 0 is no limit"] = 0.0
+    layer_decay: Annotated[
+        float,
+        "factor on the rate for every layer above, in fine-tuning only; 1 is off (BEiT, arXiv "
+        "2106.08254)",
+    ] = 1.0
 
     def __post_init__(self) -> None:
         for name in ("lr", "warmup_lr", "min_lr", "warmup_epochs", "weight_decay", "clip"):

@@ -209,7 +209,7 @@ def test_shipped_configurations_train(name, sample_store, tmp_path):
         ({"cpu_processes": 3}, ConfigError, r"batch_size \(16\) must divide over 3 processes"),
         ({"overrides": {"window_s": 3000}}, DataError, "no recording .* as long as a window"),
         ({"overrides": {"optim.rl": 1}}, ConfigError, "'optim.rl'; nearest is 'optim.lr'"),
-        ({"config": "prat"}, ConfigError, "no configuration 'prat'; there are"),
+        ({"config": "prat"}, ConfigError, "no configuration 'prat'; nearest is 'part'; there are"),
         ({"from_": "nowhere"}, CheckpointError, "no run at nowhere"),
     ],
 )

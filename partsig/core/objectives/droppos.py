@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -20,21 +20,21 @@ from partsig.errors import ConfigError, check_range
 
 @dataclass(frozen=True, kw_only=True)
 class DropPosConfig:
-    """The objective. The defaults are published for images; nothing is for signals.
+    """DropPos. The defaults are published for images; nothing is for signals.
 
-    mask_ratio: share of the patches that are not seen at all.
-    position_ratio: share of the visible patches whose position is dropped.
-    sigma: width, in patches, of the smoothed target at the start; falls linearly to 0.
-    temperature: of the attention weights; 0 weights all patches alike.
-    decoder: the light decoder; it has no positions.
+    The decoder has no positions.
     """
 
     name: Literal["droppos"] = "droppos"
     positions: ClassVar[str] = "sincos"  # what the encoder is told of places
-    mask_ratio: float = 0.75
-    position_ratio: float = 0.75
-    sigma: float = 1.0
-    temperature: float = 0.1
+    mask_ratio: Annotated[float, "share of the grid's patches that are not seen at all"] = 0.75
+    position_ratio: Annotated[float, "share of the seen patches whose position is dropped"] = 0.75
+    sigma: Annotated[
+        float, "width of the smoothed target at the start, in patches; falls linearly to 0"
+    ] = 1.0
+    temperature: Annotated[
+        float, "of the softmax that weights patches by their likeness to [CLS]; 0 weights all alike"
+    ] = 0.1
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
 
     def __post_init__(self) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,18 +20,16 @@ from partsig.errors import ConfigError, check_range
 
 @dataclass(frozen=True, kw_only=True)
 class MaeConfig:
-    """The objective. The mask is the published one; MAE gives no decoder for signals.
-
-    mask_ratio: share of the grid's patches that the encoder does not see.
-    target: what is reconstructed: patch, each patch at mean 0 and variance 1 (MAE's norm_pix_loss,
-        which its published models use); channel, the same per channel of a patch; raw, as given.
-    decoder: the light decoder.
-    """
+    """MAE. The mask is the published one; MAE gives no decoder for signals."""
 
     name: Literal["mae"] = "mae"
     positions: ClassVar[str] = "sincos"  # what the encoder is told of places
-    mask_ratio: float = 0.75
-    target: Literal["patch", "channel", "raw"] = "patch"
+    mask_ratio: Annotated[float, "share of the grid's patches that the encoder does not see"] = 0.75
+    target: Annotated[
+        Literal["patch", "channel", "raw"],
+        "what is reconstructed: each patch at mean 0 and variance 1 (MAE's norm_pix_loss), the "
+        "same per channel of a patch, or as given",
+    ] = "patch"
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
 
     def __post_init__(self) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,14 +19,15 @@ from partsig.errors import check_range
 
 @dataclass(frozen=True, kw_only=True)
 class Mp3Config:
-    """The objective. ``mask_ratio`` (eta): share of the patches that are never attended to.
-
-    Published: 0.75 for ImageNet, 0.5 for CIFAR; nothing for signals.
-    """
+    """MP3. Published for images; nothing is for signals."""
 
     name: Literal["mp3"] = "mp3"
     positions: ClassVar[str] = "none"  # what the encoder is told of places
-    mask_ratio: float = 0.5
+    mask_ratio: Annotated[
+        float,
+        "share of the patches that are never attended to (eta); published: 0.5 for CIFAR, 0.75 "
+        "for ImageNet",
+    ] = 0.5
 
     def __post_init__(self) -> None:
         check_range("objective.mask_ratio", self.mask_ratio, 0.0, 0.99)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,53 +19,82 @@ from partsig.errors import ConfigError, check_range
 
 @dataclass(frozen=True, kw_only=True)
 class PartConfig:
-    """The objective. Defaults are the paper's (section 3), the number of heads excepted.
+    """PART. Defaults are the paper's (section 3), the number of heads excepted.
 
-    patches: N; 0 takes the modality's (EEG: 40, paper section 3.4), in the core the grid's number.
-    sampling: off-grid (the paper's), grid (PART-grid), or sizes (eq. 5: boxes from half to twice
-        the patch, resized; size ratios are predicted too).
-    span: the patches of a window lie within a stretch of so many patches, anywhere in it (ours:
-        near pairs are learned first); 0 is the whole window, as published.
-    stretches: how many such stretches a window has, each with its share of the patches; pairs are
-        of one stretch (ours: near pairs only, and yet the encoder sees most of a window).
-    pairs: share of the N² ordered pairs in the loss of a step; for EEG the paper gives none. The
-        separable head computes all of them anyway, so a share below 1 only regularises.
-    loss: mse (the paper's), or laplace or histogram (ours, see core/target.py).
-    target_scale: patch (the paper's) or unit (the largest possible translation is 1).
-    relative: cross-attention (the paper's), or its ablations pairwise-mlp and mlp.
-    heads: of the cross-attention; 1 as published.
-    hidden: width of a GELU layer in the pairwise MLP; 0 as published.
-    positions: none, or sincos: reading B of the paper's "we randomly mask out 20 % of the position
-        embeddings": continuous positions are given to the encoder, ``position_mask`` of them
-        replaced by a learned token. Reading A, none, is what its section 3.1 says of PART.
-    loss_on: all pairs; masked, only those that touch a hidden position (B); or apart, only those
-        whose patches do not overlap, which hides the shortcut of matching a waveform (ours).
-    jitter: SD of the logarithm of a gain drawn for every patch and channel, and half of it the SD
-        of white noise added, so that overlapping patches are not copies of each other (ours).
-    context: weight of a contrastive loss between the two halves of a window (ours; see
-        :func:`~partsig.core.contrast.info_nce`). Above 0 a window is twice as long as what is
-        related: PART looks at each half by itself. The batch a process holds are the negatives.
-    relate: weight of PART's own loss; 0 leaves the context alone, as its ablation.
+    ``positions`` is about the paper's "we randomly mask out 20 % of the position embeddings".
+    Reading A, none, is what its section 3.1 says of PART; reading B, sincos, gives the encoder
+    continuous positions, ``position_mask`` of which are replaced by a learned token.
     """
 
     name: Literal["part"] = "part"
-    patches: int = 0
-    sampling: Literal["off-grid", "grid", "sizes"] = "off-grid"
-    span: float = 0.0
-    stretches: int = 1
-    pairs: float = 1.0
-    loss: Literal["mse", "laplace", "histogram"] = "mse"
-    target_scale: Literal["patch", "unit"] = "patch"
-    relative: Literal["cross-attention", "pairwise-mlp", "mlp"] = "cross-attention"
-    heads: int = 4
-    hidden: int = 0
-    head_impl: Literal["auto", "factorised", "gather", "naive"] = "auto"
-    positions: Literal["none", "sincos"] = "none"
-    position_mask: float = 0.2
-    loss_on: Literal["all", "masked", "apart"] = "all"
-    jitter: float = 0.0
-    context: float = 0.0
-    relate: float = 1.0
+    patches: Annotated[
+        int,
+        "patches of a window, N; 0 takes the modality's (EEG: 40, paper section 3.4), else the "
+        "grid's number",
+    ] = 0
+    sampling: Annotated[
+        Literal["off-grid", "grid", "sizes"],
+        "where patches lie: anywhere (the paper's), on the grid (PART-grid), or anywhere from "
+        "half to twice their size, which is then predicted too (eq. 5)",
+    ] = "off-grid"
+    span: Annotated[
+        float,
+        "patches lie within a stretch of so many patches, anywhere in the window (ours: near "
+        "pairs first); 0 is the whole window, as published",
+    ] = 0.0
+    stretches: Annotated[
+        int,
+        "stretches of a window (see span), each with its share of the patches; pairs are of one "
+        "stretch (ours); above 1 it needs span",
+    ] = 1
+    pairs: Annotated[
+        float,
+        "share of the N² ordered pairs in the loss of a step; below 1 it only regularises (for "
+        "EEG the paper gives none)",
+    ] = 1.0
+    loss: Annotated[
+        Literal["mse", "laplace", "histogram"],
+        "mse (the paper's), or a Laplace likelihood or a histogram of the translation (ours, "
+        "core/target.py)",
+    ] = "mse"
+    target_scale: Annotated[
+        Literal["patch", "unit"],
+        "what translations are counted in: patches (the paper's), or the largest possible one",
+    ] = "patch"
+    relative: Annotated[
+        Literal["cross-attention", "pairwise-mlp", "mlp"],
+        "head that relates patches: cross-attention (the paper's), or its ablations",
+    ] = "cross-attention"
+    heads: Annotated[int, "heads of the cross-attention; 1 as published"] = 4
+    hidden: Annotated[int, "width of a GELU layer in the pairwise MLP; 0, none, as published"] = 0
+    head_impl: Annotated[
+        Literal["auto", "factorised", "gather", "naive"],
+        "how the cross-attention is computed; speed and memory only",
+    ] = "auto"
+    positions: Annotated[
+        Literal["none", "sincos"],
+        "positions the encoder is given: none (reading A of the paper), or sine-cosine codes "
+        "(reading B)",
+    ] = "none"
+    position_mask: Annotated[
+        float, "share of the positions that is hidden, with positions=sincos"
+    ] = 0.2
+    loss_on: Annotated[
+        Literal["all", "masked", "apart"],
+        "pairs in the loss: all; those with a hidden position; or those that do not overlap, so "
+        "that no waveform can be matched (ours)",
+    ] = "all"
+    jitter: Annotated[
+        float,
+        "SD of the log of a gain per patch and channel, half of it the SD of white noise added, so "
+        "that overlapping patches are no copies of each other (ours)",
+    ] = 0.0
+    context: Annotated[
+        float,
+        "weight of a contrastive loss between the halves of a window, which is then twice as long "
+        "(ours, core/contrast.py); the rest of a process's batch are the negatives",
+    ] = 0.0
+    relate: Annotated[float, "weight of PART's own loss; 0 leaves the context alone"] = 1.0
 
     def __post_init__(self) -> None:
         check_range("objective.patches", self.patches, 0)

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,40 +18,43 @@ from partsig.core.position import sincos
 from partsig.core.transformer import initialise
 from partsig.errors import check_range
 
+Pool = Annotated[
+    Literal["cls", "mean", "mean+sd", "mean+sd+spectrum"],
+    "what the head sees: the [CLS] token (the paper's); the patch tokens' mean; and SD; and the "
+    "patches' mean log spectrum as it comes in (ours)",
+]
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierConfig:
-    """The classifier on top of an encoder.
+    """The classifier on top of an encoder."""
 
-    positions: learned codes, starting anew (the paper's); sincos, learned codes that start as the
-        fixed code that MAE and DropPos pretrain with; none (the paper's "supervised without
-        position embeddings").
-    pool: what the head sees: cls, the [CLS] token (the paper's); mean, of the patch tokens;
-        mean+sd, their mean and standard deviation over the patches; or mean+sd+spectrum, and the
-        mean log spectrum of the patches as it comes in (ours).
-    """
-
-    positions: Literal["learned", "sincos", "none"] = "learned"
-    pool: Literal["cls", "mean", "mean+sd", "mean+sd+spectrum"] = "cls"
+    positions: Annotated[
+        Literal["learned", "sincos", "none"],
+        "codes of the patches' positions: learned anew (the paper's), learned from sine-cosine "
+        "codes on (those of MAE and DropPos), or none (the paper's supervised without)",
+    ] = "learned"
+    pool: Pool = "cls"
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """How labels are used in training; everything is off by default but the paper's smoothing.
+    """How labels are used in training; everything is off by default but the paper's smoothing."""
 
-    smoothing: share of a label that is spread over all classes (Szegedy et al. 2016).
-    mixup: alpha of the Beta distribution by which windows and labels of a batch are mixed in pairs
-        (Zhang et al. 2018); 0 is off.
-    cutmix: alpha of the Beta distribution of the share of a window that a box from another one
-        replaces, labels mixed by volume (Yun et al. 2019); 0 is off. With mixup too, each batch has
-        one of them, either as often.
-    channel_dropout: chance that a channel of a window is silenced.
-    """
-
-    smoothing: float = 0.1
-    mixup: float = 0.0
-    cutmix: float = 0.0
-    channel_dropout: float = 0.0
+    smoothing: Annotated[
+        float, "share of a label that is spread over all classes (Szegedy et al. 2016)"
+    ] = 0.1
+    mixup: Annotated[
+        float,
+        "alpha of the Beta distribution by which inputs and labels of a batch are mixed in pairs "
+        "(Zhang et al. 2018); 0 is off",
+    ] = 0.0
+    cutmix: Annotated[
+        float,
+        "alpha of the Beta distribution of the share of an input that a box from another one "
+        "replaces, labels mixed by volume (Yun et al. 2019); 0 is off; with mixup either as often",
+    ] = 0.0
+    channel_dropout: Annotated[float, "chance that a channel of a window is silenced"] = 0.0
 
     def __post_init__(self) -> None:
         check_range("loss.smoothing", self.smoothing, 0.0, 0.9)

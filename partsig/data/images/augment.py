@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -17,24 +17,29 @@ from partsig.seeds import Stream, seed_of
 class AugmentConfig:
     """How an image is changed each time it is seen.
 
-    crop: none, what the store holds; pad, a random crop after padding by an eighth (CIFAR's usual:
-        4 of 32); or resized, a random part of ``area`` (least share), resized (Inception's).
-    flip: chance of a left-right mirror image.
-    randaugment: magnitude, up to 10, of RandAugment (Cubuk et al. 2020) as DeiT has it: two
-        operations, each done with a chance of a half, the magnitude drawn with an SD of 0.5; 0 is
-        off. *Differs from DeiT*, whose operations are timm's: none inverts, posterising leaves 4
-        bits or more, what moves is interpolated linearly.
-    jitter: strength of brightness, contrast and saturation; 0 is off.
-    erase: chance that a box is replaced by noise of the image's own mean and SD, which is DeiT's
-        standard normal noise once the image is normalised (Zhong et al. 2020).
+    *Differs from DeiT*, whose operations of RandAugment are timm's: none inverts, posterising
+    leaves 4 bits or more, what moves is interpolated linearly. Each of the two operations is done
+    with a chance of a half, the magnitude drawn with an SD of 0.5, as in DeiT; the noise of
+    ``erase`` is DeiT's standard normal one once the image is normalised.
     """
 
-    crop: Literal["none", "pad", "resized"] = "none"
-    area: float = 0.08
-    flip: float = 0.0
-    randaugment: float = 0.0
-    jitter: float = 0.0
-    erase: float = 0.0
+    crop: Annotated[
+        Literal["none", "pad", "resized"],
+        "none, what the store holds; pad, a random crop after padding by an eighth (CIFAR's: 4 of "
+        "32); resized, a random part, resized (Inception's)",
+    ] = "none"
+    area: Annotated[float, "least share of an image that crop=resized takes"] = 0.08
+    flip: Annotated[float, "chance of a left-right mirror image"] = 0.0
+    randaugment: Annotated[
+        float, "magnitude of RandAugment (Cubuk et al. 2020), as DeiT has it; 0 is off"
+    ] = 0.0
+    jitter: Annotated[
+        float, "strength of changes of brightness, contrast and saturation; 0 is off"
+    ] = 0.0
+    erase: Annotated[
+        float,
+        "chance that a box is replaced by noise of the image's mean and SD (Zhong et al. 2020)",
+    ] = 0.0
 
     def __post_init__(self) -> None:
         check_range("augment.area", self.area, 0.01, 1.0)

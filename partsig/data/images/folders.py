@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -56,20 +56,23 @@ DIGITS_TEST_SHARE = 0.2
 class ImagePreprocessConfig:
     """What a store of images holds.
 
-    size: pixels of a side. The short side of an image becomes it and the centre is kept, by
-        Pillow's bicubic filter (antialiased; JPEG is decoded at 1/2, 1/4 or 1/8 while twice the
-        size remains). None given: 224 for files; cifar10, cifar100 and digits are 32, 32 and 8.
-    grey: store the luma (ITU-R BT.601) in place of red, green and blue.
-    val_share: share of the training images that are held out for validation where the source has no
-        validation images; the hash of their names chooses them.
-    val_role: what the images of a folder ``val`` are for. With ``test`` they are kept for the end,
-        as ImageNet's 50,000 are usually reported, and ``val_share`` of training validates.
+    The short side of an image becomes ``size`` and the centre is kept, by Pillow's bicubic filter
+    (antialiased; JPEG is decoded at 1/2, 1/4 or 1/8 while twice the size remains). With
+    ``val_role`` test the images of a folder ``val`` are kept for the end, as ImageNet's 50,000 are
+    usually reported, and ``val_share`` of training validates.
     """
 
-    size: int | None = None
-    grey: bool = False
-    val_share: float = 0.05
-    val_role: Literal["val", "test"] = "val"
+    size: Annotated[
+        int | None,
+        "pixels of a side; null: 224 for files, 32 for cifar10 and cifar100, 8 for digits",
+    ] = None
+    grey: Annotated[bool, "store the luma (ITU-R BT.601) in place of red, green and blue"] = False
+    val_share: Annotated[
+        float,
+        "share of the training images held out for validation, by the hash of their names, where "
+        "the source has no validation images",
+    ] = 0.05
+    val_role: Annotated[Literal["val", "test"], "what the images of a folder val are for"] = "val"
 
     def __post_init__(self) -> None:
         if self.size is not None:

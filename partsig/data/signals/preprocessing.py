@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Literal
+from typing import Annotated, Literal
 
 import joblib
 import numpy as np
@@ -32,7 +32,14 @@ from partsig.data.signals.store_index import (
 )
 from partsig.data.signals.store_writing import create_store, make_meta, write_recording, write_split
 from partsig.data.store import META, OK
-from partsig.errors import ConfigError, DataError, DiskFullError, check_jobs, check_range
+from partsig.errors import (
+    ConfigError,
+    DataError,
+    DiskFullError,
+    RangeError,
+    check_jobs,
+    check_range,
+)
 from partsig.progress import bar
 
 Header = Path | pc18_segments.Segment
@@ -48,22 +55,24 @@ INDEX_EVERY_S, INDEX_SHARE = 2.0, 0.05
 class PreprocessConfig(ReadConfig):
     """What a store holds. Defaults are the paper's (section 3.4): 0.1 to 30 Hz, 100 Hz.
 
-    ``l_freq``, ``h_freq`` and ``sfreq`` are in Hz. ``dtype`` float16 halves the store at a
-    resolution of 11 bits. The other fields are
-    :class:`~partsig.data.signals.recordings.ReadConfig`'s.
+    The other fields are :class:`~partsig.data.signals.recordings.ReadConfig`'s.
     """
 
-    l_freq: float | None = 0.1
-    h_freq: float | None = 30.0
-    sfreq: float = 100.0
-    dtype: Literal["float32", "float16"] = "float32"
+    l_freq: Annotated[float | None, "lower edge of the band-pass in Hz; null is none"] = 0.1
+    h_freq: Annotated[float | None, "upper edge of the band-pass in Hz; null is none"] = 30.0
+    sfreq: Annotated[float, "sampling rate of the store in Hz"] = 100.0
+    dtype: Annotated[
+        Literal["float32", "float16"],
+        "numbers the samples are stored as; float16 halves the store at a resolution of 11 bits",
+    ] = "float32"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range("sfreq", self.sfreq, 1.0, 10_000.0)
         for name, value in (("l_freq", self.l_freq), ("h_freq", self.h_freq)):
             if value is not None and not 0 < value < float("inf"):
-                raise ConfigError(f"{name} is {value!r} Hz; it must be above 0, or null for none.")
+                told = f"{name} is {value!r} Hz; it must be above 0, or null for none."
+                raise RangeError(told, name, low=0.0, above=True)
         if None not in (self.l_freq, self.h_freq) and self.l_freq >= self.h_freq:
             raise ConfigError(f"l_freq ({self.l_freq} Hz) must be below h_freq ({self.h_freq} Hz).")
 

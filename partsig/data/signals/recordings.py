@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 
@@ -14,6 +14,20 @@ from partsig.data.signals.hypnograms.settings import HypnogramConfig
 from partsig.data.signals.lazy import Stack, forget
 from partsig.errors import ConfigError, DataError, check_range
 
+# Settings that staging shares.
+Aliases = Annotated[
+    Mapping[str, tuple[str, ...]],
+    'other names of channels, {C4-M1: [EEG4, "C4:M1"]}, tried before the rules',
+]
+Missing = Annotated[
+    Literal["refuse", "fill"],
+    "refuse a recording that lacks a channel, or fill that channel with zeros and name it in the "
+    "index",
+]
+Unit = Annotated[
+    Literal["", "nV", "uV", "mV", "V"],
+    "unit of every chosen channel, where the file does not tell it or is known to be wrong",
+]
 # µV per unit of a voltage.
 MICROVOLTS = {"nV": 1e-3, "uV": 1.0, "µV": 1.0, "mV": 1e3, "V": 1e6}
 
@@ -79,27 +93,28 @@ class Recording:
 class ReadConfig:
     """What is read of a recording, and what is made of what it does not say plainly.
 
-    channels: names, in this order; none given takes the source's usual ones (physionet2018: the six
-        EEG). ``C4-M1`` is also made from ``C4`` and ``M1``, or found as ``EEG C4-A1``.
-    aliases: other names of channels, ``{C4-M1: [EEG4, "C4:M1"]}``, tried before the rules.
-    missing: refuse a recording that lacks a channel, or fill that channel with zeros and name it in
-        the index.
-    unit: of every chosen channel, where the file does not tell it or is known to be wrong.
-    subject: regular expression whose first group, found in a recording's name, is its subject;
-        none given: every recording is a subject. Nights of one sleeper must share a subject, or
-        they leak from training into the test.
-    verify: hold samples against the headers' checksums where there are any.
-    trim_wake_min: minutes of wake kept before the first and after the last epoch of sleep; none
-        given keeps everything (Sleep-EDF's cassettes hold a day for a night).
+    Nights of one sleeper must share a ``subject``, or they leak from training into the test.
     """
 
-    channels: tuple[str, ...] | None = None
-    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    missing: Literal["refuse", "fill"] = "refuse"
-    unit: Literal["", "nV", "uV", "mV", "V"] = ""
-    subject: str = ""
-    verify: bool = True
-    trim_wake_min: float | None = None
+    channels: Annotated[
+        tuple[str, ...] | None,
+        "channels, in this order; C4-M1 is also made from C4 and M1, or found as EEG C4-A1; null: "
+        "the source's usual ones (physionet2018: the six EEG)",
+    ] = None
+    aliases: Aliases = field(default_factory=dict)
+    missing: Missing = "refuse"
+    unit: Unit = ""
+    subject: Annotated[
+        str,
+        "regular expression whose first group, in a recording's name, is its subject; none: every "
+        "recording is a subject of its own",
+    ] = ""
+    verify: Annotated[bool, "hold samples against the headers' checksums, if any"] = True
+    trim_wake_min: Annotated[
+        float | None,
+        "minutes of wake kept before the first and after the last epoch of sleep; null keeps "
+        "everything (Sleep-EDF's cassettes hold a day for a night)",
+    ] = None
     hypnogram: HypnogramConfig = field(default_factory=HypnogramConfig)
 
     def __post_init__(self) -> None:

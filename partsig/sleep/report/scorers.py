@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
@@ -22,14 +23,12 @@ SAME_S = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class ReportConfig:
-    """How scorers' hypnograms are read.
-
-    store_labels: whether a store's own labels are one more scoring, called ``store``, where scorers
-        are held against each other without a run.
-    """
+    """How scorers' hypnograms are read."""
 
     hypnogram: HypnogramConfig = field(default_factory=HypnogramConfig)
-    store_labels: bool = True
+    store_labels: Annotated[
+        bool, "without a run: the store's own labels are one more scoring, called store"
+    ] = True
 
 
 def parse(scorers: Iterable[str]) -> dict[str, Path]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from partsig.data.signals.hypnograms.stages import EPOCH_S, STAGES
 from partsig.errors import ConfigError, check_range
@@ -10,28 +10,37 @@ from partsig.errors import ConfigError, check_range
 
 @dataclass(frozen=True, kw_only=True)
 class HypnogramConfig:
-    """Where the stages of a recording are, and how they are written.
+    """Where the stages of a recording are, and how they are written."""
 
-    pattern: file beside the recording, ``{name}`` being the recording's name without its extension
-        (``{name}.csv``, ``../scores/{name}-nsrr.xml``; ``*`` matches); none given: the usual names.
-        Where there is no such file: annotations in the recording itself.
-    format: annotations (EDF+), table (onsets and stages in columns), list (one stage a row) or xml
-        (NSRR, Profusion); auto tells by the file.
-    codes: what numbers mean: rk (Rechtschaffen and Kales, also Profusion's: 4 is N3, 5 REM, 9
-        unscored) or yasa (4 is REM, -1 artefact, -2 unscored); auto asks where it matters.
-    stages: labels of one's own, ``{"5": W, "4": REM, "1": N3}``; W, N1, N2, N3, REM or unscored.
-    epoch_s: length (s) of the scorer's epochs where the file does not say it.
-    offset_s: seconds from the recording's start to the hypnogram's onset 0 (its first epoch, for a
-        list; negative: it begins before), for all recordings whose files do not tell it, or
-        ``{NAME: SECONDS}`` for single ones, whatever their files say.
-    """
-
-    pattern: str = ""
-    format: Literal["auto", "annotations", "table", "list", "xml"] = "auto"
-    codes: Literal["auto", "rk", "yasa"] = "auto"
-    stages: Mapping[str, str] = field(default_factory=dict)
-    epoch_s: float = EPOCH_S
-    offset_s: float | dict[str, float] | None = None
+    pattern: Annotated[
+        str,
+        "file beside the recording, {name} being the recording's without its extension "
+        "({name}.csv, ../scores/{name}-nsrr.xml; * matches); none: the usual names, else "
+        "annotations in the recording",
+    ] = ""
+    format: Annotated[
+        Literal["auto", "annotations", "table", "list", "xml"],
+        "annotations (EDF+), table (onsets and stages in columns), list (one stage a row) or xml "
+        "(NSRR, Profusion); auto tells by the file",
+    ] = "auto"
+    codes: Annotated[
+        Literal["auto", "rk", "yasa"],
+        "what numbers mean: rk (Rechtschaffen and Kales, also Profusion's: 4 is N3, 5 REM, 9 "
+        "unscored) or yasa (4 is REM, -1 artefact, -2 unscored); auto asks where it matters",
+    ] = "auto"
+    stages: Annotated[
+        Mapping[str, str],
+        'labels of one\'s own, {"5": W, "4": REM, "1": N3}; W, N1, N2, N3, REM or unscored',
+    ] = field(default_factory=dict)
+    epoch_s: Annotated[
+        float, "length of the scorer's epochs in seconds, where the file does not say it"
+    ] = EPOCH_S
+    offset_s: Annotated[
+        float | dict[str, float] | None,
+        "seconds from the recording's start to the hypnogram's onset 0 (its first epoch, for a "
+        "list; negative: it begins before), where a file does not tell it; {NAME: SECONDS} for "
+        "single recordings, whatever their files say",
+    ] = None
 
     def __post_init__(self) -> None:
         check_range("hypnogram.epoch_s", self.epoch_s, 0.1, 3600.0)

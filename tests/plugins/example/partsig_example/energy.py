@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +15,10 @@ from partsig.errors import check_range
 
 @dataclass(frozen=True, kw_only=True)
 class EnergyConfig:
-    """The objective. ``hidden``: share of the patches whose samples are silenced."""
+    """How loud hidden patches are."""
 
     name: Literal["energy"] = "energy"
-    hidden: float = 0.5
+    hidden: Annotated[float, "share of the patches whose samples are silenced"] = 0.5
 
     def __post_init__(self) -> None:
         check_range("objective.hidden", self.hidden, 0.0, 0.9)

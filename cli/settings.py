@@ -1,0 +1,36 @@
+"""Commands about settings: what can be set, and what a configuration sets."""
+
+import json
+import shutil
+from typing import Annotated
+
+import typer
+
+from . import options
+
+
+@options.plain_errors
+def config(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME|FILE", help="A configuration; default: the keys of all verbs."
+        ),
+    ] = None,
+    verb: Annotated[str | None, typer.Option("--verb", help="Only the keys of this verb.")] = None,
+    modality: Annotated[
+        str | None, typer.Option("--modality", help="Only those of this modality: eeg or image.")
+    ] = None,
+    changed: Annotated[
+        bool, typer.Option("--changed", help="Only the keys that NAME sets to another value.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The same for programs.")] = False,
+) -> None:
+    """Every setting: its meaning, type, range and default, and what a configuration makes of it."""
+    from partsig.verbs.config import describe_settings as task
+
+    found = task(name, verb=verb, modality=modality, changed=changed)
+    if as_json:
+        typer.echo(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
+    else:
+        typer.echo(found.to_text(shutil.get_terminal_size().columns))
