@@ -33,16 +33,16 @@ def download(
     """
     from partsig.verbs.download import download as run
 
-    found = run(source, raw, records=records, mirror=mirror, jobs=jobs)
-    typer.echo(f"records: {found.n_records:,} whole, {found.received} fetched")
-    typer.echo(f"raw: {found.path}")
-    if found.failed:
-        for name, reason in list(found.failed.items())[:5]:
+    result = run(source, raw, records=records, mirror=mirror, jobs=jobs)
+    typer.echo(f"records: {result.n_records:,} whole, {result.received} fetched")
+    typer.echo(f"raw: {result.path}")
+    if result.failed:
+        for name, reason in list(result.failed.items())[:5]:
             typer.echo(f"failed {name}: {reason}", err=True)
-        more = len(found.failed) - 20
-        names = ", ".join(list(found.failed)[:20]) + (f" and {more:,} more" if more > 0 else "")
+        more = len(result.failed) - 20
+        names = ", ".join(list(result.failed)[:20]) + (f" and {more:,} more" if more > 0 else "")
         typer.echo(
-            f"partsig: error: {len(found.failed):,} could not be fetched: {names}; run the same "
+            f"partsig: error: {len(result.failed):,} could not be fetched: {names}; run the same "
             "command again.",
             err=True,
         )
@@ -122,13 +122,13 @@ def audit(
     """Raw recordings or a store to a page of what is wrong with their signals and stages."""
     from partsig.verbs.audit import audit as task
 
-    found = task(path, source=source, output=output, overrides=set_ or (), jobs=jobs)
-    typer.echo(found.table)
-    typer.echo(f"page: {found.page}")
-    if found.n_faulty:
+    result = task(path, source=source, output=output, overrides=set_ or (), jobs=jobs)
+    typer.echo(result.table)
+    typer.echo(f"page: {result.page}")
+    if result.n_faulty:
         typer.echo(
-            f"partsig: error: {found.n_faulty:,} of {len(found.recordings):,} recordings have "
-            f"faults; all findings are in {found.path / 'audit.csv'}.",
+            f"partsig: error: {result.n_faulty:,} of {len(result.recordings):,} recordings have "
+            f"faults; all findings are in {result.path / 'audit.csv'}.",
             err=True,
         )
         sys.exit(2)

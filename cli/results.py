@@ -41,13 +41,13 @@ def evaluate(
 
     chosen = run or [options.run_or_last(None, "finetune")]
     with options.plain_warnings():
-        found = task(chosen, store, output=output, device=device, seed=seed, figures=figures)
-    for line in found.summary:
+        result = task(chosen, store, output=output, device=device, seed=seed, figures=figures)
+    for line in result.summary:
         typer.echo(line)
-    for figure in found.figures:
+    for figure in result.figures:
         typer.echo(f"figure: {figure}")
-    typer.echo(f"evaluation: {found.path}")
-    options.then("partsig", *found.follow_up)
+    typer.echo(f"evaluation: {result.path}")
+    options.then("partsig", *result.follow_up)
 
 
 @options.plain_errors
@@ -71,10 +71,10 @@ def compare(
     from partsig.verbs.compare import compare as task
 
     with options.plain_warnings():
-        found = task(run, against=against, output=output, device=device, seed=seed)
-    typer.echo(found.markdown)
-    typer.echo(f"figure: {found.figure}")
-    typer.echo(f"comparison: {found.path}")
+        result = task(run, against=against, output=output, device=device, seed=seed)
+    typer.echo(result.markdown)
+    typer.echo(f"figure: {result.figure}")
+    typer.echo(f"comparison: {result.path}")
 
 
 @options.plain_errors
@@ -92,16 +92,16 @@ def stage(
     from partsig.verbs.stage import stage_all
 
     run = options.run_or_last(run, "finetune")
-    found = stage_all(recording, run, output=output, overrides=set_ or (), device=device)
-    for name, summary in found.summaries.items():
+    result = stage_all(recording, run, output=output, overrides=set_ or (), device=device)
+    for name, summary in result.summaries.items():
         typer.echo(f"{name}: {summary}")
-    if found.files:
-        typer.echo(f"hypnograms: {found.path}")
-    if found.failed:
-        for name, reason in found.failed.items():
+    if result.files:
+        typer.echo(f"hypnograms: {result.path}")
+    if result.failed:
+        for name, reason in result.failed.items():
             typer.echo(f"failed {name}: {reason.removeprefix(f'{name}: ')}", err=True)
         typer.echo(
-            f"partsig: error: {len(found.failed)} of {len(found.failed) + len(found.files)} "
+            f"partsig: error: {len(result.failed)} of {len(result.failed) + len(result.files)} "
             "recordings could not be staged.",
             err=True,
         )
@@ -155,7 +155,7 @@ def report(
         raise ConfigError("--run and --no-run exclude each other; pass one of them.")
     hint = "With --no-run the scorers are held against each other." if scorer else ""
     with options.plain_warnings():
-        found = task(
+        result = task(
             False if no_run else _run_or_scorers(run, scorer or (), hint),
             store=store,
             scorer=scorer,
@@ -164,9 +164,9 @@ def report(
             device=device,
             seed=seed,
         )
-    for line in found.summary:
+    for line in result.summary:
         typer.echo(line)
-    typer.echo(f"page: {found.page}")
+    typer.echo(f"page: {result.page}")
 
 
 def _run_or_scorers(run: Path | None, scorer: list[str], hint: str) -> Path | Literal[False]:
@@ -251,9 +251,9 @@ def inspect(
     from partsig.verbs.inspect import inspect as task
 
     run = options.run_or_last(run, "pretrain")
-    found = task(run, store, what=what, output=output, n=n, seed=seed, device=device)
-    for line in found.summary:
+    result = task(run, store, what=what, output=output, n=n, seed=seed, device=device)
+    for line in result.summary:
         typer.echo(line)
-    for figure in found.figures:
+    for figure in result.figures:
         typer.echo(f"figure: {figure}")
-    typer.echo(f"inspection: {found.path}")
+    typer.echo(f"inspection: {result.path}")

@@ -29,8 +29,8 @@ def config(
     """Every setting: its meaning, type, range and default, and what a configuration makes of it."""
     from partsig.verbs.config import describe_settings as task
 
-    found = task(name, verb=verb, modality=modality, changed=changed)
+    described = task(name, verb=verb, modality=modality, changed=changed)
     if as_json:
-        typer.echo(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(described.to_dict(), indent=2, ensure_ascii=False))
     else:
-        typer.echo(found.to_text(shutil.get_terminal_size().columns))
+        typer.echo(described.to_text(shutil.get_terminal_size().columns))

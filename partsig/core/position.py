@@ -43,13 +43,13 @@ def resample(code: Tensor, grid: Sequence[int], new: Sequence[int]) -> Tensor:
         return code
     patches = code[:-1].float().T.reshape(1, code.shape[-1], *grid)  # (1, E, *grid)
     if len(grid) > 2:
-        found = F.interpolate(patches, tuple(new), mode="trilinear")
+        resampled = F.interpolate(patches, tuple(new), mode="trilinear")
     else:
         rows = (1, *new) if len(new) == 1 else tuple(new)
         patches = patches.unsqueeze(2) if len(grid) == 1 else patches
-        found = F.interpolate(patches, rows, mode="bicubic", antialias=True)
-    found = found.flatten(2)[0].T.to(code.dtype)
-    return torch.cat([found, code[-1:]])
+        resampled = F.interpolate(patches, rows, mode="bicubic", antialias=True)
+    resampled = resampled.flatten(2)[0].T.to(code.dtype)
+    return torch.cat([resampled, code[-1:]])
 
 
 class MaskedPositions(nn.Module):

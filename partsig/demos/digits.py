@@ -94,9 +94,9 @@ def run_demo(
                 seed=seed,
                 device="cpu",
             )
-            found = evaluate(run, device="cpu", seed=seed)
-            rows.append({"method": f"{label}, {start}"} | found.metrics)
-            figures += found.figures
+            evaluation = evaluate(run, device="cpu", seed=seed)
+            rows.append({"method": f"{label}, {start}"} | evaluation.metrics)
+            figures += evaluation.figures
     opened = open_images(store)
     test = LabelledImages(opened, opened.members("test"), min(opened.size))
     labels = opened.labels[opened.members("train")]

@@ -112,12 +112,12 @@ def run_demo(
             seed=seed,
             device="cpu",
         )
-    found = {label: evaluate(run, device="cpu", seed=seed) for label, run in tuned.items()}
-    rows = [_row(label, evaluation.metrics) for label, evaluation in found.items()]
+    evaluations = {label: evaluate(run, device="cpu", seed=seed) for label, run in tuned.items()}
+    rows = [_row(label, evaluation.metrics) for label, evaluation in evaluations.items()]
     rows.append(_row("predict the majority", _majority(store, tuned["from scratch"], seed)))
-    table = _table(rows, found["PART-pretrained"].metrics)
+    table = _table(rows, evaluations["PART-pretrained"].metrics)
     write_text(path / "table.md", table + "\n")
-    figures = [figure for evaluation in found.values() for figure in evaluation.figures]
+    figures = [figure for evaluation in evaluations.values() for figure in evaluation.figures]
     say(f"\n{table}\n")
     for figure in figures:
         say(f"figure: {figure}")
@@ -131,9 +131,9 @@ def _pretext(run: Path) -> dict[str, float]:
     return {key: last[f"val_{key}"] for key in ("loss", "chance_loss", "sign", "near_sign")}
 
 
-def _row(label: str, found: dict) -> dict:
+def _row(label: str, metrics: dict) -> dict:
     keys = ("kappa", "kappa_interval_95", "macro_f1", "accuracy")
-    return {"method": label} | {key: found[key] for key in keys}
+    return {"method": label} | {key: metrics[key] for key in keys}
 
 
 def _majority(store: Path, run: Path, seed: int) -> dict:
@@ -145,9 +145,9 @@ def _majority(store: Path, run: Path, seed: int) -> dict:
     return majority(train.labels, test, seed)
 
 
-def _table(rows: list[dict], found: dict) -> str:
+def _table(rows: list[dict], metrics: dict) -> str:
     lines = [
-        f"| method ({found['train_subjects']} labelled subjects) | kappa | 95 % interval | "
+        f"| method ({metrics['train_subjects']} labelled subjects) | kappa | 95 % interval | "
         "macro-F1 | accuracy |",
         "|---|---|---|---|---|",
     ]
@@ -159,7 +159,7 @@ def _table(rows: list[dict], found: dict) -> str:
         )
     lines.append("")
     lines.append(
-        f"Test: {found['n_epochs']} epochs of {found['n_subjects']} subjects never seen before; "
-        f"intervals by bootstrap over subjects; one seed ({found['seed']})."
+        f"Test: {metrics['n_epochs']} epochs of {metrics['n_subjects']} subjects never seen "
+        f"before; intervals by bootstrap over subjects; one seed ({metrics['seed']})."
     )
     return "\n".join(lines)

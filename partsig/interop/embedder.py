@@ -87,15 +87,15 @@ class PartEmbedder(TransformerMixin, BaseEstimator):
         any(units.told_by(part, self.unit) for part in windows.split(self.batch_size))
         device = distributed.pick_device(self.device)
         model = loaded.model.eval().to(device)
-        found = []
+        blocks = []
         with torch.inference_mode():
             for part in windows.split(self.batch_size):
                 x = units.microvolts(part, self.unit).to(device)
                 out = features.embed_windows(
                     model, loaded.facts["window"], x, self.pool_, self.blocks
                 )
-                found.append(out.float().cpu().numpy())
-        return np.concatenate(found)
+                blocks.append(out.float().cpu().numpy())
+        return np.concatenate(blocks)
 
     def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
         """Return ``e_0`` … as an array of objects; ``input_features`` are not looked at."""

@@ -265,14 +265,14 @@ def _at_front(code: torch.Tensor) -> torch.Tensor:
 
 def _names(encoder: Encoder, table: dict[str, str]) -> dict[str, str]:
     """Return the other name of every weight of an encoder."""
-    found = {}
+    names = {}
     for key in encoder.state_dict():
         number = re.search(r"blocks\.(\d+)\.", key)
         general = key if number is None else key.replace(number[0], "blocks.{}.", 1)
         stem = general if general in table else general.rpartition(".")[0]
         tail = general.removeprefix(stem)
-        found[key] = table[stem].format(*(number.groups() if number else ())) + tail
-    return found
+        names[key] = table[stem].format(*(number.groups() if number else ())) + tail
+    return names
 
 
 def _renamed(

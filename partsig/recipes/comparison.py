@@ -69,19 +69,19 @@ class _Scored:
     drawn: np.ndarray
 
 
-def _resampled(found: Sequence[EvaluatedRun], seed: int) -> list[np.ndarray]:
+def _resampled(evaluated: Sequence[EvaluatedRun], seed: int) -> list[np.ndarray]:
     """Return each run's counts (draws, *K) summed over the test units of every bootstrap sample.
 
     The samples are the same for every run.
     """
-    n = len(found[0].counts)
+    n = len(evaluated[0].counts)
     rng = rng_of(Stream.BOOTSTRAP, seed)
     even = np.full(n, 1 / n)
-    drawn: list[list[np.ndarray]] = [[] for _ in found]
+    drawn: list[list[np.ndarray]] = [[] for _ in evaluated]
     each = max(AT_ONCE // n, 1)
     for first in range(0, BOOTSTRAP_DRAWS, each):
         times = rng.multinomial(n, even, size=min(each, BOOTSTRAP_DRAWS - first)).astype(float)
-        for sums, item in zip(drawn, found, strict=True):
+        for sums, item in zip(drawn, evaluated, strict=True):
             sums.append(np.tensordot(times, item.counts, axes=1))
     return [np.concatenate(sums) for sums in drawn]
 
@@ -96,10 +96,10 @@ def _sd(values: np.ndarray) -> float | None:
 
 
 def _by_draw(members: Sequence[_Scored]) -> dict[int, list[_Scored]]:
-    found: dict[int, list[_Scored]] = {}
+    by_draw: dict[int, list[_Scored]] = {}
     for item in members:
-        found.setdefault(item.run.draw, []).append(item)
-    return found
+        by_draw.setdefault(item.run.draw, []).append(item)
+    return by_draw
 
 
 def _means(members: Sequence[_Scored]) -> tuple[float, np.ndarray]:

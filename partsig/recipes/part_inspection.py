@@ -103,10 +103,10 @@ def measure(
     for first in range(0, WINDOWS, BATCH):
         x = torch.from_numpy(drawn.batch(0, first, BATCH)).to(device)
         where = (t.to(device) for t in _draw(model, len(x), generator, on_grid))
-        found = placings.place(model, x, *where)
-        own = torch.eye(found.near.shape[-1], dtype=torch.bool, device=device)
-        counts = found.near & ~own
-        shift, true = found.shift[counts], found.true[counts]  # (P, D)
+        placing = placings.place(model, x, *where)
+        own = torch.eye(placing.near.shape[-1], dtype=torch.bool, device=device)
+        counts = placing.near & ~own
+        shift, true = placing.shift[counts], placing.true[counts]  # (P, D)
         moved = true != 0
         sums += [
             (shift - true).square().sum().item(),
@@ -116,8 +116,8 @@ def measure(
             ((shift > 0) == (true > 0))[moved].sum().item(),
             moved.sum().item(),
         ]
-        asymmetries += placings.asymmetry(found.shift * counts.unsqueeze(-1)).tolist()
-        apart.append(placings.disagreement(found).cpu().numpy())
+        asymmetries += placings.asymmetry(placing.shift * counts.unsqueeze(-1)).tolist()
+        apart.append(placings.disagreement(placing).cpu().numpy())
         asked += len(shift)
     return {
         "error": sums[2] / asked / unit,
@@ -142,28 +142,28 @@ def arrays_of(model: Part, windows: np.ndarray, seed: int, device: torch.device)
         if on_grid and not fits_grid(model):
             continue
         positions, sizes = _draw(model, len(x), generator, on_grid)
-        found = placings.place(model, x, positions.to(device), sizes.to(device))
+        placing = placings.place(model, x, positions.to(device), sizes.to(device))
         # The patch nearest to the middle places the others: most of them are within its reach.
-        middle = found.positions.mean(1, keepdim=True)
-        reference = (found.positions - middle).square().sum(-1).argmin(1)
+        middle = placing.positions.mean(1, keepdim=True)
+        reference = (placing.positions - middle).square().sum(-1).argmin(1)
         arrays |= {
-            f"{name}_positions": found.positions,
-            f"{name}_sizes": found.sizes,
-            f"{name}_near": found.near,
-            f"{name}_where": found.where,
+            f"{name}_positions": placing.positions,
+            f"{name}_sizes": placing.sizes,
+            f"{name}_near": placing.near,
+            f"{name}_where": placing.where,
             f"{name}_reference": reference,
-            f"{name}_placed": placings.placed(found, reference),
+            f"{name}_placed": placings.placed(placing, reference),
             # Where a patch lies by all references alike; no true position enters.
-            f"{name}_by_all": found.shift.mean(1),
-            f"{name}_disagreement": placings.disagreement(found),
-            f"{name}_asymmetry": placings.asymmetry(found.shift),
+            f"{name}_by_all": placing.shift.mean(1),
+            f"{name}_disagreement": placings.disagreement(placing),
+            f"{name}_asymmetry": placings.asymmetry(placing.shift),
         }
         # Component d of the matrices, unordered and sorted along axis d: (n, D, N, N).
-        for label, matrix in (("true", found.true), ("predicted", found.shift)):
+        for label, matrix in (("true", placing.true), ("predicted", placing.shift)):
             arrays[f"{name}_matrix_{label}"] = matrix.movedim(-1, 1)
             arrays[f"{name}_ordered_{label}"] = torch.stack(
                 [
-                    placings.in_order(matrix[..., axis], found.positions, axis)
+                    placings.in_order(matrix[..., axis], placing.positions, axis)
                     for axis in range(matrix.shape[-1])
                 ],
                 dim=1,
@@ -177,8 +177,8 @@ def _uncertainty(model: Part, x: torch.Tensor, generator: torch.Generator) -> np
     total, weight = (np.zeros((len(x), *model.window)) for _ in range(2))
     for _ in range(DRAWS):
         positions, sizes = placings.evenly(model, len(x), generator)
-        found = placings.place(model, x, positions.to(x.device), sizes.to(x.device))
-        value = placings.disagreement(found).cpu().numpy()
+        placing = placings.place(model, x, positions.to(x.device), sizes.to(x.device))
+        value = placings.disagreement(placing).cpu().numpy()
         low = (positions - sizes / 2).round().int().numpy()
         high = (positions + sizes / 2).round().int().numpy()
         for b, j in np.argwhere(np.isfinite(value)):

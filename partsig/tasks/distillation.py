@@ -69,8 +69,8 @@ def predict_targets(
 
     Every label of ``epochs`` itself is disregarded: only what is in ``train`` counts as known.
     """
-    found = predict_examples(teacher, epochs, device)
-    sure = found.max(1) >= config.confidence
+    opinions = predict_examples(teacher, epochs, device)
+    sure = opinions.max(1) >= config.confidence
     labels = np.eye(len(train.classes))[train.labels]
     taught = np.zeros_like(labels)
     free = np.ones(len(epochs), bool)
@@ -80,12 +80,12 @@ def predict_targets(
             shared = (epochs.epoch[mine], train.epoch[theirs[name]])
             _, here, there = np.intersect1d(*shared, assume_unique=True, return_indices=True)
             free[mine.start + here] = False
-            taught[theirs[name].start + there] = found[mine.start + here]
+            taught[theirs[name].start + there] = opinions[mine.start + here]
     extra = np.flatnonzero(free & sure)
     return TeacherTargets(
         config=config,
         targets=(1 - config.distil) * labels + config.distil * taught,
         epochs=epochs,
         extra=extra,
-        opinions=found[extra],
+        opinions=opinions[extra],
     )

@@ -75,19 +75,19 @@ def fit_logistic(
     scaled, scaled_val = scaler.transform(x), scaler.transform(x_val)
     best: tuple[float, float, LogisticRegression] | None = None
     for strength in STRENGTHS:
-        found = LogisticRegression(C=strength, max_iter=2000).fit(scaled, y)
-        value = score(y_val, found.predict(scaled_val))
+        fitted = LogisticRegression(C=strength, max_iter=2000).fit(scaled, y)
+        value = score(y_val, fitted.predict(scaled_val))
         if best is None or value > best[0]:
-            best = value, strength, found
-    value, strength, found = best
-    coefficients, intercept = found.coef_, found.intercept_
-    if len(found.classes_) == 2:  # scikit-learn keeps one row for two classes
+            best = value, strength, fitted
+    value, strength, fitted = best
+    coefficients, intercept = fitted.coef_, fitted.intercept_
+    if len(fitted.classes_) == 2:  # scikit-learn keeps one row for two classes
         coefficients = np.concatenate([-coefficients, coefficients]) / 2
         intercept = np.concatenate([-intercept, intercept]) / 2
     weight = np.zeros((n_classes, x.shape[1]))
     bias = np.full(n_classes, -1e4)
-    weight[found.classes_] = coefficients / scaler.scale_
-    bias[found.classes_] = intercept - (coefficients * scaler.mean_ / scaler.scale_).sum(1)
+    weight[fitted.classes_] = coefficients / scaler.scale_
+    bias[fitted.classes_] = intercept - (coefficients * scaler.mean_ / scaler.scale_).sum(1)
     return weight, bias, strength, value
 
 
@@ -174,8 +174,8 @@ def features(model: SupervisedModule, examples: Examples, device: torch.device) 
 def predict(model: SupervisedModule, batches: Iterable[Tensor], device: torch.device) -> np.ndarray:
     """Return class probabilities (n, K) of batches, as the model gives them: not calibrated."""
     model.eval().to(device)
-    found = [model.logits(x).float().softmax(-1).cpu().numpy() for x in batches]
-    return np.concatenate(found)
+    probabilities = [model.logits(x).float().softmax(-1).cpu().numpy() for x in batches]
+    return np.concatenate(probabilities)
 
 
 def predict_examples(
@@ -251,11 +251,11 @@ def calibrate(truth: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray,
     """Return probabilities (n, K) at the temperature that suits them best, and what it mends."""
     temperature = fit_temperature(truth, probabilities)
     after = tempered(probabilities, temperature)
-    found: dict[str, object] = {"temperature": temperature}
+    told: dict[str, object] = {"temperature": temperature}
     for label, p in (("", after), ("_before", probabilities)):
-        found[f"ece{label}"] = float(calibration_error(reliability(truth, p)))
-        found[f"log_loss{label}"] = log_loss(truth, p)
-    return after, found
+        told[f"ece{label}"] = float(calibration_error(reliability(truth, p)))
+        told[f"log_loss{label}"] = log_loss(truth, p)
+    return after, told
 
 
 def fit_head(

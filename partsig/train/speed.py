@@ -92,11 +92,11 @@ class Clock:
         if not began or not self.batch:
             return {}
         rate = done * self.batch / seconds
-        found = {"windows_per_s": rate, "utilisation": rate * self.flops / self.peak}
-        found["waiting"] = waited / seconds
+        readings = {"windows_per_s": rate, "utilisation": rate * self.flops / self.peak}
+        readings["waiting"] = waited / seconds
         if self.device.type == "cuda":
-            found["gpu_gib"] = torch.cuda.max_memory_allocated(self.device) / 2**30
-        return found
+            readings["gpu_gib"] = torch.cuda.max_memory_allocated(self.device) / 2**30
+        return readings
 
 
 def _synchronise(device: torch.device) -> None:
@@ -117,13 +117,13 @@ def write_profile(
     kinds = [ProfilerActivity.CPU]
     if device.type == "cuda":
         kinds.append(ProfilerActivity.CUDA)
-    with profile(activities=kinds, acc_events=True) as found:
+    with profile(activities=kinds, acc_events=True) as profiler:
         started = time.perf_counter()
         for number in range(warmup, warmup + steps):
             step(number)
         _synchronise(device)
         whole = time.perf_counter() - started
-    events = {event.key: event for event in found.key_averages()}
+    events = {event.key: event for event in profiler.key_averages()}
     lines = [f"{steps} steps, {1e3 * whole / steps:.2f} ms each on {device}", ""]
     lines.append(f"{'phase':<18}{'ms/step':>10}{'share':>8}")
     known = 0.0
@@ -144,7 +144,7 @@ def write_profile(
     folder = run / "profile"
     folder.mkdir(parents=True, exist_ok=True)
     with atomic(folder / "trace.json") as temporary:
-        found.export_chrome_trace(str(temporary))
+        profiler.export_chrome_trace(str(temporary))
     write_text(folder / "table.txt", table + "\n")
     return table
 

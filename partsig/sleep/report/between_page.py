@@ -30,97 +30,97 @@ MOST = 6
 
 
 def write(
-    folder: Path, found: BetweenScorers, recordings: Sequence[ComparedRecording]
+    folder: Path, whole: BetweenScorers, recordings: Sequence[ComparedRecording]
 ) -> dict[str, object]:
     """Write report.html, report.json and recordings' own pages; return what the JSON holds."""
-    written = found.as_facts() | {"verdict": verdict(found), "limits": limits(found)}
-    write_report(folder, written, page(found, recordings), recording_pages(found, recordings))
+    written = whole.as_facts() | {"verdict": verdict(whole), "limits": limits(whole)}
+    write_report(folder, written, page(whole, recordings), recording_pages(whole, recordings))
     return written
 
 
-def page(found: BetweenScorers, recordings: Sequence[ComparedRecording]) -> str:
+def page(whole: BetweenScorers, recordings: Sequence[ComparedRecording]) -> str:
     """Return the page of all; the recordings are on it unless they are many."""
-    several = len(found.scorers) > 2
-    n = found.n_subjects
+    several = len(whole.scorers) > 2
+    n = whole.n_subjects
     body = [
         facts(
             {
-                found.measure: number(found.kappa["value"]),
-                "95 % interval": ends(found.kappa),
+                whole.measure: number(whole.kappa["value"]),
+                "95 % interval": ends(whole.kappa),
                 "all the same stage" if several else "the same stage": (
-                    f"{number(100 * found.unanimous['value'], 0)} %"
+                    f"{number(100 * whole.unanimous['value'], 0)} %"
                 ),
-                "scorers": str(len(found.scorers)),
+                "scorers": str(len(whole.scorers)),
                 "subject" if n == 1 else "subjects": f"{n:,}",
-                "recordings": f"{found.n_recordings:,}",
-                "epochs all scored": f"{found.n_epochs:,}",
-                "epochs left out": f"{found.n_left_out:,}",
+                "recordings": f"{whole.n_recordings:,}",
+                "epochs all scored": f"{whole.n_epochs:,}",
+                "epochs left out": f"{whole.n_left_out:,}",
             }
         ),
         '<div class="two"><div class="box"><h3>What was found</h3>',
-        f'{bullets(verdict(found))}</div><div class="box stop">'
-        f"<h3>What this page does not tell</h3>{bullets(limits(found))}</div></div>",
-        *_agreement(found),
-        *_differences(found),
-        *between_statistics.section(found),
-        *_recordings(found, recordings),
-        *_about_scorers(found),
+        f'{bullets(verdict(whole))}</div><div class="box stop">'
+        f"<h3>What this page does not tell</h3>{bullets(limits(whole))}</div></div>",
+        *_agreement(whole),
+        *_differences(whole),
+        *between_statistics.section(whole),
+        *_recordings(whole, recordings),
+        *_about_scorers(whole),
     ]
-    return document(f"Scorers compared: {joined(found.names)}", _about(found), body, REPORT)
+    return document(f"Scorers compared: {joined(whole.names)}", _about(whole), body, REPORT)
 
 
 def recording_pages(
-    found: BetweenScorers, recordings: Sequence[ComparedRecording]
+    whole: BetweenScorers, recordings: Sequence[ComparedRecording]
 ) -> Iterator[tuple[str, str]]:
     """Yield the path and the text of every recording's own page; none where they are few."""
-    files = _files(found)
+    files = _files(whole)
     by_name = {recording.name: recording for recording in recordings}
     longest = max(len(recording.differ) for recording in recordings)
-    for row in found.recordings if files else ():
+    for row in whole.recordings if files else ():
         body = [
             links(files, row.recording),
             legend(),
-            *_recording(found, row, by_name[row.recording], longest),
+            *_recording(whole, row, by_name[row.recording], longest),
             "<h3>Agreement</h3>",
             scrolling(
                 ["", "Cohen's kappa"],
-                [[p.label, number(k)] for p, k in zip(found.pairs, row.pairs, strict=True)],
+                [[p.label, number(k)] for p, k in zip(whole.pairs, row.pairs, strict=True)],
             ),
             "<h3>Sleep statistics</h3>",
             scrolling(
-                ["", *found.names],
+                ["", *whole.names],
                 [
-                    [f"{key} ({unit})", *(cell(row.statistics[s][key]) for s in found.names)]
+                    [f"{key} ({unit})", *(cell(row.statistics[s][key]) for s in whole.names)]
                     for key, (unit, _) in STATISTICS.items()
                 ],
             ),
         ]
         yield (
             files[row.recording],
-            document(row.recording, f"{joined(found.names)}. {_about(found)}", body, REPORT),
+            document(row.recording, f"{joined(whole.names)}. {_about(whole)}", body, REPORT),
         )
 
 
-def _files(found: BetweenScorers) -> dict[str, str]:
-    return files_of(row.recording for row in found.recordings)
+def _files(whole: BetweenScorers) -> dict[str, str]:
+    return files_of(row.recording for row in whole.recordings)
 
 
-def _about(found: BetweenScorers) -> str:
+def _about(whole: BetweenScorers) -> str:
     return (
-        f"Recordings of {found.store}, reported {found.date[:10]} by partsig {__version__}. Epochs "
+        f"Recordings of {whole.store}, reported {whole.date[:10]} by partsig {__version__}. Epochs "
         f"of {EPOCH_S:.0f} s; what any of the scorers left unscored counts nowhere."
     )
 
 
-def _agreement(found: BetweenScorers) -> list[str]:
-    several = len(found.scorers) > 2
-    points = [(r.recording, r.subject, r.kappa) for r in found.recordings if r.kappa is not None]
+def _agreement(whole: BetweenScorers) -> list[str]:
+    several = len(whole.scorers) > 2
+    points = [(r.recording, r.subject, r.kappa) for r in whole.recordings if r.kappa is not None]
     parts = ["<h2>Agreement</h2>"]
-    if points and found.kappa["value"] is not None:
+    if points and whole.kappa["value"] is not None:
         drawn = charts.kappas(
-            points, found.kappa["value"], found.kappa["interval_95"], found.measure
+            points, whole.kappa["value"], whole.kappa["interval_95"], whole.measure
         )
-        caption = f"{found.measure} of every recording; the band is the 95 % interval of all."
+        caption = f"{whole.measure} of every recording; the band is the 95 % interval of all."
         parts.append(f'<div class="charts">{figure(caption, drawn, "wide")}</div>')
     parts += [
         "<h3>Pair by pair</h3>",
@@ -133,7 +133,7 @@ def _agreement(found: BetweenScorers) -> list[str]:
                     with_interval(pair.accuracy, 0, 100),
                     *(with_interval(pair.f1[stage]) for stage in STAGES),
                 ]
-                for pair in found.pairs
+                for pair in whole.pairs
             ],
         ),
     ]
@@ -144,7 +144,7 @@ def _agreement(found: BetweenScorers) -> list[str]:
                 ["", "epochs scored", "mean kappa with the others", "less that of the others"],
                 [
                     [s.name, f"{s.n_epochs:,}", with_interval(s.with_others), with_interval(s.gap)]
-                    for s in found.scorers
+                    for s in whole.scorers
                 ],
             ),
         ]
@@ -156,29 +156,29 @@ def _agreement(found: BetweenScorers) -> list[str]:
     )
     parts.append(
         note(
-            f"All on the same {count_noun(found.n_epochs, 'epoch')}, which each of them scored. F1 "
+            f"All on the same {count_noun(whole.n_epochs, 'epoch')}, which each of them scored. F1 "
             "does not ask who of the two is right: it is the same whichever is called the "
             f"reference. {told}In brackets 95 % intervals by bootstrap over subjects "
-            f"({found.bootstrap['draws']:,} draws), since epochs of one night are not independent."
+            f"({whole.bootstrap['draws']:,} draws), since epochs of one night are not independent."
         )
     )
     return parts
 
 
-def _differences(found: BetweenScorers) -> list[str]:
+def _differences(whole: BetweenScorers) -> list[str]:
     """Return which stages are confused, and every pair's confusion matrix."""
     parts = ["<h2>Where they differ</h2>"]
-    if found.confused:
+    if whole.confused:
         rows = [
             [" and ".join(row.stages), f"{row.n:,}", f"{100 * row.share:.0f} %"]
-            for row in found.confused[:MOST]
+            for row in whole.confused[:MOST]
         ]
         parts.append(scrolling(["one says, the other says", "epochs", "of all differences"], rows))
     counted = "Whichever of the two says which."
-    if len(found.pairs) > 1:
+    if len(whole.pairs) > 1:
         counted += " An epoch counts once for each pair of scorers that differs on it."
     parts += [note(counted), '<div class="charts">']
-    for pair in found.pairs:
+    for pair in whole.pairs:
         caption = (
             f"What {pair.first} (rows) and {pair.second} (columns) called the same epochs: shares "
             "of a row, epochs."
@@ -190,10 +190,10 @@ def _differences(found: BetweenScorers) -> list[str]:
     return [*parts, "</div>"]
 
 
-def _recordings(found: BetweenScorers, recordings: Sequence[ComparedRecording]) -> list[str]:
+def _recordings(whole: BetweenScorers, recordings: Sequence[ComparedRecording]) -> list[str]:
     """Return the table of the recordings, and their hypnograms where they are few."""
-    files = _files(found)
-    several = len(found.pairs) > 1
+    files = _files(whole)
+    several = len(whole.pairs) > 1
     rows = [
         [
             link(row.recording, files[row.recording]) if files else row.recording,
@@ -203,10 +203,10 @@ def _recordings(found: BetweenScorers, recordings: Sequence[ComparedRecording]) 
             f"{row.n_epochs:,}",
             f"{row.n_left_out:,}",
         ]
-        for row in found.recordings
+        for row in whole.recordings
     ]
-    pairs = [_heading(pair) for pair in found.pairs] if several else []
-    head = ["recording", found.measure, *pairs, "differ", "epochs", "left out"]
+    pairs = [_heading(pair) for pair in whole.pairs] if several else []
+    head = ["recording", whole.measure, *pairs, "differ", "epochs", "left out"]
     own = (
         "Each has a page of its own, with its hypnograms, where they differ and its sleep "
         f"statistics, in the folder {FOLDER} beside this page. "
@@ -226,8 +226,8 @@ def _recordings(found: BetweenScorers, recordings: Sequence[ComparedRecording]) 
         by_name = {recording.name: recording for recording in recordings}
         longest = max(len(recording.differ) for recording in recordings)
         parts.append(legend())
-        for row in found.recordings:
-            parts += _recording(found, row, by_name[row.recording], longest)
+        for row in whole.recordings:
+            parts += _recording(whole, row, by_name[row.recording], longest)
     return parts
 
 
@@ -236,14 +236,14 @@ def _heading(pair: PairFacts) -> str:
 
 
 def _recording(
-    found: BetweenScorers, row: RecordingFacts, recording: ComparedRecording, longest: int
+    whole: BetweenScorers, row: RecordingFacts, recording: ComparedRecording, longest: int
 ) -> list[str]:
     """Return one recording's section: all hypnograms, where they differ, the longest stretches."""
     drawing = charts.scorings(recording.name, recording.stages, recording.differ, longest)
     who = [f"{row.age:.0f} years"] if row.age is not None else []
     who += [row.sex] if row.sex else []
     differ = f"{100 * row.differ:.0f} % differ"
-    counts = [f"{found.measure} {number(row.kappa)}", count_noun(row.n_epochs, "epoch"), differ]
+    counts = [f"{whole.measure} {number(row.kappa)}", count_noun(row.n_epochs, "epoch"), differ]
     line = ", ".join([*counts, *who])
     stretches = "; ".join(
         f"{clock(item.onset_s)} for {item.n_epochs * EPOCH_S / 60:g} min ("
@@ -263,19 +263,19 @@ def _recording(
     ]
 
 
-def _about_scorers(found: BetweenScorers) -> list[str]:
+def _about_scorers(whole: BetweenScorers) -> list[str]:
     rows = [
-        [scorer.name, scorer.folder or f"the labels of {found.store}"] for scorer in found.scorers
+        [scorer.name, scorer.folder or f"the labels of {whole.store}"] for scorer in whole.scorers
     ]
     rows += [
         [what, f"{len(names):,}: {', '.join(names[:5])}{', …' if len(names) > 5 else ''}"]
         for what, names in (
-            ("recordings without a file of any scorer", found.unread),
-            ("recordings without an epoch that all scored", found.apart),
+            ("recordings without a file of any scorer", whole.unread),
+            ("recordings without an epoch that all scored", whole.apart),
         )
         if names
     ]
-    rows.append(["software", ", ".join(f"{k} {v}" for k, v in found.environment.items())])
+    rows.append(["software", ", ".join(f"{k} {v}" for k, v in whole.environment.items())])
     lines = "".join(f"<tr><td>{escape(a)}</td><td>{escape(b)}</td></tr>" for a, b in rows)
     return [
         "<h2>What was compared</h2>",

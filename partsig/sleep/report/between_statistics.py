@@ -21,12 +21,12 @@ from partsig.sleep.report.statistics import NIGHT_H, STATISTICS
 CHARTED = ("TST", "WASO")
 
 
-def section(found: BetweenScorers) -> list[str]:
+def section(whole: BetweenScorers) -> list[str]:
     """Return every scorer's statistics, their differences, and every recording of few."""
     parts = ["<h2>Sleep statistics</h2>"]
-    if found.n_short:
+    if whole.n_short:
         words = (
-            f"{found.n_short:,} of {found.n_recordings:,} recordings have less than {NIGHT_H:g} h "
+            f"{whole.n_short:,} of {whole.n_recordings:,} recordings have less than {NIGHT_H:g} h "
             "of signal that all scored: their figures describe the excerpt, not the sleeper's "
             "night."
         )
@@ -42,16 +42,16 @@ def section(found: BetweenScorers) -> list[str]:
         "<h3>Each scorer: mean ± SD of the recordings</h3>",
         scrolling(
             ["", *(f"{key} ({STATISTICS[key][0]})" for key in keys)],
-            [[s.name, *(_mean(s.statistics[key]) for key in keys)] for s in found.scorers],
+            [[s.name, *(_mean(s.statistics[key]) for key in keys)] for s in whole.scorers],
         ),
         "<h3>Differences</h3>",
-        *_limits(found),
+        *_limits(whole),
     ]
-    if found.n_recordings <= ON_ONE_PAGE:
+    if whole.n_recordings <= ON_ONE_PAGE:
         rows = [
             [row.recording, scorer, *(cell(row.statistics[scorer][key]) for key in keys)]
-            for row in found.recordings
-            for scorer in found.names
+            for row in whole.recordings
+            for scorer in whole.names
         ]
         head = ["recording", "scorer", *(f"{key} ({STATISTICS[key][0]})" for key in keys)]
         parts += ["<h3>Every recording</h3>", scrolling(head, rows)]
@@ -67,11 +67,11 @@ def _mean(spread: dict) -> str:
     return number(mean, digits) + ("" if sd is None else f" ± {number(sd, digits)}")
 
 
-def _limits(found: BetweenScorers) -> list[str]:
+def _limits(whole: BetweenScorers) -> list[str]:
     """Return mean differences and limits of agreement of every pair, and their charts."""
-    single = len(found.pairs) == 1
+    single = len(whole.pairs) == 1
     if single:
-        pair = found.pairs[0]
+        pair = whole.pairs[0]
         parts = [limits_table(pair.bland_altman)]
         read = f"{pair.second} less {pair.first}"
         brackets = "in brackets 95 % intervals"
@@ -84,7 +84,7 @@ def _limits(found: BetweenScorers) -> list[str]:
                         f"{pair.second} − {pair.first}",
                         *(_compact(pair.bland_altman[key]) for key in SHOWN),
                     ]
-                    for pair in found.pairs
+                    for pair in whole.pairs
                 ],
             )
         ]
@@ -103,13 +103,13 @@ def _limits(found: BetweenScorers) -> list[str]:
             key,
             [
                 (r.recording, *(r.statistics[s][key] for s in (pair.first, pair.second)))
-                for r in found.recordings
+                for r in whole.recordings
             ],
             pair.bland_altman[key],
             (brief(pair.first, 12), brief(pair.second, 12)),
         )
         for key in (SHOWN if single else CHARTED)
-        for pair in found.pairs
+        for pair in whole.pairs
         if "bias" in pair.bland_altman[key]
     ]
     if drawn:
