@@ -128,7 +128,7 @@ def first_step(store: Path, batch: int, campaign: Campaign) -> dict[str, object]
     after = time.perf_counter() - began
     stepper, taken = stepper_of(job, model), []
     for step in range(3):
-        stepper(example, batch, step, 1e-4)
+        stepper(example, step, 1e-4)
         synchronise(device)
         taken.append(time.perf_counter() - began)
     return {
@@ -197,11 +197,11 @@ def profiled(store: Path, batch: int, campaign: Campaign) -> dict[str, object]:
         compile_blocks(model, example, "bf16", print)
     stepper = stepper_of(job, model)
     for step in range(3):
-        stepper(job.batch_at(step), batch, step, 1e-4)
+        stepper(job.batch_at(step), step, 1e-4)
     synchronise(device)
     with profile(activities=kinds, acc_events=True) as found:
         began = time.perf_counter()
-        stepper(job.batch_at(3), batch, 3, 1e-4)
+        stepper(job.batch_at(3), 3, 1e-4)
         synchronise(device)
         whole = time.perf_counter() - began
     time_of = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"

@@ -110,7 +110,7 @@ def compare_step(case: dict, heads: int, repeats: int, device: torch.device) -> 
             values = {}
 
             def work(stepper=stepper, values=values, step=step) -> None:
-                values.update(stepper((x,), len(x), step, 1e-4))
+                values.update(stepper(Batch(x), step, 1e-4))
 
             elapsed = timed(work, device)
             if step:

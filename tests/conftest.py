@@ -25,6 +25,8 @@ from partsig.verbs.pretrain import pretrain
 
 torch.set_num_threads(1)
 
+# Packages that the tests install: they are not collected, and some do not even load.
+collect_ignore = ["plugins"]
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 REAL = SHARED / "data" / "pc18_files"
 

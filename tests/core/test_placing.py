@@ -1,5 +1,5 @@
 import math
-from typing import get_args
+from typing import get_args, get_type_hints
 
 import pytest
 import torch
@@ -188,7 +188,7 @@ def disagree(positions, shift, spread, reach):
 
 
 @ranks
-@pytest.mark.parametrize("loss", get_args(PartConfig.__annotations__["loss"]))
+@pytest.mark.parametrize("loss", get_args(get_type_hints(PartConfig)["loss"]))
 @pytest.mark.parametrize("span", [0.0, 1.5])
 def test_all_numbers_equal_those_of_the_definitions(rank, loss, span):
     model = part(rank, loss=loss, span=span, relative="pairwise-mlp", hidden=16)

@@ -332,7 +332,8 @@ def test_a_killed_download_goes_on(site, tmp_path, kill):
     said = process.communicate()[1].splitlines()
     assert process.returncode == {signal.SIGKILL: -signal.SIGKILL, signal.SIGINT: 130}[kill]
     if kill == signal.SIGINT:
-        assert said[-1] == "partsig: interrupted; the same command continues."
+        told = "partsig: interrupted; what was finished is kept, and the same command continues."
+        assert said[-1] == told
     left = there(tmp_path)
     final = [name for name in left if not name.endswith(".part")]
     parts = [name for name in left if name.endswith(".part")]

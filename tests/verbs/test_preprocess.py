@@ -257,6 +257,7 @@ def test_success(raw, tmp_path):
         f"3 recordings, 2 of them scored, 0.1 h in {store}",
         "epochs: W 1, N1 1, N2 3, N3 3, REM 1, unscored 6",
         f"store: {store}",
+        f"next: partsig pretrain --store {store}",
     ]
 
 
