@@ -47,7 +47,8 @@ def evaluate(
     for figure in result.figures:
         typer.echo(f"figure: {figure}")
     typer.echo(f"evaluation: {result.path}")
-    options.then("partsig", *result.follow_up)
+    if result.follow_up:
+        options.then("partsig", *result.follow_up)
 
 
 @options.plain_errors

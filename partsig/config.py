@@ -166,12 +166,29 @@ def read(config: str | Path) -> dict:
     """
     text, where = text_of(config)
     try:
-        values = yaml.safe_load(text) or {}
+        values = yaml.load(text, _OnceOnly) or {}  # a SafeLoader
     except yaml.YAMLError as error:
         raise ConfigError(f"{where} is not YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{where} must hold key: value lines.")
+    for key in values:
+        if not isinstance(key, str):
+            raise ConfigError(f"{where} has the key {key!r}, which is no name of a setting.")
+        if "." in key:
+            section, _, rest = key.partition(".")
+            raise ConfigError(f"{where}: write {key} as `{section}:`, and `{rest}: …` below it.")
     return values
+
+
+class _OnceOnly(yaml.SafeLoader):
+    """YAML in which no key may stand twice: the first one would be lost without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = sorted({str(key) for key in keys if keys.count(key) > 1})
+        if twice:
+            raise yaml.YAMLError(f"{', '.join(twice)} stands twice")
+        return super().construct_mapping(node, deep)
 
 
 def text_of(config: str | Path) -> tuple[str, str]:

@@ -145,7 +145,7 @@ def test_all_mistakes_at_once():
         ("just words", r"mine\.yaml must hold key: value lines\."),
         ("a: [1\nb: 2\n", r"mine\.yaml is not YAML: while parsing a flow sequence .* line 1"),
         (b"name: \xff\xfe\n", r"mine\.yaml is not a text file in UTF-8"),
-        ("1: 2\n", r"1: keys should be strings"),
+        ("1: 2\n", r"has the key 1, which is no name"),
         ("optim: 3\n", r"optim is a section; set its keys, such as 'optim\.lr'"),
     ],
 )
@@ -199,3 +199,17 @@ def test_a_value_where_a_list_or_a_section_belongs_is_told_how():
         ConfigError, match=r"objective is a section; set its keys, such as 'objecti"
     ):
         config.compose(SignalPretrainConfig, "pretrain", None, ["objective=3"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("optim: {lr: 1}\noptim: {lr: 2}\n", "is not YAML: optim stands twice"),
+        ("optim: {lr: 1, lr: 2}\n", "lr stands twice"),
+        ("1: 2\n", "has the key 1, which is no name of a setting"),
+        ("optim.lr: 2\n", r"write optim\.lr as `optim:`, and `lr: …` below it"),
+    ],
+)
+def test_what_a_file_cannot_mean_is_told(file, text, message):
+    with pytest.raises(ConfigError, match=message):
+        compose(path=file(text))

@@ -106,8 +106,8 @@ def in_common(several: Sequence[Judged]) -> list[str]:
         if other.dataset.path.resolve() != first.dataset.path.resolve():
             raise DataError(
                 f"{other.run.path} is judged on {other.dataset.path} and {first.run.path} on "
-                f"{first.dataset.path}; name one store that has the test {first.examples.unit}s of "
-                "all, with --store, or evaluate them one by one."
+                f"{first.dataset.path}; only runs on one store are pooled: evaluate them one by "
+                "one."
             )
     units = [set(judged.examples.units()[0]) for judged in several]
     return sorted(set().union(*(a & b for a, b in combinations(units, 2))))

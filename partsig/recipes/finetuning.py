@@ -121,7 +121,7 @@ def open_finetuning(request: FinetuneRequest) -> Finetuning:
     """Open what was asked for; whatever is wrong with it is told here, before a run is begun."""
     dataset = registry.of(read_meta(request.store)).open(request.store)
     dataset.check_budget(request.budget)
-    task = tasks.get(request.task or dataset.task)
+    task = tasks.get(dataset.task if request.task is None else request.task)
     task.check_labels(dataset.labels)
     start = start_from(request.origin, dataset, request.config, request.overrides)
     settings = start.settings

@@ -27,6 +27,7 @@ CPU_BATCH, DEVICE_BATCH = 64, 256
 # So many items, a minute's work of a CPU, are worth a place on the disk.
 KEPT_FROM = 10_000
 FOLDER = "features"
+SEAL = 20  # bytes of a file's own hash, at its end
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -82,17 +83,29 @@ class FrozenNetwork:
                     out[at : at + len(block)] = block
                     at += len(block)
                 out.flush()
+                with open(temporary, "r+b") as handle:
+                    seal = hashlib.file_digest(handle, _seal).digest()
+                    handle.write(seal)  # at its end, where nothing of the array is
         except DataError:
             return
 
 
+def _seal() -> "hashlib._Hash":
+    return hashlib.blake2b(digest_size=SEAL)
+
+
 def _read(file: Path, n: int) -> np.ndarray | None:
-    """Return kept features (n, …); None where there are none, or damaged ones."""
+    """Return kept features (n, …); None where there are none, or other ones than were written."""
     try:
+        whole = np.memmap(file, np.uint8, "r")
+        seal = _seal()
+        seal.update(whole[:-SEAL])
+        if seal.digest() != whole[-SEAL:].tobytes():
+            return None
         kept = np.load(file, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
-    return kept if kept.dtype == np.float32 and len(kept) == n else None
+    return kept if len(kept) == n else None
 
 
 def key_of(network: nn.Module, *taken: object) -> str:

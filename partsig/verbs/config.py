@@ -81,6 +81,11 @@ def _one(config: str | Path, verb: str | None, modality: str | None, changed: bo
     return Described(configurations=[found], settings=[keys], one=True)
 
 
+def _unknown(error: ConfigError) -> tuple[int, int]:
+    """Return how far a configuration is from what refused it: by keys that are unknown there."""
+    return str(error).count("unknown key"), len(str(error))
+
+
 def _configuration(
     config: str | Path, verb: str | None = None, modality: str | None = None
 ) -> Configuration:
@@ -102,7 +107,10 @@ def _configuration(
             about = " ".join(re.findall(r"^# ?(.*)", text.partition("\n\n")[0], re.MULTILINE))
             return Configuration(name=str(config), verb=which, modalities=tuple(kinds), about=about)
     if stated is None:
-        raise ConfigError(f"{config} says no verb, and its keys are of none: pass --verb.")
+        raise ConfigError(
+            f"{config} says no verb, and fits none: pass --verb, or mend what is wrong "
+            f"({min(refused, key=_unknown)})."
+        )
     for other in registry.others(modality) if modality else ():
         classes = _class_of(stated, modality), _class_of(stated, other.name)
         meant = f"{other.plural}: pass --modality {other.name}"

@@ -29,7 +29,7 @@ class Evaluation:
     """What ``evaluate`` found and where it lies; ``summary`` are a few lines on it.
 
     Of several runs, ``each`` are theirs, one by one. ``follow_up`` is the command that usually
-    comes next, word by word.
+    comes next, word by word; none after several runs.
     """
 
     path: Path
@@ -125,7 +125,7 @@ def _written_together(
         metrics=result,
         figures=drawn,
         summary=[*summary, f"{len(several)} runs, each on its own:", *task.summary(result)],
-        follow_up=("compare", *(str(judged.run.path) for judged in several)),
+        follow_up=(),
         each=each,
     )
 

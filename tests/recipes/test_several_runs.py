@@ -94,7 +94,7 @@ def test_runs_on_two_stores_are_not_pooled(folds, sample_store, tmp_path):
     run = finetune(
         "scratch", elsewhere, tmp_path / "run", subjects=10, overrides=BANDS, device="cpu"
     )
-    with pytest.raises(DataError, match=r"name one store that has the test subjects of all"):
+    with pytest.raises(DataError, match=r"only runs on one store are pooled"):
         evaluate([runs[0], run], device="cpu")
 
 
@@ -108,8 +108,22 @@ def test_the_command_says_each_and_all(folds, tmp_path, monkeypatch):
     assert [line.startswith(f"{run}: kappa") for run, line in zip(runs, lines, strict=False)]
     assert lines[3] == "3 runs, each on its own:"
     assert lines[4].startswith("24 subjects")
-    assert lines[-2] == "evaluation: runs/pooled-fold0-and-2-more"
-    assert lines[-1] == f"next: partsig compare {' '.join(map(str, runs))}"
+    assert lines[-1] == "evaluation: runs/pooled-fold0-and-2-more"
     done = CliRunner().invoke(app, ["evaluate", "--run", str(runs[0]), "--output", "x"])
     assert done.exit_code == 2
     assert "--output is for several runs" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("sp00-0016,tests", r"has the role 'tests'; .* can be test, val, train"),
+        ("nobody,test", r"names no subject of the store as test \(nobody, …\); index\.csv"),
+    ],
+)
+def test_a_split_that_means_nothing_is_refused(sample_store, tmp_path, rows, message):
+    store = link(sample_store, tmp_path / "store")
+    (store / "split.csv").write_text(f"subject,role\n{rows}\n")
+    with pytest.raises(DataError, match=message):
+        finetune("scratch", store, tmp_path / "run", overrides=BANDS, device="cpu")
+    assert not (tmp_path / "run").exists()

@@ -31,6 +31,9 @@ from partsig.data.signals.store_index import SPLIT, index_path, read_index, read
 from partsig.data.store import OK
 from partsig.errors import DataError
 
+# What a subject may be in a store's own split; who trains need not be named.
+ROLES = ("test", "val", "train")
+
 
 @dataclass(frozen=True)
 class Store:
@@ -73,12 +76,23 @@ class Store:
     def roles(self) -> dict[str, list[str]]:
         """The source's own split: subjects by role (test, val), sorted; empty where it has none."""
         file = self.path / SPLIT
-        roles: dict[str, list[str]] = {}
+        members: dict[str, set[str]] = {}
         if file.is_file():
             with open(file, newline="", encoding="utf-8") as handle:
                 for row in csv.DictReader(handle):
-                    roles.setdefault(row["role"], []).append(row["subject"])
-        return {role: sorted(set(members) & set(self.subjects)) for role, members in roles.items()}
+                    members.setdefault(row.get("role", ""), set()).add(row.get("subject", ""))
+        for role, names in members.items():
+            if role not in ROLES:
+                raise DataError(
+                    f"{file} has the role {role!r}; its columns are subject and role, and a role "
+                    f"can be {', '.join(ROLES)}."
+                )
+            if not names & set(self.subjects):
+                raise DataError(
+                    f"{file} names no subject of the store as {role} ({min(names)}, …); index.csv "
+                    "has their names."
+                )
+        return {role: sorted(names & set(self.subjects)) for role, names in members.items()}
 
     def recordings_of(self, subjects: Iterable[str]) -> list[str]:
         """Return the recordings of these subjects, in their order."""
