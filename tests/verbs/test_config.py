@@ -267,7 +267,10 @@ def test_a_file_of_ones_own(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("fits: 3\n", "says no verb, and fits none: pass --verb, or mend what is wrong (unknown key"),
+        (
+            "fits: 3\n",
+            "says no verb, and fits none: pass --verb, or mend what is wrong (unknown key",
+        ),
         ("verb: finetune\nshift: 3\n", "unknown key 'shift'; nearest is 'shift_s'"),
         ("verb: pretrain\nfit: {epochs: 0}\n", "fit.epochs is 0; it must be at least 1."),
         ("verb: stage\n", "is 'stage'; it can be 'preprocess', 'pretrain', 'finetune'."),
