@@ -20,9 +20,13 @@ def configurations(incomplete: str) -> list[str]:
 
 def keys(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return the settings of a command that begin so, with their equals sign."""
+    return [f"{key}=" for key in keys_of(ctx.command.name) if key.startswith(incomplete)]
+
+
+def keys_of(verb: str) -> list[str]:
+    """Return the settings of a command, of all modalities."""
     text = (resources.files("partsig.configs") / "keys.json").read_text(encoding="utf-8")
-    known = json.loads(text).get(ctx.command.name, [])
-    return [f"{key}=" for key in known if key.startswith(incomplete)]
+    return json.loads(text).get(verb, [])
 
 
 def runs(incomplete: str) -> list[str]:

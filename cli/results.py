@@ -37,6 +37,9 @@ def evaluate(
     ] = None,
 ) -> None:
     """A fine-tuned run to predictions, kappa (images: accuracy) and figures on held-out data."""
+    for one in run or ():
+        options.check_there(one)
+    options.check_there(store=store)
     from partsig.verbs.evaluate import evaluate as task
 
     chosen = run or [options.run_or_last(None, "finetune")]
@@ -69,6 +72,8 @@ def compare(
     device: options.Device = "auto",
 ) -> None:
     """Fine-tuned runs to one table: method by budget, intervals, paired differences, a figure."""
+    for named in run:
+        options.check_there(named.rpartition("=")[2])
     from partsig.verbs.compare import compare as task
 
     with options.plain_warnings():
@@ -90,6 +95,9 @@ def stage(
     device: options.Device = "auto",
 ) -> None:
     """Recordings to hypnograms (CSV, EDF+, BIDS, JSON, figure), confidence and a review list."""
+    options.check_keys("stage", set_)
+    if all(path.exists() for path in recording):  # else that is what is told
+        options.check_there(run)
     from partsig.verbs.stage import stage_all
 
     run = options.run_or_last(run, "finetune")
@@ -150,10 +158,12 @@ def report(
 
     With --no-run and --scorer A=… --scorer B=…, the page is on how the scorers agree.
     """
-    from partsig.verbs.report import report as task
-
     if no_run and run is not None:
         raise ConfigError("--run and --no-run exclude each other; pass one of them.")
+    options.check_keys("report", set_)
+    options.check_there(run, store)
+    from partsig.verbs.report import report as task
+
     hint = "With --no-run the scorers are held against each other." if scorer else ""
     with options.plain_warnings():
         result = task(
@@ -202,6 +212,7 @@ def embed(
     device: options.Device = "auto",
 ) -> None:
     """A pretrained or fine-tuned run and a store to one embedding per 30-s epoch, or image."""
+    options.check_there(run, store)
     from partsig.verbs.embed import embed as task
 
     run = options.run_or_last(run, "pretrain")
@@ -224,6 +235,7 @@ def export(
     device: options.Device = "cpu",
 ) -> None:
     """A run to a folder for others: weights or a graph, configuration, model card."""
+    options.check_there(run)
     from partsig.verbs.export import export as task
 
     run = options.run_or_last(run, "finetune")
@@ -249,6 +261,7 @@ def inspect(
     device: options.Device = "auto",
 ) -> None:
     """A PART run to figures of what it knows of unseen windows: order, uncertainty, symmetry."""
+    options.check_there(run, store)
     from partsig.verbs.inspect import inspect as task
 
     run = options.run_or_last(run, "pretrain")

@@ -39,6 +39,8 @@ def pretrain(
     ] = False,
 ) -> None:
     """A store to a pretrained encoder; continues a run that was killed."""
+    options.check_keys("pretrain", set_)
+    options.check_there(store=store)
     from partsig.recipes.pretext_measures import learned
     from partsig.verbs.pretrain import pretrain as task
 
@@ -108,6 +110,9 @@ def finetune(
     cpu_processes: options.CpuProcesses = 1,
 ) -> None:
     """A store and a pretrained run to a classifier: N labelled subjects, or images."""
+    options.check_keys("finetune", set_)
+    named = from_ not in (None, "scratch") and ":" not in from_
+    options.check_there(from_ if named else None, store)
     from partsig.runs.run import Run
     from partsig.verbs.finetune import finetune as verb
 

@@ -7,7 +7,7 @@ what differs. All mistakes are reported at once, each with the nearest valid key
 import dataclasses
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, Union, get_args
@@ -275,12 +275,17 @@ def _place(cls: type, loc: tuple) -> tuple[str, type]:
 
 def _nearest(cls: type, owner: type, key: str) -> str:
     """Name the valid key that is nearest: among its section's, else anywhere."""
-    section, _, name = key.rpartition(".")
+    section = key.rpartition(".")[0]
     siblings = [f"{section}.{f.name}".lstrip(".") for f in dataclasses.fields(owner)]
     valid = list(_keys(cls))
-    close = difflib.get_close_matches(key, siblings if section else valid, n=1, cutoff=0.5)
+    return advice(key, siblings if section else valid, valid)
+
+
+def advice(key: str, siblings: Sequence[str], valid: Sequence[str]) -> str:
+    """Say which key is likely meant by an unknown one: of its section, else any."""
+    close = difflib.get_close_matches(key, siblings, n=1, cutoff=0.5)
     close = close or difflib.get_close_matches(key, valid, n=1, cutoff=0.5)
-    close = close or [k for k in valid if k.rpartition(".")[2] == name][:1]
+    close = close or [k for k in valid if k.rpartition(".")[2] == key.rpartition(".")[2]][:1]
     return f"; nearest is {close[0]!r}" if close else f"; there are {', '.join(valid)}"
 
 
