@@ -299,3 +299,28 @@ for words in {MISTAKES!r}:
     for words, code, loaded in found:
         assert code == 2, words
         assert not loaded, (words, loaded)
+
+
+def test_a_path_or_a_key_that_is_not_there_is_told_without_torch(tmp_path):
+    (tmp_path / "night.edf").touch()
+    light = [words for words in MISTAKES if words[0] not in ("audit", "download", "demo", "stage")]
+    light.append(("stage", "night.edf", "--run", "nowhere"))
+    script = f"""
+import os, sys, json
+from partsig.cli import app
+for words in {light!r}:
+    if not os.fork():
+        sys.argv = ["partsig", *words]
+        try:
+            app()
+        except SystemExit as ended:
+            print(json.dumps([words, ended.code, "torch" in sys.modules]), flush=True)
+        os._exit(0)
+    os.wait()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [tuple(words) for words, _, _ in found] == light
+    assert [(words, code) for words, code, torch in found if code != 2 or torch] == []
