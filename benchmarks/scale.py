@@ -65,7 +65,10 @@ LOADED = {
     "the last run": ("partsig.runs.directory",),
     "preprocess": (
         "partsig.data.signals.preprocessing",
+        "partsig.data.signals.readers.edf_recordings",
         "partsig.data.images.preprocessing",
+        "scipy.signal",
+        "scipy.io.matlab",
         "fsspec.implementations.local",
     ),
     "pretrain": MODALITIES,

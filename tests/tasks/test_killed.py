@@ -31,8 +31,9 @@ N_NIGHTS = 12
 # by {"seconds": it took, "ended": the exit status, -9 when it was killed}.
 HELPER = """
 import json, os, signal, sys, time
-import partsig
+import partsig, scipy.fft, scipy.signal, scipy.io.matlab
 from partsig.data.signals import preprocessing
+from partsig.data.signals.readers import edf_recordings
 for line in sys.stdin:
     asked = json.loads(line)
     begin = time.monotonic()
