@@ -71,10 +71,12 @@ def check_there(run: object = None, store: object = None) -> None:
         from partsig.runs.directory import read
 
         read(Path(str(run)))
-    if store is not None and "://" not in str(store):
+    if store is not None:
+        from partsig.data import remote
         from partsig.data.store import read_meta
 
-        read_meta(Path(str(store)))
+        if not remote.is_url(str(store)):
+            read_meta(Path(str(store)))
 
 
 def check_keys(verb: str, overrides: Iterable[str] | None) -> None:

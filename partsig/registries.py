@@ -1,5 +1,7 @@
 """Names to what they name, loaded on first use: plain dicts of ``module:name``, and plug-ins.
 
+A place may be a module alone.
+
 Another package offers more names by entry points in its ``pyproject.toml``, of the groups
 ``partsig.objectives``, ``partsig.tasks``, ``partsig.sources`` and ``partsig.encoders``::
 
@@ -34,13 +36,14 @@ def load(what: str, name: str, places: Mapping[str, str], group: str = "") -> ob
 
 
 def at(place: str) -> object:
-    """Return what lies at ``module:name``.
+    """Return what lies at ``module:name``, or the module.
 
-    >>> at("math:gcd")(12, 18)
-    6
+    >>> at("math:gcd")(12, 18), at("math").__name__
+    (6, 'math')
     """
     module, _, attribute = place.partition(":")
-    return getattr(import_module(module), attribute)
+    loaded = import_module(module)
+    return getattr(loaded, attribute) if attribute else loaded
 
 
 def plugged(group: str, own: Iterable[str] = ()) -> "dict[str, EntryPoint]":

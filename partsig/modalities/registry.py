@@ -62,14 +62,9 @@ def source(name: str) -> "Callable[[PreprocessRequest], PreprocessResult]":
 
     A plug-in offers a function of a request, or a module with what a reader of signals has.
     """
-    if name in SOURCES:
-        return registries.at(SOURCES[name])
-    others = registries.plugged("sources", SOURCES)
-    check_option("source", name, (*SOURCES, *others))
-    offered = registries.load_plugin(others[name])
-    if not isinstance(offered, ModuleType):  # it writes the store itself
-        return offered
-    return registries.at(SOURCES["edf"])
+    write = registries.load("source", name, SOURCES, "sources")
+    # A reader is asked by the one function that writes stores of signals.
+    return registries.at(SOURCES["edf"]) if isinstance(write, ModuleType) else write
 
 
 def published(source: str) -> ModuleType:

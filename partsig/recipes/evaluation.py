@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from partsig.contracts import Dataset, Examples
+from partsig.contracts import Dataset, Examples, Task
 from partsig.data.store import locate
 from partsig.errors import DataError
 from partsig.metrics.calibration import tempered
@@ -17,6 +17,9 @@ from partsig.recipes.evaluation_folder import evaluation_of
 from partsig.runs import directory as runs
 from partsig.runs.run import Run
 from partsig.tasks import registry as tasks
+
+# Test items, and their probabilities (n, K), calibrated and not.
+Answers = tuple[Examples, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,7 +70,6 @@ def result_of(judged: Judged, seed: int) -> dict:
     """Return every figure of an evaluation, as ``metrics.json`` holds them."""
     run, examples = judged.run, judged.examples
     task, unit = tasks.get(run.task), examples.unit
-    temperature = run.calibration["temperature"]
     return {
         "run": str(run.path),
         "from": run.facts["from"],
@@ -81,14 +83,24 @@ def result_of(judged: Judged, seed: int) -> dict:
         f"{unit}s_seen_in_pretraining": judged.leaked,
         **examples.digest(),
         "seed": run.seed,
+        **_figures(task, _asked(judged), seed, temperature=run.calibration["temperature"]),
+        **task.extras(run, examples, judged.probabilities, seed),
+    }
+
+
+def _asked(judged: Judged) -> Answers:
+    return judged.examples, judged.probabilities, judged.uncalibrated
+
+
+def _figures(task: Task, answers: Answers, seed: int, **of_the_run: object) -> dict:
+    """Return when and with what it was measured, how good it is, and how far it can be believed."""
+    examples, probabilities, uncalibrated = answers
+    calibration = task.calibration(examples, probabilities, uncalibrated, seed)
+    return {
         "date": runs.now(),
         "environment": runs.environment(),
-        **task.score(examples, judged.probabilities, seed),
-        "calibration": {
-            "temperature": temperature,
-            **task.calibration(examples, judged.probabilities, judged.uncalibrated, seed),
-        },
-        **task.extras(run, examples, judged.probabilities, seed),
+        **task.score(examples, probabilities, seed),
+        "calibration": {**of_the_run, **calibration},
     }
 
 
@@ -113,8 +125,8 @@ def in_common(several: Sequence[Judged]) -> list[str]:
     return sorted(set().union(*(a & b for a, b in combinations(units, 2))))
 
 
-def pooled(several: Sequence[Judged]) -> tuple[Examples, np.ndarray, np.ndarray]:
-    """Return the items of runs on disjoint test units as one, probabilities calibrated and not."""
+def pooled(several: Sequence[Judged]) -> Answers:
+    """Return the answers of runs on disjoint test units as those of one."""
     first, *others = (judged.examples for judged in several)
     return (
         first.joined(others),
@@ -123,14 +135,13 @@ def pooled(several: Sequence[Judged]) -> tuple[Examples, np.ndarray, np.ndarray]
     )
 
 
-def pooled_result(several: Sequence[Judged], seed: int) -> dict:
-    """Return the figures of several runs on disjoint test units: each item judged by its own run.
+def pooled_result(several: Sequence[Judged], answers: Answers, seed: int) -> dict:
+    """Return the figures of the pooled answers of several runs: each item judged by its own run.
 
     What differs between the runs (how doubtful an epoch is, say) has no pooled figure.
     """
-    first = several[0]
-    task = tasks.get(first.run.task)
-    examples, probabilities, uncalibrated = pooled(several)
+    first, examples = several[0], answers[0]
+    temperatures = [judged.run.calibration["temperature"] for judged in several]
     return {
         "runs": [str(judged.run.path) for judged in several],
         "modality": first.run.modality,
@@ -142,11 +153,5 @@ def pooled_result(several: Sequence[Judged], seed: int) -> dict:
         ),
         **examples.digest(),
         "seeds": [judged.run.seed for judged in several],
-        "date": runs.now(),
-        "environment": runs.environment(),
-        **task.score(examples, probabilities, seed),
-        "calibration": {
-            "temperatures": [judged.run.calibration["temperature"] for judged in several],
-            **task.calibration(examples, probabilities, uncalibrated, seed),
-        },
+        **_figures(tasks.get(first.run.task), answers, seed, temperatures=temperatures),
     }

@@ -153,7 +153,7 @@ def run_finetuning(asked: Finetuning, world: World) -> None:
     What is not trained step by step, and everything that is judged, is done by the main process.
     """
     settings = asked.settings
-    over = (asked.run / "run.json").is_file() and Run.read(asked.run).is_finished
+    over = Run.is_over(asked.run)
     if not over:  # before the run is begun: what is refused must not leave one behind
         train, val = asked.open()
         shuffled = asked.shuffled(train, (world.rank, world.size))

@@ -80,14 +80,14 @@ def run_pretraining(asked: Pretraining) -> None:
     model = build_objective(
         data.channels, data.window, data.patch, asked.settings, modality.n_patches
     )
-    over = (path / "run.json").is_file() and Run.read(path).is_finished
+    over = Run.is_over(path)
     # Before the run is begun: what is refused must not leave one behind.
     fresh = [] if asked.origin is None or over else _take_over(model, asked.origin, data)
     if not asked.profile:
         if world.main:
             runs.begin(path, "pretrain", asked.settings, facts, MAY_CHANGE_ON_RESUME)
         distributed.wait(world)
-        if Run.read(path).is_finished:
+        if over:
             return
     if asked.origin is not None and world.main:
         print(f"from {asked.origin}" + (f"; anew: {', '.join(fresh)}" if fresh else ""), flush=True)

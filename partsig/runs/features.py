@@ -27,19 +27,19 @@ CPU_BATCH, DEVICE_BATCH = 64, 256
 # So many items, a minute's work of a CPU, are worth a place on the disk.
 KEPT_FROM = 10_000
 FOLDER = "features"
-SEAL = 20  # bytes of a file's own hash, at its end
+SEAL = 20  # bytes of a hash: that of a file's name, and the file's own, at its end
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FrozenNetwork:
     """A network that does not learn, and what is taken of it: ``take`` of windows (B, C, *L).
 
-    ``key`` tells network and ``take`` from any others, see :func:`key_of`. ``folder`` is where
-    results are kept; None: nowhere.
+    ``folder`` is where results are kept; None: nowhere. They are told from any others by
+    :func:`key_of` of the ``network``, which must decide all that is taken.
     """
 
     take: Callable[[Tensor], Tensor]
-    key: str = ""
+    network: nn.Module | None = None
     folder: Path | None = None
 
     @torch.inference_mode()
@@ -48,11 +48,13 @@ class FrozenNetwork:
         if self.folder is None or len(examples) < KEPT_FROM:
             yield from self._computed(examples, device)
             return
+        key = key_of(self.network)
         for part in examples.apart():
-            file = self.folder / f"{self._name(part)}.npy"
-            if _read(file, len(part)) is None:
-                self._keep(part, device, file)
+            file = self.folder / f"{_name(key, part)}.npy"
             kept = _read(file, len(part))
+            if kept is None:
+                self._keep(part, device, file)
+                kept = _read(file, len(part))
             if kept is None:  # it could not be written
                 yield from self._computed(part, device)
                 continue
@@ -62,14 +64,6 @@ class FrozenNetwork:
     def _computed(self, examples: Examples, device: torch.device) -> Iterator[np.ndarray]:
         for x in in_batches(examples, device):
             yield self.take(x).float().cpu().numpy()
-
-    def _name(self, part: Examples) -> str:
-        """Return the hash of network and inputs: reading them takes a hundredth of encoding."""
-        told = hashlib.blake2b(self.key.encode(), digest_size=20)
-        for x in part.in_order(DEVICE_BATCH):
-            told.update(f"{x.dtype} {x.shape}".encode())
-            told.update(np.ascontiguousarray(x))
-        return told.hexdigest()
 
     def _keep(self, part: Examples, device: torch.device, file: Path) -> None:
         """Write the features of a part as they come; a folder that cannot be written is let be."""
@@ -90,6 +84,15 @@ class FrozenNetwork:
             return
 
 
+def _name(key: str, part: Examples) -> str:
+    """Return the hash of network and inputs: reading them takes a hundredth of encoding."""
+    told = hashlib.blake2b(key.encode(), digest_size=SEAL)
+    for x in part.in_order(DEVICE_BATCH):
+        told.update(f"{x.dtype} {x.shape}".encode())
+        told.update(np.ascontiguousarray(x))
+    return told.hexdigest()
+
+
 def _seal() -> "hashlib._Hash":
     return hashlib.blake2b(digest_size=SEAL)
 
@@ -108,9 +111,9 @@ def _read(file: Path, n: int) -> np.ndarray | None:
     return kept if len(kept) == n else None
 
 
-def key_of(network: nn.Module, *taken: object) -> str:
+def key_of(network: nn.Module) -> str:
     """Return what tells the features of a network from any others: its weights but for a head's."""
-    told = hashlib.blake2b(f"{__version__} {type(network).__name__} {taken}".encode())
+    told = hashlib.blake2b(f"{__version__} {type(network).__name__}".encode())
     told.update(repr(getattr(network, "config", "")).encode())
     for name, value in sorted(network.state_dict().items()):
         if not name.startswith("head."):

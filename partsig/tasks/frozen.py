@@ -19,7 +19,7 @@ from partsig.metrics.calibration import (
     reliability,
     tempered,
 )
-from partsig.runs.features import FrozenNetwork, in_batches, key_of
+from partsig.runs.features import FrozenNetwork, in_batches
 from partsig.runs.settings import FinetuneRecipe
 from partsig.train import checkpoint, distributed, loop
 from partsig.train.job import TrainingJob
@@ -157,10 +157,11 @@ class Neighbours(SupervisedModule):
 
 def network_of(model: SupervisedModule) -> FrozenNetwork:
     """Return what the model's head sees, as a network that does not learn."""
-    if model.kept_in is None:
-        return FrozenNetwork(take=model.features)
-    key = key_of(getattr(model, "net", model))
-    return FrozenNetwork(take=model.features, key=key, folder=Path(model.kept_in))
+    return FrozenNetwork(
+        take=model.features,
+        network=getattr(model, "net", model),
+        folder=None if model.kept_in is None else Path(model.kept_in),
+    )
 
 
 def features(model: SupervisedModule, examples: Examples, device: torch.device) -> np.ndarray:
@@ -174,8 +175,7 @@ def features(model: SupervisedModule, examples: Examples, device: torch.device) 
 def predict(model: SupervisedModule, batches: Iterable[Tensor], device: torch.device) -> np.ndarray:
     """Return class probabilities (n, K) of batches, as the model gives them: not calibrated."""
     model.eval().to(device)
-    probabilities = [model.logits(x).float().softmax(-1).cpu().numpy() for x in batches]
-    return np.concatenate(probabilities)
+    return _softmax(model.logits(x) for x in batches)
 
 
 def predict_examples(
@@ -195,7 +195,11 @@ def _predict_kept(model: SupervisedModule, examples: Examples, device: torch.dev
     """Return class probabilities (n, K) of examples by features that may have been kept."""
     model.eval().to(device)
     blocks = network_of(model).features(examples, device)
-    logits = (model.from_features(torch.from_numpy(block).to(device)) for block in blocks)
+    return _softmax(model.from_features(torch.from_numpy(block).to(device)) for block in blocks)
+
+
+def _softmax(logits: Iterable[Tensor]) -> np.ndarray:
+    """Return probabilities (n, K) of logits that come in batches (b, K)."""
     return np.concatenate([rows.float().softmax(-1).cpu().numpy() for rows in logits])
 
 

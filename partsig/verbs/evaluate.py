@@ -65,15 +65,12 @@ def evaluate(
     subjects, which are then not to be pooled but compared.
     """
     chosen = distributed.pick_device(device)
-    if isinstance(run, str | Path) or run is None:
+    named = [run] if isinstance(run, str | Path) else run or []
+    paths = list(dict.fromkeys(map(Path, filter(None, named)))) or [runs.last("finetune")]
+    if len(paths) == 1:
         if output is not None:
             raise ConfigError("--output is for several runs; one is evaluated in its own folder.")
-        judged = judge(Path(run) if run else runs.last("finetune"), store, chosen)
-        return _written(judged, seed, figures)
-    paths = list(dict.fromkeys(map(Path, run)))
-    if len(paths) < 2:
-        one = paths[0] if paths else None
-        return evaluate(one, store, output=output, device=device, seed=seed, figures=figures)
+        return _written(judge(paths[0], store, chosen), seed, figures)
     several = [judge(path, store, chosen) for path in paths]
     shared, unit = in_common(several), several[0].examples.unit
     if shared:
@@ -111,8 +108,9 @@ def _written_together(
     """Write what several runs say of their own test units, one by one and as one."""
     each = tuple(_written(judged, seed, figures) for judged in several)
     task = tasks.get(several[0].run.task)
-    result = pooled_result(several, seed)
-    examples, probabilities, _ = pooled(several)
+    answers = pooled(several)
+    result = pooled_result(several, answers, seed)
+    examples, probabilities, _ = answers
     task.write_predictions(folder / "predictions.csv", examples, probabilities)
     write_json(folder / "metrics.json", result)
     drawn = [task.draw_confusion(result, examples, folder)] if figures else []

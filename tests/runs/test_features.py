@@ -9,7 +9,7 @@ from partsig.core.objectives.supervised import Classifier, ClassifierConfig
 from partsig.data.signals.store import open_store
 from partsig.data.signals.windows import LabelledWindows
 from partsig.runs import features
-from partsig.runs.features import FrozenNetwork, folder_of, key_of
+from partsig.runs.features import FrozenNetwork, folder_of
 from partsig.tasks import frozen
 from partsig.verbs.evaluate import evaluate
 from partsig.verbs.finetune import finetune
@@ -43,7 +43,7 @@ class Counted:
 
 
 def network(model, folder):
-    return FrozenNetwork(take=Counted(model), key=key_of(model), folder=folder)
+    return FrozenNetwork(take=Counted(model), network=model, folder=folder)
 
 
 def whole(frozen_network, examples):

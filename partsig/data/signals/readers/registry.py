@@ -1,10 +1,9 @@
 """What reads recordings of each source, by its name."""
 
-from importlib import import_module
 from types import ModuleType
 
 from partsig import registries
-from partsig.errors import ConfigError, check_option
+from partsig.errors import ConfigError
 
 # Each is a module with CHANNELS, find_records, fingerprint and read_recording; where it has them,
 # ``roles(headers)`` is the source's own split, and ``overlooked(headers, settings)`` are sentences
@@ -21,14 +20,11 @@ READERS = {
 
 def get(source: str) -> ModuleType:
     """Return the reader of a source, a plug-in's too; raise ConfigError for an unknown one."""
-    if source in READERS:
-        return import_module(READERS[source])
-    others = registries.plugged("sources", READERS)
-    check_option("source", source, (*READERS, *others))
-    reader = registries.load_plugin(others[source])
+    reader = registries.load("source", source, READERS, "sources")
     if not isinstance(reader, ModuleType):
+        package = registries.package_of(registries.plugged("sources")[source])
         raise ConfigError(
-            f"{source!r} writes whole stores (the plug-in {registries.package_of(others[source])}) "
-            "and reads no recordings by themselves."
+            f"{source!r} writes whole stores (the plug-in {package}) and reads no recordings by "
+            "themselves."
         )
     return reader
