@@ -8,7 +8,10 @@ import os
 for _library in ("OMP", "MKL", "OPENBLAS", "NUMEXPR"):
     os.environ[f"{_library}_NUM_THREADS"] = "1"
 
+import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -171,3 +174,56 @@ def stager_run(made_once: Callable[..., Path], encoder_run: Path, sample_store: 
         finetune(encoder_run, sample_store, run, subjects=12, overrides=short, device="cpu")
 
     return made_once("stager", make) / "finetune"
+
+
+FORKS = """
+import json, os, sys
+for name in json.loads(sys.argv[2]):
+    __import__(name)
+from partsig.cli import app
+for words in json.loads(sys.argv[1]):
+    begin, end = os.pipe()
+    if not os.fork():
+        os.dup2(end, 2)
+        sys.argv = ["partsig", *words]
+        code = None
+        try:
+            app()
+        except SystemExit as ended:
+            code = ended.code
+        with open("loaded.json", "w") as file:
+            json.dump([code, sorted(sys.modules)], file)
+        os._exit(0)
+    os.close(end)
+    said = os.fdopen(begin).read()
+    os.wait()
+    code, loaded = json.load(open("loaded.json"))
+    os.remove("loaded.json")
+    print(json.dumps([code, said, loaded]), flush=True)
+"""
+
+
+@pytest.fixture
+def in_forks(tmp_path: Path) -> Callable[..., list[tuple[int | None, str, set[str]]]]:
+    """A function that gives commands to ``partsig``, each in a fork of one fresh process.
+
+    Returns of each its exit code, what it said on standard error, and all modules it had loaded.
+    ``first`` are modules that are loaded before. They are run in ``tmp_path``.
+    """
+
+    def ask(
+        commands: list[list[str]], first: tuple[str, ...] = (), **environment: str
+    ) -> list[tuple[int | None, str, set[str]]]:
+        done = subprocess.run(
+            [sys.executable, "-c", FORKS, json.dumps(commands), json.dumps(first)],
+            cwd=tmp_path,
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        answers = [json.loads(line) for line in done.stdout.splitlines()]
+        assert len(answers) == len(commands), done.stdout
+        return [(code, said, set(loaded)) for code, said, loaded in answers]
+
+    return ask

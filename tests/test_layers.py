@@ -1,7 +1,6 @@
 """The structure, kept by tests: who may import whom, what is shipped, how quick the help is."""
 
 import ast
-import json
 import re
 import shutil
 import subprocess
@@ -272,55 +271,21 @@ MISTAKES = (
 )
 
 
-def test_a_mistake_is_told_before_anything_heavy_is_imported(tmp_path):
+def test_a_mistake_is_told_before_anything_heavy_is_imported(in_forks):
     """Each in a fork of one process that has loaded torch alone, as every verb must."""
-    script = f"""
-import os, sys, json
-import torch
-from partsig.cli import app
-for words in {MISTAKES!r}:
-    if not os.fork():
-        sys.argv = ["partsig", *words]
-        code = None
-        try:
-            app()
-        except SystemExit as ended:
-            code = ended.code
-        loaded = [name for name in {HEAVY!r} if name in sys.modules]
-        print(json.dumps([words, code, loaded]), flush=True)
-        os._exit(0)
-    os.wait()
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
-    found = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [tuple(words) for words, _, _ in found] == list(MISTAKES)
-    for words, code, loaded in found:
+    values = [["pretrain", "--set", "fit.epochs=-3"], ["finetune", "--from", "scratch"]]
+    commands = [*map(list, MISTAKES), *values]
+    answers = in_forks(commands, first=("torch",))
+    for words, (code, _, loaded) in zip(commands, answers, strict=True):
         assert code == 2, words
-        assert not loaded, (words, loaded)
+        assert not loaded & set(HEAVY), words
 
 
-def test_a_path_or_a_key_that_is_not_there_is_told_without_torch(tmp_path):
+def test_a_path_or_a_key_that_is_not_there_is_told_without_torch(tmp_path, in_forks):
     (tmp_path / "night.edf").touch()
     light = [words for words in MISTAKES if words[0] not in ("audit", "download", "demo", "stage")]
     light.append(("stage", "night.edf", "--run", "nowhere"))
-    script = f"""
-import os, sys, json
-from partsig.cli import app
-for words in {light!r}:
-    if not os.fork():
-        sys.argv = ["partsig", *words]
-        try:
-            app()
-        except SystemExit as ended:
-            print(json.dumps([words, ended.code, "torch" in sys.modules]), flush=True)
-        os._exit(0)
-    os.wait()
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
-    found = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [tuple(words) for words, _, _ in found] == light
-    assert [(words, code) for words, code, torch in found if code != 2 or torch] == []
+    answers = in_forks(list(map(list, light)))
+    for words, (code, _, loaded) in zip(light, answers, strict=True):
+        assert code == 2, words
+        assert "torch" not in loaded, words

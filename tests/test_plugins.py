@@ -3,7 +3,6 @@
 The packages in tests/plugins are installed for real, by pip, into a folder of their own.
 """
 
-import json
 import os
 import subprocess
 import sys
@@ -151,39 +150,13 @@ MISTAKES = [
 ]
 
 
-def test_what_is_broken_or_misspelt_is_one_sentence(installed, sample_store, tmp_path):
+def test_what_is_broken_or_misspelt_is_one_sentence(installed, sample_store, tmp_path, in_forks):
     """Each in a fork of one process that has loaded torch alone."""
-    script = f"""
-import json, os, sys
-import torch
-from partsig.cli import app
-for number, (words, _) in enumerate({MISTAKES!r}):
-    if not os.fork():
-        store = [] if words[0] == "preprocess" else ["--store", {str(sample_store)!r}]
-        sys.argv = ["partsig", *words, *store]
-        os.dup2(os.open(f"{{number}}.txt", os.O_WRONLY | os.O_CREAT), 2)
-        code = 1
-        try:
-            app()
-        except SystemExit as ended:
-            code = ended.code
-        print(json.dumps([number, code]), flush=True)
-        os._exit(0)
-    os.wait()
-"""
-    environment = os.environ | {"PYTHONPATH": str(installed)}
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    codes = [json.loads(line) for line in done.stdout.splitlines()]
-    assert codes == [[number, 2] for number in range(len(MISTAKES))]
-    for number, (words, told) in enumerate(MISTAKES):
-        said = (tmp_path / f"{number}.txt").read_text(encoding="utf-8")
+    store = ["--store", str(sample_store)]
+    commands = [words if words[0] == "preprocess" else words + store for words, _ in MISTAKES]
+    answers = in_forks(commands, first=("torch",), PYTHONPATH=str(installed))
+    for (words, told), (code, said, _) in zip(MISTAKES, answers, strict=True):
+        assert code == 2, words
         assert told in said, (words, said)
         assert said.count("\n") == 1, said
     assert not (tmp_path / "runs").exists()
