@@ -24,7 +24,8 @@ minutes are over. It ends with 0 where every phase was done and nothing in it fa
 (3: the watchdog had to end it; 143: it was asked to stop).
 
 ``--dry-run`` does all of it on the CPU, tiny, with made-up data where FOLDER has none, in less than
-a minute. Its numbers mean nothing.
+a minute; ``--rehearse`` does the same on the GPU, to see what fails before the minutes are spent.
+Their numbers mean nothing.
 """
 
 import argparse
@@ -124,11 +125,14 @@ def main(arguments: list[str] | None = None, began: float = gpu_tools.BEGAN) -> 
     parser.add_argument("--out", type=Path, required=True, help="where results go")
     parser.add_argument("--minutes", type=float, default=11.0)
     parser.add_argument("--only", nargs="+", choices=PHASES, metavar="PHASE", default=list(PHASES))
-    parser.add_argument("--dry-run", action="store_true", help="tiny, on the CPU")
+    tiny = parser.add_mutually_exclusive_group()
+    tiny.add_argument("--dry-run", action="store_true", help="tiny, on the CPU")
+    tiny.add_argument("--rehearse", action="store_true", help="tiny, on the GPU")
     options = parser.parse_args(arguments)
     if not options.minutes > 0:
         parser.error(f"--minutes is {options.minutes}; it must be above 0.")
-    if options.data is None and not options.dry_run:
+    dry = options.dry_run or options.rehearse
+    if options.data is None and not dry:
         parser.error("--data is needed: a folder that gpu_pack.py made; or --dry-run.")
     if options.data is not None and not options.data.is_dir():
         parser.error(f"--data {options.data} is no folder.")
@@ -139,14 +143,14 @@ def main(arguments: list[str] | None = None, began: float = gpu_tools.BEGAN) -> 
             "what": __doc__.partition("\n")[0],
             "command": " ".join(["python", "benchmarks/gpu.py", *(arguments or sys.argv[1:])]),
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "dry_run": options.dry_run,
+            "dry_run": dry,
             "minutes": options.minutes,
         },
     )
     over = gpu_tools.watch(clock, record)
     work = Path(tempfile.mkdtemp(prefix="partsig-gpu-"))
     job = Campaign(
-        device="cpu" if options.dry_run else "cuda", dry=options.dry_run, data=options.data,
+        device="cpu" if options.dry_run else "cuda", dry=dry, data=options.data,
         work=work, folder=folder, clock=clock, record=record, phase="",
     )  # fmt: skip
     try:
@@ -158,7 +162,7 @@ def main(arguments: list[str] | None = None, began: float = gpu_tools.BEGAN) -> 
         for name in (name for name in PHASES if name in options.only):
             most = PHASES[name][2]
             seconds = clock.left() if most is None else min(most, clock.left())
-            if seconds < (0 if options.dry_run else LEAST.get(name, 5)):
+            if seconds < (0 if dry else LEAST.get(name, 5)):
                 record.phase(name, status="no time left", seconds=0.0)
             elif not run_phase(name, the_phase(name), seconds, job):
                 finish(job)
