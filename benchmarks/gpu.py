@@ -10,8 +10,9 @@ pydantic, where it is missing, comes with FOLDER/wheels. Nothing is installed an
 Phases, in the order of their worth:
 
 environment   the machine; measured rates of matrix products (bf16, float32, TF32) and of copies
-correctness   every objective on CPU and GPU, bf16, streamed and resident windows, compiled blocks,
-              the separable head, a resumed run, the launcher; at most 90 s
+correctness   every objective on CPU and GPU, bf16, streamed and resident windows, the separable
+              head, a resumed run, the launcher; at most 90 s
+compiled      the compiled blocks against the plain ones: the compiler's first minute
 throughput    pretraining at batches of 512 to 8,192, with the literal head, a profile, fine-tuning,
               staging; at most 3 min
 learning      PART, part-histogram, MAE and contrast for equally long; probes and few labels
@@ -52,6 +53,7 @@ from gpu_tools import Asked, Campaign, Clock, Folder, OutOfTime, Record  # noqa:
 PHASES: dict[str, tuple[str, str, float | None]] = {
     "environment": ("gpu_environment", "run", 60),
     "correctness": ("gpu_correctness", "run", 90),
+    "compiled": ("gpu_correctness", "run_compiled", 90),
     "throughput": ("gpu_throughput", "run", 180),
     "learning": ("gpu_learning", "run", None),
     "images": ("gpu_learning", "images", None),

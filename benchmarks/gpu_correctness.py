@@ -1,4 +1,4 @@
-"""The phase ``correctness`` of benchmarks/gpu.py: does a GPU compute what the CPU computes?
+"""The phases ``correctness`` and ``compiled`` of benchmarks/gpu.py: is a GPU's result the CPU's?
 
 Every comparison notes how far apart loss and gradient are (the loss relative to itself, the
 gradient as the norm of the difference over the norm), what is tolerated, and whether it is within.
@@ -83,6 +83,13 @@ def run(campaign: Campaign) -> None:
     campaign.attempt("naive head", lambda: naive_head(store, batch, campaign))
     campaign.attempt("resumed", lambda: resumed(store, campaign), seconds=45)
     campaign.attempt("launched", lambda: launched(store, campaign), seconds=45)
+
+
+def run_compiled(campaign: Campaign) -> None:
+    """Compare compiled blocks with plain ones: a phase of its own, for the compiler takes long."""
+    torch.set_float32_matmul_precision("highest")  # no TF32
+    store = segment_store(campaign.work, campaign.data, made_up=True)
+    batch = 4 if campaign.dry else 8
     campaign.attempt("compiled", lambda: compiled(store, batch, campaign))
 
 

@@ -1,5 +1,6 @@
 """One optimiser step: precision, accumulation, clipping; compiled where that works."""
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -172,9 +173,14 @@ def compile_blocks(
     device = example.inputs.device
     generator = torch.Generator(device).manual_seed(seed_of(Stream.TRIAL, 0))
     try:
-        with torch.autocast(device.type, torch.bfloat16, precision == "bf16"):
+        with (
+            warnings.catch_warnings(),
+            torch.autocast(device.type, torch.bfloat16, precision == "bf16"),
+        ):
+            # float32 is asked for by name; what is left of it beside bfloat16 is little.
+            warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")
             loss = model(*example.arguments(), generator=generator, **example.extras)["loss"]
-        loss.backward()
+            loss.backward()
     except torch.OutOfMemoryError:
         raise
     except (
