@@ -1,8 +1,11 @@
 """Devices and processes: every torch.distributed call of partsig is in this file."""
 
 import os
+import secrets
+import socket
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +23,9 @@ from partsig.errors import ConfigError, PartsigError
 # How long a process waits for the others: the main one may judge a model for hours meanwhile. The
 # launcher stops all of them when one has died.
 PATIENCE = timedelta(days=7)
+# Where the processes of one machine meet: a file in a folder of mode 700. What they read there they
+# unpickle, so nobody but this user may write it; a port could be reached by anybody.
+MEETING = "PARTSIG_MEETING"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,23 +109,25 @@ def inside() -> bool:
 def launch(work: Callable, arguments: tuple, processes: int) -> None:
     """Run ``work(*arguments)`` in ``processes`` processes through torch's elastic launcher.
 
-    The rendezvous takes a free port. When a worker dies the others are stopped; a signal that asks
+    They meet in a file that this user alone can reach, and talk over the loopback interface. When a
+    worker dies the others are stopped; a signal that asks
     this process to stop is passed on, and it leaves with 128 + its number. A PartsigError of a
     worker is raised here with its sentence; anything else as RuntimeError with the worker's
     traceback.
     """
-    settings = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=processes,
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        run_id="partsig",
-        max_restarts=0,
-        monitor_interval=0.2,
-    )
-    with tempfile.TemporaryDirectory(prefix="partsig-") as folder:
+    with tempfile.TemporaryDirectory(prefix="partsig-") as folder, _within(Path(folder)):
         said = Path(folder) / "error"
+        settings = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=processes,
+            rdzv_backend="c10d",
+            rdzv_configs={"store_type": "file"},
+            rdzv_endpoint=str(Path(folder) / "launcher"),
+            run_id=secrets.token_hex(16),
+            max_restarts=0,
+            monitor_interval=0.2,
+        )
         try:
             elastic_launch(settings, _guarded)(work, arguments, said)
         except SignalException as stopped:
@@ -129,6 +137,28 @@ def launch(work: Callable, arguments: tuple, processes: int) -> None:
             if said.is_file():
                 raise PartsigError(said.read_text(encoding="utf-8")) from None
             raise RuntimeError(f"a worker process failed:\n{error}") from error
+
+
+@contextmanager
+def _within(folder: Path) -> Iterator[None]:
+    """Keep all that launched processes say to each other on this machine, their meeting in a file.
+
+    Sets environment variables, which the processes take over: the folder they meet in; that torch's
+    launcher opens no port of its own; and the loopback interface, for Gloo and NCCL.
+    """
+    given = {MEETING: str(folder / "group"), "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    loopback = [name for _, name in socket.if_nameindex() if name in ("lo", "lo0")]
+    for key in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME") if loopback else ():
+        given[key] = loopback[0]
+    before = {key: os.environ.get(key) for key in given}
+    os.environ.update(given)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            os.environ.pop(key, None)
+            if value is not None:
+                os.environ[key] = value
 
 
 @record
@@ -151,11 +181,16 @@ def start(device_type: str) -> World:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if not dist.is_initialized():
+        rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        where: dict = {"timeout": PATIENCE}
+        if MEETING in os.environ:  # of torchrun's processes, its own variables say where they meet
+            store = dist.FileStore(os.environ[MEETING], size)
+            where |= {"store": store, "rank": rank, "world_size": size}
         # Told its device, NCCL need not guess it at the first barrier.
         if device.type == "cuda":
-            dist.init_process_group("nccl", device_id=device, timeout=PATIENCE)
+            dist.init_process_group("nccl", device_id=device, **where)
         else:
-            dist.init_process_group("gloo", timeout=PATIENCE)
+            dist.init_process_group("gloo", **where)
     return World(rank=dist.get_rank(), size=dist.get_world_size(), device=device)
 
 

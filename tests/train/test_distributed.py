@@ -1,4 +1,8 @@
 import json
+import os
+import stat
+import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -55,7 +59,58 @@ def crash(_folder):
         raise ZeroDivisionError("only in one worker")
 
 
-def test_two_processes_meet_on_a_free_port(tmp_path):
+def own_addresses() -> list[str]:
+    """Return the local addresses, as the kernel writes them, of this process's TCP sockets."""
+    own = set()
+    for link in Path("/proc/self/fd").iterdir():
+        try:
+            own.add(os.readlink(link))
+        except OSError:  # it was closed meanwhile
+            continue
+    lines = [
+        line.split()
+        for table in ("tcp", "tcp6")
+        for line in Path("/proc/self/net", table).read_text().splitlines()[1:]
+    ]
+    return [line[1].split(":")[0] for line in lines if f"socket:[{line[9]}]" in own]
+
+
+def look_around(folder):
+    world = distributed.start("cpu")
+    distributed.mean(torch.ones(3), world)
+    meeting = Path(os.environ[distributed.MEETING])
+    found = {
+        "addresses": own_addresses(),
+        "mode": stat.S_IMODE(meeting.parent.stat().st_mode),
+        "owner": meeting.stat().st_uid,
+    }
+    (folder / f"{world.rank}.json").write_text(json.dumps(found))
+    distributed.wait(world)
+
+
+@pytest.mark.skipif(not Path("/proc/self/net/tcp").is_file(), reason="Linux tells the sockets")
+def test_processes_meet_in_a_folder_of_this_user_and_open_no_port_to_others(tmp_path):
+    """What they are told at their meeting is unpickled: a stranger must not get to say it."""
+    before, seen, over = set(own_addresses()), set(), threading.Event()
+
+    def watch():
+        while not over.wait(0.05):
+            seen.update(own_addresses())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    distributed.launch(look_around, (tmp_path,), 2)
+    over.set()
+    watcher.join()
+    assert seen <= before  # the launcher itself needs none
+    assert distributed.MEETING not in os.environ
+    for rank in (0, 1):
+        found = json.loads((tmp_path / f"{rank}.json").read_text())
+        assert set(found["addresses"]) == {"0100007F"}  # 127.0.0.1
+        assert (found["mode"], found["owner"]) == (0o700, os.getuid())
+
+
+def test_two_processes_meet(tmp_path):
     distributed.launch(work, (tmp_path,), 2)
     for rank in (0, 1):
         found = json.loads((tmp_path / f"{rank}.json").read_text())
