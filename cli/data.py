@@ -66,7 +66,12 @@ def preprocess(
     jobs: options.Jobs = -1,
     scheduler: Annotated[
         str | None,
-        typer.Option("--scheduler", metavar="tcp://…", help="A Dask scheduler whose workers work."),
+        typer.Option(
+            "--scheduler",
+            metavar="tls://…",
+            help="A Dask scheduler whose workers work. Without TLS (tcp://…) whoever can reach it runs "
+            "code as you; certificates: docs/how-to/many-machines.md.",
+        ),
     ] = None,
     shard: Annotated[
         str | None,
@@ -79,6 +84,12 @@ def preprocess(
     """Raw recordings (band-passed, resampled) or images to a store; resumes when interrupted."""
     from partsig.verbs.preprocess import preprocess as run
 
+    if scheduler is not None and not scheduler.startswith("tls://"):
+        typer.echo(
+            "note: this scheduler is reached without TLS: whoever else can reach it or its workers "
+            "can run code as you there and here (docs/how-to/many-machines.md says how to close it).",
+            err=True,
+        )
     result = run(
         source,
         raw,

@@ -11,6 +11,7 @@ import sys
 import time
 
 import cloudpickle
+import dask
 import distributed
 import fsspec
 import pytest
@@ -86,6 +87,45 @@ def test_no_scheduler_answers(raw, tmp_path, monkeypatch):
     monkeypatch.setattr("partsig.data.signals.parallel.CONNECT_S", 1)
     with pytest.raises(ConfigError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9 "):
         preprocess(raw, tmp_path / "store", scheduler="tcp://127.0.0.1:9")
+
+
+@pytest.fixture
+def certified(tmp_path):
+    """Dask's configuration with a certificate made as docs/how-to/many-machines.md says."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl makes the certificate")
+    key, certificate = tmp_path / "dask-key.pem", tmp_path / "dask.pem"
+    subprocess.run(
+        [openssl, "req", "-x509", "-newkey", "rsa:3072", "-nodes", "-days", "2", "-subj", "/CN=dask",
+         "-keyout", key, "-out", certificate],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    pair = {"cert": str(certificate), "key": str(key)}
+    parties = {
+        f"distributed.comm.tls.{party}.{key}": path
+        for party in ("scheduler", "worker", "client")
+        for key, path in pair.items()
+    }
+    with dask.config.set({"distributed.comm.tls.ca-file": str(certificate)} | parties):
+        yield
+
+
+# Dask forgets a socket of its own.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_scheduler_with_certificates(raw, tmp_path, certified):
+    """It works for who has one, and turns away who has none."""
+    preprocess(raw, tmp_path / "alone")
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None,
+        protocol="tls://", host="127.0.0.1", security=distributed.Security(),
+    ) as cluster:  # fmt: skip
+        assert cluster.scheduler_address.startswith("tls://")
+        preprocess(raw, tmp_path / "store", scheduler=cluster.scheduler_address)
+        stranger = dask.config.set({"distributed.comm.tls.client.cert": None})
+        with stranger, pytest.raises(ConfigError, match="no Dask scheduler answers at tls:"):
+            preprocess(raw, tmp_path / "other", scheduler=cluster.scheduler_address)
+    assert contents(tmp_path / "store") == contents(tmp_path / "alone")
 
 
 # A worker that is slow enough to be killed while it works.
