@@ -69,7 +69,7 @@ def preprocess(
         typer.Option(
             "--scheduler",
             metavar="tls://…",
-            help="A Dask scheduler whose workers work. Without TLS (tcp://…) whoever can reach it runs "
+            help="A Dask scheduler whose workers work. Without TLS (tcp://…) whoever reaches it runs "
             "code as you; certificates: docs/how-to/many-machines.md.",
         ),
     ] = None,
@@ -87,7 +87,7 @@ def preprocess(
     if scheduler is not None and not scheduler.startswith("tls://"):
         typer.echo(
             "note: this scheduler is reached without TLS: whoever else can reach it or its workers "
-            "can run code as you there and here (docs/how-to/many-machines.md says how to close it).",
+            "can run code as you, there and here (docs/how-to/many-machines.md: how to close it).",
             err=True,
         )
     result = run(

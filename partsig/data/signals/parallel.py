@@ -46,6 +46,11 @@ def parallel_backend(jobs: int, scheduler: str | None) -> Iterator[joblib.Parall
         raise ConfigError("--scheduler needs Dask: pip install 'partsig[dask]'.") from None
     try:
         client = Client(scheduler, timeout=CONNECT_S)
+    except TypeError:  # what Dask says of tls://… without certificates
+        raise ConfigError(
+            f"{scheduler} needs a certificate: name it in Dask's configuration, as "
+            "docs/how-to/many-machines.md shows."
+        ) from None
     except (OSError, TimeoutError, ValueError) as error:
         raise ConfigError(
             f"no Dask scheduler answers at {scheduler} ({error}); start one with `dask scheduler` "

@@ -97,7 +97,7 @@ def certified(tmp_path):
         pytest.skip("openssl makes the certificate")
     key, certificate = tmp_path / "dask-key.pem", tmp_path / "dask.pem"
     subprocess.run(
-        [openssl, "req", "-x509", "-newkey", "rsa:3072", "-nodes", "-days", "2", "-subj", "/CN=dask",
+        [openssl, "req", "-x509", "-newkey", "rsa:3072", "-nodes", "-days", "2", "-subj", "/CN=x",
          "-keyout", key, "-out", certificate],
         check=True, capture_output=True,
     )  # fmt: skip
@@ -123,7 +123,7 @@ def test_a_scheduler_with_certificates(raw, tmp_path, certified):
         assert cluster.scheduler_address.startswith("tls://")
         preprocess(raw, tmp_path / "store", scheduler=cluster.scheduler_address)
         stranger = dask.config.set({"distributed.comm.tls.client.cert": None})
-        with stranger, pytest.raises(ConfigError, match="no Dask scheduler answers at tls:"):
+        with stranger, pytest.raises(ConfigError, match=r"^tls://.* needs a certificate: name"):
             preprocess(raw, tmp_path / "other", scheduler=cluster.scheduler_address)
     assert contents(tmp_path / "store") == contents(tmp_path / "alone")
 
