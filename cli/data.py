@@ -69,7 +69,7 @@ def preprocess(
         typer.Option(
             "--scheduler",
             metavar="tls://…",
-            help="A Dask scheduler whose workers work. Without TLS (tcp://…) whoever reaches it runs "
+            help="A Dask scheduler whose workers work. Without TLS (tcp://…), who reaches it runs "
             "code as you; certificates: docs/how-to/many-machines.md.",
         ),
     ] = None,
