@@ -42,6 +42,10 @@ class DiskFullError(DataError):
     """Nothing more can be written; what was finished is kept."""
 
 
+class BusyError(DataError):
+    """Another process is writing the same folder."""
+
+
 class CheckpointError(PartsigError):
     """A checkpoint or run directory cannot be read or belongs to another configuration."""
 

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent."""
+"""Files that are either whole or absent, and folders that one process writes at a time."""
 
 import csv
 import errno
@@ -6,17 +6,26 @@ import json
 import os
 import platform
 import re
+import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from operator import itemgetter
 from pathlib import Path
 
-from partsig.errors import DataError, DiskFullError
+from filelock import FileLock, Timeout
+
+from partsig.errors import BusyError, DataError, DiskFullError
 
 # Whose temporary files are whose: a store may be written from several machines at once.
 HOST = re.sub(r"\W", "-", platform.node()) or "here"
 # What the operating system says when a disk, a quota or a file-size limit is exhausted.
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# Files of writers: those that hold a folder, and those that are not whole yet.
+LOCK = ".lock"
+TEMPORARY = re.compile(r"\.(?P<host>[\w-]+)\.(?P<pid>\d{1,10})(\.[0-9a-f]{16})?\.tmp\Z")
+PATIENCE_S = 5  # for those who, like this one, only look whether a lock is held
+HOLDER = re.compile(r"process \d{1,10} on [\w-]{1,80}, since [\d:T+-]{1,30}")
 
 
 @contextmanager
@@ -24,14 +33,17 @@ def atomic(path: Path) -> Iterator[Path]:
     """Give a temporary path beside ``path``; on leaving without an error it becomes ``path``.
 
     A process killed at any moment leaves either the old file or the new one. A full disk becomes
-    a DiskFullError, and the partial file is removed.
+    a DiskFullError, and the partial file is removed. The temporary file is this call's own: its
+    name cannot be foreseen, and nothing that is there already, a link neither, is written through.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _refused(path, error) from error
-    temporary = path.with_name(f".{path.name}.{HOST}.{os.getpid()}.tmp")
+    token = secrets.token_hex(8)
+    temporary = path.with_name(f".{path.name[:32]}.{HOST}.{os.getpid()}.{token}.tmp")
     try:
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))  # less the umask
         yield temporary
         with open(temporary, "rb") as handle:
             os.fsync(handle.fileno())
@@ -55,9 +67,78 @@ def _refused(path: Path, error: OSError) -> DataError:
 def remove_leftovers(folder: Path) -> None:
     """Delete the temporary files in ``folder`` whose writer, on this machine, is no more."""
     for path in folder.glob(".*.tmp") if folder.is_dir() else ():
-        host, pid = path.name.split(".")[-3:-1]
-        if host == HOST and pid.isdigit() and not _alive(int(pid)):
+        found = TEMPORARY.search(path.name)
+        if found and found["host"] == HOST and not _alive(int(found["pid"])):
             path.unlink(missing_ok=True)
+
+
+def is_a_writers(path: Path) -> bool:
+    """Tell whether a file is what a writer, perhaps a killed one, leaves: no content of a folder.
+
+    >>> [is_a_writers(Path(name)) for name in (".lock", ".a.npy.here.7.tmp", "a.npy")]
+    [True, True, False]
+    """
+    return path.name.startswith(".") and (path.name.startswith(LOCK) or path.suffix == ".tmp")
+
+
+@contextmanager
+def locked(folder: Path, part: str = "") -> Iterator[None]:
+    """Write a folder alone: another process that comes meanwhile is refused in one sentence.
+
+    With ``part`` only that part of it, beside the writers of other parts; without, all of it. The
+    operating system holds the lock, so that of a killed process is gone with it. A folder that is
+    not there is made, and removed again if nothing was written. What is there and is no folder is
+    left to the caller to refuse. Raises BusyError where another process writes the same.
+    """
+    if folder.exists() and not folder.is_dir():
+        yield
+        return
+    new = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        own = _hold(folder, folder / (f"{LOCK}-{part}" if part else LOCK))
+    except OSError as error:
+        raise _refused(folder, error) from error
+    try:
+        others = [folder / LOCK] if part else sorted(folder.glob(f"{LOCK}-*"))
+        for other in others:
+            _release(_hold(folder, other, PATIENCE_S))  # nobody else's
+        yield
+    finally:
+        _release(own)
+        if new:
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def _hold(folder: Path, path: Path, patience: float = 0) -> FileLock:
+    lock = FileLock(path, is_singleton=False, thread_local=False)
+    try:
+        lock.acquire(timeout=patience)
+    except Timeout:
+        with suppress(OSError), open(path, encoding="ascii", errors="replace") as handle:
+            holder = HOLDER.match(handle.read(200))
+            if holder is not None:
+                raise BusyError(_busy(folder, holder[0])) from None
+        raise BusyError(_busy(folder, "another process")) from None
+    since = datetime.now(UTC).isoformat(timespec="seconds")
+    with suppress(OSError):
+        path.write_text(f"process {os.getpid()} on {HOST}, since {since}\n", encoding="ascii")
+    return lock
+
+
+def _busy(folder: Path, holder: str) -> str:
+    return (
+        f"{folder} is being written by another partsig ({holder}); wait until it is done, or stop "
+        "it, and run this command again."
+    )
+
+
+def _release(lock: FileLock) -> None:
+    # While it is held: who waits for the file that goes with it looks again.
+    with suppress(OSError):
+        Path(lock.lock_file).unlink()
+    lock.release()
 
 
 def _alive(pid: int) -> bool:

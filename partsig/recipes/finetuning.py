@@ -1,6 +1,7 @@
 """How a classifier is trained on labels, whatever the modality and the task."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from partsig.core.objectives.supervised import SupervisedModule
 from partsig.data.shuffling import Shuffled
 from partsig.data.store import read_meta
 from partsig.errors import DataError
-from partsig.files import write_json
+from partsig.files import locked, write_json
 from partsig.modalities import registry
 from partsig.recipes.starting_encoder import Start, start_from
 from partsig.runs import directory as runs
@@ -151,7 +152,13 @@ def run_finetuning(asked: Finetuning, world: World) -> None:
     """Train a classifier, or go on with it; nothing is done to a finished run.
 
     What is not trained step by step, and everything that is judged, is done by the main process.
+    Raises BusyError where another call trains the same run.
     """
+    with locked(asked.run) if world.main else nullcontext():
+        _share_finetuning(asked, world)
+
+
+def _share_finetuning(asked: Finetuning, world: World) -> None:
     settings = asked.settings
     over = Run.is_over(asked.run)
     if not over:  # before the run is begun: what is refused must not leave one behind

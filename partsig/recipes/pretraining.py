@@ -1,5 +1,6 @@
 """How an encoder is pretrained, whatever it is pretrained on and by which objective."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from partsig import config as configs
 from partsig.contracts import Batch, PretrainingData, Windows
 from partsig.data.store import read_meta
 from partsig.errors import CheckpointError, ConfigError, DataError
+from partsig.files import locked
 from partsig.modalities import registry
 from partsig.modalities.modality import Modality
 from partsig.recipes.pretext_measures import measure, units
@@ -62,8 +64,16 @@ def check_modality(store: Path, modality: str) -> None:
 
 
 def run_pretraining(asked: Pretraining) -> None:
-    """Do one process's share of a pretraining run; continue it where it was killed."""
+    """Do one process's share of a pretraining run; continue it where it was killed.
+
+    Raises BusyError where another call trains the same run.
+    """
     world = distributed.start(asked.device)
+    with locked(asked.run) if world.main and not asked.profile else nullcontext():
+        _share_pretraining(asked, world)
+
+
+def _share_pretraining(asked: Pretraining, world: World) -> None:
     asked.check_batch(world.size)
     modality, data, path = registry.get(asked.modality), asked.open_data(), asked.run
     before = [] if asked.origin is None else Run.read(asked.origin).seen_unlabelled

@@ -21,7 +21,7 @@ from pathlib import Path
 from partsig import __version__, config, seeds
 from partsig.contracts import labels_of
 from partsig.errors import CheckpointError, ConfigError, DataError
-from partsig.files import write_json, write_text
+from partsig.files import is_a_writers, write_json, write_text
 from partsig.modalities import registry
 from partsig.seeds import OldSeed
 
@@ -84,7 +84,7 @@ def begin(
             )
         record = before | wanted
     else:
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if path.exists() and not (path.is_dir() and all(map(is_a_writers, path.iterdir()))):
             raise DataError(f"{path} exists and is no run; choose another --run.")
         record = {"kind": kind, "state": "running", "started": now(), **wanted}
     record["environment"] = environment()

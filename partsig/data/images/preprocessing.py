@@ -15,6 +15,7 @@ from partsig.data.images.folders import ImagePreprocessConfig, open_digits, open
 from partsig.data.preprocessed import PreprocessRequest, PreprocessResult
 from partsig.data.store import FAILED, OK
 from partsig.errors import ConfigError, DataError, check_jobs
+from partsig.files import locked
 from partsig.progress import bar
 
 # Images a thread decodes at a time: so many that handing them over costs nothing beside it.
@@ -50,8 +51,9 @@ def preprocess_images(request: PreprocessRequest) -> PreprocessResult:
     )
     images = _open(source, Path(request.raw), settings)
     path = Path(request.store)
-    known = image_store.create(path, image_store.make_meta(images, settings.val_share))
-    rows = _write(path, images, known, request.jobs)
+    with locked(path):
+        known = image_store.create(path, image_store.make_meta(images, settings.val_share))
+        rows = _write(path, images, known, request.jobs)
     failed = {str(row["image"]): str(row["reason"]) for row in rows if row["status"] == FAILED}
     if len(failed) == len(rows):
         first = next(iter(failed.items()))

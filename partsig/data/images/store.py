@@ -38,7 +38,7 @@ from partsig.data.store import (
     with_provenance,
 )
 from partsig.errors import DataError
-from partsig.files import atomic, remove_leftovers, write_json, write_text
+from partsig.files import atomic, is_a_writers, remove_leftovers, write_json, write_text
 
 COLUMNS = ("image", "label", "role", "status", "reason", "row", "source")
 ROLES = ("train", "val", "test")
@@ -112,7 +112,7 @@ def create(path: Path, meta: dict) -> dict[str, dict[str, str]]:
             rows = {}
         if known.get("classes") != meta["classes"]:
             write_index(path, [])  # never old labels beside new classes, even if killed here
-    elif path.exists() and not (path.is_dir() and not any(path.iterdir())):
+    elif path.exists() and not (path.is_dir() and all(map(is_a_writers, path.iterdir()))):
         raise DataError(f"{path} exists and is no store; choose another --store.")
     write_json(path / META, meta)
     return rows

@@ -40,6 +40,7 @@ from partsig.errors import (
     check_jobs,
     check_range,
 )
+from partsig.files import locked
 from partsig.progress import bar
 
 Header = Path | pc18_segments.Segment
@@ -100,36 +101,37 @@ def preprocess_signals(request: PreprocessRequest) -> PreprocessResult:
         dtype=settings.dtype,
         reading=_unusual(settings),
     )
-    if request.merge:
-        return _merge(path, storage, headers, meta)
-    known = create_store(path, meta, shard)
-    if hasattr(reader, "roles"):
-        write_split(path, reader.roles(headers))
-    if shard:
-        first, total = map(int, shard.split("-of-"))
-        headers = headers[first - 1 :: total]
-    index = Index(path=path, storage=storage, shard=shard)
-    mine = {header.stem for header in headers}
-    for name, row in known.items():
-        if index.is_written(row) and (not shard or name in mine):
-            index.rows[name] = row
-    todo = [h for h in headers if not _same_source(reader, index.rows.get(h.stem), h, settings)]
-    index.forget(header.stem for header in todo)
-    work = RecordingWork(
-        source=source,
-        raw=raw,
-        path=path,
-        storage=storage.for_one(),
-        meta={key: value for key, value in meta.items() if key != "reading"},
-    )
-    ages_and_sexes = physionet2018.read_demographics(raw)
-    # What goes to another machine with a recording is of that recording, however many there are.
-    tasks = (
-        joblib.delayed(work)(h, _settings_of(h.stem, settings), ages_and_sexes.get(h.stem))
-        for h in todo
-    )
-    with parallel.parallel_backend(request.jobs, request.scheduler) as backend:
-        index.fill(backend(tasks), n_left=len(todo), n_total=len(headers))
+    with locked(path, shard):
+        if request.merge:
+            return _merge(path, storage, headers, meta)
+        known = create_store(path, meta, shard)
+        if hasattr(reader, "roles"):
+            write_split(path, reader.roles(headers))
+        if shard:
+            first, total = map(int, shard.split("-of-"))
+            headers = headers[first - 1 :: total]
+        index = Index(path=path, storage=storage, shard=shard)
+        mine = {header.stem for header in headers}
+        for name, row in known.items():
+            if index.is_written(row) and (not shard or name in mine):
+                index.rows[name] = row
+        todo = [h for h in headers if not _same_source(reader, index.rows.get(h.stem), h, settings)]
+        index.forget(header.stem for header in todo)
+        work = RecordingWork(
+            source=source,
+            raw=raw,
+            path=path,
+            storage=storage.for_one(),
+            meta={key: value for key, value in meta.items() if key != "reading"},
+        )
+        ages_and_sexes = physionet2018.read_demographics(raw)
+        # What goes to another machine is of one recording, however many there are.
+        tasks = (
+            joblib.delayed(work)(h, _settings_of(h.stem, settings), ages_and_sexes.get(h.stem))
+            for h in todo
+        )
+        with parallel.parallel_backend(request.jobs, request.scheduler) as backend:
+            index.fill(backend(tasks), n_left=len(todo), n_total=len(headers))
     result = _summary(path, list(index.rows.values()), meta)
     if hasattr(reader, "overlooked"):
         result = replace(result, notes=[*result.notes, *reader.overlooked(headers, settings)])

@@ -22,7 +22,7 @@ from partsig.data.signals.store_index import (
 )
 from partsig.data.store import FORMAT, META, OK, made_alike, with_provenance
 from partsig.errors import DataError
-from partsig.files import atomic, remove_leftovers, write_json, write_text
+from partsig.files import atomic, is_a_writers, remove_leftovers, write_json, write_text
 
 PIECE = 2**20  # samples that are written at a time
 FLOAT16_MAX = float(np.finfo(np.float16).max)
@@ -152,12 +152,7 @@ def create_store(path: Path, meta: dict, shard: str = "") -> dict[str, dict]:
                 rows |= {row["recording"]: row for row in read_index(path, part)}
         if made_alike(path, known, meta, rows.values()):
             return rows
-    elif path.exists() and not (path.is_dir() and all(_is_leftover(p) for p in path.iterdir())):
+    elif path.exists() and not (path.is_dir() and all(map(is_a_writers, path.iterdir()))):
         raise DataError(f"{path} exists and is no store; choose another --store.")
     write_json(path / META, meta)
     return {}
-
-
-def _is_leftover(path: Path) -> bool:
-    """Tell whether a killed writer, perhaps on another machine, left this file."""
-    return path.name.startswith(".") and path.suffix == ".tmp"
