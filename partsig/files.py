@@ -24,6 +24,7 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # Files of writers: those that hold a folder, and those that are not whole yet.
 LOCK = ".lock"
 TEMPORARY = re.compile(r"\.(?P<host>[\w-]+)\.(?P<pid>\d{1,10})(\.[0-9a-f]{16})?\.tmp\Z")
+HEAD = 16_384  # bytes in which a file shows who wrote it
 PATIENCE_S = 5  # for those who, like this one, only look whether a lock is held
 HOLDER = re.compile(r"process \d{1,10} on [\w-]{1,80}, since [\d:T+-]{1,30}")
 
@@ -149,6 +150,23 @@ def _alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def check_replaceable(path: Path, mark: bytes, sign: Path | None = None) -> None:
+    """Raise DataError where another's file has this name: what partsig did not write is kept.
+
+    A file is partsig's where ``mark`` stands near its beginning, or near that of ``sign``, a file
+    that is written before it.
+    """
+    if not os.path.lexists(path):
+        return
+    head = b""
+    with suppress(OSError), open(path if sign is None else sign, "rb") as handle:
+        head = handle.read(HEAD)
+    if mark not in head:
+        raise DataError(
+            f"{path} is there already and is not partsig's: it is kept; choose another place."
+        )
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,6 +1,7 @@
 """Embeddings written as they come: a growing .npz or Parquet file, whole or not there at all."""
 
 import json
+import os
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from partsig.errors import ConfigError
+from partsig.errors import ConfigError, DataError
 from partsig.files import atomic, remove_leftovers
 
 SUFFIXES = (".npz", ".parquet")
@@ -22,6 +23,28 @@ def check_suffix(path: Path) -> None:
     """Raise ConfigError where a file's ending is none that can be written."""
     if path.suffix not in SUFFIXES:
         raise ConfigError(f"--output {path}: it must end in {' or '.join(SUFFIXES)}.")
+
+
+def check_own(path: Path) -> None:
+    """Raise DataError where a file is there that holds no embeddings of partsig's."""
+    if not os.path.lexists(path):
+        return
+    try:
+        if path.suffix == ".npz":
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as content:
+                known = "partsig" in json.loads(str(content["meta"]))["environment"]
+        else:
+            import pyarrow.parquet as pq
+
+            known = b"partsig" in (pq.read_schema(path).metadata or {})
+    except ImportError:
+        return  # nothing will be written either
+    except Exception:  # noqa: BLE001 (whatever it is, it is not ours)
+        known = False
+    if not known:
+        raise DataError(
+            f"{path} is there already and is not partsig's: it is kept; choose another --output."
+        )
 
 
 @contextmanager

@@ -96,9 +96,9 @@ def write(folder: Path, packed: LoadedModel, card: str) -> None:
         if name not in left_out
     }
     (folder / CONFIG).unlink(missing_ok=True)
+    write_text(folder / CARD, card)  # first: it tells whose the weights beside it are
     with atomic(folder / WEIGHTS) as temporary:
         save_file(state, temporary, metadata={"format": "pt", "partsig": __version__})
-    write_text(folder / CARD, card)
     write_json(folder / CONFIG, packed.facts)
 
 

@@ -7,9 +7,10 @@ from partsig.data.signals.hypnograms.stages import UNSCORED, count_stages
 from partsig.data.signals.readers import edf_recordings, psg
 from partsig.data.signals.recordings import sorted_by_name
 from partsig.errors import DataError
+from partsig.files import check_replaceable
 from partsig.metrics.agreement import kappa
 from partsig.sleep import review
-from partsig.sleep.exports.paths import export_paths, file_stem
+from partsig.sleep.exports.paths import MARKS, export_paths, file_stem
 from partsig.sleep.exports.writing import write_all
 from partsig.sleep.staging import Staging
 
@@ -62,11 +63,8 @@ def write_staging(staging: Staging, folder: Path) -> dict[str, Path]:
     """
     written = paths_of(staging.name, folder)
     # A picture does not tell whose it is: it is partsig's where the file that is written before is.
-    others = [written[kind] for kind in FIGURES if written[kind].exists()]
-    if others and not written["json"].exists():
-        raise DataError(
-            f"{others[0]} is there already and is not partsig's: it is kept; choose another folder."
-        )
+    for kind in FIGURES:
+        check_replaceable(written[kind], MARKS[".json"], written["json"])
     write_all(staging, folder)
     from partsig.sleep import figures  # matplotlib, where it is needed
 

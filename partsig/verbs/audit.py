@@ -18,7 +18,7 @@ from partsig import config as configs
 from partsig.data.signals.readers import registry as readers
 from partsig.data.signals.recordings import ReadConfig
 from partsig.errors import ConfigError, DataError, check_jobs
-from partsig.files import write_json, write_text
+from partsig.files import check_replaceable, write_json, write_text
 from partsig.progress import bar
 from partsig.sleep import html
 from partsig.sleep.audit import page as pages
@@ -95,9 +95,18 @@ def audit(
     return _write(output, about, recordings)
 
 
+def _check_ours(output: Path, rows: list[dict[str, object]]) -> None:
+    """Raise DataError where another's file would be replaced."""
+    check_replaceable(output / "audit.csv", ",".join(list(rows[0])[:4]).encode())
+    check_replaceable(output / "audit.json", b'"partsig"')
+    for number in range(1, len(rows) + 1):
+        check_replaceable(output / pages.place(number), html.MARK.encode())
+
+
 def _write(output: Path, about: dict, recordings: list[Audited]) -> Audit:
     """Write tables and pages into a folder; return what there is to tell of them."""
     rows = [pages.row(a) for a in recordings]
+    _check_ours(output, rows)
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()

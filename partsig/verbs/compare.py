@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from partsig.errors import ConfigError, DataError
-from partsig.files import write_text
+from partsig.files import check_replaceable, write_text
 from partsig.recipes.comparison import Row, as_csv, as_markdown, compare_rows
 from partsig.runs import directory as runs
 from partsig.runs.run import Run
@@ -67,8 +67,10 @@ def compare(
     folder = Path(output or runs.RUNS / "compare")
     unit, n_units, n_answers = results[0].unit, len(results[0].counts), int(results[0].counts.sum())
     text = as_markdown(rows, reference, metric, unit, n_units, n_answers, seed)
-    write_text(folder / "compare.md", text + "\n")
+    for name in ("compare.csv", "compare.md", "compare.png"):
+        check_replaceable(folder / name, b"method,budget,n_runs,", folder / "compare.csv")
     write_text(folder / "compare.csv", as_csv(rows, metric.name))
+    write_text(folder / "compare.md", text + "\n")
     from partsig.figures import classification as figures  # matplotlib, where it is needed
 
     figure = figures.label_curve(

@@ -12,7 +12,7 @@ from partsig.modalities import registry
 from partsig.recipes.loading import load_model
 from partsig.runs import directory as runs
 from partsig.runs import features
-from partsig.runs.embedding_file import check_suffix, open_writer
+from partsig.runs.embedding_file import check_own, check_suffix, open_writer
 from partsig.train import distributed
 
 
@@ -73,6 +73,7 @@ def embed(
     everything = dataset.everything(loaded, path, recordings)
     target = Path(output) if output else path / "embeddings" / f"{place.resolve().name}.npz"
     check_suffix(target)
+    check_own(target)
     meta = {
         "run": str(path),
         "kind": loaded.kind,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from partsig.errors import ConfigError
-from partsig.files import write_json
+from partsig.files import check_replaceable, write_json
 from partsig.recipes.evaluation import (
     Judged,
     in_common,
@@ -111,6 +111,8 @@ def _written_together(
     answers = pooled(several)
     result = pooled_result(several, answers, seed)
     examples, probabilities, _ = answers
+    for file in ("predictions.csv", "metrics.json"):
+        check_replaceable(folder / file, b",truth,prediction,", folder / "predictions.csv")
     task.write_predictions(folder / "predictions.csv", examples, probabilities)
     write_json(folder / "metrics.json", result)
     drawn = [task.draw_confusion(result, examples, folder)] if figures else []

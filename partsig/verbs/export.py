@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from partsig.errors import ConfigError, check_option
-from partsig.files import remove_leftovers, write_json, write_text
+from partsig.files import check_replaceable, remove_leftovers, write_json, write_text
 from partsig.recipes.loading import load_model
 from partsig.runs import directory as runs
 from partsig.runs import exported as packing
@@ -79,26 +79,26 @@ def export(
         return Exported(path=folder, file=file)
     stager = portable_graph.PortableStager(loaded.model, facts["temperature"])
     program = portable_graph.exported(stager, len(facts["ch_names"]), loaded.window)
+    write_text(folder / packing.CARD, card)  # first: it tells whose the model beside it is
     write = portable_graph.write_onnx if format == "onnx" else portable_graph.write_torch
     write(file, program, facts)
     difference = _difference(file, loaded, where)
     if not difference <= TOLERANCE:  # pragma: no cover - no model was found that fails
         file.unlink()
         raise RuntimeError(f"{file.name} gave probabilities {difference:.1e} off; nothing is kept.")
-    write_text(folder / packing.CARD, card)
     write_json(folder / packing.CONFIG, facts)
     return Exported(path=folder, file=file, difference=difference)
 
 
 def _check_ours(folder: Path) -> None:
-    """Raise ConfigError for a file, and for a folder with somebody else's card or configuration."""
+    """Raise ConfigError for a file, DataError for a folder with somebody else's card or weights."""
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"--output {folder} is a file; name a folder.")
-    for path in (folder / packing.CARD, folder / packing.CONFIG):
-        if path.is_file() and MARK not in path.read_bytes():
-            raise ConfigError(
-                f"{path} is there already and is not partsig's: it is kept; choose another folder."
-            )
+    check_replaceable(folder / packing.CARD, MARK)
+    check_replaceable(folder / packing.CONFIG, MARK)
+    known = folder / packing.CONFIG
+    for name in FORMATS.values():
+        check_replaceable(folder / name, MARK, known if known.exists() else folder / packing.CARD)
 
 
 def _drop_others(folder: Path, facts: dict) -> None:

@@ -11,7 +11,7 @@ from partsig.core.encoder import Encoder, EncoderConfig, log_spectrum
 from partsig.core.objectives.supervised import Classifier, ClassifierConfig
 from partsig.data.signals.store import open_store
 from partsig.data.signals.windows import LabelledWindows
-from partsig.errors import CheckpointError, ConfigError
+from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.recipes.loading import load_model
 from partsig.runs import directory as runs
 from partsig.runs import exported as packed
@@ -240,7 +240,7 @@ def test_mistakes_are_told(tuned, pretrained, sample_store, tmp_path):
     (tmp_path / "notes").mkdir()
     note = tmp_path / "notes" / "README.md"
     note.write_text("mine")
-    with pytest.raises(ConfigError, match=r"README\.md is there already and is not partsig's"):
+    with pytest.raises(DataError, match=r"README\.md is there already and is not partsig's"):
         export(tuned, note.parent)
     assert [(path.name, path.read_text()) for path in note.parent.iterdir()] == [
         (note.name, "mine")

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from partsig.errors import DataError
+from partsig.files import check_replaceable
 from partsig.sleep.staging import Staging
 
 # Bytes of a name: the longest tail, and that of the temporary file, still fit into 255.
@@ -11,7 +11,6 @@ LONGEST = 160
 # What shows that a file of this kind was written here, and may be replaced.
 MARKS = {".csv": b",review_rank,", ".tsv": b"\treview_rank\t"}
 MARKS |= {".edf": b" partsig_", ".json": b'"partsig"'}
-HEAD = 4096
 
 
 def file_stem(name: str) -> str:
@@ -39,23 +38,8 @@ def export_paths(name: str, folder: Path) -> dict[str, Path]:
     }
 
 
-def check_replaceable(path: Path) -> None:
-    """Raise DataError where another's file has this name."""
-    if not path.exists():
-        return
-    try:
-        with open(path, "rb") as handle:
-            head = handle.read(HEAD)
-    except OSError:
-        head = b""
-    if MARKS[path.suffix] not in head:
-        raise DataError(
-            f"{path} is there already and is not partsig's: it is kept; choose another folder."
-        )
-
-
 def replaceable_path(staging: Staging, folder: Path, kind: str) -> Path:
     """Return where a staging's file of a kind lies; raise DataError where another's is there."""
     path = export_paths(staging.name, folder)[kind]
-    check_replaceable(path)
+    check_replaceable(path, MARKS[path.suffix])
     return path

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+from partsig.files import check_replaceable
 from partsig.sleep.exports.documents import write_json
 from partsig.sleep.exports.edf import write_edf, write_review
-from partsig.sleep.exports.paths import check_replaceable, export_paths
+from partsig.sleep.exports.paths import MARKS, export_paths
 from partsig.sleep.exports.tables import write_bids, write_csv
 from partsig.sleep.staging import Staging
 
@@ -17,7 +18,7 @@ def write_all(staging: Staging, folder: Path) -> dict[str, Path]:
     file has one of the names: a scorer's hypnogram is not lost.
     """
     for path in export_paths(staging.name, folder).values():
-        check_replaceable(path)
+        check_replaceable(path, MARKS[path.suffix])
     for write in (write_csv, write_edf, write_review, write_bids, write_json):
         write(staging, folder)
     return export_paths(staging.name, folder)

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
 
-from partsig.files import write_json, write_text
+from partsig.files import check_replaceable, write_json, write_text
 from partsig.sleep.exports.paths import file_stem
-from partsig.sleep.html import COLOURS, UNSCORED_COLOUR, link, remove
+from partsig.sleep.html import COLOURS, MARK, UNSCORED_COLOUR, link, remove
 from partsig.sleep.report.charts import OTHER
 
 # More recordings than these have pages of their own: a browser opens a page of a few megabytes.
@@ -75,8 +75,11 @@ def write_report(
 
     The figures of an earlier report there tell which pages it had: what is theirs alone is removed.
     """
-    kept = set()
+    mark, kept = MARK.encode(), set()
+    check_replaceable(folder / PAGE, mark)
+    check_replaceable(folder / FIGURES, mark, folder / PAGE)
     for name, text in own_pages:
+        check_replaceable(folder / name, mark)
         write_text(folder / name, text)
         kept.add(name)
     write_text(folder / PAGE, page)
