@@ -99,7 +99,7 @@ def _check_ours(output: Path, rows: list[dict[str, object]]) -> None:
     """Raise DataError where another's file would be replaced."""
     check_replaceable(output / "audit.csv", ",".join(list(rows[0])[:4]).encode())
     check_replaceable(output / "audit.json", b'"partsig"')
-    for number in range(1, len(rows) + 1):
+    for number in range(1, -(-len(rows) // pages.ON_ONE_PAGE) + 1):
         check_replaceable(output / pages.place(number), html.MARK.encode())
 
 

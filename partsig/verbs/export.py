@@ -79,13 +79,13 @@ def export(
         return Exported(path=folder, file=file)
     stager = portable_graph.PortableStager(loaded.model, facts["temperature"])
     program = portable_graph.exported(stager, len(facts["ch_names"]), loaded.window)
-    write_text(folder / packing.CARD, card)  # first: it tells whose the model beside it is
     write = portable_graph.write_onnx if format == "onnx" else portable_graph.write_torch
     write(file, program, facts)
     difference = _difference(file, loaded, where)
     if not difference <= TOLERANCE:  # pragma: no cover - no model was found that fails
         file.unlink()
         raise RuntimeError(f"{file.name} gave probabilities {difference:.1e} off; nothing is kept.")
+    write_text(folder / packing.CARD, card)
     write_json(folder / packing.CONFIG, facts)
     return Exported(path=folder, file=file, difference=difference)
 
