@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from partsig.contracts import Examples
 from partsig.core.objectives.supervised import LossConfig, SupervisedModule
 from partsig.data.signals.bands import band_powers
-from partsig.errors import ConfigError
+from partsig.errors import CheckpointError, ConfigError
+from partsig.modalities import boosted_trees
 from partsig.runs.features import in_batches
 from partsig.seeds import Stream, seed_of
 from partsig.tasks.frozen import CPU, InputShape
@@ -57,6 +58,8 @@ class BoostingOnBandPowers(SupervisedModule):
     def __init__(self, _name: str, shape: InputShape, _loss: LossConfig) -> None:
         super().__init__(LossConfig())
         self.sfreq, self.n_classes = shape.samples_per_unit, len(shape.classes)
+        empty = np.zeros((1, len(shape.ch_names), *shape.window))
+        self.n_features = band_powers(empty, self.sfreq).shape[1]
         self.trees: HistGradientBoostingClassifier | None = None
 
     def fit_examples(self, train: Examples, seed: int, _device: torch.device) -> None:
@@ -76,17 +79,15 @@ class BoostingOnBandPowers(SupervisedModule):
         return torch.from_numpy(np.log(every + 1e-9)).to(x.device, torch.float32)
 
     def get_extra_state(self) -> Tensor:
-        """Return the trees as bytes in skops' format, which can be read without executing it."""
-        import skops.io
-
-        return torch.frombuffer(bytearray(skops.io.dumps(self.trees)), dtype=torch.uint8)
+        """Return the trees as bytes that can be read without executing them."""
+        return torch.frombuffer(bytearray(boosted_trees.dump(self.trees)), dtype=torch.uint8)
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Take over trees from :meth:`get_extra_state`."""
-        import skops.io
-
-        trusted = ["sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"]
-        self.trees = skops.io.loads(state.numpy().tobytes(), trusted=trusted)
+        """Take over trees from :meth:`get_extra_state`; raise CheckpointError for others."""
+        if not isinstance(state, Tensor) or state.dtype != torch.uint8 or state.ndim != 1:
+            raise CheckpointError("the boosted trees are no bytes.")
+        content = state.numpy().tobytes()
+        self.trees = boosted_trees.load(content, self.n_features, self.n_classes)
 
 
 class BraindecodeNet(SupervisedModule):

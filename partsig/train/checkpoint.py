@@ -1,7 +1,9 @@
 """Checkpoints: whole or absent, read without executing anything, refused when they do not fit."""
 
 import pickle
+import zipfile
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 
@@ -37,6 +39,23 @@ def prune(run: Path, keep: int) -> None:
         path.unlink(missing_ok=True)
 
 
+def check_unpacked(file: Path | BinaryIO, size: int) -> None:
+    """Raise CheckpointError for a zip archive whose members are larger than the file itself.
+
+    torch and skops store members as they are; compressed ones could fill the memory.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+    except (OSError, zipfile.BadZipFile):
+        return  # whoever reads it says what is wrong with it
+    if unpacked > size:
+        name = file if isinstance(file, Path) else "an archive in a checkpoint"
+        raise CheckpointError(
+            f"{name} holds {size:,} bytes that unpack to {unpacked:,}: partsig writes none such."
+        )
+
+
 def load(path: Path, kind: str | None = None) -> dict:
     """Return a checkpoint's content, tensors on the CPU.
 
@@ -44,6 +63,7 @@ def load(path: Path, kind: str | None = None) -> dict:
     """
     if not path.is_file():
         raise CheckpointError(f"no checkpoint at {path}.")
+    check_unpacked(path, path.stat().st_size)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
