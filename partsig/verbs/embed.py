@@ -36,6 +36,7 @@ def embed(
     pool: str = "auto",
     blocks: int = 0,
     device: str = "auto",
+    allow_http: bool = False,
 ) -> Embedded:
     """Write an embedding of every 30-s epoch (scored or not), or image, and return where.
 
@@ -68,7 +69,11 @@ def embed(
     check_blocks(blocks, depth)
     if store is None and loaded.run is None:
         raise ConfigError(f"{path} is an exported folder and knows no store: pass --store.")
-    place = locate(loaded.run.store if store is None else store)
+    place = locate(
+        store,
+        recorded=None if loaded.run is None else loaded.run.facts["store"],
+        allow_http=allow_http,
+    )
     dataset = registry.of(loaded.facts).open(place)
     everything = dataset.everything(loaded, path, recordings)
     target = Path(output) if output else path / "embeddings" / f"{place.resolve().name}.npz"

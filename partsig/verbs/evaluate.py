@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from partsig.data.store import locate
 from partsig.errors import ConfigError
 from partsig.files import write_json
 from partsig.recipes.evaluation import (
@@ -48,6 +49,7 @@ def evaluate(
     device: str = "auto",
     seed: int = 0,
     figures: bool = True,
+    allow_http: bool = False,
 ) -> Evaluation:
     """Measure a fine-tuned run on its test subjects, or on every labelled subject of another store.
 
@@ -67,6 +69,7 @@ def evaluate(
     chosen = distributed.pick_device(device)
     named = [run] if isinstance(run, str | Path) else run or []
     paths = list(dict.fromkeys(map(Path, filter(None, named)))) or [runs.last("finetune")]
+    store = None if store is None else locate(store, allow_http=allow_http)
     if len(paths) == 1:
         if output is not None:
             raise ConfigError("--output is for several runs; one is evaluated in its own folder.")

@@ -25,7 +25,7 @@ import partsig
 from partsig.data import fetch, transfer
 from partsig.data.signals.readers import physionet2018, physionet2018_index
 from partsig.errors import ConfigError, DataError, DiskFullError
-from partsig.verbs.download import download
+from partsig.verbs.download import download as download_any
 
 TRAINING = ("tr03-0001", "tr03-0002", "tr04-0001")
 TEST = ("te03-0001", "te04-0001")
@@ -33,6 +33,11 @@ ENDS = {"training": (".hea", ".mat", ".arousal", "-arousal.mat"), "test": (".hea
 DATA = [f"training/{r}/{r}{end}" for r in TRAINING for end in ENDS["training"]]
 DATA += [f"test/{r}/{r}{end}" for r in TEST for end in ENDS["test"]]
 MAT = "training/tr03-0002/tr03-0002.mat"
+
+
+def download(source="physionet2018", raw=None, **options):
+    """From the tiny challenge, whose checksums nobody has published."""
+    return download_any(source, raw, **({"allow_http": True, "trust_mirror": True} | options))
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -155,7 +160,7 @@ def there(raw):
 
 
 def run(*words):
-    return CliRunner().invoke(app, ["download", *words])
+    return CliRunner().invoke(app, ["download", *words, "--allow-http", "--trust-mirror"])
 
 
 def test_all_that_is_published_comes(site, tmp_path):
@@ -320,7 +325,7 @@ def interruptible():
 def test_a_killed_download_goes_on(site, tmp_path, kill):
     site.slow_s, site.chunk = 0.005, 20_000
     words = [sys.executable, "-m", "partsig", "download", "physionet2018", "--raw", str(tmp_path)]
-    words += ["--mirror", site.url, "--jobs", "2"]
+    words += ["--mirror", site.url, "--jobs", "2", "--allow-http", "--trust-mirror"]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     mats = [name for name in DATA if name.endswith("0001.mat") or name == MAT]
     deadline = time.monotonic() + 60
