@@ -6,7 +6,7 @@ what has a record is replaced or deleted; anything else there is somebody's.
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +34,7 @@ def array_sha256_of(path: Path) -> str | None:
 class Copy:
     """The copy of the folder at ``url`` in a local ``folder``."""
 
-    url: str
+    url: str = field(repr=False)  # with what it holds of passwords
     folder: Path
 
     @property

@@ -16,6 +16,7 @@ import tarfile
 import threading
 import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
@@ -76,9 +77,9 @@ class Listing:
             by_name.setdefault(_without_suffix(name), []).append(name)
         return by_name
 
-    def is_small(self, name: str) -> bool:
-        """Tell whether a file is fetched at the start."""
-        return (self.sizes[name] or 0) <= SMALL
+    def is_large(self, name: str) -> bool:
+        """Tell whether a file is known to be too large to be fetched at the start."""
+        return (self.sizes[name] or 0) > SMALL
 
 
 class _Limit(Callback):
@@ -232,7 +233,10 @@ def pull_small(url: str, folder: Path, call: str) -> list[str]:
     there = listing(url)
     Copy(url, folder).begin()
     for name in there.sizes:
-        if there.is_small(name):
+        if there.sizes[name] is None:  # it may be large, and is tried again with its recording
+            with suppress(DataError):
+                _get(there, folder, name)
+        elif not there.is_large(name):
             _get(there, folder, name)
     _pulled.add(call)
     return sorted(there.sizes)
@@ -249,7 +253,8 @@ def fetch(url: str, folder: Path, header: Path, call: str) -> list[Path]:
             pull_small(url, folder, call)
     there = listing(url)
     own = there.by_recording.get(_without_suffix(header.relative_to(folder).as_posix()), [])
-    return [_get(there, folder, name) for name in own if not there.is_small(name)]
+    later = [name for name in own if there.is_large(name) or there.sizes[name] is None]
+    return [_get(there, folder, name) for name in later]
 
 
 def remove(url: str, folder: Path, files: list[Path]) -> None:

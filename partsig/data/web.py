@@ -38,9 +38,14 @@ class TooMuchError(DataError):
     """More came than was announced, or is announced than can be right."""
 
 
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Return nothing: redirects are looked at by :func:`ask`, their bodies never read."""
+
+
 def session() -> requests.Session:
     """Return a session (for one thread) that says who asks, and asks for the bytes as they are."""
-    new = requests.Session()
+    new = _Session()
     new.headers.update({"User-Agent": f"partsig/{__version__}", "Accept-Encoding": "identity"})
     return new
 
@@ -65,8 +70,8 @@ def ask(
         target = _target(url, location)
         if target is None:
             raise DataError(
-                f"{shown(first)}: the server sends to {shown(urljoin(url, location))}, which is "
-                "not followed; pass that address itself if it is right."
+                f"{shown(first)}: the server sends to {shown(location)[:200]!r}, which is not "
+                "followed; pass that address itself if it is right."
             )
         url = target
     raise DataError(f"{shown(first)}: the server sends in circles.")

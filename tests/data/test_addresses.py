@@ -14,7 +14,7 @@ WITH_SECRETS = [
     f"https://host/nights/?X-Amz-Credential=k&X-Amz-Signature={SECRET}",
     f"https://host/nights?token={SECRET}",
     f"https://host:8443/nights?mail=a@b&token={SECRET}",
-    f"https://account.blob.host/nights?sv=2024&sig={SECRET}%3D&se=2030",
+    f"https://account.blob.host/nights?sv=2024&sig={SECRET}&se=2030",
     f"https://host/nights#access_token={SECRET}",
     f"https://host/nights;jsessionid={SECRET}",
     f"http://[::1]:8080/nights?token={SECRET}",
