@@ -16,8 +16,8 @@ UNENCRYPTED = ("http", "ftp", "webhdfs")
 # These read addresses out of a file, which somebody else may have written.
 INDIRECT = ("reference", "generic")
 SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
-# An address in a text, also one whose slashes a path has swallowed.
-IN_TEXT = re.compile(r"[a-z][a-z0-9+.-]+:/{1,3}[^\s'\"<>]+", re.IGNORECASE)
+# An address in a text, without the full stop after it; also one whose slashes a path has swallowed.
+IN_TEXT = re.compile(r"[a-z][a-z0-9+.-]+:/{1,3}[^\s'\"<>]*[^\s'\"<>.,;:!?)]", re.IGNORECASE)
 # What stands in a file where a folder is meant, and leads to another machine.
 ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]+:/|//|\\\\|.*::|.*://", re.IGNORECASE | re.DOTALL)
 # The links of a chain (``zip://a::s3://b``), but not the colons of an IPv6 address.

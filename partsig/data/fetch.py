@@ -224,11 +224,11 @@ def fetch_text(
     part = part_of(path)
     with on_disk(path):
         if path.is_file():
-            return _parsed(path, parse, pinned)
+            return _parsed(path, path, parse, pinned)
         path.parent.mkdir(parents=True, exist_ok=True)
         downloader(below(base, name), part)
         try:
-            parsed = _parsed(part, parse, pinned)
+            parsed = _parsed(part, path, parse, pinned)
         except DataError:
             part.unlink()
             raise
@@ -236,8 +236,8 @@ def fetch_text(
     return parsed
 
 
-def _parsed(path: Path, parse: Callable[[str], Parsed], pinned: str | None) -> Parsed:
-    data = path.read_bytes()
+def _parsed(file: Path, path: Path, parse: Callable[[str], Parsed], pinned: str | None) -> Parsed:
+    data = file.read_bytes()
     if pinned is not None and not is_pinned(data, pinned):
         raise UnpinnedError(f"{path} is not the published one (another SHA-256).")
     return parse(data.decode("utf-8", errors="replace"))

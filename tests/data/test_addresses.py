@@ -37,6 +37,13 @@ def test_no_secret_is_shown(url):
     assert SECRET not in addresses.without_secrets(f"no store at {url.replace('://', ':/')} here")
 
 
+def test_sentences_keep_their_stops():
+    text = "https://host/a?x=1; no (https://host/b). What of s3://a, and of s3://b/c: nothing."
+    clean = "https://host/a?…; no (https://host/b). What of s3://a, and of s3://b/c: nothing."
+    assert addresses.without_secrets(text) == clean
+    assert addresses.without_secrets(clean) == clean
+
+
 @pytest.mark.parametrize("url", ["s3://bucket/a b@c", "https://host:80/a@b", "file:///home/a"])
 def test_what_is_no_secret_is_shown(url):
     assert addresses.shown(url) == url
