@@ -15,13 +15,13 @@ from partsig.errors import ConfigError, DataError
 UNENCRYPTED = ("http", "ftp", "webhdfs")
 # These read addresses out of a file, which somebody else may have written.
 INDIRECT = ("reference", "generic")
-SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
+SCHEME = re.compile(r"([a-z][a-z0-9+.-]{0,20})://", re.IGNORECASE)
 # An address in a text, without the full stop after it; also one whose slashes a path has swallowed.
-IN_TEXT = re.compile(r"[a-z][a-z0-9+.-]+:/{1,3}[^\s'\"<>]*[^\s'\"<>.,;:!?)]", re.IGNORECASE)
+IN_TEXT = re.compile(r"[a-z][a-z0-9+.-]{1,20}:/{1,3}[^\s'\"<>]*[^\s'\"<>.,;:!?)]", re.IGNORECASE)
 # What stands in a file where a folder is meant, and leads to another machine.
-ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]+:/|//|\\\\|.*::|.*://", re.IGNORECASE | re.DOTALL)
+ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]{1,20}:/|//|\\\\|.*::|.*://", re.IGNORECASE | re.DOTALL)
 # The links of a chain (``zip://a::s3://b``), but not the colons of an IPv6 address.
-CHAIN = re.compile(r"::(?![0-9a-f:.%]*\])", re.IGNORECASE)
+CHAIN = re.compile(r"::(?![0-9a-f:.%]{0,50}\])", re.IGNORECASE)
 SHORTEST_SECRET = 3  # characters; less is no secret, and stands in every text
 # scrypt's cost (RFC 7914): a name of a folder must not tell a password to whoever tries them all.
 COST = {"n": 2**14, "r": 8, "p": 1}

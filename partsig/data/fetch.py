@@ -17,7 +17,7 @@ import pooch
 import requests
 
 from partsig.data.addresses import below, shown, without_secrets
-from partsig.data.web import CHUNK, TooMuchError, ask, pieces, session
+from partsig.data.web import CHUNK, TooMuchError, ask, length_of, pieces, session
 from partsig.errors import DataError, DiskFullError
 from partsig.files import FULL
 
@@ -106,7 +106,7 @@ def _try(
             path.unlink(missing_ok=True)  # what is there is no beginning of the file: all anew
             raise _CutShortError
         answer.raise_for_status()
-        promised = answer.headers.get("Content-Length")
+        promised = length_of(answer)
         if promised is None:  # an answer without an end of its own
             limit = min(limit, head(url, session) or limit)
         have = have if continues else 0
@@ -116,7 +116,7 @@ def _try(
                 progress(len(chunk))
             handle.flush()
             os.fsync(handle.fileno())
-    if promised and size_of(path) != int(promised) + have:
+    if promised is not None and size_of(path) != promised + have:
         raise _CutShortError
 
 
@@ -252,8 +252,7 @@ def head(url: str, session: requests.Session) -> int | None:
     """Return how many bytes the server says the file has, or None if it does not say."""
     try:
         with ask(session, "HEAD", url) as answer:
-            size = answer.headers.get("Content-Length", "")
-            return int(size) if answer.ok and size.isdigit() else None
+            return length_of(answer) if answer.ok else None
     except (requests.RequestException, DataError):
         return None
 

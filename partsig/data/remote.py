@@ -180,7 +180,7 @@ def _get(
     target = local_path(folder, name, shown(url))
     size, etag = there.sizes[name], there.etags.get(name)
     known = copy.known(name)
-    if known and etag and known["etag"] == etag and known["array_sha256"] == array:
+    if known and etag and known.get("etag") == etag and known.get("array_sha256") == array:
         return target
     if array and target.is_file() and array_sha256_of(target) == array:
         copy.note(name, etag=etag, array=array)
@@ -254,7 +254,14 @@ def fetch(url: str, folder: Path, header: Path, call: str) -> list[Path]:
     there = listing(url)
     own = there.by_recording.get(_without_suffix(header.relative_to(folder).as_posix()), [])
     later = [name for name in own if there.is_large(name) or there.sizes[name] is None]
-    return [_get(there, folder, name) for name in later]
+    done: list[Path] = []
+    try:
+        for name in later:
+            done.append(_get(there, folder, name))
+    except DataError:
+        remove(url, folder, done)
+        raise
+    return done
 
 
 def remove(url: str, folder: Path, files: list[Path]) -> None:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from html.parser import HTMLParser
+from html import unescape
 from typing import BinaryIO
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
@@ -31,6 +31,12 @@ PAGE_BYTES = 2**25
 DEEPEST, MOST_FOLDERS, MOST_FILES = 16, 100_000, 1_000_000
 ASKED_AT_ONCE = 8  # sizes; more would be impolite to a public server
 NO_HEAD = {405, 501}
+# Bounded, so that no page takes longer than it is long.
+LINK = re.compile(
+    r"""<a\s[^<>]{0,1000}?\bhref\s{0,9}=\s{0,9}"""
+    r"""(?:"([^"<>]{0,4000})"|'([^'<>]{0,4000})'|([^\s"'<>]{1,4000}))""",
+    re.IGNORECASE,
+)
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -94,17 +100,23 @@ def _target(url: str, location: str) -> str | None:
     return there._replace(netloc=login + at + place).geturl()
 
 
+def length_of(answer: requests.Response) -> int | None:
+    """Return how many bytes an answer says that it has, or None."""
+    told = answer.headers.get("Content-Length", "")
+    return int(told) if re.fullmatch(r"[0-9]{1,18}", told) else None
+
+
 def pieces(answer: requests.Response, limit: int) -> Iterator[bytes]:
     """Yield the body of an answer; raise TooMuchError where it has more than ``limit`` bytes.
 
     What announces more is not read at all.
     """
-    announced = answer.headers.get("Content-Length", "")
+    announced = length_of(answer)
     if answer.headers.get("Content-Encoding", "identity") != "identity":
         raise DataError(f"{shown(answer.url)}: the server sends it compressed, unasked.")
-    if announced.isdigit() and int(announced) > limit:
+    if announced is not None and announced > limit:
         raise TooMuchError(
-            f"{shown(answer.url)}: the server announces {int(announced):,} bytes, and there should "
+            f"{shown(answer.url)}: the server announces {announced:,} bytes, and there should "
             f"be {limit:,} at most."
         )
     came = 0
@@ -118,15 +130,6 @@ def pieces(answer: requests.Response, limit: int) -> Iterator[bytes]:
         yield piece
 
 
-class _Links(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found += [value for key, value in attrs if tag == "a" and key == "href" and value]
-
-
 def links_of(page: str, url: str) -> list[str]:
     """Return what a page that lists a folder names in it: paths from there, folders with ``/``.
 
@@ -137,11 +140,10 @@ def links_of(page: str, url: str) -> list[str]:
     >>> links_of(page + '<a href="https://elsewhere/x">x</a>', "https://host/nights/")
     ['tr 03.hea']
     """
-    parser = _Links()
-    parser.feed(page)
     here = urlsplit(url)
     names: dict[str, None] = {}
-    for link in parser.found:
+    for match in LINK.finditer(page):
+        link = unescape(next(filter(None, match.groups()), ""))
         try:
             there = urlsplit(link.strip())
         except ValueError:
@@ -235,8 +237,7 @@ class Web(AbstractFileSystem):
         for method in ("HEAD", "GET"):
             with ask(self._session, method, self._url(path)) as answer:
                 if answer.ok:
-                    told = answer.headers.get("Content-Length", "")
-                    size, etag = int(told) if told.isdigit() else None, answer.headers.get("ETag")
+                    size, etag = length_of(answer), answer.headers.get("ETag")
                 if method == "GET" or answer.status_code not in NO_HEAD:
                     break
         return {"name": path, "size": size, "type": "file", "ETag": etag}
@@ -251,8 +252,7 @@ class Web(AbstractFileSystem):
         """Fetch a file; ``callback`` is told of each piece before it is written, and may raise."""
         with ask(self._session, "GET", self._url(rpath)) as answer:
             answer.raise_for_status()
-            told = answer.headers.get("Content-Length", "")
-            callback.set_size(int(told) if told.isdigit() else None)
+            callback.set_size(length_of(answer))
             with open(lpath, "wb") as handle:
                 for piece in pieces(answer, getattr(callback, "limit", PAGE_BYTES)):
                     callback.relative_update(len(piece))

@@ -1,5 +1,7 @@
 """What of an address is shown, which are followed, and what copies are called."""
 
+import time
+
 import pytest
 
 from partsig.data import addresses
@@ -118,3 +120,16 @@ def test_a_file_names_no_other_machine(found):
 @pytest.mark.parametrize("found", ["data/store/a", "/home/me/a", "C:/data/a", "C:\\data\\a", "a:b"])
 def test_a_file_names_a_folder(found):
     addresses.refuse_recorded(found, "the run")
+
+
+@pytest.mark.parametrize(
+    "text", ["a", "a:", ":", "::", "https://", "@", ":@", "?", "a:/", "/", ";"]
+)
+def test_no_address_takes_longer_than_it_is_long(text):
+    long = text * (300_000 // len(text))
+    began = time.process_time()
+    for url in (long, f"https://{long}", f"https://me:{long}@host", f"https://host/?{long}"):
+        addresses.shown(url)
+        addresses.without_secrets(url, f"https://me:word@host/{text}")
+        addresses.leads_elsewhere(url)
+    assert time.process_time() - began < 5

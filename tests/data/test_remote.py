@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import stat
+import time
 import zipfile
 from pathlib import Path
 
@@ -762,3 +763,37 @@ def test_a_store_that_the_user_names_is_used_instead(stager_run, sample_store, s
     done = CliRunner().invoke(app, words)
     assert "addresses that stand in a file" not in done.stderr
     assert site.asked == []
+
+
+# Pages of all kinds.
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["<a ", "<a href", "<a href=", '<a href="', "<!--", "<![CDATA[", "<a href=x", "&amp", "a"],
+)
+def test_no_page_takes_longer_than_it_is_long(piece):
+    page = piece * (2**21 // len(piece))
+    began = time.process_time()
+    web.links_of(page, "https://host/nights/")
+    assert time.process_time() - began < 10
+
+
+def test_links_are_found_however_they_are_written():
+    page = "<A class='x' HREF='a.bin'>a</A><a href=b.bin>b</a>"
+    page += '\n<a\n title="q" href = "c&amp;d.bin">'
+    page += "<link href='e.bin'><img src='f.bin'><abbr href='g.bin'>"
+    assert web.links_of(page, "https://host/n/") == ["a.bin", "b.bin", "c&d.bin"]
+
+
+@pytest.mark.parametrize("length", ["\xb2", "9" * 5000, "-1", "1e9", " ", "abc"])
+def test_a_length_that_is_no_number_is_none(serve, length):
+    site = serve()
+    site.folder("/nights/", "a.bin")
+    site.pages["/nights/a.bin"] = lambda handler: handler.say(200, b"x", {"Content-Length": length})
+    # It is refused, or read to its end; never is it an error of another kind.
+    try:
+        found = copied(pulled(f"{site.url}nights"))
+    except DataError:
+        found = {}
+    assert found in ({}, {"a.bin": b"x"})
