@@ -114,7 +114,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable]:
     servers = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(servers)
     with ExitStack() as stack:
-        yield lambda: stack.enter_context(servers.serving())
+        yield lambda certificate=None: stack.enter_context(servers.serving(certificate))
 
 
 @pytest.fixture(scope="session")

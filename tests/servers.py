@@ -1,9 +1,11 @@
 """A web server on the loopback range that serves what a test tells it to, lies included."""
 
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import urlsplit
 
 
@@ -103,12 +105,18 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving() -> Iterator[Site]:
-    """Give a site that is served."""
+def serving(certificate: Path | None = None) -> Iterator[Site]:
+    """Give a site that is served; with a certificate (and its key, in one file) over https."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, True)
+        server.handle_error = lambda *_: None  # a client that does not accept it
     server.daemon_threads, server.block_on_close = True, False
     server.site = Site()
-    server.site.url = f"http://127.0.0.1:{server.server_port}/"
+    scheme = "http" if certificate is None else "https"
+    server.site.url = f"{scheme}://127.0.0.1:{server.server_port}/"
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:

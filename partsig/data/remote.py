@@ -298,10 +298,16 @@ def pull(
 
 
 def drop(url: str, names: list[str]) -> None:
-    """Remove files of a remote folder."""
+    """Remove files of a remote folder; raises DataError when that fails."""
     system, root = _system(url)
     for name in names:
-        system.rm_file(_at(root, name))
+        fault = None
+        try:
+            system.rm_file(_at(root, name))
+        except (*FAULTS, NotImplementedError) as error:
+            fault = without_secrets(error, url)
+        if fault:
+            raise DataError(f"{shown(url)}: {name} cannot be removed ({fault}).")
 
 
 def push(url: str, folder: Path, names: list[str]) -> None:

@@ -45,6 +45,8 @@ def _fault(name: str) -> str | None:
         return "begins with a drive"
     if any(unicodedata.category(character) in UNSEEN for character in name):
         return "has characters that cannot be seen"
+    if "::" in name:  # libraries that open files take it for one
+        return "reads as a chain of addresses"
     parts = name.split("/")
     if any(part.strip(" .") == "" and ".." in part for part in parts):
         return "climbs out of its folder"

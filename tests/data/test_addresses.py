@@ -126,7 +126,7 @@ def test_a_file_names_a_folder(found):
     "text", ["a", "a:", ":", "::", "https://", "@", ":@", "?", "a:/", "/", ";"]
 )
 def test_no_address_takes_longer_than_it_is_long(text):
-    long = text * (300_000 // len(text))
+    long = text * (100_000 // len(text))
     began = time.process_time()
     for url in (long, f"https://{long}", f"https://me:{long}@host", f"https://host/?{long}"):
         addresses.shown(url)

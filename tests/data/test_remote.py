@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import stat
+import subprocess
 import time
 import zipfile
 from pathlib import Path
@@ -343,6 +344,40 @@ def test_a_redirect_to_elsewhere_is_not_followed(serve, what, target):
     assert all_files("data") == set()
 
 
+@pytest.fixture
+def certificate(tmp_path):
+    """A certificate for 127.0.0.1 that nobody has signed, and its key, in one file."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl, which makes certificates, is not installed")
+    file = tmp_path / "certificate.pem"
+    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"]
+    words += ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    words += ["-keyout", str(file), "-out", str(tmp_path / "public.pem")]
+    subprocess.run(words, check=True, capture_output=True)
+    file.write_text(file.read_text() + (tmp_path / "public.pem").read_text())
+    return file
+
+
+def test_https_needs_no_word_and_does_not_lead_to_http(serve, certificate, monkeypatch):
+    safe, plain = serve(certificate), serve()
+    safe.files("/nights/", a_bin=b"x", index_csv=b"")
+    plain.files("/nights/", a_bin=b"evil", index_csv=b"")
+    url = f"{safe.url}nights"
+    with pytest.raises(DataError, match="certificate verify failed"):
+        locate(url)
+    assert safe.asked == []
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate.with_name("public.pem")))
+    assert copied(locate(url)) == {"a.bin": b"x", "index.csv": b""}
+    for path in ("/nights/", "/nights/a.bin", "/nights/index.csv"):
+        for target in (f"{plain.url}{path[1:]}", f"http://{url.split('/')[2]}{path}"):
+            kept, safe.pages[path] = safe.pages[path], safe.sends_to(target)
+            for allowed in (False, True):
+                with pytest.raises(DataError, match="which is not followed"):
+                    locate(url, allow_http=allowed)
+            safe.pages[path] = kept
+    assert plain.asked == []
+
+
 def test_what_comes_with_a_redirect_is_not_read(serve):
     site = serve()
     site.files("/real/", a_bin=b"x")
@@ -584,8 +619,10 @@ def test_an_index_whose_names_climb_leads_nowhere(nights, serve, elsewhere):
     site.folder("/s/", *all_files(made))
     site.pages |= {f"/s/{name}": (made / name).read_bytes() for name in all_files(made)}
     before = (elsewhere / "mine.npy").read_bytes()
-    locate(f"{site.url}s", allow_http=True)
+    folder = locate(f"{site.url}s", allow_http=True)
     assert (elsewhere / "mine.npy").read_bytes() == before
+    with pytest.raises(DataError, match="which no file is called"):
+        open_store(folder)
 
 
 def test_web_servers_are_not_written_to(nights):

@@ -24,6 +24,7 @@ from partsig.errors import DataError
         ("C:\\x", "has a backslash"),
         ("C:/x", "begins with a drive"),
         ("c:x", "begins with a drive"),
+        ("ab::zip/y.hea", "reads as a chain"),
         ("x\0.csv", "has characters that cannot be seen"),
         ("x\n.csv", "has characters that cannot be seen"),
         ("x\x1b[2J.csv", "has characters that cannot be seen"),
