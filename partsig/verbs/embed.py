@@ -59,6 +59,7 @@ def embed(
     ``subjects_labelled``, null for an exported folder, which does not know; of images
     ``pretraining_store`` and ``labelled_store``): hold them out of tests, or call the test
     transductive. Memory is flat in the number of recordings; killed, nothing is left half-written.
+    ``allow_http``: ``store`` may be at http:// or ftp://, which is not encrypted.
 
     Raises ConfigError, DataError or CheckpointError for whatever the user can mend.
     """

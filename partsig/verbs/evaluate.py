@@ -61,6 +61,7 @@ def evaluate(
     Several runs whose test subjects are not the same (the folds of a cross-validation) are
     evaluated one by one, and then pooled: every subject judged by the run that has not seen it, one
     kappa with one interval. ``output``, default ``runs/pooled-RUN-and-N-more``, is for these.
+    ``allow_http``: ``store`` may be at http:// or ftp://, which is not encrypted.
 
     Raises DataError when the store's channels, rate, size or classes are not the run's, and when
     what trained or chose the classifier would be tested; ConfigError where several runs share test

@@ -54,6 +54,7 @@ def finetune(
     One process trains, on ``device``; or so many as ``gpus`` (auto: those visible) or
     ``cpu_processes`` say, each on its share of every batch. What is drawn for a batch is the same
     whatever their number; drop path and mixing are drawn by each process for its own share.
+    ``allow_http``: ``store`` may be at http:// or ftp://, which is not encrypted.
 
     Raises ConfigError, DataError or CheckpointError for whatever the user can mend.
     """

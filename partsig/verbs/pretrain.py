@@ -38,6 +38,7 @@ def pretrain(
     subjects measure the pretext. The same call again continues an interrupted run, and does nothing
     to a finished one. With ``profile`` nothing is trained: a few steps are timed, a table is
     printed and ``RUN/profile`` written.
+    ``allow_http``: ``store`` may be at http:// or ftp://, which is not encrypted.
 
     Raises ConfigError, DataError or CheckpointError for whatever the user can mend.
     """

@@ -68,6 +68,7 @@ def report(
     With ``run=False`` no model is asked: the scorers are held against each other, and against the
     labels of ``store`` (``data/store/physionet2018``) where it has any, on the recordings of which
     they have files. ``output`` then defaults to ``runs/report-STORE-NAMES``.
+    ``allow_http``: ``store`` may be at http:// or ftp://, which is not encrypted.
 
     Raises ConfigError where YASA is not installed, or without a run fewer than two scorings are
     there, and DataError when a scorer's hypnograms are not of these recordings.
