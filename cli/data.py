@@ -25,6 +25,11 @@ def download(
         typer.Option("--mirror", metavar="URL", help="Another address of training/ and test/."),
     ] = None,
     jobs: Annotated[int, typer.Option("--jobs", help="Records fetched at once, 1 to 8.")] = 4,
+    allow_http: options.AllowHttp = False,
+    trust_mirror: Annotated[
+        bool,
+        typer.Option("--trust-mirror", help="Believe checksums that the mirror alone tells."),
+    ] = False,
 ) -> None:
     """Published records to a raw folder, held against their checksums; resumes.
 
@@ -33,7 +38,17 @@ def download(
     """
     from partsig.verbs.download import download as run
 
-    result = run(source, raw, records=records, mirror=mirror, jobs=jobs)
+    result = run(
+        source,
+        raw,
+        records=records,
+        mirror=mirror,
+        jobs=jobs,
+        allow_http=allow_http,
+        trust_mirror=trust_mirror,
+    )
+    for note in result.notes:
+        typer.echo(f"partsig: WARNING: {note}", err=True)
     typer.echo(f"records: {result.n_records:,} whole, {result.received} fetched")
     typer.echo(f"raw: {result.path}")
     if result.failed:
@@ -80,6 +95,7 @@ def preprocess(
     merge: Annotated[
         bool, typer.Option("--merge", help="Make one index of the shards, at the end.")
     ] = False,
+    allow_http: options.AllowHttp = False,
 ) -> None:
     """Raw recordings (band-passed, resampled) or images to a store; resumes when interrupted."""
     from partsig.verbs.preprocess import preprocess as run
@@ -100,6 +116,7 @@ def preprocess(
         scheduler=scheduler,
         shard=shard,
         merge=merge,
+        allow_http=allow_http,
     )
     for note in result.notes:
         typer.echo(note)

@@ -42,6 +42,13 @@ Store = Annotated[
         autocompletion=completion.stores,
     ),
 ]
+AllowHttp = Annotated[
+    bool,
+    typer.Option(
+        "--allow-http",
+        help="Follow http:// too, which anyone on the way can read and change.",
+    ),
+]
 Run = Annotated[
     Path | None,
     typer.Option("--run", help="The run directory.", autocompletion=completion.runs),
@@ -72,10 +79,10 @@ def check_there(run: object = None, store: object = None) -> None:
 
         read(Path(str(run)))
     if store is not None:
-        from partsig.data import remote
+        from partsig.data.addresses import is_url
         from partsig.data.store import read_meta
 
-        if not remote.is_url(str(store)):
+        if not is_url(str(store)):
             read_meta(Path(str(store)))
 
 
@@ -129,7 +136,9 @@ def plain_errors(command: Callable) -> Callable:
         try:
             return command(*args, **kwargs)
         except PartsigError as error:
-            typer.echo(f"partsig: error: {error}", err=True)
+            from partsig.data.addresses import without_secrets
+
+            typer.echo(f"partsig: error: {without_secrets(error)}", err=True)
             sys.exit(2)
         except KeyboardInterrupt:
             typer.echo(

@@ -23,7 +23,7 @@ def evaluate(
         ),
     ] = None,
     store: Annotated[
-        Path | None,
+        str | None,
         typer.Option("--store", help="Another store: external validation on all its subjects."),
     ] = None,
     seed: options.Seed = 0,
@@ -35,6 +35,7 @@ def evaluate(
         Path | None,
         typer.Option("--output", help="Of several runs: default runs/pooled-RUN-and-N-more."),
     ] = None,
+    allow_http: options.AllowHttp = False,
 ) -> None:
     """A fine-tuned run to predictions, kappa (images: accuracy) and figures on held-out data."""
     for one in run or ():
@@ -44,7 +45,15 @@ def evaluate(
 
     chosen = run or [options.run_or_last(None, "finetune")]
     with options.plain_warnings():
-        result = task(chosen, store, output=output, device=device, seed=seed, figures=figures)
+        result = task(
+            chosen,
+            store,
+            output=output,
+            device=device,
+            seed=seed,
+            figures=figures,
+            allow_http=allow_http,
+        )
     for line in result.summary:
         typer.echo(line)
     for figure in result.figures:
@@ -153,6 +162,7 @@ def report(
     set_: options.Set = None,
     seed: options.Seed = 0,
     device: options.Device = "auto",
+    allow_http: options.AllowHttp = False,
 ) -> None:
     """A fine-tuned run to one page: agreement, sleep statistics, what to trust, what not.
 
@@ -174,6 +184,7 @@ def report(
             overrides=set_ or (),
             device=device,
             seed=seed,
+            allow_http=allow_http,
         )
     for line in result.summary:
         typer.echo(line)
@@ -210,6 +221,7 @@ def embed(
         int, typer.Option("--blocks", help="Of the encoder, from the first on; 0 is all.")
     ] = 0,
     device: options.Device = "auto",
+    allow_http: options.AllowHttp = False,
 ) -> None:
     """A pretrained or fine-tuned run and a store to one embedding per 30-s epoch, or image."""
     options.check_there(run, store)
@@ -217,7 +229,14 @@ def embed(
 
     run = options.run_or_last(run, "pretrain")
     done = task(
-        run, store, recordings=recording, output=output, pool=pool, blocks=blocks, device=device
+        run,
+        store,
+        recordings=recording,
+        output=output,
+        pool=pool,
+        blocks=blocks,
+        device=device,
+        allow_http=allow_http,
     )
     typer.echo(f"{done.n:,} {done.what}, {done.width} numbers each ({done.pool})")
     typer.echo(f"embeddings: {done.path}")
@@ -259,13 +278,23 @@ def inspect(
     n: Annotated[int, typer.Option("--n", help="Windows or images to draw.")] = 4,
     seed: options.Seed = 0,
     device: options.Device = "auto",
+    allow_http: options.AllowHttp = False,
 ) -> None:
     """A PART run to figures of what it knows of unseen windows: order, uncertainty, symmetry."""
     options.check_there(run, store)
     from partsig.verbs.inspect import inspect as task
 
     run = options.run_or_last(run, "pretrain")
-    result = task(run, store, what=what, output=output, n=n, seed=seed, device=device)
+    result = task(
+        run,
+        store,
+        what=what,
+        output=output,
+        n=n,
+        seed=seed,
+        device=device,
+        allow_http=allow_http,
+    )
     for line in result.summary:
         typer.echo(line)
     for figure in result.figures:

@@ -37,6 +37,7 @@ def pretrain(
     profile: Annotated[
         bool, typer.Option("--profile", help="Train nothing; show where a step's time goes.")
     ] = False,
+    allow_http: options.AllowHttp = False,
 ) -> None:
     """A store to a pretrained encoder; continues a run that was killed."""
     options.check_keys("pretrain", set_)
@@ -55,6 +56,7 @@ def pretrain(
         gpus=gpus,
         cpu_processes=cpu_processes,
         profile=profile,
+        allow_http=allow_http,
     )
     if options.speaks():
         for line in () if profile else learned(path):
@@ -108,6 +110,7 @@ def finetune(
         typer.Option("--gpus", metavar="auto|N", help="Several of them; default: --device alone."),
     ] = None,
     cpu_processes: options.CpuProcesses = 1,
+    allow_http: options.AllowHttp = False,
 ) -> None:
     """A store and a pretrained run to a classifier: N labelled subjects, or images."""
     options.check_keys("finetune", set_)
@@ -133,6 +136,7 @@ def finetune(
         device=device,
         gpus=gpus,
         cpu_processes=cpu_processes,
+        allow_http=allow_http,
     )
     if options.speaks():
         for line in Run.read(path).summary():

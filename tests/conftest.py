@@ -8,11 +8,13 @@ import os
 for _library in ("OMP", "MKL", "OPENBLAS", "NUMEXPR"):
     os.environ[f"{_library}_NUM_THREADS"] = "1"
 
+import importlib.util
 import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +104,17 @@ def write_night() -> Callable[..., Path]:
         )
 
     return write
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable]:
+    """A function that returns a web server on the loopback range (``tests/servers.py``)."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    spec = importlib.util.spec_from_file_location("servers", Path(__file__).parent / "servers.py")
+    servers = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(servers)
+    with ExitStack() as stack:
+        yield lambda certificate=None: stack.enter_context(servers.serving(certificate))
 
 
 @pytest.fixture(scope="session")

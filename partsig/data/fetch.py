@@ -5,6 +5,7 @@ one; so it is whole or absent, and a process killed at any moment goes on where 
 """
 
 import fcntl
+import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,16 +16,19 @@ from typing import TypeVar
 import pooch
 import requests
 
-from partsig import __version__
+from partsig.data.addresses import below, shown, without_secrets
+from partsig.data.web import CHUNK, TooMuchError, ask, length_of, pieces, session
 from partsig.errors import DataError, DiskFullError
 from partsig.files import FULL
 
-CHUNK = 1 << 17  # bytes
-TIMEOUT_S = (10.0, 60.0)  # to connect; between two bytes
+__all__ = ["CHUNK", "alone", "fetch_file", "fetch_text", "head", "resume", "session"]
+
 # Pauses after tries that brought nothing; after one more of them the file is given up.
 PAUSES_S = (1.0, 5.0, 20.0, 60.0)
 BUSY = {408, 429}  # statuses below 500 that are worth another try
 
+# No list has as much: that of 6,000 files has some 700 kB.
+LIST_BYTES = 2**23
 Parsed = TypeVar("Parsed")
 
 
@@ -32,35 +36,34 @@ class NotServedError(DataError):
     """The server answers, but has no such file or does not give it (4xx)."""
 
 
+class UnpinnedError(DataError):
+    """A list of checksums is not one that is known to be the published one."""
+
+
 class _CutShortError(Exception):
     """The answer is not as long as promised, or not the asked part."""
-
-
-def session() -> requests.Session:
-    """Return a session (for one thread) that says who asks, and asks for the bytes as they are."""
-    new = requests.Session()
-    new.headers.update({"User-Agent": f"partsig/{__version__}", "Accept-Encoding": "identity"})
-    return new
 
 
 def resume(
     url: str,
     output_file: str | Path,
-    pooch: object = None,
     *,
     session: requests.Session,
+    limit: int = LIST_BYTES,
     progress: Callable[[int], object] = lambda n_bytes: None,
     sleep: Callable[[float], object] = time.sleep,
     pauses: Sequence[float] | None = None,
 ) -> None:
-    """Fetch what ``output_file`` lacks of ``url``; a downloader for pooch, whose own never resumes.
+    """Fetch what ``output_file`` lacks of ``url``.
 
     What is in the file is continued with a Range request; a server that ignores it sends all again.
     Lost connections, answers cut short, 408, 429 and 5xx are tried again after ``pauses``
     (s; default PAUSES_S), counted anew after new bytes. ``progress`` gets the bytes of each chunk.
+    What has more than ``limit`` bytes, or than the server says where it says so, is cut off.
 
     Raises NotServedError for any other 4xx, DataError when the tries are used up, when trying again
-    cannot help or the file cannot be written, and DiskFullError when there is no room.
+    cannot help, when the server sends too much or to another server or the file cannot be written,
+    and DiskFullError when there is no room.
     """
     path = Path(output_file)
     pauses = PAUSES_S if pauses is None else pauses
@@ -68,50 +71,61 @@ def resume(
     while True:
         try:
             with on_disk(path):
-                return _try(session, url, path, progress)
+                return _try(session, url, path, limit, progress)
+        except TooMuchError:
+            path.unlink(missing_ok=True)
+            raise
         except (_CutShortError, requests.RequestException) as error:
-            reason, again = _reason(error)
+            reason, again = _reason(error, url)
             kind = NotServedError if isinstance(error, requests.HTTPError) else DataError
         if not again:
-            raise kind(f"cannot fetch {url} ({reason}); is --mirror right?")
+            raise kind(f"cannot fetch {shown(url)} ({reason}); is --mirror right?")
         failures = 1 if size_of(path) > furthest else failures + 1
         furthest = max(furthest, size_of(path))
         if failures > len(pauses):
             raise DataError(
-                f"cannot fetch {url} ({reason}, {failures} times in a row); run the same command "
-                "again later, or try another --mirror."
+                f"cannot fetch {shown(url)} ({reason}, {failures} times in a row); run the same "
+                "command again later, or try another --mirror."
             )
         sleep(pauses[failures - 1])
 
 
 def _try(
-    session: requests.Session, url: str, path: Path, progress: Callable[[int], object]
+    session: requests.Session,
+    url: str,
+    path: Path,
+    limit: int,
+    progress: Callable[[int], object],
 ) -> None:
     have = size_of(path)
     headers = {"Range": f"bytes={have}-"} if have else {}
-    with session.get(url, headers=headers, stream=True, timeout=TIMEOUT_S) as answer:
+    with ask(session, "GET", url, headers) as answer:
         continues = answer.status_code == 206
         begins = answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
         if answer.status_code == 416 or (continues and not begins):
             path.unlink(missing_ok=True)  # what is there is no beginning of the file: all anew
             raise _CutShortError
         answer.raise_for_status()
+        promised = length_of(answer)
+        if promised is None:  # an answer without an end of its own
+            limit = min(limit, head(url, session) or limit)
+        have = have if continues else 0
         with open(path, "ab" if continues else "wb") as handle:
-            for chunk in answer.iter_content(CHUNK):
+            for chunk in pieces(answer, max(limit - have, 0)):
                 handle.write(chunk)
                 progress(len(chunk))
             handle.flush()
             os.fsync(handle.fileno())
-    promised = answer.headers.get("Content-Length")
-    if promised and size_of(path) != int(promised) + (have if continues else 0):
+    if promised is not None and size_of(path) != promised + have:
         raise _CutShortError
 
 
-def _reason(error: Exception) -> tuple[str, bool]:
+def _reason(error: Exception, url: str) -> tuple[str, bool]:
     """Return what happened in a few words, and whether another try may help."""
     if isinstance(error, requests.HTTPError):
         status = error.response.status_code
-        said = f"the server answers {status} {error.response.reason}"
+        words = "".join(c for c in error.response.reason or "" if c.isprintable())[:60]
+        said = f"the server answers {status} {words}".rstrip()
         return said, status >= 500 or status in BUSY
     if isinstance(error, requests.exceptions.SSLError):
         return "the server's certificate is not accepted", False
@@ -121,7 +135,7 @@ def _reason(error: Exception) -> tuple[str, bool]:
         return "the connection breaks off", True
     if isinstance(error, requests.ConnectionError):
         return "the server cannot be reached", True
-    return f"{type(error).__name__}: {error}", False
+    return f"{type(error).__name__}: {without_secrets(error, url)}", False
 
 
 def size_of(path: Path) -> int:
@@ -157,16 +171,16 @@ def fetch_file(url: str, path: Path, known_hash: str, downloader: Callable) -> N
     with on_disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         if not matches(part, known_hash):
-            downloader(url, part, None)
-        try:
-            # Finds the file there and looks at its hash; downloads it again when that is wrong.
-            pooch.retrieve(url, known_hash, part.name, part.parent, downloader=downloader)
-        except ValueError as error:
+            downloader(url, part)
+        if not matches(part, known_hash):
+            part.unlink(missing_ok=True)
+            downloader(url, part)
+        if not matches(part, known_hash):
             part.unlink(missing_ok=True)
             raise DataError(
-                f"{url} came twice with another checksum than the published one; nothing of it was "
-                "kept; try another --mirror."
-            ) from error
+                f"{shown(url)} came twice with another checksum than the published one; nothing "
+                "of it was kept; try another --mirror."
+            )
         os.replace(part, path)
 
 
@@ -193,22 +207,28 @@ def stamp(path: Path, known_hash: str) -> list[object] | None:
 
 
 def fetch_text(
-    raw: Path, base: str, name: str, parse: Callable[[str], Parsed], downloader: Callable
+    raw: Path,
+    base: str,
+    name: str,
+    parse: Callable[[str], Parsed],
+    downloader: Callable,
+    pinned: str | None = None,
 ) -> Parsed:
     """Return ``parse`` of the text file ``name``; fetched below ``raw`` unless it is there.
 
-    Published once and for all, it is fetched once. Raises what ``parse`` (a DataError: not what it
-    should be; then nothing gets the name) and ``downloader`` raise.
+    Published once and for all, it is fetched once. ``pinned`` is its SHA-256, where only the
+    published one will do. Raises UnpinnedError for another one, and what ``parse`` (a DataError:
+    not what it should be) and ``downloader`` raise; nothing gets the name then.
     """
     path = raw / name
     part = part_of(path)
     with on_disk(path):
         if path.is_file():
-            return parse(path.read_text(encoding="utf-8", errors="replace"))
+            return _parsed(path, path, parse, pinned)
         path.parent.mkdir(parents=True, exist_ok=True)
-        downloader(base + name, part, None)
+        downloader(below(base, name), part)
         try:
-            parsed = parse(part.read_text(encoding="utf-8", errors="replace"))
+            parsed = _parsed(part, path, parse, pinned)
         except DataError:
             part.unlink()
             raise
@@ -216,14 +236,25 @@ def fetch_text(
     return parsed
 
 
+def _parsed(file: Path, path: Path, parse: Callable[[str], Parsed], pinned: str | None) -> Parsed:
+    data = file.read_bytes()
+    if pinned is not None and not is_pinned(data, pinned):
+        raise UnpinnedError(f"{path} is not the published one (another SHA-256).")
+    return parse(data.decode("utf-8", errors="replace"))
+
+
+def is_pinned(data: bytes, pinned: str) -> bool:
+    """Tell whether this is what was published, by its SHA-256."""
+    return hashlib.sha256(data).hexdigest() == pinned
+
+
 def head(url: str, session: requests.Session) -> int | None:
     """Return how many bytes the server says the file has, or None if it does not say."""
     try:
-        answer = session.head(url, timeout=TIMEOUT_S, allow_redirects=True)
-    except requests.RequestException:
+        with ask(session, "HEAD", url) as answer:
+            return length_of(answer) if answer.ok else None
+    except (requests.RequestException, DataError):
         return None
-    size = answer.headers.get("Content-Length", "")
-    return int(size) if answer.ok and size.isdigit() else None
 
 
 @contextmanager

@@ -18,6 +18,7 @@ class PreprocessRequest:
     scheduler: str | None = None
     shard: str | None = None
     merge: bool = False
+    allow_http: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,14 +8,16 @@
 The wings :mod:`partsig.data.signals.store` and :mod:`partsig.data.images.store` hold the rest.
 """
 
+import csv
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from partsig.contracts import Labels, labels_of
-from partsig.data import remote
+from partsig.data import addresses, remote
 from partsig.errors import DataError
+from partsig.files import read_columns
 
 FORMAT = 1
 META, INDEX = "meta.json", "index.csv"
@@ -44,8 +46,8 @@ def read_meta(path: Path) -> dict:
     file = path / META
     if not file.is_file():
         raise DataError(
-            f"no store at {path} (it has no meta.json): make one with `partsig preprocess SOURCE "
-            "--store …`, or pass --store."
+            f"no store at {addresses.without_secrets(path)} (it has no meta.json): make one with "
+            "`partsig preprocess SOURCE --store …`, or pass --store."
         )
     try:
         meta = json.loads(file.read_text(encoding="utf-8"))
@@ -88,10 +90,35 @@ def index_digest(path: Path) -> str:
     return hashlib.sha256((path / INDEX).read_bytes()).hexdigest()
 
 
-def locate(store: str | Path) -> Path:
-    """Return the folder of a store; one in an object store is fetched to ``data/store/NAME``."""
-    if not remote.is_url(store):
+def locate(
+    store: str | Path | None, *, recorded: str | Path | None = None, allow_http: bool = False
+) -> Path:
+    """Return the folder of a store; one elsewhere is fetched below ``data/store``.
+
+    ``recorded`` is where a run says that its store is, which is meant where the user names none: a
+    folder only. ``allow_http``: whether what comes without encryption was allowed.
+
+    Raises ConfigError for an address that is not followed, DataError for a recorded one, and where
+    a store cannot be fetched.
+    """
+    if store is None:
+        addresses.refuse_recorded(recorded, "the run")
+        return Path(str(recorded))
+    if not addresses.is_url(store):
         return Path(store)
+    addresses.check(str(store), "--store", allow_http)
     folder = remote.mirror(str(store), "store")
-    remote.pull(str(store), folder)
+    remote.pull(str(store), folder, arrays=arrays_of)
     return folder
+
+
+def arrays_of(path: Path) -> dict[str, str]:
+    """Return the SHA-256 of each recording's samples that a store's index tells, by their file.
+
+    Of a store that is none, or whose index tells nothing of the kind, that is nothing.
+    """
+    try:
+        rows = read_columns(path / INDEX, ("recording", "status", "sha256"))
+        return {f"signals/{name}.npy": digest for name, status, digest in rows if status == OK}
+    except (OSError, LookupError, ValueError, csv.Error):
+        return {}

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from partsig.data import fetch
+from partsig.data.addresses import below
 from partsig.errors import DataError, DiskFullError
 from partsig.files import write_json
 from partsig.progress import bar
@@ -34,15 +35,17 @@ class Transfer:
     """Records on their way from ``base`` to the folder ``raw``.
 
     ``pool`` checks and fetches records side by side; ``stop`` ends the work of its threads.
-    ``usual_bytes`` is about how large a file is, by its name. ``verified`` is {file: stamp} of the
+    ``usual_bytes`` is about how large a file is, by its name; none has over ``most_bytes``.
+    ``verified`` is {file: stamp} of the
     files found right, which is remembered in the folder.
     """
 
     raw: Path
-    base: str
+    base: str = field(repr=False)
     pool: Executor
     stop: threading.Event
     usual_bytes: Callable[[str], int]
+    most_bytes: int
     verified: dict[str, list] = field(default_factory=dict)
 
     def missing(self, records: Files) -> Files:
@@ -80,7 +83,7 @@ class Transfer:
                 if self.stop.wait(seconds):
                     raise _StoppedError
 
-            get = partial(fetch.resume, progress=progress, sleep=sleep)
+            get = partial(fetch.resume, progress=progress, sleep=sleep, limit=self.most_bytes)
             for record, reason in self._each(records, partial(self._fetch, get=get)):
                 if reason:
                     failed[record] = reason
@@ -110,7 +113,9 @@ class Transfer:
             with fetch.session() as session:
                 downloader = partial(get, session=session)
                 for name, known_hash in files.items():
-                    fetch.fetch_file(self.base + name, self.raw / name, known_hash, downloader)
+                    fetch.fetch_file(
+                        below(self.base, name), self.raw / name, known_hash, downloader
+                    )
                     stamps[name] = fetch.stamp(self.raw / name, known_hash)
         except DiskFullError:
             raise
@@ -125,13 +130,14 @@ class Transfer:
             if len(records) > ASKED_RECORDS:
                 return [None] * len(files)
             with fetch.session() as session:
-                return [fetch.head(self.base + name, session) for name in files]
+                return [fetch.head(below(self.base, name), session) for name in files]
 
         need = 0
         sizes_of = self.pool.map(ask, records.values())
         for files, sizes in zip(records.values(), sizes_of, strict=True):
             for name, size in zip(files, sizes, strict=True):
-                size = self.usual_bytes(name) if size is None else size
+                if size is None or size > self.most_bytes:  # that one will not be fetched
+                    size = self.usual_bytes(name)
                 need += max(size - fetch.size_of(fetch.part_of(self.raw / name)), 0)
         return need
 

@@ -63,6 +63,7 @@ def to_braindecode(
     *,
     unit: str = "uV",
     unscored: bool = False,
+    allow_http: bool = False,
 ) -> "BaseConcatDataset":
     """Return the epochs of a store as braindecode's ``EEGWindowsDataset``, one a recording.
 
@@ -70,6 +71,7 @@ def to_braindecode(
     ``unscored``); the description has recording, subject, age and sex, to split by
     (``.split("subject")``). Nothing is loaded: each window is read when it is asked for. ``.raw``
     of a recording is a lazy ``mne.io.BaseRaw`` in volts, its stages among the annotations.
+    ``allow_http``: the store's address may be of http:// and the like, which is not encrypted.
 
     Raises DataError for subjects that are not there.
     """
@@ -78,7 +80,7 @@ def to_braindecode(
 
     from partsig.interop.raw import StoreRaw
 
-    opened = store if isinstance(store, Store) else open_store(locate(store))
+    opened = store if isinstance(store, Store) else open_store(locate(store, allow_http=allow_http))
     wanted = list(opened.subjects if subjects is None else subjects)
     unknown = [subject for subject in wanted if subject not in opened.subjects]
     if unknown:

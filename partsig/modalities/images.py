@@ -18,6 +18,7 @@ from partsig.contracts import (
     TrainingBatches,
     UnseenWindows,
 )
+from partsig.data.addresses import shown
 from partsig.data.images.augment import Augmented, transform
 from partsig.data.images.examples import AugmentedBatches, LabelledImages, find_same
 from partsig.data.images.store import ImageStore, open_images
@@ -294,8 +295,11 @@ def stores_seen(run: Run | None) -> dict[str, str | None]:
     if run is None:
         return {"pretraining_store": None, "labelled_store": None}
     if run.kind == "pretrain":
-        return {"pretraining_store": run.facts["store"], "labelled_store": None}
-    return {"pretraining_store": _pretraining_store(run), "labelled_store": run.facts["store"]}
+        return {"pretraining_store": shown(run.facts["store"]), "labelled_store": None}
+    return {
+        "pretraining_store": _pretraining_store(run),
+        "labelled_store": shown(run.facts["store"]),
+    }
 
 
 def _pretraining_store(run: Run) -> str | None:
@@ -306,7 +310,7 @@ def _pretraining_store(run: Run) -> str | None:
         return None
     if not (origin.path / "run.json").is_file():
         return "unknown"
-    return Run.read(origin.path).facts["store"]
+    return shown(Run.read(origin.path).facts["store"])
 
 
 def open_dataset(path: Path) -> ImageDataset:

@@ -41,7 +41,7 @@ def inspect_translations(asked: InspectionRequest) -> Inspection:
     path, seed = asked.run, asked.seed
     loaded = load_part(path)
     kind = registry.get(loaded.run.modality)
-    place = locate(asked.store or loaded.run.store)
+    place = locate(asked.store, recorded=loaded.run.facts["store"])
     device = distributed.pick_device(asked.device)
     model = loaded.model.to(device)
     unseen = kind.open(place).unseen(loaded.run, model.window, seed, max(asked.n, WINDOWS))

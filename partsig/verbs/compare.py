@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from partsig.data.store import locate
 from partsig.errors import ConfigError, DataError
 from partsig.files import check_replaceable, write_text
 from partsig.recipes.comparison import Row, as_csv, as_markdown, compare_rows
@@ -91,9 +92,10 @@ def compare(
 
 def _evaluate_once(path: Path, device: str) -> None:
     """Evaluate a run that never was; say what to do where its store has moved."""
-    store = Run.finished(path, "finetune").store
+    run = Run.finished(path, "finetune")
     if (path / "evaluation" / "predictions.csv").is_file():
         return
+    store = locate(None, recorded=run.facts["store"])
     if not store.exists():
         raise DataError(
             f"{path} was never evaluated, and its store is no longer at {store}: run `partsig "

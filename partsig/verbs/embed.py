@@ -36,6 +36,7 @@ def embed(
     pool: str = "auto",
     blocks: int = 0,
     device: str = "auto",
+    allow_http: bool = False,
 ) -> Embedded:
     """Write an embedding of every 30-s epoch (scored or not), or image, and return where.
 
@@ -58,6 +59,7 @@ def embed(
     ``subjects_labelled``, null for an exported folder, which does not know; of images
     ``pretraining_store`` and ``labelled_store``): hold them out of tests, or call the test
     transductive. Memory is flat in the number of recordings; killed, nothing is left half-written.
+    ``allow_http``: ``store`` may be at http:// or ftp://, which is not encrypted.
 
     Raises ConfigError, DataError or CheckpointError for whatever the user can mend.
     """
@@ -68,7 +70,11 @@ def embed(
     check_blocks(blocks, depth)
     if store is None and loaded.run is None:
         raise ConfigError(f"{path} is an exported folder and knows no store: pass --store.")
-    place = locate(loaded.run.store if store is None else store)
+    place = locate(
+        store,
+        recorded=None if loaded.run is None else loaded.run.facts["store"],
+        allow_http=allow_http,
+    )
     dataset = registry.of(loaded.facts).open(place)
     everything = dataset.everything(loaded, path, recordings)
     target = Path(output) if output else path / "embeddings" / f"{place.resolve().name}.npz"

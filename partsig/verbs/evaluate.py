@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from partsig.data.store import locate
 from partsig.errors import ConfigError
 from partsig.files import check_replaceable, write_json
 from partsig.recipes.evaluation import (
@@ -48,6 +49,7 @@ def evaluate(
     device: str = "auto",
     seed: int = 0,
     figures: bool = True,
+    allow_http: bool = False,
 ) -> Evaluation:
     """Measure a fine-tuned run on its test subjects, or on every labelled subject of another store.
 
@@ -59,6 +61,7 @@ def evaluate(
     Several runs whose test subjects are not the same (the folds of a cross-validation) are
     evaluated one by one, and then pooled: every subject judged by the run that has not seen it, one
     kappa with one interval. ``output``, default ``runs/pooled-RUN-and-N-more``, is for these.
+    ``allow_http``: ``store`` may be at http:// or ftp://, which is not encrypted.
 
     Raises DataError when the store's channels, rate, size or classes are not the run's, and when
     what trained or chose the classifier would be tested; ConfigError where several runs share test
@@ -67,6 +70,7 @@ def evaluate(
     chosen = distributed.pick_device(device)
     named = [run] if isinstance(run, str | Path) else run or []
     paths = list(dict.fromkeys(map(Path, filter(None, named)))) or [runs.last("finetune")]
+    store = None if store is None else locate(store, allow_http=allow_http)
     if len(paths) == 1:
         if output is not None:
             raise ConfigError("--output is for several runs; one is evaluated in its own folder.")

@@ -35,6 +35,7 @@ def finetune(
     device: str = "auto",
     gpus: str | int | None = None,
     cpu_processes: int = 1,
+    allow_http: bool = False,
 ) -> Path:
     """Fine-tune on N labelled ``subjects`` (default 10) drawn by ``seed``; return the run.
 
@@ -53,17 +54,19 @@ def finetune(
     One process trains, on ``device``; or so many as ``gpus`` (auto: those visible) or
     ``cpu_processes`` say, each on its share of every batch. What is drawn for a batch is the same
     whatever their number; drop path and mixing are drawn by each process for its own share.
+    ``allow_http``: ``store`` may be at http:// or ftp://, which is not encrypted.
 
     Raises ConfigError, DataError or CheckpointError for whatever the user can mend.
     """
     check_range("--subjects", subjects or 0, 0)
     check_range("--seed", seed, 0)
     origin = parse(from_ or runs.last("pretrain"), weights)
+    default: object = runs.STORES / registry.of({}).default_source
     if store is None and origin.path is not None:
-        store = Run.finished(origin.path, "pretrain").store
+        default = Run.finished(origin.path, "pretrain").facts["store"]
     request = FinetuneRequest(
         origin=origin,
-        store=locate(store or runs.STORES / registry.of({}).default_source),
+        store=locate(store, recorded=default, allow_http=allow_http),
         task=task,
         budget=LabelBudget(
             subjects=subjects, per_class=segments_per_class, teacher=teacher is not None

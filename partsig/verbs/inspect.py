@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from partsig import registries
+from partsig.data.store import locate
 from partsig.errors import check_range
 from partsig.recipes.inspection import INSPECTIONS, MOST_DRAWN, Inspection, InspectionRequest
 from partsig.runs import directory as runs
@@ -17,6 +18,7 @@ def inspect(
     n: int = 4,
     seed: int = 0,
     device: str = "auto",
+    allow_http: bool = False,
 ) -> Inspection:
     """Draw and measure what a finished run knows of ``n`` windows of held-out subjects.
 
@@ -25,6 +27,7 @@ def inspect(
     last, ``store`` to the one it was trained on, ``output`` to ``RUN/inspection``. Windows are the
     test subjects', or, where the store has none of these, the monitor subjects'; never those the
     run was trained on. The same arguments give the same arrays.
+    ``allow_http``: ``store`` may be at http:// or ftp://, which is not encrypted.
 
     Raises CheckpointError for a run of another objective, DataError for a store that does not fit.
     """
@@ -33,7 +36,7 @@ def inspect(
     path = Path(run) if run is not None else runs.last("pretrain")
     asked = InspectionRequest(
         run=path,
-        store=store,
+        store=None if store is None else locate(store, allow_http=allow_http),
         output=Path(output) if output is not None else path / "inspection",
         n=n,
         seed=seed,

@@ -18,6 +18,7 @@ def preprocess(
     scheduler: str | None = None,
     shard: str | None = None,
     merge: bool = False,
+    allow_http: bool = False,
 ) -> PreprocessResult:
     """Write the store of a folder of raw recordings, or of images, and return what it holds.
 
@@ -32,8 +33,9 @@ def preprocess(
     workers do the work; or every job of an array does its ``shard`` (``3/16``), and the call with
     ``merge`` makes one index of them at the end. ``raw`` and ``store`` may be URLs that fsspec
     knows (``s3://bucket/nights``): recordings are then fetched one at a time and removed again, and
-    what is written to ``data/store/NAME`` is sent as it is finished. Images are preprocessed on one
-    machine, from its own folders.
+    what is written below ``data/store`` is sent as it is finished. ``allow_http``: addresses may be
+    of http:// and the like, which anyone on the way can read and change. Images are preprocessed on
+    one machine, from its own folders.
 
     Raises DataError when there is nothing to read, when no recording can be read, when the store
     was made with other settings, or when the disk is full (what was finished is kept).
@@ -49,5 +51,6 @@ def preprocess(
         scheduler=scheduler,
         shard=shard,
         merge=merge,
+        allow_http=allow_http,
     )
     return write(request)

@@ -26,6 +26,7 @@ def pretrain(
     gpus: str | int = "auto",
     cpu_processes: int = 1,
     profile: bool = False,
+    allow_http: bool = False,
 ) -> Path:
     """Pretrain an encoder on a store and return the run directory.
 
@@ -37,11 +38,12 @@ def pretrain(
     subjects measure the pretext. The same call again continues an interrupted run, and does nothing
     to a finished one. With ``profile`` nothing is trained: a few steps are timed, a table is
     printed and ``RUN/profile`` written.
+    ``allow_http``: ``store`` may be at http:// or ftp://, which is not encrypted.
 
     Raises ConfigError, DataError or CheckpointError for whatever the user can mend.
     """
     check_range("--seed", seed, 0)
-    place = None if store is None else locate(store)
+    place = None if store is None else locate(store, allow_http=allow_http)
     if modality is None:
         modality = registry.name_of({} if place is None else read_meta(place))
     kind = registry.get(modality)

@@ -53,6 +53,7 @@ def report(
     overrides: Mapping[str, object] | Iterable[str] = (),
     device: str = "auto",
     seed: int = 0,
+    allow_http: bool = False,
 ) -> Report:
     """Write a page on how a fine-tuned run agrees with the scorer of its test recordings.
 
@@ -67,6 +68,7 @@ def report(
     With ``run=False`` no model is asked: the scorers are held against each other, and against the
     labels of ``store`` (``data/store/physionet2018``) where it has any, on the recordings of which
     they have files. ``output`` then defaults to ``runs/report-STORE-NAMES``.
+    ``allow_http``: ``store`` may be at http:// or ftp://, which is not encrypted.
 
     Raises ConfigError where YASA is not installed, or without a run fewer than two scorings are
     there, and DataError when a scorer's hypnograms are not of these recordings.
@@ -74,10 +76,11 @@ def report(
     settings = configs.compose(ReportConfig, "report", None, overrides)
     folders = scorer if isinstance(scorer, Mapping) else scorers.parse(scorer or ())
     if run is False:
+        store = None if store is None else locate(store, allow_http=allow_http)
         return _between_scorers(store, folders, output, settings, seed)
     path = Path(run) if run else runs.last("finetune")
     trained = staging_run(path)
-    opened = open_store(locate(store or trained.store))
+    opened = open_store(locate(store, recorded=trained.facts["store"], allow_http=allow_http))
     statistics.import_yasa()
     folder, measured = _evaluated(trained, opened.path, device, seed)
     nights = agreement.read_predictions(folder / "predictions.csv", opened)
@@ -119,7 +122,7 @@ def _between_scorers(
     seed: int,
 ) -> Report:
     """Write the page of scorers of the same recordings, no run among them."""
-    opened = open_store(locate(store or runs.STORES / registry.of({}).default_source))
+    opened = open_store(Path(store or runs.STORES / registry.of({}).default_source))
     statistics.import_yasa()
     compared = gather(opened, {name: Path(place) for name, place in folders.items()}, settings)
     name = file_stem("-".join([opened.path.resolve().name, *folders]))

@@ -25,7 +25,7 @@ import partsig
 from partsig.data import fetch, transfer
 from partsig.data.signals.readers import physionet2018, physionet2018_index
 from partsig.errors import ConfigError, DataError, DiskFullError
-from partsig.verbs.download import download
+from partsig.verbs.download import download as download_any
 
 TRAINING = ("tr03-0001", "tr03-0002", "tr04-0001")
 TEST = ("te03-0001", "te04-0001")
@@ -33,6 +33,11 @@ ENDS = {"training": (".hea", ".mat", ".arousal", "-arousal.mat"), "test": (".hea
 DATA = [f"training/{r}/{r}{end}" for r in TRAINING for end in ENDS["training"]]
 DATA += [f"test/{r}/{r}{end}" for r in TEST for end in ENDS["test"]]
 MAT = "training/tr03-0002/tr03-0002.mat"
+
+
+def download(source="physionet2018", raw=None, **options):
+    """From the tiny challenge, whose checksums nobody has published."""
+    return download_any(source, raw, **({"allow_http": True, "trust_mirror": True} | options))
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -155,7 +160,7 @@ def there(raw):
 
 
 def run(*words):
-    return CliRunner().invoke(app, ["download", *words])
+    return CliRunner().invoke(app, ["download", *words, "--allow-http", "--trust-mirror"])
 
 
 def test_all_that_is_published_comes(site, tmp_path):
@@ -320,7 +325,7 @@ def interruptible():
 def test_a_killed_download_goes_on(site, tmp_path, kill):
     site.slow_s, site.chunk = 0.005, 20_000
     words = [sys.executable, "-m", "partsig", "download", "physionet2018", "--raw", str(tmp_path)]
-    words += ["--mirror", site.url, "--jobs", "2"]
+    words += ["--mirror", site.url, "--jobs", "2", "--allow-http", "--trust-mirror"]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     mats = [name for name in DATA if name.endswith("0001.mat") or name == MAT]
     deadline = time.monotonic() + 60
@@ -506,6 +511,218 @@ def test_a_damaged_list_is_refused_and_not_kept(site, tmp_path, text, message):
     with pytest.raises(DataError, match=message):
         download(raw=tmp_path / "raw", mirror=site.url)
     assert list((tmp_path / "raw").iterdir()) == []
+
+
+@pytest.fixture
+def mirror(challenge, serve, monkeypatch):
+    """A mirror that does with the tiny challenge what a test tells it to."""
+    monkeypatch.setattr(fetch, "PAUSES_S", (0.01, 0.02))
+    site = serve()
+    for path in challenge.rglob("*.*"):
+        site.pages[f"/{path.relative_to(challenge).as_posix()}"] = path.read_bytes()
+    for part in ("training", "test"):
+        name = f"{part}_SHA1SUMS"
+        site.pages[f"/{name}"] = (challenge / name).read_bytes()
+    return site
+
+
+def files_below(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_lists_that_nobody_has_published_are_not_believed(mirror, tmp_path):
+    with pytest.raises(DataError) as caught:
+        download(raw=tmp_path / "raw", mirror=mirror.url, trust_mirror=False)
+    assert str(caught.value) == (
+        f"training_SHA1SUMS of {mirror.url} is not the list of checksums of training/ that "
+        "PhysioNet has published, so that what it is held against may be anything: take another "
+        "--mirror, or pass --trust-mirror (trust_mirror=True) if you trust who made it."
+    )
+    assert files_below(tmp_path / "raw") == []
+    # Nor those that an earlier call has left there, believing them.
+    found = download(raw=tmp_path / "raw", mirror=mirror.url, records="te03-0001")
+    assert found.notes == (
+        f"The checksums of training/ and test/ are what {mirror.url} itself tells: partsig knows "
+        "no digest of these lists to hold them against.",
+    )
+    with pytest.raises(DataError, match=r"training_SHA1SUMS of .*/raw is not the list"):
+        download(raw=tmp_path / "raw", mirror=mirror.url, trust_mirror=False)
+
+
+def test_no_other_kind_of_list_is_believed_instead(mirror, challenge, tmp_path):
+    """A mirror that hides the published lists, and has one of its own making."""
+    lines = []
+    for path in sorted(challenge.rglob("*.*")):
+        digits = hashlib.sha256(path.read_bytes()).hexdigest()
+        lines.append(f"{digits} {path.relative_to(challenge)}\n")
+    for part in ("training", "test"):
+        del mirror.pages[f"/{part}_SHA1SUMS"]
+    mirror.pages["/SHA256SUMS.txt"] = "".join(lines).encode()
+    with pytest.raises(DataError, match=r"SHA256SUMS\.txt of .* is not the list of checksums"):
+        download(raw=tmp_path / "raw", mirror=mirror.url, trust_mirror=False)
+
+
+def test_any_mirror_may_keep_the_published_lists(mirror, challenge_files, tmp_path):
+    name, record = "training/tr03-0005/tr03-0005.hea", "tr03-0005"
+    for part in ("training", "test"):
+        mirror.pages[f"/{part}/SHA1SUMS"] = (challenge_files / f"{part}_SHA1SUMS").read_bytes()
+        mirror.pages[f"/{part}_SHA1SUMS"] += b"\n"  # a list that was changed, before them
+    mirror.pages["/age-sex.csv"] = b"Record,Sex,Age\nte03-0024,F,99\n"
+    for end in ENDS["training"]:
+        file = challenge_files / f"{record}{end}"
+        if file.is_file():
+            mirror.pages[f"/training/{record}/{record}{end}"] = file.read_bytes()
+    mirror.pages[f"/training/{record}/{record}.mat"] = b"forged"
+    raw = tmp_path / "raw"
+    found = download(raw=raw, mirror=mirror.url, records=record, trust_mirror=False)
+    assert found.notes == ()
+    assert "came twice with another checksum than the published one" in found.failed[record]
+    assert "age-sex.csv is not the published one" in found.failed["age-sex.csv"]
+    assert not (raw / "age-sex.csv").exists()
+    assert not (raw / name).exists()  # the header is the last of them
+    pinned = physionet2018_index.PINNED
+    assert fetch.matches(challenge_files / "age-sex.csv", f"sha256:{pinned['age-sex.csv']}")
+    mirror.pages["/age-sex.csv"] = (challenge_files / "age-sex.csv").read_bytes()
+    again = download(raw=raw, mirror=mirror.url, records=record, trust_mirror=False)
+    assert list(again.failed) == [record]
+
+
+def test_plain_http_is_allowed_by_name(mirror, tmp_path):
+    words = ["download", "physionet2018", "--raw", str(tmp_path / "raw"), "--mirror", mirror.url]
+    done = CliRunner().invoke(app, [*words, "--trust-mirror"])
+    assert done.exit_code == 2
+    assert done.stderr == (
+        f"partsig: error: --mirror is {mirror.url}; anyone on the way can read and change what "
+        "comes without encryption: use https://, or pass --allow-http (allow_http=True) if you "
+        "trust the way.\n"
+    )
+    assert mirror.asked == []
+    assert not (tmp_path / "raw").exists()
+
+
+@pytest.mark.parametrize("name", ["training_SHA1SUMS", MAT])
+@pytest.mark.parametrize("what", ["endless", "announced", "chunked"])
+def test_more_than_can_be_is_cut_off(mirror, tmp_path, monkeypatch, name, what):
+    monkeypatch.setattr(fetch, "LIST_BYTES", 2**20)
+    monkeypatch.setattr(physionet2018_index, "MOST_BYTES", 2**20)
+    sent = []
+
+    def more(handler):
+        if handler.command == "HEAD":
+            return handler.say(200, b"x" * 600_000)
+        if what == "endless":
+            return mirror.endless(handler)
+        if what == "announced":
+            return handler.say(200, b"x" * 1000, {"Content-Length": str(10**15)})
+        handler.send_response(200)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        try:
+            while True:
+                handler.wfile.write(b"10000\r\n" + b"x" * 65536 + b"\r\n")
+                sent.append(65536)
+        except OSError:
+            return None
+
+    mirror.pages[f"/{name}"] = more
+    raw = tmp_path / "raw"
+    if name == MAT:
+        found = download(raw=raw, mirror=mirror.url, records="tr03-*")
+        assert found.n_records == 1
+        reason = found.failed["tr03-0002"]
+    else:
+        with pytest.raises(DataError) as caught:
+            download(raw=raw, mirror=mirror.url, records="tr03-*")
+        reason = str(caught.value)
+    told = "announces 1,000,000,000,000,000 bytes" if what == "announced" else "it was cut off"
+    assert told in reason
+    if what != "announced":
+        assert "more than the 600,000 bytes" in reason
+    assert not [name for name in files_below(raw) if name.endswith(".part")]
+    assert sum(sent) < 2**26  # what lay in the buffers of the system, and no more
+
+
+@pytest.mark.parametrize("name", ["training_SHA1SUMS", "age-sex.csv", MAT])
+def test_a_mirror_that_sends_elsewhere_is_not_followed(mirror, serve, tmp_path, name):
+    other = serve()
+    other.pages[f"/{name}"] = mirror.pages[f"/{name}"]
+    mirror.pages[f"/{name}"] = mirror.sends_to(f"{other.url}{name}")
+    raw = tmp_path / "raw"
+    try:
+        reason = " ".join(download(raw=raw, mirror=mirror.url, jobs=1).failed.values())
+    except DataError as error:
+        reason = str(error)
+    assert "which is not followed" in reason
+    assert other.asked == []
+    assert not (raw / name).exists()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{}  ../../x.hea",
+        "{}  /etc/x.hea",
+        "{}  tr03-0001/../../x.hea",
+        "{}  ..\\x.hea",
+        "{}  ../tr03-0009/../tr03-0009.hea",
+    ],
+)
+def test_a_list_names_no_file_elsewhere(mirror, tmp_path, line):
+    mirror.pages["/training_SHA1SUMS"] += (line.format("a" * 40) + "\n").encode()
+    (tmp_path / "home").mkdir()
+    (tmp_path / "x.hea").write_text("mine")
+    found = download(raw=tmp_path / "home" / "raw", mirror=mirror.url)
+    assert (found.n_records, found.failed) == (5, {})
+    assert (tmp_path / "x.hea").read_text() == "mine"
+    assert [p.name for p in tmp_path.iterdir() if p.name not in ("home", "x.hea")] == []
+    assert not [path for path in mirror.paths if ".." in path]
+
+
+@pytest.mark.parametrize("answer", [404, 401, 500, "cut", "forged", "elsewhere"])
+@pytest.mark.parametrize("way", ["login", "token", "amazon"])
+def test_a_mirrors_password_is_told_to_nobody_else(mirror, tmp_path, way, answer):
+    secret, place = "S3cr3tW0rd", mirror.url.split("/")[2]
+    url = {
+        "login": f"http://me:{secret}@{place}/",
+        "token": f"http://{place}/?token={secret}",
+        "amazon": f"http://{place}?X-Amz-Credential=k&X-Amz-Signature={secret}",
+    }[way]
+    mirror.pages[f"/{MAT}"] = {
+        "cut": lambda handler: handler.say(200, b"x", {"Content-Length": "9"}),
+        "forged": b"forged",
+        "elsewhere": mirror.sends_to(f"http://me:{secret}@127.0.0.1:9/?token={secret}"),
+    }.get(answer, lambda handler: handler.say(answer))
+    raw = tmp_path / "raw"
+    done = run("physionet2018", "--raw", str(raw), "--mirror", url)
+    assert done.exit_code == 2
+    assert "failed tr03-0002: " in done.stderr
+    assert done.stdout.startswith("records: 4 whole, ")
+    assert secret not in done.stdout + done.stderr
+    for path in raw.rglob("*"):
+        assert secret not in str(path)
+        assert not path.is_file() or secret.encode() not in path.read_bytes()
+    if way == "login":
+        assert None not in mirror.logins
+    else:
+        assert all(secret in path for _, path in mirror.asked)
+    mirror.pages["/test_SHA1SUMS"] = mirror.pages[f"/{MAT}"]
+    (raw / "test_SHA1SUMS").unlink()
+    with pytest.raises(DataError) as caught:
+        download(raw=raw, mirror=url)
+    error = caught.value
+    while error is not None:
+        assert secret not in f"{error} {error!r}"
+        error = error.__cause__ or error.__context__
+
+
+def test_what_a_server_says_is_not_sent_to_the_terminal(mirror, tmp_path):
+    def says(handler):
+        handler.wfile.write(b"HTTP/1.1 404 \x1b[2Jall fetched\r\nContent-Length: 0\r\n\r\n")
+
+    mirror.pages[f"/{MAT}"] = says
+    found = download(raw=tmp_path, mirror=mirror.url, records="tr03-0002")
+    assert found.failed["tr03-0002"].isprintable()
+    assert "404" in found.failed["tr03-0002"]
 
 
 def test_two_downloads_do_not_share_a_folder(site, tmp_path):

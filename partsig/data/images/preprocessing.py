@@ -8,7 +8,7 @@ import joblib
 import numpy as np
 
 from partsig import config as configs
-from partsig.data import remote
+from partsig.data import addresses
 from partsig.data.images import store as image_store
 from partsig.data.images.cifar import LAYOUTS, open_cifar
 from partsig.data.images.folders import ImagePreprocessConfig, open_digits, open_images_in
@@ -39,7 +39,11 @@ def preprocess_images(request: PreprocessRequest) -> PreprocessResult:
     source = request.source
     asked = {"--scheduler": request.scheduler, "--shard": request.shard, "--merge": request.merge}
     refused = [option for option, value in asked.items() if value]
-    refused += [str(place) for place in (request.raw, request.store) if remote.is_url(place)]
+    refused += [
+        addresses.shown(str(place))
+        for place in (request.raw, request.store)
+        if addresses.is_url(place)
+    ]
     if refused:
         raise ConfigError(
             f"{source} is preprocessed by one machine, from folders to a folder: leave out "

@@ -10,7 +10,7 @@ from types import ModuleType
 
 import joblib
 
-from partsig.data import remote
+from partsig.data import addresses, remote
 from partsig.data.signals.readers import edf_recordings
 from partsig.errors import ConfigError, DataError
 
@@ -65,19 +65,29 @@ def parallel_backend(jobs: int, scheduler: str | None) -> Iterator[joblib.Parall
 class Storage:
     """The object stores behind the folders of raw recordings and of the store, where there are."""
 
-    raw: str | None
-    store: str | None
+    raw: str | None = field(repr=False)  # with what the address holds of passwords
+    store: str | None = field(repr=False)
     sent: frozenset[str] = frozenset()  # files that the remote store had at the start
     # Tells one call of a verb from the next, on every machine that works for it.
     call: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @classmethod
-    def of(cls, raw: str | Path, store: str | Path) -> tuple["Storage", Path, Path]:
+    def of(
+        cls, raw: str | Path, store: str | Path, *, allow_http: bool = False
+    ) -> tuple["Storage", Path, Path]:
         """Return the storage behind two folders, and the folders of this machine.
 
         Of a remote store the tables are fetched: what they name is there and is not fetched.
+        Raises ConfigError for addresses that are not followed, see ``addresses.check``.
         """
-        far_raw, far_store = (str(p) if remote.is_url(p) else None for p in (raw, store))
+        far_raw, far_store = (str(p) if addresses.is_url(p) else None for p in (raw, store))
+        for url, option in ((far_raw, "--raw"), (far_store, "--store")):
+            if url is not None:
+                addresses.check(url, option, allow_http)
+        if far_store is not None and far_store.lower().startswith(("http://", "https://")):
+            raise ConfigError(
+                f"--store is {addresses.shown(far_store)}; folders of web servers can only be read."
+            )
         raw = Path(raw) if far_raw is None else remote.mirror(far_raw, "raw")
         if far_store is None:
             return cls(raw=far_raw, store=None), raw, Path(store)
@@ -100,8 +110,8 @@ class Storage:
         try:
             yield
         finally:
-            for file in files:
-                file.unlink(missing_ok=True)
+            if self.raw is not None:
+                remote.remove(self.raw, raw, files)
 
     def send(self, path: Path, names: list[str]) -> None:
         """Send files of the store to where it belongs."""
@@ -116,10 +126,10 @@ class Storage:
 
 def find_remote(reader: ModuleType, storage: Storage, raw: Path) -> list[Path]:
     """Return the recordings of a remote folder as the paths they will have here."""
-    url = storage.raw
+    url = addresses.shown(storage.raw)
     if not hasattr(reader, "FILES"):
         raise ConfigError(f"{url}: this source is read from folders only; fetch it first.")
-    names = remote.pull_small(url, raw, storage.call)
+    names = remote.pull_small(storage.raw, raw, storage.call)
     paths = [raw / name for name in names if any(fnmatch(name, p) for p in reader.FILES)]
     recordings = [p for p in paths if not (p.is_file() and edf_recordings.holds_no_signal(p))]
     if not recordings:

@@ -87,7 +87,7 @@ def preprocess_signals(request: PreprocessRequest) -> PreprocessResult:
     settings = configs.compose(PreprocessConfig, "preprocess", request.config, request.overrides)
     settings = replace(settings, channels=settings.channels or reader.CHANNELS)
     shard = parallel.shard_name(request.shard)
-    storage, raw, path = Storage.of(request.raw, request.store)
+    storage, raw, path = Storage.of(request.raw, request.store, allow_http=request.allow_http)
     if storage.raw is None:
         headers = reader.find_records(raw)
     else:

@@ -80,12 +80,18 @@ def read_index(path: Path, shard: str = "") -> list[dict]:
             header = tuple(reader.fieldnames or ())
             if header not in (columns, columns[: -len(LATER)]):
                 raise DataError(f"{file}: expected the columns {', '.join(columns)}.")
-            return [
+            rows = [
                 dict.fromkeys(LATER, "") | row | {key: int(row[key]) for key in counted}
                 for row in reader
             ]
     except (TypeError, ValueError, csv.Error) as error:
         raise DataError(f"{file} is damaged ({error}).") from error
+    for row in rows:  # files are called after it
+        if not row["recording"] or "/" in row["recording"] or "\0" in row["recording"]:
+            raise DataError(
+                f"{file} names a recording {row['recording'][:80]!r}, which no file is called."
+            )
+    return rows
 
 
 def merge_shards(path: Path) -> dict[str, dict]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from partsig.data.addresses import shown
 from partsig.data.signals.hypnograms.stages import EPOCH_S, STAGES, UNSCORED
 from partsig.data.signals.store import open_store
 from partsig.errors import DataError
@@ -31,7 +32,7 @@ def model_facts(record: dict, measured: dict) -> dict:
         "epochs_train": record.get("n_epochs_train"),
         "epochs_val": record.get("n_epochs_val"),
         "seed": record["seed"],
-        "store": record["store"],
+        "store": shown(record["store"]),
         "ch_names": record["ch_names"],
         "sfreq": record["sfreq"],
         "filter": record.get("filter"),

@@ -12,7 +12,8 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from partsig.data.fetch import NotServedError, fetch_text
+from partsig.data.addresses import shown
+from partsig.data.fetch import NotServedError, UnpinnedError, fetch_text, is_pinned
 from partsig.errors import ConfigError, DataError
 
 BASE = "https://physionet.org/files/challenge-2018/1.0.0/"
@@ -21,6 +22,15 @@ DEMOGRAPHICS = "age-sex.csv"
 PARTS = {"training": (".mat", ".arousal", "-arousal.mat", ".hea"), "test": (".mat", ".hea")}
 # Where a server may keep the list: beside the folder, in it, or as PhysioNet's list of a project.
 LISTS = {part: (f"{part}_SHA1SUMS", f"{part}/SHA1SUMS", "SHA256SUMS.txt") for part in PARTS}
+# The SHA-256 of what PhysioNet has published, from copies against which real files of the database
+# were held. Of SHA256SUMS.txt none is known.
+PINNED = {
+    "training": "f2dc3041bc1dcffac39231bfe955099d3d5d787b7c16f8d8dab75eab34ff6896",
+    "test": "fa7b564dcdbf533472a134a8c23c0fb5362494a4b71c89dbca23b1f986c1979f",
+    DEMOGRAPHICS: "fbc97f5bd28eccbd27da5b1b2f8d6a1c551fdc44978ed185fd14afd267b14afd",
+}
+# No file of a record has more: a day of 13 channels of 16 bits at 200 Hz.
+MOST_BYTES = 24 * 3600 * 200 * 13 * 2
 # A record's size on average: the published size of all over their number (the .mat files alone: the
 # others together are under 1 %).
 RECORD_BYTES = 266_000_000_000 // 1983
@@ -39,30 +49,61 @@ def usual_bytes(name: str) -> int:
     return RECORD_BYTES if is_signal else 0
 
 
-def records_of(raw: Path, base: str, downloader: Callable) -> dict[str, dict[str, str]]:
+def records_of(
+    raw: Path, base: str, downloader: Callable, trusted: bool
+) -> tuple[dict[str, dict[str, str]], list[str]]:
     """Return {record: {file: hash}} of the published lists, files as "training/REC/REC.hea".
 
-    The lists are taken from ``raw``, or fetched there from ``base``. Raises DataError when the
-    server has none or they are damaged, and what ``downloader`` raises.
+    The lists are taken from ``raw``, or fetched there from ``base``; what is told of them, in
+    sentences, is returned as well. Only those that are known to be the published ones are believed,
+    so that any server may keep them; others where the server is ``trusted``. Raises DataError when
+    there are none to be believed or they are damaged, and what ``downloader`` raises.
     """
     records: dict[str, dict[str, str]] = {}
+    unknown: list[str] = []
     for part, names in LISTS.items():
-        for name in [name for name in names if (raw / name).is_file()] or names:
+        others: list[str] = []
+        # The name of the published list first; one that is there is not fetched.
+        for name in sorted(names, key=lambda name: not (raw / name).is_file()):
 
             def parse(text: str, part: str = part, name: str = name) -> dict[str, dict[str, str]]:
                 return parse_list(text, part, name)
 
+            pinned = None if trusted else PINNED[part]
             try:
-                records |= fetch_text(raw, base, name, parse, downloader)
-                break
+                records |= fetch_text(raw, base, name, parse, downloader, pinned)
             except NotServedError:
                 continue
+            except UnpinnedError:
+                others.append(name)
+                continue
+            if not is_pinned((raw / name).read_bytes(), PINNED[part]):
+                unknown.append(part)
+            break
         else:
-            raise DataError(
-                f"{base} has no list of checksums of {part}/ (asked for {', '.join(names)}); pass "
-                "--mirror with an address of challenge-2018, or put the list into the raw folder."
-            )
-    return records
+            raise DataError(_no_list(part, names, others, base, raw))
+    if not unknown:
+        return records, []
+    told = " and ".join(f"{part}/" for part in unknown)
+    return records, [
+        f"The checksums of {told} are what {shown(base)} itself tells: partsig knows no digest of "
+        "these lists to hold them against."
+    ]
+
+
+def _no_list(part: str, names: Iterable[str], others: list[str], base: str, raw: Path) -> str:
+    """Return why no list of checksums is believed, in a sentence."""
+    if others:
+        where = raw if (raw / others[0]).is_file() else shown(base)
+        return (
+            f"{others[0]} of {where} is not the list of checksums of {part}/ that PhysioNet has "
+            "published, so that what it is held against may be anything: take another --mirror, or "
+            "pass --trust-mirror (trust_mirror=True) if you trust who made it."
+        )
+    return (
+        f"{shown(base)} has no list of checksums of {part}/ (asked for {', '.join(names)}); pass "
+        "--mirror with an address of challenge-2018, or put the list into the raw folder."
+    )
 
 
 def parse_list(text: str, part: str, name: str = "the list") -> dict[str, dict[str, str]]:
