@@ -12,11 +12,9 @@ from partsig import config
 from partsig.data.images.folders import ImagePreprocessConfig
 from partsig.data.signals.preprocessing import PreprocessConfig
 from partsig.data.signals.recordings import ReadConfig
-from partsig.demos.digits import ImageDemoConfig
-from partsig.demos.excerpts import DemoConfig
+from partsig.demos.settings import DemoConfig, ImageDemoConfig
 from partsig.modalities import registry
-from partsig.sleep.report.scorers import ReportConfig
-from partsig.sleep.stager import StageConfig
+from partsig.sleep.settings import ReportConfig, StageConfig
 
 KINDS = [registry.get(name) for name in registry.MODALITIES]
 SETTINGS = {

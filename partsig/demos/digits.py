@@ -1,14 +1,12 @@
 """The whole way on handwritten digits, from pixels to accuracy."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
 
-from partsig import config
 from partsig.data.images.examples import LabelledImages
 from partsig.data.images.store import open_images
-from partsig.demos.common import check_counts, encoder_of, majority
+from partsig.demos.common import encoder_of, majority
+from partsig.demos.settings import ImageDemoConfig
 from partsig.files import write_text
 from partsig.tasks.classification_scores import with_interval
 from partsig.verbs.demo import Demo
@@ -23,25 +21,9 @@ VAL_SHARE = 0.2
 CONFIG = "image-tiny"
 
 
-@dataclass(frozen=True, kw_only=True)
-class ImageDemoConfig:
-    """What may be changed of the demo; None leaves what image-tiny and its fine-tuning say."""
-
-    pretrain_epochs: Annotated[
-        int | None, "epochs of pretraining; null: as the configuration image-tiny"
-    ] = None
-    finetune_epochs: Annotated[
-        int | None, "epochs of fine-tuning; null: as image-tiny-finetune"
-    ] = None
-    per_class: Annotated[int, "labelled images of every class"] = 20
-
-    def __post_init__(self) -> None:
-        check_counts(self)
-
-
 def run_demo(
     output: str | Path | None,
-    overrides: Mapping[str, object] | Iterable[str],
+    settings: ImageDemoConfig,
     seed: int,
     say: Callable[[str], None],
 ) -> Demo:
@@ -51,7 +33,6 @@ def run_demo(
     as a user would, below ``output`` (default ``runs/demo-image``). The same call again continues
     an interrupted demo.
     """
-    settings = config.compose(ImageDemoConfig, "demo", None, overrides)
     path = Path(output or "runs/demo-image")
     store, n = path / "store", settings.per_class
     say(

@@ -1,6 +1,5 @@
 """How a classifier is trained on labels, whatever the modality and the task."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,7 +27,7 @@ from partsig.tasks.distillation import TeacherTargets, predict_targets
 from partsig.tasks.frozen import InputShape
 from partsig.train import distributed
 from partsig.train.distributed import World
-from partsig.train.job import SPEED_KEYS
+from partsig.train.settings import SPEED_KEYS
 
 # What may differ between the parts of a run: speed, where its store lies, what was added there.
 MAY_CHANGE_ON_RESUME = (*SPEED_KEYS, "store", "index_sha256")
@@ -36,10 +35,10 @@ MAY_CHANGE_ON_RESUME = (*SPEED_KEYS, "store", "index_sha256")
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneRequest:
-    """A fine-tuning run in plain values: what each of its processes is told.
+    """A fine-tuning run as it was asked for: what each of its processes is told.
 
-    ``overrides`` are settings by name or ``KEY=VALUE`` texts, ``run`` None is a name made of the
-    rest; see :func:`partsig.verbs.finetune.finetune` for all others.
+    ``run`` None is a name made of the rest; see :func:`partsig.verbs.finetune.finetune` for all
+    others.
     """
 
     origin: Origin
@@ -47,8 +46,7 @@ class FinetuneRequest:
     task: str | None
     budget: LabelBudget
     teacher: Path | None
-    config: str | Path | None
-    overrides: Mapping[str, object] | Sequence[str]
+    settings: FinetuneRecipe
     run: Path | None
     seed: int
 
@@ -123,7 +121,7 @@ def open_finetuning(request: FinetuneRequest) -> Finetuning:
     dataset.check_budget(request.budget)
     task = tasks.get(dataset.task if request.task is None else request.task)
     task.check_labels(dataset.labels)
-    start = start_from(request.origin, dataset, request.config, request.overrides)
+    start = start_from(request.origin, dataset, request.settings)
     settings = start.settings
     split = dataset.split_labels(request.budget, settings, request.seed)
     label = start.origin.label or (settings.model if settings.model != "encoder" else SCRATCH)

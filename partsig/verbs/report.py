@@ -26,9 +26,7 @@ from partsig.sleep.report.between_scorers import compare
 from partsig.sleep.report.compared import gather
 from partsig.sleep.report.page import night_pages, page
 from partsig.sleep.report.recording_pages import write_report
-from partsig.sleep.report.scorers import ReportConfig
-from partsig.sleep.staging_task import staging_run
-from partsig.verbs.evaluate import evaluate
+from partsig.sleep.settings import ReportConfig
 
 # What evaluate writes that a report needs; an evaluation without is of an older partsig.
 NEEDED = ("calibration", "review", "confusion", "kappa_per_recording")
@@ -60,7 +58,7 @@ def report(
     subjects; all labelled subjects of another). Evaluates first where that is missing or older than
     the run. ``scorer``: further people's hypnograms of the same recordings, folders by name or
     ``NAME=FOLDER`` texts; ``overrides`` are fields of
-    :class:`~partsig.sleep.report.scorers.ReportConfig`, how those are read. ``output`` defaults
+    :class:`~partsig.sleep.settings.ReportConfig`, how those are read. ``output`` defaults
     to the evaluation's folder; report.html, which needs no network, and report.json are written
     there; of more than 20 recordings, each has a page of its own in report/, linked from there.
 
@@ -75,6 +73,8 @@ def report(
     folders = scorer if isinstance(scorer, Mapping) else scorers.parse(scorer or ())
     if run is False:
         return _between_scorers(store, folders, output, settings, seed)
+    from partsig.sleep.staging_task import staging_run  # it needs torch
+
     path = Path(run) if run else runs.last("finetune")
     trained = staging_run(path)
     opened = open_store(locate(store or trained.store))
@@ -142,5 +142,7 @@ def _evaluated(run: Run, store: Path, device: str, seed: int) -> tuple[Path, dic
             return folder, measured
     except (OSError, ValueError, KeyError, TypeError):
         pass  # none, or damaged: it is made anew
+    from partsig.verbs.evaluate import evaluate  # it needs torch
+
     evaluated = evaluate(run.path, store, device=device, seed=seed)
     return evaluated.path, evaluated.metrics

@@ -13,7 +13,7 @@ from partsig.core.normalise import instance_normalise
 from partsig.data.images import store as images
 from partsig.data.images.examples import LabelledImages
 from partsig.errors import CheckpointError, ConfigError
-from partsig.modalities.images import stores_seen
+from partsig.modalities.image_dataset import stores_seen
 from partsig.recipes.loading import load_classifier
 from partsig.runs.run import Run
 from partsig.runs.test_results import method_of
