@@ -9,7 +9,7 @@ import yaml
 
 from partsig.errors import ConfigError, nearest
 
-TEXT, INTEGER, MERGE = (f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "merge"))
+TEXT, INTEGER = "tag:yaml.org,2002:str", "tag:yaml.org,2002:int"
 
 
 def names() -> list[str]:
@@ -50,7 +50,7 @@ class _Settings(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.tag != MERGE:
+            if isinstance(key, yaml.ScalarNode):
                 key.tag = TEXT
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         twice = sorted({str(key) for key in keys if keys.count(key) > 1})

@@ -5,9 +5,11 @@ import re
 import pytest
 
 from partsig import config as configs
-from partsig.errors import ConfigError
+from partsig.errors import CheckpointError, ConfigError
 from partsig.key_tables import as_yaml
 from partsig.keys import describe
+from partsig.recipes import finetuning, pretraining
+from partsig.runs import directory as runs
 from partsig.verbs.config import _class_of, describe_settings
 
 EVERYTHING = describe_settings()
@@ -186,3 +188,25 @@ def test_a_mistyped_key_beside_another_choice_is_told(tmp_path):
         compose("pretrain", "eeg", "objective.name=mae", name=mine)
     with pytest.raises(ConfigError, match=r"objective\.name 'mea'; nearest is 'mae'"):
         compose("pretrain", "eeg", "objective.name=mea", name=mine)
+
+
+RECIPES = {"pretrain": pretraining, "finetune": finetuning}
+
+
+@pytest.mark.parametrize("modality", ["eeg", "image"])
+@pytest.mark.parametrize("verb", ["pretrain", "finetune"])
+def test_a_run_goes_on_where_a_key_of_speed_alone_is_set(verb, modality, tmp_path):
+    free = RECIPES[verb].MAY_CHANGE_ON_RESUME
+    runs.begin(tmp_path / "run", verb, compose(verb, modality), {"modality": modality}, free)
+    for key in keys_of(verb, modality, None):
+        if key.key not in free:
+            continue
+        for value in candidates(key):
+            try:
+                changed = compose(verb, modality, f"{key.key}={as_yaml(value)}")
+            except ConfigError:
+                continue
+            runs.begin(tmp_path / "run", verb, changed, {"modality": modality}, free)
+    changed = compose(verb, modality, "fit.epochs=7")
+    with pytest.raises(CheckpointError, match=r"configuration: config\.fit\.epochs: \d+, now 7\. "):
+        runs.begin(tmp_path / "run", verb, changed, {"modality": modality}, free)
