@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Annotated
 
+from partsig import config as configs
 from partsig.errors import check_range
 
 
@@ -26,13 +27,13 @@ class DemoConfig:
 
     def pretrain(self) -> dict[str, object]:
         """Return the overrides of pretraining."""
-        given = {"fit.epochs": self.pretrain_epochs, "windows_per_epoch": self.windows_per_epoch}
-        return {key: value for key, value in given.items() if value is not None}
+        windows = self.windows_per_epoch
+        given = {} if windows is None else {"windows_per_epoch": windows}
+        return given | for_epochs("demo", self.pretrain_epochs)
 
     def finetune(self) -> dict[str, object]:
         """Return the overrides of fine-tuning."""
-        epochs = self.finetune_epochs
-        return {} if epochs is None else {"fit.epochs": epochs}
+        return for_epochs("demo-finetune", self.finetune_epochs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,3 +57,11 @@ def check_counts(settings: object) -> None:
     for name, value in asdict(settings).items():
         if value is not None:
             check_range(name, value, 1)
+
+
+def for_epochs(config: str, epochs: int | None) -> dict[str, object]:
+    """Return the overrides that train for so many epochs, warm-up included; none for None."""
+    if epochs is None:
+        return {}
+    warmup = configs.read(config)["optim"]["warmup_epochs"]
+    return {"fit.epochs": epochs, "optim.warmup_epochs": min(warmup, epochs)}

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from partsig import registries
 from partsig.contracts import Dataset, Examples, LabelBudget, Labels, LabelSplit
 from partsig.core.objectives.supervised import SupervisedModule
 from partsig.data.shuffling import Shuffled
@@ -27,7 +28,7 @@ from partsig.tasks.distillation import TeacherTargets, predict_targets
 from partsig.tasks.frozen import InputShape
 from partsig.train import distributed
 from partsig.train.distributed import World
-from partsig.train.settings import SPEED_KEYS
+from partsig.train.settings import SPEED_KEYS, check_warmup
 
 # What may differ between the parts of a run: speed, where its store lies, what was added there.
 MAY_CHANGE_ON_RESUME = (*SPEED_KEYS, "store", "index_sha256")
@@ -136,8 +137,18 @@ def open_finetuning(request: FinetuneRequest) -> Finetuning:
         run=run,
         seed=runs.seed_as_begun(run, request.seed),
     )
+    if not (run / "run.json").is_file() and _by_steps(settings, dataset.modality):
+        check_warmup(settings.optim, settings.fit)
     _teacher_run(asked)  # what is refused must not leave a run behind
     return asked
+
+
+def _by_steps(settings: FinetuneRecipe, modality: str) -> bool:
+    """Tell whether a network is trained step by step, not only a head on frozen features."""
+    if settings.model != "encoder":
+        baseline = registry.get(modality).baselines[settings.model]
+        return registries.at(baseline).learns_by == "steps"
+    return settings.train in ("full", "probe+full")
 
 
 def share_finetuning(request: FinetuneRequest, device_type: str) -> None:

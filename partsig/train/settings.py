@@ -83,6 +83,19 @@ class FitConfig:
         check_range("fit.workers", self.workers, -1)
 
 
+def check_warmup(optim: OptimConfig, fit: FitConfig) -> None:
+    """Raise ConfigError where training is over before the learning rate is at its highest.
+
+    A run that was begun so may go on: this is no check of the settings themselves.
+    """
+    if optim.warmup_epochs > fit.epochs:
+        raise ConfigError(
+            f"optim.warmup_epochs ({optim.warmup_epochs:g}) is more than fit.epochs "
+            f"({fit.epochs}): the rate would never reach optim.lr. Set optim.warmup_epochs to "
+            f"{fit.epochs / 10:g}, a tenth of the training; it may be at most {fit.epochs}."
+        )
+
+
 # Settings that may change between a run and its continuation.
 SPEED_KEYS = tuple(
     f"fit.{name}"

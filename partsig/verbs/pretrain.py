@@ -10,6 +10,7 @@ from partsig.modalities import registry
 from partsig.runs import directory as runs
 from partsig.runs.encoder_sources import parse
 from partsig.runs.run import Run
+from partsig.train.settings import check_warmup
 
 
 def pretrain(
@@ -51,12 +52,15 @@ def pretrain(
             meant = f"{other.plural}; {place} holds {kind.plural}"
         configs.check_meant(kind.pretrain, "pretrain", config, other.pretrain, meant)
     settings = configs.compose(kind.pretrain, "pretrain", config, overrides)
+    name = Path(config).stem if config else "part"
+    path = Path(run or runs.RUNS / f"pretrain-{name}-s{seed}")
+    if not profile and not (path / "run.json").is_file():
+        check_warmup(settings.optim, settings.fit)
     # Only now what needs torch: what is wrong with the settings has been told.
     from partsig.recipes.pretraining import Pretraining, run_pretraining
     from partsig.train import distributed
 
     device, processes = distributed.count_processes(str(gpus), cpu_processes)
-    name = Path(config).stem if config else "part"
     origin = None if from_ is None else parse(from_)
     if origin is not None and origin.path is None:
         raise ConfigError(
@@ -65,7 +69,6 @@ def pretrain(
         )
     if origin is not None:
         Run.finished(origin.path, "pretrain")
-    path = Path(run or runs.RUNS / f"pretrain-{name}-s{seed}")
     asked = Pretraining(
         settings=settings,
         modality=modality,
