@@ -130,7 +130,7 @@ def _spread(cls: type, key: str, value: object) -> Iterator[tuple[str, object]]:
 def _let_lapse(cls: type, values: dict, overrides: Mapping[str, object]) -> None:
     """Remove what a file says of the keys that only its choice has, where another one is chosen."""
     for key, annotation in _types(cls).items():
-        choices = {choice.name: choice for choice in _choices(annotation)}
+        choices = _choices(annotation)
         written, chosen = values.get(key), choices.get(str(overrides.get(f"{key}.name")))
         if chosen is None or not isinstance(written, dict):
             continue
@@ -146,7 +146,7 @@ def _filled(usual: object, given: Mapping) -> dict:
     for key, value in given.items():
         inner = values.get(key)
         if isinstance(value, Mapping) and dataclasses.is_dataclass(inner):
-            choices = {choice.name: choice for choice in _choices(types[key])}
+            choices = _choices(types[key])
             name = str(value.get("name", _name_of(inner)))
             if choices and name != inner.name:
                 inner = choices[name]() if name in choices else None
@@ -160,10 +160,10 @@ def _types(cls: type) -> dict[str, Any]:
     return {field.name: field.type for field in dataclasses.fields(cls)}
 
 
-def _choices(annotation: Any) -> list[type]:
-    """Return the dataclasses that a section is one of; none where there is no choice."""
+def _choices(annotation: Any) -> dict[str, type]:
+    """Return the dataclasses that a section is one of, by name; none where there is no choice."""
     classes = sections_of(annotation)
-    return classes if len(classes) > 1 else []
+    return {cls.name: cls for cls in classes} if len(classes) > 1 else {}
 
 
 def to_dict(config: object) -> dict:
