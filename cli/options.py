@@ -5,14 +5,14 @@ import os
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from partsig.errors import CheckpointError, ConfigError, PartsigError
+from partsig.errors import CheckpointError, PartsigError
 
 from . import completion
 
@@ -84,31 +84,6 @@ def check_there(run: object = None, store: object = None) -> None:
 
         if not is_url(str(store)):
             read_meta(Path(str(store)))
-
-
-def check_keys(verb: str, overrides: Iterable[str] | None) -> None:
-    """Tell of a --set key that no modality has, before torch is loaded; values are looked at later.
-
-    Objectives of plug-ins have keys that are known when they are loaded.
-    """
-    known = completion.keys_of(verb)
-    unknown = []
-    for text in overrides or ():
-        key, equals, _ = text.partition("=")
-        key = key.strip()
-        section = any(k.startswith(f"{key}.") for k in known)
-        inner = any(key.startswith(f"{k}.") for k in known)  # of a setting that is a mapping
-        if equals and key not in known and not section and not inner:
-            unknown.append(key)
-    if unknown and not any(key.startswith("objective") for key in unknown):
-        from partsig.config import advice
-
-        told = []
-        for key in unknown:
-            within = key.rpartition(".")[0]
-            near = [k for k in known if k.rpartition(".")[0] == within] if within else known
-            told.append(f"unknown key {key!r}{advice(key, near, known)}")
-        raise ConfigError("; ".join(told))
 
 
 def run_or_last(run: Path | None, kind: str, label: str = "run", hint: str = "") -> Path:

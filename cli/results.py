@@ -104,7 +104,6 @@ def stage(
     device: options.Device = "auto",
 ) -> None:
     """Recordings to hypnograms (CSV, EDF+, BIDS, JSON, figure), confidence and a review list."""
-    options.check_keys("stage", set_)
     if all(path.exists() for path in recording):  # else that is what is told
         options.check_there(run)
     from partsig.verbs.stage import stage_all
@@ -170,7 +169,6 @@ def report(
     """
     if no_run and run is not None:
         raise ConfigError("--run and --no-run exclude each other; pass one of them.")
-    options.check_keys("report", set_)
     options.check_there(run, store)
     from partsig.verbs.report import report as task
 

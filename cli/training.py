@@ -40,9 +40,7 @@ def pretrain(
     allow_http: options.AllowHttp = False,
 ) -> None:
     """A store to a pretrained encoder; continues a run that was killed."""
-    options.check_keys("pretrain", set_)
     options.check_there(store=store)
-    from partsig.recipes.pretext_measures import learned
     from partsig.verbs.pretrain import pretrain as task
 
     path = task(
@@ -58,12 +56,15 @@ def pretrain(
         profile=profile,
         allow_http=allow_http,
     )
-    if options.speaks():
-        for line in () if profile else learned(path):
+    if options.speaks() and profile:
+        typer.echo(f"profile: {path / 'profile'}")
+    elif options.speaks():
+        from partsig.recipes.pretext_measures import learned
+
+        for line in learned(path):
             typer.echo(line)
-        typer.echo(f"profile: {path / 'profile'}" if profile else f"run: {path}")
-        if not profile:
-            options.then("partsig", "finetune", "--from", path)
+        typer.echo(f"run: {path}")
+        options.then("partsig", "finetune", "--from", path)
 
 
 @options.plain_errors
@@ -113,7 +114,6 @@ def finetune(
     allow_http: options.AllowHttp = False,
 ) -> None:
     """A store and a pretrained run to a classifier: N labelled subjects, or images."""
-    options.check_keys("finetune", set_)
     named = from_ not in (None, "scratch") and ":" not in from_
     options.check_there(from_ if named else None, store)
     from partsig.runs.run import Run

@@ -77,7 +77,9 @@ def check_jobs(jobs: int) -> None:
 
 
 def check_range(name: str, value: float, low: float, high: float = float("inf")) -> None:
-    """Raise RangeError unless ``low <= value <= high``."""
-    if not low <= value <= high:
+    """Raise RangeError unless ``low <= value <= high``; no number is endless."""
+    endless = abs(value) == float("inf")
+    if endless or not low <= value <= high:
         limit = f"at least {low:g}" if high == float("inf") else f"between {low:g} and {high:g}"
+        limit += ", and finite" if endless else ""
         raise RangeError(f"{name} is {value!r}; it must be {limit}.", name, low, high)

@@ -11,7 +11,7 @@ from partsig.core.encoder import Encoder, check_blocks
 from partsig.core.objectives.part import Part, PartConfig
 from partsig.errors import CheckpointError
 from partsig.modalities import registry
-from partsig.runs.objectives import OBJECTIVES
+from partsig.runs.objectives import module_of
 from partsig.runs.run import Run
 from partsig.runs.settings import PretrainRecipe, Shape
 from partsig.train import checkpoint
@@ -44,7 +44,7 @@ def build_objective(
     if isinstance(objective, PartConfig) and not objective.patches:
         objective = replace(objective, patches=n_patches)
     encoder = Encoder(settings.encoder, channels, patch)
-    model = OBJECTIVES[type(objective)](objective, encoder, window, patch)
+    model = module_of(type(objective))(objective, encoder, window, patch)
     if getattr(model, "encoder", None) is not encoder or not callable(
         getattr(model, "compilable", None)
     ):

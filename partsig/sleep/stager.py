@@ -1,9 +1,9 @@
 """From one recording and a fine-tuned run to a hypnogram that can be checked."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,13 +11,12 @@ import torch
 from partsig import config as configs
 from partsig.core.objectives.supervised import SupervisedModule
 from partsig.data.signals.channels import MissingChannelsError
-from partsig.data.signals.hypnograms.settings import HypnogramConfig
 from partsig.data.signals.hypnograms.stages import EPOCH_S, UNSCORED, n_epochs
 from partsig.data.signals.lazy import OnDisk
 from partsig.data.signals.preprocessing import PreprocessConfig, filtered
 from partsig.data.signals.readers import edf_recordings, psg, wfdb_records
-from partsig.data.signals.recordings import Aliases, Missing, Recording, Unit
-from partsig.errors import ConfigError, DataError, DiskFullError, check_range
+from partsig.data.signals.recordings import Recording
+from partsig.errors import ConfigError, DataError, DiskFullError
 from partsig.metrics.calibration import tempered
 from partsig.runs import directory as runs
 from partsig.runs.run import Run
@@ -25,6 +24,7 @@ from partsig.runs.settings import SCRATCH
 from partsig.sleep import oddity, review
 from partsig.sleep.audit import measure as nights
 from partsig.sleep.quality import GOOD, find_faults, is_eeg
+from partsig.sleep.settings import StageConfig
 from partsig.sleep.stagers import predict_signal
 from partsig.sleep.staging import Staging
 from partsig.sleep.staging_task import staging_run
@@ -39,47 +39,6 @@ if TYPE_CHECKING:
 MAD_TO_SD = 1.4826
 # Bytes up to which a signal is held in memory, beside the network: six hours of six channels.
 HELD = 2**26
-
-
-@dataclass(frozen=True, kw_only=True)
-class StageConfig:
-    """How recordings are read, and what is put before a person; which channels, the run says.
-
-    A channel is not usable in an epoch when a third of its seconds are flat, clipped or out of
-    range. ``oddity`` (see :func:`partsig.sleep.oddity.oddity`) takes longer than the staging, needs
-    the whole signal in memory, and finds artefacts less well than band powers do.
-    """
-
-    aliases: Aliases = field(default_factory=dict)
-    missing: Missing = "refuse"
-    unit: Unit = ""
-    hypnogram: HypnogramConfig = field(default_factory=HypnogramConfig)
-    scored: Annotated[
-        bool,
-        "take the stages that came with a recording, to stand beside the predicted ones; their "
-        "30-s grid is then used",
-    ] = True
-    good_share: Annotated[
-        float, "share of the channels that must be usable in an epoch for it to be staged"
-    ] = 0.5
-    review_share: Annotated[
-        float, "share of the epochs that are listed for review because they are the most doubtful"
-    ] = 0.1
-    oddity: Annotated[
-        bool,
-        "score every second by the PART run that the stager was fine-tuned from, and list epochs "
-        "that stand out; slow",
-    ] = False
-    odd: Annotated[
-        float,
-        "SDs above the recording's seconds (robust: median and MAD) that the oddest second of an "
-        "epoch must be, to be listed for it",
-    ] = 5.0
-
-    def __post_init__(self) -> None:
-        check_range("good_share", self.good_share, 0.0, 1.0)
-        check_range("review_share", self.review_share, 0.0, 1.0)
-        check_range("odd", self.odd, 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)

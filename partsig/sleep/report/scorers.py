@@ -2,9 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 
@@ -19,16 +17,6 @@ from partsig.errors import ConfigError, DataError
 
 # Starts that differ by less are one.
 SAME_S = 0.5
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReportConfig:
-    """How scorers' hypnograms are read."""
-
-    hypnogram: HypnogramConfig = field(default_factory=HypnogramConfig)
-    store_labels: Annotated[
-        bool, "without a run: the store's own labels are one more scoring, called store"
-    ] = True
 
 
 def parse(scorers: Iterable[str]) -> dict[str, Path]:
