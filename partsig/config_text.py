@@ -9,6 +9,7 @@ import yaml
 
 from partsig.errors import ConfigError, nearest
 
+DEEPEST, LARGEST = 20, 1_000_000  # of a file of settings: nesting, bytes
 TEXT, INTEGER = "tag:yaml.org,2002:str", "tag:yaml.org,2002:int"
 
 
@@ -45,8 +46,21 @@ class _Settings(yaml.SafeLoader):
     """YAML as people write settings.
 
     No key may stand twice: the first one would be lost without a word. Every key is a text, so that
-    ``{5: W}`` maps what is written 5. An integer is decimal: 010 is ten.
+    ``{5: W}`` maps what is written 5. An integer is decimal: 010 is ten. Aliases, by which some
+    lines can say millions, and what is nested beyond all settings are refused.
     """
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases (*name) are not read: write out what is meant")
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise yaml.YAMLError(f"it is nested more than {DEEPEST} deep")
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         for key, _ in node.value:
@@ -59,7 +73,10 @@ class _Settings(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
     def construct_decimal(self, node: yaml.ScalarNode) -> int:
-        return int(self.construct_scalar(node))
+        try:
+            return int(self.construct_scalar(node))
+        except ValueError:  # thousands of digits
+            raise yaml.YAMLError("a number has too many digits") from None
 
 
 # YAML 1.1 reads 010 as eight, and 1:30 as ninety; here the one is ten, and the other a text.
@@ -77,6 +94,8 @@ def text_of(config: str | Path) -> tuple[str, str]:
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
             raise ConfigError(f"no configuration file {path}.")
+        if path.stat().st_size > LARGEST:
+            raise ConfigError(f"{path} is larger than {LARGEST:,} bytes: no configuration is.")
         try:
             return path.read_text(encoding="utf-8"), str(path)
         except UnicodeDecodeError as error:

@@ -29,9 +29,11 @@ class EncoderConfig:
     ] = "linear"
 
     def __post_init__(self) -> None:
-        for name in ("width", "depth", "heads"):
-            check_range(f"encoder.{name}", getattr(self, name), 1)
-        check_range("encoder.mlp_ratio", self.mlp_ratio, 0.1)
+        # Far above what anybody trains: a configuration from elsewhere must not fill the memory.
+        check_range("encoder.width", self.width, 1, 16_384)
+        check_range("encoder.depth", self.depth, 1, 256)
+        check_range("encoder.heads", self.heads, 1, 1024)
+        check_range("encoder.mlp_ratio", self.mlp_ratio, 0.1, 64)
         check_range("encoder.drop_path", self.drop_path, 0.0, 0.99)
         if self.width % self.heads:
             raise ConfigError(
