@@ -57,13 +57,12 @@ def read_bytes(path: str | os.PathLike, most: int, what: str) -> bytes:
     name = os.path.basename(os.fspath(path))
     with open_regular(path) as file:
         try:
-            data = file.read(most + 1)
             size = os.fstat(file.fileno()).st_size
+            if size > most:
+                raise DataError(f"{name} has {size:,} bytes, more than any {what} ({most:,}).")
+            return file.read(size)
         except OSError as error:
             raise _unreadable(name, error) from error
-    if len(data) > most:
-        raise DataError(f"{name} has {size:,} bytes, more than any {what} ({most:,}).")
-    return data
 
 
 def _unreadable(name: str, error: Exception) -> DataError:

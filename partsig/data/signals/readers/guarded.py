@@ -8,9 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
+
 from partsig.data.foreign import check_regular, name_of
 from partsig.data.guard import guarded
-from partsig.data.signals.recordings import ReadConfig, Recording
+from partsig.data.signals.recordings import LEAST_HZ, MOST_HZ, ReadConfig, Recording
 from partsig.errors import DataError
 from partsig.text import is_text, shown
 
@@ -64,6 +66,7 @@ def read_recording(
         recording = read(header, settings)
         if not isinstance(recording, Recording):
             raise DataError(f"{name_of(header)}: the reader returned no recording.")
+        _check_parts(recording, name_of(header))
         return _presentable(recording, name_of(header))
 
 
@@ -73,6 +76,18 @@ def check_name(header: Path) -> None:
         raise DataError(f"{name_of(header)}: the file's name is no text (UTF-8); rename it.")
     if isinstance(header, Path):
         check_regular(header)
+
+
+def _check_parts(recording: Recording, name: str) -> None:
+    """Raise DataError where samples cannot be scaled or filtered, whatever the header says."""
+    for part in recording.parts:
+        if not LEAST_HZ <= part.sfreq <= MOST_HZ:
+            raise DataError(
+                f"{name}: {shown(', '.join(part.labels), 200)} at {part.sfreq:g} Hz; rates from "
+                f"{LEAST_HZ:.2g} to {MOST_HZ:,.0f} Hz are read."
+            )
+        if not np.isfinite([*part.scale, *part.offset]).all():
+            raise DataError(f"{name}: samples have no finite scale; the header is damaged.")
 
 
 def _presentable(recording: Recording, name: str) -> Recording:

@@ -17,8 +17,9 @@ from partsig.data.signals.readers import mne_process
 from partsig.data.signals.readers.edf import open_edf
 from partsig.data.signals.readers.edf_marks import Mark, find_gaps, read_marks
 from partsig.data.signals.readers.mne_child import describe
-from partsig.data.signals.recordings import MICROVOLTS, Rows
+from partsig.data.signals.recordings import LEAST_HZ, MICROVOLTS, MOST_HZ, Rows
 from partsig.errors import DataError
+from partsig.text import quoted
 
 if TYPE_CHECKING:
     import mne
@@ -218,8 +219,8 @@ def read_rows(psg: Psg, resolved: Resolved, unit: str = "") -> tuple[tuple[Rows,
         stated = unit or psg.units[row]
         if stated.strip().lower() not in UNITS:
             raise DataError(
-                f"{psg.name}: channel {psg.labels[row]!r} is in {stated!r}, not a voltage; if it "
-                "is one, pass --set unit=uV (or mV, V)."
+                f"{psg.name}: channel {quoted(psg.labels[row])} is in {quoted(stated)}, not a "
+                "voltage; if it is one, pass --set unit=uV (or mV, V)."
             )
         factors[row] = UNITS[stated.strip().lower()]
     by_rate: dict[float, list[int]] = {}
@@ -227,6 +228,11 @@ def read_rows(psg: Psg, resolved: Resolved, unit: str = "") -> tuple[tuple[Rows,
         by_rate.setdefault(psg.sfreqs[row], []).append(row)
     parts = []
     for sfreq, members in by_rate.items():
+        if not LEAST_HZ <= sfreq <= MOST_HZ:
+            raise DataError(
+                f"{psg.name}: channel {quoted(psg.labels[members[0]])} at {sfreq:g} Hz; rates from "
+                f"{LEAST_HZ:.2g} to {MOST_HZ:,.0f} Hz are read."
+            )
         part = Rows(
             labels=tuple(psg.labels[row] for row in members),
             signal=Stack([psg.samples(row) for row in members]),
@@ -267,7 +273,8 @@ def _check_amplitude(name: str, part: Rows, unit: str) -> None:
         usual = float(np.median(step[step > 0])) if (step > 0).any() else 0.0
         if usual and not LEAST_UV <= usual <= MOST_UV:
             raise DataError(
-                f"{name}: channel {label!r} usually changes by {usual:.2g} µV within {STEP_S:g} s, "
+                f"{name}: channel {quoted(label)} usually changes by {usual:.2g} µV within "
+                f"{STEP_S:g} s, "
                 + (
                     f"so its unit is not {unit}, as stated."
                     if unit
