@@ -248,7 +248,7 @@ def _filtered(recording: Recording, reading: PreprocessConfig) -> np.ndarray | O
         return filtered(recording, reading, held=HELD)
     except DiskFullError:
         raise  # no fault of this recording: the others would meet it too
-    except DataError as error:
+    except (DataError, ConfigError) as error:  # its rate does not suit the run's filter
         raise DataError(f"{recording.name}: {error}") from None
 
 
