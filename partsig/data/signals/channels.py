@@ -15,12 +15,14 @@ REFERENCE = re.compile(r"(?<![ -])[ -]++(REF|LER?|CLE|RAW|AVG?|CAR)[0-9]?$")
 # Ear lobes and mastoids are used for one another in sleep (AASM manual); T3 … T6 are the old names
 # of four electrodes (ACNS guideline 2).
 SAME = {"A1": "M1", "A2": "M2", "T3": "T7", "T4": "T8", "T5": "P7", "T6": "P8"}
+# Of several in a text the first alone is gone on from.
+FIRST_EOG = "^(?:(?!EOG).)*+EOG"
 # What else the left eye, the right eye, the chin and the heart may be called, likelier names first.
 PARTS = tuple(
     (re.compile(own), re.compile(other, re.IGNORECASE))
     for own, other in (
-        (r"^(E1|LOC|EOG)", r"\bE1|LOC|EOG[ (]{0,8}(1|L)|EOG.{0,40}(1|left)"),
-        (r"^(E2|ROC|EOG)", r"\bE2|ROC|EOG[ (]{0,8}(2|R)|EOG.{0,40}(2|right)"),
+        (r"^(E1|LOC|EOG)", rf"\bE1|LOC|EOG[ (]*+(1|L)|{FIRST_EOG}.*(1|left)"),
+        (r"^(E2|ROC|EOG)", rf"\bE2|ROC|EOG[ (]*+(2|R)|{FIRST_EOG}.*(2|right)"),
         (r"CHIN|EMG", r"CHIN|MENT|EMG"),
         (r"ECG|EKG", r"ECG|EKG"),
     )

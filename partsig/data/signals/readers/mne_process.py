@@ -32,7 +32,7 @@ from partsig.text import shown
 # when they are all parsed: EEGLAB's are held in memory by MNE, as float64.
 MEMORY, TIMES_THE_FILE = 2**31, 8
 # How long opening a file, or reading a stretch of it, may take: more for more bytes.
-SECONDS, BYTES_PER_S, GRACE_S = 60.0, 10_000_000, 10.0
+SECONDS, BYTES_PER_S, GRACE_S = 20.0, 10_000_000, 10.0
 START_S = 120.0  # a server loads MNE
 # Samples per byte of the files that may be claimed: two bytes each, and gaps of ten times that.
 SAMPLES_PER_BYTE = 5
