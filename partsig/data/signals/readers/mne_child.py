@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 # What MNE puts before the text of a BrainVision marker.
 PREFIX = re.compile(r"^Comment/")
+READERS = {".fif": "read_raw_fif", ".vhdr": "read_raw_brainvision", ".set": "read_raw_eeglab"}
 # More than any device writes, and what is told of one recording at most.
 MOST_CHANNELS, MOST_MARKS, LONGEST_TEXT = 4096, 1_000_000, 1000
 LENGTH = 8  # bytes of the length that goes before each message, big-endian
@@ -81,7 +82,7 @@ def send(channel: socket.socket, message: Mapping[str, object]) -> None:
 
 def serve(channel: socket.socket) -> None:
     """Fork a reader for each socket that comes in, until the other end is closed."""
-    from mne.io import read_raw, read_raw_brainvision, read_raw_eeglab, read_raw_fif  # noqa: F401
+    from mne.io import read_raw_brainvision, read_raw_eeglab, read_raw_fif  # noqa: F401
     from scipy.io import loadmat  # noqa: F401  (all of them are loaded once, before the forks)
 
     channel.send(b"1")  # it is ready
@@ -110,9 +111,11 @@ def _answer(channel: socket.socket) -> None:
         _limit(request["memory"], request["seconds"])
         sys.addaudithook(_guard)
         try:
-            from mne.io import read_raw
+            from mne import io
 
-            raw = read_raw(request["path"], preload=False, verbose="error")
+            # Not MNE's own choice among all readers, which loads every one of them.
+            read = getattr(io, READERS[os.path.splitext(request["path"])[1].lower()])
+            raw = read(request["path"], preload=False, verbose="error")
             answer = describe(raw)
         except BaseException as error:  # noqa: BLE001  (told at the other end)
             send(channel, _refusal(error))
