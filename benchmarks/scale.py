@@ -77,7 +77,6 @@ LOADED = {
     ),
     "pretrain": MODALITIES,
     **dict.fromkeys(("finetune", "embed", "export"), (*MODALITIES, "partsig.sleep.staging_task")),
-    "preprocess bids": ("mne_bids",),
     **dict.fromkeys(("preprocess wfdb", "preprocess physionet2018"), ("wfdb",)),
     "report": ("yasa", "statsmodels.api", "pandas"),
     **{

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from partsig.errors import CheckpointError, PartsigError
+from partsig.text import shown
 
 from . import completion
 
@@ -67,9 +68,14 @@ def speaks() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def say(text: object, err: bool = False) -> None:
+    """Print a text in which others' words may stand: nothing in it moves the cursor."""
+    typer.echo(shown(text, most=sys.maxsize, keep="\n"), err=err)
+
+
 def then(*words: object) -> None:
     """Say which command usually comes next, as it can be pasted into a shell."""
-    typer.echo(f"next: {shlex.join(map(str, words))}")
+    say(f"next: {shlex.join(map(str, words))}")
 
 
 def check_there(run: object = None, store: object = None) -> None:
@@ -99,7 +105,7 @@ def run_or_last(run: Path | None, kind: str, label: str = "run", hint: str = "")
         found = runs.last(kind)
     except CheckpointError as error:
         raise CheckpointError(f"{error} {hint}".rstrip()) from None
-    typer.echo(f"{label}: {found}")
+    say(f"{label}: {found}")
     return found
 
 
@@ -113,7 +119,7 @@ def plain_errors(command: Callable) -> Callable:
         except PartsigError as error:
             from partsig.data.addresses import without_secrets
 
-            typer.echo(f"partsig: error: {without_secrets(error)}", err=True)
+            say(f"partsig: error: {without_secrets(error)}", err=True)
             sys.exit(2)
         except KeyboardInterrupt:
             typer.echo(
@@ -132,4 +138,4 @@ def plain_warnings() -> Iterator[None]:
         warnings.simplefilter("always", UserWarning)
         yield
     for item in caught:
-        typer.echo(f"partsig: WARNING: {item.message}", err=True)
+        say(f"partsig: WARNING: {item.message}", err=True)

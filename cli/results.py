@@ -55,10 +55,10 @@ def evaluate(
             allow_http=allow_http,
         )
     for line in result.summary:
-        typer.echo(line)
+        options.say(line)
     for figure in result.figures:
-        typer.echo(f"figure: {figure}")
-    typer.echo(f"evaluation: {result.path}")
+        options.say(f"figure: {figure}")
+    options.say(f"evaluation: {result.path}")
     if result.follow_up:
         options.then("partsig", *result.follow_up)
 
@@ -87,9 +87,9 @@ def compare(
 
     with options.plain_warnings():
         result = task(run, against=against, output=output, device=device, seed=seed)
-    typer.echo(result.markdown)
-    typer.echo(f"figure: {result.figure}")
-    typer.echo(f"comparison: {result.path}")
+    options.say(result.markdown)
+    options.say(f"figure: {result.figure}")
+    options.say(f"comparison: {result.path}")
 
 
 @options.plain_errors
@@ -111,13 +111,13 @@ def stage(
     run = options.run_or_last(run, "finetune")
     result = stage_all(recording, run, output=output, overrides=set_ or (), device=device)
     for name, summary in result.summaries.items():
-        typer.echo(f"{name}: {summary}")
+        options.say(f"{name}: {summary}")
     if result.files:
-        typer.echo(f"hypnograms: {result.path}")
+        options.say(f"hypnograms: {result.path}")
     if result.failed:
         for name, reason in result.failed.items():
-            typer.echo(f"failed {name}: {reason.removeprefix(f'{name}: ')}", err=True)
-        typer.echo(
+            options.say(f"failed {name}: {reason.removeprefix(f'{name}: ')}", err=True)
+        options.say(
             f"partsig: error: {len(result.failed)} of {len(result.failed) + len(result.files)} "
             "recordings could not be staged.",
             err=True,
@@ -185,8 +185,8 @@ def report(
             allow_http=allow_http,
         )
     for line in result.summary:
-        typer.echo(line)
-    typer.echo(f"page: {result.page}")
+        options.say(line)
+    options.say(f"page: {result.page}")
 
 
 def _run_or_scorers(run: Path | None, scorer: list[str], hint: str) -> Path | Literal[False]:
@@ -196,7 +196,7 @@ def _run_or_scorers(run: Path | None, scorer: list[str], hint: str) -> Path | Li
     except CheckpointError:
         if run is not None or len(scorer) < 2:
             raise
-    typer.echo("no finished fine-tuned run: the scorers are held against each other (--no-run)")
+    options.say("no finished fine-tuned run: the scorers are held against each other (--no-run)")
     return False
 
 
@@ -236,8 +236,8 @@ def embed(
         device=device,
         allow_http=allow_http,
     )
-    typer.echo(f"{done.n:,} {done.what}, {done.width} numbers each ({done.pool})")
-    typer.echo(f"embeddings: {done.path}")
+    options.say(f"{done.n:,} {done.what}, {done.width} numbers each ({done.pool})")
+    options.say(f"embeddings: {done.path}")
 
 
 @options.plain_errors
@@ -258,9 +258,9 @@ def export(
     run = options.run_or_last(run, "finetune")
     done = task(run, output, format=format, device=device)
     if done.difference is not None:
-        typer.echo(f"largest difference of a probability from the run's: {done.difference:.1e}")
-    typer.echo(f"model: {done.file}")
-    typer.echo(f"export: {done.path}")
+        options.say(f"largest difference of a probability from the run's: {done.difference:.1e}")
+    options.say(f"model: {done.file}")
+    options.say(f"export: {done.path}")
 
 
 @options.plain_errors
@@ -294,7 +294,7 @@ def inspect(
         allow_http=allow_http,
     )
     for line in result.summary:
-        typer.echo(line)
+        options.say(line)
     for figure in result.figures:
-        typer.echo(f"figure: {figure}")
-    typer.echo(f"inspection: {result.path}")
+        options.say(f"figure: {figure}")
+    options.say(f"inspection: {result.path}")

@@ -57,13 +57,13 @@ def pretrain(
         allow_http=allow_http,
     )
     if options.speaks() and profile:
-        typer.echo(f"profile: {path / 'profile'}")
+        options.say(f"profile: {path / 'profile'}")
     elif options.speaks():
         from partsig.recipes.pretext_measures import learned
 
         for line in learned(path):
-            typer.echo(line)
-        typer.echo(f"run: {path}")
+            options.say(line)
+        options.say(f"run: {path}")
         options.then("partsig", "finetune", "--from", path)
 
 
@@ -140,8 +140,8 @@ def finetune(
     )
     if options.speaks():
         for line in Run.read(path).summary():
-            typer.echo(line)
-        typer.echo(f"run: {path}")
+            options.say(line)
+        options.say(f"run: {path}")
         options.then("partsig", "evaluate", "--run", path)
 
 
@@ -163,4 +163,4 @@ def demo(
     """The whole way, from raw data to a score on held-out data, in a few minutes on the CPU."""
     from partsig.verbs.demo import demo as task
 
-    task(output, what=what, modality=modality, overrides=set_ or (), seed=seed, say=typer.echo)
+    task(output, what=what, modality=modality, overrides=set_ or (), seed=seed, say=options.say)

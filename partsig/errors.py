@@ -6,10 +6,21 @@ defect of partsig and keeps its traceback (code 1).
 
 import difflib
 from collections.abc import Iterable
+from typing import ClassVar
+
+from partsig.text import LONGEST, shown
 
 
 class PartsigError(Exception):
-    """Something outside the code is at fault; the message says what to do."""
+    """Something outside the code is at fault; the message says what to do.
+
+    As text it is what may be shown: what a file holds cannot move a cursor, nor fill a screen.
+    """
+
+    longest: ClassVar[int] = 10 * LONGEST
+
+    def __str__(self) -> str:
+        return shown(super().__str__(), self.longest)
 
 
 class ConfigError(PartsigError, ValueError):
@@ -36,6 +47,8 @@ class RangeError(ConfigError):
 
 class DataError(PartsigError):
     """A recording, a store or a folder is missing, damaged, or not what was asked for."""
+
+    longest = LONGEST
 
 
 class DiskFullError(DataError):

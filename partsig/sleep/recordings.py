@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from partsig import __version__
+from partsig.data.foreign import name_of
+from partsig.data.guard import guarded
 from partsig.data.signals.lazy import beside
 from partsig.errors import DataError, DiskFullError
 from partsig.progress import bar
@@ -72,19 +74,21 @@ def stage_recordings(
     stager = run if isinstance(run, LoadedStager) else load(run, device)
     files, summaries, failed = {}, {}, {}
     for path in bar(chosen, unit="recording", desc="stage", hidden=len(chosen) < 2):
+        name = name_of(path)
         try:
-            if _is_made(folder, path, stager, settings):
-                files[path.stem] = paths_of(path.stem, folder)
-                summaries[path.stem] = "staged before"
-                continue
-            with beside(folder):
-                staging = staged(stager, read(path, stager, settings), settings)
-            files[path.stem] = write_staging(staging, folder)
-            summaries[path.stem] = summary(staging)
+            with guarded(name):
+                if _is_made(folder, path, stager, settings):
+                    files[name] = paths_of(name, folder)
+                    summaries[name] = "staged before"
+                    continue
+                with beside(folder):
+                    staging = staged(stager, read(path, stager, settings), settings)
+                files[name] = write_staging(staging, folder)
+                summaries[name] = summary(staging)
         except DiskFullError:
             raise
-        except (DataError, OSError) as error:
-            failed[path.stem] = str(error)
+        except DataError as error:
+            failed[name] = str(error)
     return Staged(path=folder, files=files, summaries=summaries, failed=failed)
 
 
@@ -93,7 +97,7 @@ def _is_made(folder: Path, recording: Path, stager: LoadedStager, settings: Stag
 
     Of the recording no sample is read for that: a recording is named after its file.
     """
-    paths = paths_of(recording.stem, folder)
+    paths = paths_of(name_of(recording), folder)
     if not all(path.is_file() for path in paths.values()):
         return False
     try:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from partsig.data.signals.hypnograms.stages import EPOCH_S, UNSCORED, n_epochs
 from partsig.data.signals.lazy import OnDisk
 from partsig.data.signals.preprocessing import PreprocessConfig, filtered
 from partsig.data.signals.readers import edf_recordings, psg, wfdb_records
+from partsig.data.signals.readers.guarded import read_recording
 from partsig.data.signals.recordings import Recording
 from partsig.errors import ConfigError, DataError, DiskFullError
 from partsig.metrics.calibration import tempered
@@ -123,15 +125,9 @@ def read(
                 f"a recording is a file's path or an mne.io.Raw, not {type(recording).__name__}."
             )
         path = Path(recording)
-        if not path.is_file():
+        if not path.exists():
             raise DataError(f"no recording {path}.")
-        if path.suffix.lower() == ".hea":
-            return wfdb_records.read_recording(path, reading)
-        if settings.scored:
-            beside = edf_recordings.find_hypnogram(path, settings.hypnogram)
-            return edf_recordings.read_night(path, beside, reading, ())
-        file, source = replace(psg.open_psg(path), marks=()), source_of(path, settings)
-        return edf_recordings.night_of(file, path.name, None, reading, (), source, needed=False)
+        return read_recording(partial(_read_file, settings=settings), path, reading)
     except MissingChannelsError as error:
         raise DataError(
             f"{error.name}: the stager {stager.facts['run']} needs {', '.join(reading.channels)}; "
@@ -139,6 +135,17 @@ def read(
             f"If one of them is the very same under another name, pass --set '{error.aliases}'; "
             "else use a run that was trained on these channels."
         ) from None
+
+
+def _read_file(path: Path, reading: PreprocessConfig, settings: StageConfig) -> Recording:
+    """Return the recording in a file, with the stages that came with it where they are taken."""
+    if path.suffix.lower() == ".hea":
+        return wfdb_records.read_recording(path, reading)
+    if settings.scored:
+        beside = edf_recordings.find_hypnogram(path, settings.hypnogram)
+        return edf_recordings.read_night(path, beside, reading, ())
+    file, source = replace(psg.open_psg(path), marks=()), source_of(path, settings)
+    return edf_recordings.night_of(file, path.name, None, reading, (), source, needed=False)
 
 
 def staged(stager: LoadedStager, recording: Recording, settings: StageConfig) -> Staging:
@@ -200,7 +207,7 @@ def _filtered(recording: Recording, reading: PreprocessConfig) -> np.ndarray | O
         return filtered(recording, reading, held=HELD)
     except DiskFullError:
         raise  # no fault of this recording: the others would meet it too
-    except DataError as error:
+    except (DataError, ConfigError) as error:  # its rate does not suit the run's filter
         raise DataError(f"{recording.name}: {error}") from None
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from partsig.data.foreign import name_of
 from partsig.data.signals.hypnograms.stages import UNSCORED, count_stages
 from partsig.data.signals.readers import edf_recordings, psg
 from partsig.data.signals.recordings import sorted_by_name
@@ -28,7 +29,7 @@ def find_recordings(paths: Sequence[Path]) -> list[Path]:
             members += [other for other in edf_recordings.below(path) if other.stem not in named]
             if not members:
                 raise DataError(f"no recordings in {path}: expected files that end in {ENDINGS}.")
-        elif path.is_file():
+        elif path.exists():  # what is no regular file is told where it is read
             members = [path]
         else:
             raise DataError(f"no recording {path}.")
@@ -40,7 +41,7 @@ def check_apart(recordings: Sequence[Path], folder: Path) -> None:
     """Raise DataError where files of two recordings would have one name."""
     owners: dict[Path, Path] = {}
     for path in recordings:
-        for file in paths_of(path.stem, folder).values():
+        for file in paths_of(name_of(path), folder).values():
             other = owners.setdefault(file, path)
             if other != path:
                 raise DataError(

@@ -12,6 +12,8 @@ import numpy as np
 
 from partsig import config as configs
 from partsig.contracts import labels_of
+from partsig.data import guard
+from partsig.data.foreign import name_of
 from partsig.data.preprocessed import PreprocessRequest, PreprocessResult
 from partsig.data.signals import parallel
 from partsig.data.signals.filters import bandpass_resample_rows
@@ -19,7 +21,7 @@ from partsig.data.signals.hypnograms.alignment import trimmed
 from partsig.data.signals.kernels import resampled_length
 from partsig.data.signals.lazy import OnDisk, beside, room, stretches
 from partsig.data.signals.parallel import Storage
-from partsig.data.signals.readers import pc18_segments, physionet2018
+from partsig.data.signals.readers import guarded, pc18_segments, physionet2018
 from partsig.data.signals.readers import registry as readers
 from partsig.data.signals.recordings import ReadConfig, Recording
 from partsig.data.signals.store_index import (
@@ -42,6 +44,7 @@ from partsig.errors import (
 )
 from partsig.files import locked
 from partsig.progress import bar
+from partsig.text import shown
 
 Header = Path | pc18_segments.Segment
 # Notes with these words are worth more than a line in the index.
@@ -89,7 +92,7 @@ def preprocess_signals(request: PreprocessRequest) -> PreprocessResult:
     shard = parallel.shard_name(request.shard)
     storage, raw, path = Storage.of(request.raw, request.store, allow_http=request.allow_http)
     if storage.raw is None:
-        headers = reader.find_records(raw)
+        headers = guarded.find_records(reader, raw)
     else:
         headers = parallel.find_remote(reader, storage, raw)
     meta = make_meta(
@@ -105,18 +108,21 @@ def preprocess_signals(request: PreprocessRequest) -> PreprocessResult:
         if request.merge:
             return _merge(path, storage, headers, meta)
         known = create_store(path, meta, shard)
-        if hasattr(reader, "roles"):
-            write_split(path, reader.roles(headers))
+        own_split = guarded.roles(reader, headers, raw)
+        if own_split is not None:
+            write_split(path, own_split)
         if shard:
             first, total = map(int, shard.split("-of-"))
             headers = headers[first - 1 :: total]
         index = Index(path=path, storage=storage, shard=shard)
-        mine = {header.stem for header in headers}
+        mine = {name_of(header) for header in headers}
         for name, row in known.items():
             if index.is_written(row) and (not shard or name in mine):
                 index.rows[name] = row
-        todo = [h for h in headers if not _same_source(reader, index.rows.get(h.stem), h, settings)]
-        index.forget(header.stem for header in todo)
+        todo = [
+            h for h in headers if not _same_source(reader, index.rows.get(name_of(h)), h, settings)
+        ]
+        index.forget(name_of(header) for header in todo)
         work = RecordingWork(
             source=source,
             raw=raw,
@@ -124,7 +130,8 @@ def preprocess_signals(request: PreprocessRequest) -> PreprocessResult:
             storage=storage.for_one(),
             meta={key: value for key, value in meta.items() if key != "reading"},
         )
-        ages_and_sexes = physionet2018.read_demographics(raw)
+        with guard.guarded(str(raw)):
+            ages_and_sexes = physionet2018.read_demographics(raw)
         # What goes to another machine is of one recording, however many there are.
         tasks = (
             joblib.delayed(work)(h, _settings_of(h.stem, settings), ages_and_sexes.get(h.stem))
@@ -133,9 +140,8 @@ def preprocess_signals(request: PreprocessRequest) -> PreprocessResult:
         with parallel.parallel_backend(request.jobs, request.scheduler) as backend:
             index.fill(backend(tasks), n_left=len(todo), n_total=len(headers))
     result = _summary(path, list(index.rows.values()), meta)
-    if hasattr(reader, "overlooked"):
-        result = replace(result, notes=[*result.notes, *reader.overlooked(headers, settings)])
-    return result
+    overlooked = guarded.overlooked(reader, headers, settings)
+    return replace(result, notes=[*result.notes, *overlooked])
 
 
 def _merge(path: Path, storage: Storage, headers: list[Header], meta: dict) -> PreprocessResult:
@@ -143,7 +149,7 @@ def _merge(path: Path, storage: Storage, headers: list[Header], meta: dict) -> P
     rows = merge_shards(path)
     storage.send(path, [index_name()])
     storage.drop_shards()
-    left = [header.stem for header in headers if header.stem not in rows]
+    left = [name for name in map(name_of, headers) if name not in rows]
     if left:
         raise DataError(
             f"{len(left)} recordings are in no shard, the first {left[0]}: run `partsig "
@@ -214,23 +220,26 @@ class RecordingWork:
 
         ``age_and_sex`` are those that a table beside the recordings tells, if there is one.
         """
+        name = name_of(header)
         try:
-            with self.storage.fetched(self.raw, header), beside(self.path):
-                recording = readers.get(self.source).read_recording(header, settings)
+            with self.storage.fetched(self.raw, header), beside(self.path), guard.guarded(name):
+                read = readers.get(self.source).read_recording
+                recording = guarded.read_recording(read, header, settings)
                 if age_and_sex is not None:
-                    recording = replace(recording, age=age_and_sex[0], sex=age_and_sex[1])
+                    age, sex = map(shown, age_and_sex)
+                    recording = replace(recording, age=age, sex=sex)
                 if settings.trim_wake_min is not None:
                     recording = trimmed(recording, settings.trim_wake_min)
                 signal = filtered(recording, settings)
-            row = write_recording(self.path, self.meta, recording, signal)
+                row = write_recording(self.path, self.meta, recording, signal)
             self.storage.send(self.path, file_names(recording.name))
             return row
         except DiskFullError:
             raise
         except (DataError, ConfigError, OSError) as error:
-            reason = str(error)
-            named = reason if header.stem in reason else f"{header.stem}: {reason}"
-            return failed_row(header.stem, header.stem, named)
+            reason = shown(error)
+            named = reason if name in reason else f"{name}: {reason}"
+            return failed_row(name, name, named)
 
 
 def _settings_of(name: str, settings: PreprocessConfig) -> PreprocessConfig:
@@ -251,10 +260,8 @@ def _same_source(
         return False
     if not _is_here(header):
         return True  # in an object store: what was read once is not fetched to be compared
-    try:
-        return row["source"] == reader.fingerprint(header, settings)
-    except DataError:  # its hypnogram is gone, say: reading it again tells
-        return False
+    # None where its hypnogram is gone, say: reading it again tells.
+    return row["source"] == guarded.fingerprint(reader, header, settings)
 
 
 def _is_here(header: Header) -> bool:

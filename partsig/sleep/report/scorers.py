@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from partsig.data.guard import guarded
 from partsig.data.signals.hypnograms.alignment import to_epochs
 from partsig.data.signals.hypnograms.hypnogram import Hypnogram
 from partsig.data.signals.hypnograms.reading import read_hypnogram
@@ -78,7 +79,8 @@ def find_files(
 def _told_of(scorer: str) -> Iterator[None]:
     """Name the scorer in the errors of their files."""
     try:
-        yield
+        with guarded("a hypnogram"):
+            yield
     except DataError as error:
         raise DataError(f"--scorer {scorer}: {error}") from None
 
