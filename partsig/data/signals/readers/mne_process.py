@@ -26,7 +26,7 @@ from partsig.data.guard import LONGEST_REASON, show_traceback
 from partsig.data.signals.readers import mne_child
 from partsig.data.signals.readers.edf_header import LONGEST_S
 from partsig.errors import DataError
-from partsig.text import shown
+from partsig.text import LONGEST_VALUE, shown
 
 # What a reader may take beside what the interpreter with MNE has, and what a file's bytes become
 # when they are all parsed: EEGLAB's are held in memory by MNE, as float64.
@@ -118,6 +118,12 @@ def _checked(
         raise _odd(path)
     if not sfreq > 0 or not 0 <= n_times / sfreq <= LONGEST_S:
         raise DataError(f"{path.name}: {n_times} samples at {sfreq:g} Hz; the header is damaged.")
+    for name in files:  # what a header names elsewhere is no part of a recording
+        if os.path.dirname(os.path.abspath(name)) != os.path.dirname(os.path.abspath(path)):
+            raise DataError(
+                f"{path.name} names samples in another folder ({shown(name, LONGEST_VALUE)}); only "
+                "files beside it are read: put them there, and their bare names into it."
+            )
     n_bytes = sum(check_regular(name).st_size for name in {str(path), *files})
     if n_times * len(labels) > max(SAMPLES_PER_BYTE * n_bytes, memory // 8):
         raise DataError(

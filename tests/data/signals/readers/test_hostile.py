@@ -226,6 +226,18 @@ def test_a_header_names_regular_files_only(tmp_path, which, place):
     assert time.monotonic() - begun < 10
 
 
+@pytest.mark.parametrize("absolute", [True, False])
+def test_a_header_names_samples_beside_it_only(tmp_path, absolute):
+    """Else any file of the reader's user could be made a signal, and passed on."""
+    folder = tmp_path / "night"
+    folder.mkdir()
+    (tmp_path / "private.dat").write_bytes(bytes(range(250)) * 240)
+    place = str(tmp_path / "private.dat") if absolute else "../private.dat"
+    path = write_vhdr(folder, data=place)
+    with pytest.raises(DataError, match="names samples in another folder"):
+        guarded.read_recording(edf_recordings.read_recording, path, SETTINGS)
+
+
 def test_a_parser_may_not_write_nor_start_anything(tmp_path):
     """In the process that parses, with its limits set, nothing but reading is left."""
     code = """
