@@ -261,6 +261,9 @@ def export(
     done = task(run, output, format=format, device=device)
     if done.difference is not None:
         typer.echo(f"largest difference of a probability from the run's: {done.difference:.1e}")
+    typer.echo("what this folder tells of people:")
+    for line in done.people:
+        typer.echo(f"  {line}")
     typer.echo(f"model: {done.file}")
     typer.echo(f"export: {done.path}")
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from partsig import registries
 from partsig.core.encoder import Encoder
 from partsig.errors import ConfigError, nearest
+from partsig.places import place_name
 from partsig.runs.settings import SCRATCH, Shape
 
 # What opens an encoder of this kind of name: called with the rest of the name, a file of weights or
@@ -53,6 +54,11 @@ class Origin:
     def label(self) -> str:
         """What runs that start from it are called after; empty from scratch."""
         return self.name if self.source else "" if self.path is None else self.path.name
+
+    @property
+    def told(self) -> str:
+        """What is told of it in what is passed on: a run by its name, not where it lies."""
+        return str(self) if self.path is None else place_name(self.path)
 
     def facts(self) -> dict[str, str]:
         """Return what a run remembers of the weights, besides their name: the file's hash."""

@@ -69,7 +69,7 @@ def compare(
     unit, n_units, n_answers = results[0].unit, len(results[0].counts), int(results[0].counts.sum())
     text = as_markdown(rows, reference, metric, unit, n_units, n_answers, seed)
     for name in ("compare.csv", "compare.md", "compare.png"):
-        check_replaceable(folder / name, b"method,budget,n_runs,", folder / "compare.csv")
+        check_replaceable(folder / name, b",budget,n_runs,", folder / "compare.csv")
     write_text(folder / "compare.csv", as_csv(rows, metric.name))
     write_text(folder / "compare.md", text + "\n")
     from partsig.figures import classification as figures  # matplotlib, where it is needed

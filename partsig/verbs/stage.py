@@ -125,6 +125,6 @@ def _is_made(folder: Path, recording: Path, stager: LoadedStager, settings: Stag
         known = {key: written[key] for key in ("partsig", "source", "stager")}
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    facts = json.loads(json.dumps(stager.provenance(settings)))
+    facts = json.loads(json.dumps(stager.provenance(settings, recording.stem)))
     source = source_of(recording, settings)
     return known == {"partsig": __version__, "source": source, "stager": facts}
