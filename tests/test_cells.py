@@ -60,7 +60,7 @@ def test_a_plain_table_is_written_as_ever():
 
 def test_names_of_columns_are_cells_too():
     table = as_table(["=1+1"], [["a"]])
-    assert table == '"\'=1+1"\na\n'
+    assert table == '"\'=1+1"\n"a"\n'
     assert list(read_table(io.StringIO(table))) == [["=1+1"], ["a"]]
 
 
@@ -93,8 +93,9 @@ def test_a_store_keeps_such_names(tmp_path):
     write_index(tmp_path, given)
     found = read_index(tmp_path)
     assert [{key: row[key] for key in given[0]} for row in found] == given
-    raw = csv.reader(open(tmp_path / "index.csv", newline=""))  # noqa: SIM115
-    assert all(row[1][0] == "'" for row in list(raw)[1:])
+    with open(tmp_path / "index.csv", newline="") as handle:
+        raw = list(csv.reader(handle))[1:]
+    assert all(row[0][0] == row[1][0] == "'" for row in raw)
     write_split(tmp_path, {**dict.fromkeys(EVIL, "test"), 'a, "b"': "val"})
     rows = (*found, {"recording": "z", "subject": 'a, "b"'})
     roles = Store(tmp_path, meta, rows).roles

@@ -1,8 +1,7 @@
 """Raw recordings to a store of signals: each is read, filtered and written by itself."""
 
-import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Literal
@@ -13,8 +12,11 @@ import numpy as np
 from partsig import config as configs
 from partsig.contracts import labels_of
 from partsig.data.preprocessed import PreprocessRequest, PreprocessResult
+from partsig.data.pseudonyms import Pseudonyms
 from partsig.data.signals import parallel
+from partsig.data.signals.deidentified import UNTOLD, Names, grouped_age, without_names
 from partsig.data.signals.filters import bandpass_resample_rows
+from partsig.data.signals.growing_index import Index
 from partsig.data.signals.hypnograms.alignment import trimmed
 from partsig.data.signals.kernels import resampled_length
 from partsig.data.signals.lazy import OnDisk, beside, room, stretches
@@ -23,15 +25,13 @@ from partsig.data.signals.readers import pc18_segments, physionet2018
 from partsig.data.signals.readers import registry as readers
 from partsig.data.signals.recordings import ReadConfig, Recording
 from partsig.data.signals.store_index import (
-    SPLIT,
     failed_row,
     file_names,
     index_name,
     merge_shards,
-    write_index,
 )
 from partsig.data.signals.store_writing import create_store, make_meta, write_recording, write_split
-from partsig.data.store import META, OK
+from partsig.data.store import OK
 from partsig.errors import (
     ConfigError,
     DataError,
@@ -41,15 +41,11 @@ from partsig.errors import (
     check_range,
 )
 from partsig.files import locked
-from partsig.progress import bar
 
 Header = Path | pc18_segments.Segment
 # Notes with these words are worth more than a line in the index.
 NOTE_KEYWORDS = ("cut off", "lies beside it", "goes on for", "not scored", "missing samples")
 NOTE_KEYWORDS += ("no stages",)
-# The index is rewritten at most this often, and so seldom that it takes at most this share of the
-# time, since it names every recording; and at the end.
-INDEX_EVERY_S, INDEX_SHARE = 2.0, 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,10 +62,15 @@ class PreprocessConfig(ReadConfig):
         Literal["float32", "float16"],
         "numbers the samples are stored as; float16 halves the store at a resolution of 11 bits",
     ] = "float32"
+    group_ages_over: Annotated[
+        int | None, "ages above so many years are stored as one group, 89 as 90+; null stores all"
+    ] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range("sfreq", self.sfreq, 1.0, 10_000.0)
+        if self.group_ages_over is not None:
+            check_range("group_ages_over", self.group_ages_over, 0, 150)
         for name, value in (("l_freq", self.l_freq), ("h_freq", self.h_freq)):
             if value is not None and not 0 < value < float("inf"):
                 told = f"{name} is {value!r} Hz; it must be above 0, or null for none."
@@ -92,6 +93,7 @@ def preprocess_signals(request: PreprocessRequest) -> PreprocessResult:
         headers = reader.find_records(raw)
     else:
         headers = parallel.find_remote(reader, storage, raw)
+    names = Names(request.pseudonyms, path)
     meta = make_meta(
         source=source,
         ch_names=settings.channels,
@@ -99,30 +101,39 @@ def preprocess_signals(request: PreprocessRequest) -> PreprocessResult:
         l_freq=settings.l_freq,
         h_freq=settings.h_freq,
         dtype=settings.dtype,
-        reading=_unusual(settings),
+        reading=names.reading(_unusual(settings)),
     )
     with locked(path, shard):
         if request.merge:
-            return _merge(path, storage, headers, meta)
+            return _merge(path, storage, headers, meta, names)
         known = create_store(path, meta, shard)
         if hasattr(reader, "roles"):
-            write_split(path, reader.roles(headers))
+            write_split(path, names.roles(reader.roles(headers)))
         if shard:
             first, total = map(int, shard.split("-of-"))
             headers = headers[first - 1 :: total]
-        index = Index(path=path, storage=storage, shard=shard)
-        mine = {header.stem for header in headers}
+        index = Index(path=path, storage=storage, shard=shard, names=names)
+        called = {header.stem: names.recording(header.stem) for header in headers}
+        names.keep()
+        mine = set(called.values())
         for name, row in known.items():
             if index.is_written(row) and (not shard or name in mine):
                 index.rows[name] = row
-        todo = [h for h in headers if not _same_source(reader, index.rows.get(h.stem), h, settings)]
-        index.forget(header.stem for header in todo)
+        todo = [
+            header
+            for header in headers
+            if not _same_source(
+                reader, index.rows.get(called[header.stem]), header, settings, names
+            )
+        ]
+        index.forget(called[header.stem] for header in todo)
         work = RecordingWork(
             source=source,
             raw=raw,
             path=path,
             storage=storage.for_one(),
             meta={key: value for key, value in meta.items() if key != "reading"},
+            pseudonyms=names.pseudonyms,
         )
         ages_and_sexes = physionet2018.read_demographics(raw)
         # What goes to another machine is of one recording, however many there are.
@@ -132,69 +143,26 @@ def preprocess_signals(request: PreprocessRequest) -> PreprocessResult:
         )
         with parallel.parallel_backend(request.jobs, request.scheduler) as backend:
             index.fill(backend(tasks), n_left=len(todo), n_total=len(headers))
-    result = _summary(path, list(index.rows.values()), meta)
+    result = _summary(path, list(index.rows.values()), meta, names)
     if hasattr(reader, "overlooked"):
         result = replace(result, notes=[*result.notes, *reader.overlooked(headers, settings)])
     return result
 
 
-def _merge(path: Path, storage: Storage, headers: list[Header], meta: dict) -> PreprocessResult:
+def _merge(
+    path: Path, storage: Storage, headers: list[Header], meta: dict, names: Names
+) -> PreprocessResult:
     """Make one index of those of all shards."""
     rows = merge_shards(path)
     storage.send(path, [index_name()])
     storage.drop_shards()
-    left = [header.stem for header in headers if header.stem not in rows]
+    left = [header.stem for header in headers if names.recording(header.stem) not in rows]
     if left:
         raise DataError(
             f"{len(left)} recordings are in no shard, the first {left[0]}: run `partsig "
             f"preprocess {meta['source']}` without --shard to add them."
         )
-    return _summary(path, list(rows.values()), meta)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Index:
-    """The rows of a store's index, or of a shard's, while it is filled."""
-
-    path: Path
-    storage: Storage
-    shard: str
-    rows: dict[str, dict] = field(default_factory=dict)
-
-    def is_written(self, row: Mapping[str, object]) -> bool:
-        """Tell whether a recording was read, and its files are there."""
-        names = file_names(row["recording"])
-        return row["status"] == OK and all(self.storage.has(self.path, n) for n in names)
-
-    def forget(self, names: Iterable[str]) -> None:
-        """Leave out what is made again: its files are of two sources for a moment."""
-        if [self.rows.pop(name) for name in names if name in self.rows]:
-            self.keep()
-
-    def keep(self) -> None:
-        """Write the index, and send it to where the store belongs."""
-        write_index(self.path, self.rows.values(), self.shard)
-        self.storage.send(self.path, [META, index_name(self.shard)])
-        if (self.path / SPLIT).is_file():
-            self.storage.send(self.path, [SPLIT])
-
-    def fill(self, rows: Iterable[dict], *, n_left: int, n_total: int) -> None:
-        """Take rows as they are finished, and keep the index now and then and at the end."""
-        written, took = time.monotonic(), 0.0
-        try:
-            with bar(
-                unit="recording", desc="preprocess", total=n_total, initial=n_total - n_left
-            ) as finished:
-                for row in rows:
-                    self.rows[row["recording"]] = row
-                    finished.update()
-                    begun = time.monotonic()
-                    if begun - written > max(INDEX_EVERY_S, took / INDEX_SHARE):
-                        self.keep()
-                        written = time.monotonic()
-                        took = written - begun
-        finally:
-            self.keep()
+    return _summary(path, list(rows.values()), meta, names)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)  # Dask asks for its hash
@@ -206,12 +174,14 @@ class RecordingWork:
     path: Path
     storage: Storage
     meta: dict
+    pseudonyms: Pseudonyms | None = None
 
     def __call__(
         self, header: Header, settings: PreprocessConfig, age_and_sex: tuple[str, str] | None
     ) -> dict[str, object]:
         """Read, filter and write a recording; return its index row, also when it is damaged.
 
+        Where names are kept out of the store, what of them belongs into their table is ``told``.
         ``age_and_sex`` are those that a table beside the recordings tells, if there is one.
         """
         try:
@@ -219,18 +189,29 @@ class RecordingWork:
                 recording = readers.get(self.source).read_recording(header, settings)
                 if age_and_sex is not None:
                     recording = replace(recording, age=age_and_sex[0], sex=age_and_sex[1])
+                recording = replace(
+                    recording, age=grouped_age(recording.age, settings.group_ages_over)
+                )
+                told = {"recording": recording.name, "subject": recording.subject}
+                told["said"] = "; ".join(recording.notes)
                 if settings.trim_wake_min is not None:
                     recording = trimmed(recording, settings.trim_wake_min)
                 signal = filtered(recording, settings)
+            if self.pseudonyms is not None:
+                recording = without_names(recording, self.pseudonyms)
             row = write_recording(self.path, self.meta, recording, signal)
             self.storage.send(self.path, file_names(recording.name))
-            return row
+            return row if self.pseudonyms is None else row | {"told": told}
         except DiskFullError:
             raise
         except (DataError, ConfigError, OSError) as error:
             reason = str(error)
             named = reason if header.stem in reason else f"{header.stem}: {reason}"
-            return failed_row(header.stem, header.stem, named)
+            if self.pseudonyms is None:
+                return failed_row(header.stem, header.stem, named)
+            told = {"recording": header.stem, "subject": header.stem, "said": named}
+            name = self.pseudonyms.recording(header.stem)
+            return failed_row(name, name, UNTOLD) | {"told": told}
 
 
 def _settings_of(name: str, settings: PreprocessConfig) -> PreprocessConfig:
@@ -244,7 +225,11 @@ def _settings_of(name: str, settings: PreprocessConfig) -> PreprocessConfig:
 
 
 def _same_source(
-    reader: ModuleType, row: dict | None, header: Header, settings: PreprocessConfig
+    reader: ModuleType,
+    row: dict | None,
+    header: Header,
+    settings: PreprocessConfig,
+    names: Names,
 ) -> bool:
     """Tell whether a finished recording still has the header and the stages it was made from."""
     if row is None:
@@ -252,7 +237,7 @@ def _same_source(
     if not _is_here(header):
         return True  # in an object store: what was read once is not fetched to be compared
     try:
-        return row["source"] == reader.fingerprint(header, settings)
+        return row["source"] == names.source(reader.fingerprint(header, settings))
     except DataError:  # its hypnogram is gone, say: reading it again tells
         return False
 
@@ -266,6 +251,7 @@ def _unusual(settings: PreprocessConfig) -> dict[str, object]:
     """Return the settings that decide what is read of a file, where they are not the usual ones."""
     now, usual = (configs.to_dict(s) for s in (settings, PreprocessConfig()))
     keys = ("aliases", "missing", "unit", "subject", "trim_wake_min", "hypnogram")
+    keys += ("group_ages_over",)
     return {key: now[key] for key in keys if now[key] != usual[key]}
 
 
@@ -307,9 +293,14 @@ def filtered(
     return signal[:n_chans, start:stop]
 
 
-def _summary(path: Path, rows: list[dict], meta: dict) -> PreprocessResult:
+def _summary(path: Path, rows: list[dict], meta: dict, names: Names) -> PreprocessResult:
     good = [row for row in rows if row["status"] == OK]
-    failed = {row["recording"]: row["reason"] for row in rows if row["status"] != OK}
+    said = names.said()
+    failed = {
+        row["recording"]: said.get(row["recording"]) or row["reason"]
+        for row in rows
+        if row["status"] != OK
+    }
     if not good:
         first = next(iter(failed.values()))
         raise DataError(f"none of the {len(rows)} recordings could be read; the first: {first}")
