@@ -102,6 +102,13 @@ def stage(
     output: Annotated[Path | None, typer.Option("--output", help="Default: hypnograms.")] = None,
     set_: options.Set = None,
     device: options.Device = "auto",
+    dates: Annotated[
+        bool, typer.Option("--dates/--no-dates", help="Write dates and times of day.")
+    ] = True,
+    pseudonyms: Annotated[
+        Path | None,
+        typer.Option("--pseudonyms", metavar="FILE", help="Ids for names, as of preprocess."),
+    ] = None,
 ) -> None:
     """Recordings to hypnograms (CSV, EDF+, BIDS, JSON, figure), confidence and a review list."""
     options.check_keys("stage", set_)
@@ -110,7 +117,14 @@ def stage(
     from partsig.verbs.stage import stage_all
 
     run = options.run_or_last(run, "finetune")
-    result = stage_all(recording, run, output=output, overrides=set_ or (), device=device)
+    result = stage_all(
+        recording,
+        run,
+        output=output,
+        overrides=[*(set_ or ()), *([] if dates else ["dates=false"])],
+        device=device,
+        pseudonyms=pseudonyms,
+    )
     for name, summary in result.summaries.items():
         typer.echo(f"{name}: {summary}")
     if result.files:

@@ -49,6 +49,10 @@ class Pseudonyms:
         """Return the id of a subject."""
         return self._id(SUBJECT, name)
 
+    def source(self, fingerprint: str) -> str:
+        """Return what tells the files of a recording, and cannot be made from the files alone."""
+        return self.digest("source", fingerprint)
+
     def digest(self, what: str, text: str) -> str:
         """Return 16 hex digits that are the same for the same text, and tell nothing of it."""
         return self._hash(what, text).hex()[:16]

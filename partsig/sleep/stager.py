@@ -71,6 +71,11 @@ class StageConfig:
         "score every second by the PART run that the stager was fine-tuned from, and list epochs "
         "that stand out; slow",
     ] = False
+    dates: Annotated[
+        bool,
+        "write dates and times of day, where a recording tells its start; else time counts from "
+        "there alone",
+    ] = True
     odd: Annotated[
         float,
         "SDs above the recording's seconds (robust: median and MAD) that the oddest second of an "
@@ -208,7 +213,7 @@ def staged(stager: LoadedStager, recording: Recording, settings: StageConfig) ->
     return Staging(
         name=recording.name,
         ch_names=recording.ch_names,
-        start=recording.start,
+        start=recording.start if settings.dates else None,
         start_s=recording.start_s,
         duration_s=recording.start_s + length,
         stages=stages,

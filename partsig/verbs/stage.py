@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from partsig import __version__
 from partsig import config as configs
+from partsig.data.pseudonyms import PseudonymTable
+from partsig.data.signals.deidentified import without_names
 from partsig.data.signals.lazy import beside
 from partsig.errors import DataError, DiskFullError
 from partsig.progress import bar
@@ -73,11 +75,14 @@ def stage_all(
     output: str | Path | None = None,
     overrides: Mapping[str, object] | Iterable[str] = (),
     device: str = "auto",
+    pseudonyms: str | Path | None = None,
 ) -> Staged:
     """Stage files, and all recordings of folders, into ``output`` (default: ``hypnograms``).
 
     A recording that cannot be staged is told in ``failed``; the others are finished. One whose
-    files are there from the same recording, run and settings is not staged again.
+    files are there from the same recording, run and settings is not staged again. With
+    ``pseudonyms``, the file that ``preprocess`` keeps names in, what is written has ids for them;
+    ``dates=False`` among the settings leaves out dates and times of day.
 
     Raises DataError where there is no recording or two have one name, and what :func:`stage` raises
     of the run and the settings.
@@ -90,19 +95,25 @@ def stage_all(
             f"--output {folder} is where recordings lie: hypnograms in it would be taken for a "
             "scorer's; name another folder."
         )
-    check_apart(chosen, folder)
+    table = None if pseudonyms is None else PseudonymTable.open(pseudonyms, folder)
+    called = {path: path.stem if table is None else table.recording(path.stem) for path in chosen}
+    check_apart(called, folder)
     if folder.exists() and not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
         raise DataError(f"--output {folder} is no folder that can be written to; name another.")
     stager = run if isinstance(run, LoadedStager) else load(run, device)
+    if table is not None:
+        table.keep()
     files, summaries, failed = {}, {}, {}
     for path in bar(chosen, unit="recording", desc="stage", hidden=len(chosen) < 2):
         try:
-            if _is_made(folder, path, stager, settings):
-                files[path.stem] = paths_of(path.stem, folder)
+            if _is_made(folder, called[path], _source(path, settings, table), stager, settings):
+                files[path.stem] = paths_of(called[path], folder)
                 summaries[path.stem] = "staged before"
                 continue
             with beside(folder):
-                staging = staged(stager, read(path, stager, settings), settings)
+                night = read(path, stager, settings)
+                night = night if table is None else without_names(night, table.pseudonyms)
+                staging = staged(stager, night, settings)
             files[path.stem] = write_staging(staging, folder)
             summaries[path.stem] = summary(staging)
         except DiskFullError:
@@ -112,12 +123,17 @@ def stage_all(
     return Staged(path=folder, files=files, summaries=summaries, failed=failed)
 
 
-def _is_made(folder: Path, recording: Path, stager: LoadedStager, settings: StageConfig) -> bool:
-    """Tell whether a recording's files are all there, from the same signal, run and settings.
+def _source(path: Path, settings: StageConfig, table: PseudonymTable | None) -> str:
+    """Return the fingerprint of a recording's files as it is written; no sample is read."""
+    source = source_of(path, settings)
+    return source if table is None else table.pseudonyms.source(source)
 
-    Of the recording no sample is read for that: a recording is named after its file.
-    """
-    paths = paths_of(recording.stem, folder)
+
+def _is_made(
+    folder: Path, name: str, source: str, stager: LoadedStager, settings: StageConfig
+) -> bool:
+    """Tell whether a recording's files are all there, from the same signal, run and settings."""
+    paths = paths_of(name, folder)
     if not all(path.is_file() for path in paths.values()):
         return False
     try:
@@ -125,6 +141,5 @@ def _is_made(folder: Path, recording: Path, stager: LoadedStager, settings: Stag
         known = {key: written[key] for key in ("partsig", "source", "stager")}
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    facts = json.loads(json.dumps(stager.provenance(settings, recording.stem)))
-    source = source_of(recording, settings)
+    facts = json.loads(json.dumps(stager.provenance(settings, name)))
     return known == {"partsig": __version__, "source": source, "stager": facts}

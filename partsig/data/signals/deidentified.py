@@ -37,7 +37,7 @@ def without_names(recording: Recording, pseudonyms: Pseudonyms) -> Recording:
         recording,
         name=pseudonyms.recording(recording.name),
         subject=pseudonyms.subject(recording.subject),
-        source=pseudonyms.digest("source", recording.source),
+        source=pseudonyms.source(recording.source),
         notes=(),
         age=age[0] if age else "",
         sex=sex if sex.lower() in SEXES else "",
@@ -65,7 +65,7 @@ class Names:
     def source(self, fingerprint: str) -> str:
         """Return what tells the files of a recording."""
         given = self.pseudonyms
-        return fingerprint if given is None else given.digest("source", fingerprint)
+        return fingerprint if given is None else given.source(fingerprint)
 
     def roles(self, roles: Mapping[str, str]) -> dict[str, str]:
         """Return a split {subject: role} by what subjects are called."""
