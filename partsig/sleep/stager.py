@@ -1,5 +1,6 @@
 """From one recording and a fine-tuned run to a hypnogram that can be checked."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -187,8 +188,8 @@ def read(
         raise DataError(
             f"{error.name}: the stager {stager.run.path} needs {', '.join(reading.channels)}; "
             f"not found: {', '.join(error.channels)}. It has {', '.join(error.labels) or 'none'}. "
-            f"If one of them is the very same under another name, pass --set '{error.aliases}'; "
-            "else use a run that was trained on these channels."
+            "If one of them is the very same under another name, pass "
+            f"--set {shlex.quote(error.aliases)}; else use a run that was trained on these channels."
         ) from None
 
 

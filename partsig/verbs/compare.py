@@ -1,5 +1,6 @@
 """``partsig compare``: fine-tuned runs in, one table of methods and budgets out."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,6 +100,7 @@ def _evaluate_once(path: Path, device: str) -> None:
     if not store.exists():
         raise DataError(
             f"{path} was never evaluated, and its store is no longer at {store}: run `partsig "
-            f"evaluate --run {path} --store …` with the place it has now, then compare again."
+            f"evaluate --run {shlex.quote(str(path))} --store …` with the place it has now, then "
+            "compare again."
         )
     evaluate(path, device=device)

@@ -1,5 +1,6 @@
 """Raw recordings to a store of signals: each is read, filtered and written by itself."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -143,7 +144,7 @@ def preprocess_signals(request: PreprocessRequest) -> PreprocessResult:
         )
         with parallel.parallel_backend(request.jobs, request.scheduler) as backend:
             index.fill(backend(tasks), n_left=len(todo), n_total=len(headers))
-    result = _summary(path, list(index.rows.values()), meta, names)
+    result = _summary(path, list(index.rows.values()), meta, names.said())
     if hasattr(reader, "overlooked"):
         result = replace(result, notes=[*result.notes, *reader.overlooked(headers, settings)])
     return result
@@ -160,9 +161,9 @@ def _merge(
     if left:
         raise DataError(
             f"{len(left)} recordings are in no shard, the first {left[0]}: run `partsig "
-            f"preprocess {meta['source']}` without --shard to add them."
+            f"preprocess {shlex.quote(meta['source'])}` without --shard to add them."
         )
-    return _summary(path, list(rows.values()), meta, names)
+    return _summary(path, list(rows.values()), meta, names.said())
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)  # Dask asks for its hash
@@ -293,11 +294,13 @@ def filtered(
     return signal[:n_chans, start:stop]
 
 
-def _summary(path: Path, rows: list[dict], meta: dict, names: Names) -> PreprocessResult:
+def _summary(
+    path: Path, rows: list[dict], meta: dict, said: Mapping[str, str] | None = None
+) -> PreprocessResult:
+    """Return what is told of a store; ``said`` are reasons that do not stand in it."""
     good = [row for row in rows if row["status"] == OK]
-    said = names.said()
     failed = {
-        row["recording"]: said.get(row["recording"]) or row["reason"]
+        row["recording"]: (said or {}).get(row["recording"]) or row["reason"]
         for row in rows
         if row["status"] != OK
     }
