@@ -189,7 +189,8 @@ def read(
             f"{error.name}: the stager {stager.run.path} needs {', '.join(reading.channels)}; "
             f"not found: {', '.join(error.channels)}. It has {', '.join(error.labels) or 'none'}. "
             "If one of them is the very same under another name, pass "
-            f"--set {shlex.quote(error.aliases)}; else use a run that was trained on these channels."
+            f"--set {shlex.quote(error.aliases)}; else use a run trained "
+            "on these channels."
         ) from None
 
 
