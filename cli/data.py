@@ -97,6 +97,14 @@ def preprocess(
         bool, typer.Option("--merge", help="Make one index of the shards, at the end.")
     ] = False,
     allow_http: options.AllowHttp = False,
+    pseudonyms: Annotated[
+        Path | None,
+        typer.Option(
+            "--pseudonyms",
+            metavar="FILE",
+            help="Random ids for subjects and recordings; the names are kept in FILE alone.",
+        ),
+    ] = None,
 ) -> None:
     """Raw recordings (band-passed, resampled) or images to a store; resumes when interrupted."""
     from partsig.verbs.preprocess import preprocess as run
@@ -118,6 +126,7 @@ def preprocess(
         shard=shard,
         merge=merge,
         allow_http=allow_http,
+        pseudonyms=pseudonyms,
     )
     for note in result.notes:
         options.say(note)

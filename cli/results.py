@@ -102,6 +102,13 @@ def stage(
     output: Annotated[Path | None, typer.Option("--output", help="Default: hypnograms.")] = None,
     set_: options.Set = None,
     device: options.Device = "auto",
+    dates: Annotated[
+        bool, typer.Option("--dates/--no-dates", help="Write dates and times of day.")
+    ] = True,
+    pseudonyms: Annotated[
+        Path | None,
+        typer.Option("--pseudonyms", metavar="FILE", help="Ids for names, as of preprocess."),
+    ] = None,
 ) -> None:
     """Recordings to hypnograms (CSV, EDF+, BIDS, JSON, figure), confidence and a review list."""
     if all(path.exists() for path in recording):  # else that is what is told
@@ -109,7 +116,14 @@ def stage(
     from partsig.verbs.stage import stage_all
 
     run = options.run_or_last(run, "finetune")
-    result = stage_all(recording, run, output=output, overrides=set_ or (), device=device)
+    result = stage_all(
+        recording,
+        run,
+        output=output,
+        overrides=[*(set_ or ()), *([] if dates else ["dates=false"])],
+        device=device,
+        pseudonyms=pseudonyms,
+    )
     for name, summary in result.summaries.items():
         options.say(f"{name}: {summary}")
     if result.files:
@@ -259,6 +273,9 @@ def export(
     done = task(run, output, format=format, device=device)
     if done.difference is not None:
         options.say(f"largest difference of a probability from the run's: {done.difference:.1e}")
+    options.say("what this folder tells of people:")
+    for line in done.people:
+        options.say(f"  {line}")
     options.say(f"model: {done.file}")
     options.say(f"export: {done.path}")
 

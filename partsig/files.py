@@ -1,6 +1,5 @@
 """Files that are either whole or absent, and folders that one process writes at a time."""
 
-import csv
 import errno
 import json
 import os
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from partsig.cells import read_table
 from partsig.errors import BusyError, DataError, DiskFullError
 
 # Whose temporary files are whose: a store may be written from several machines at once.
@@ -186,7 +186,7 @@ def read_columns(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, ...]
     Raises LookupError where a column, or a row's end, is missing.
     """
     with open(path, newline="", encoding="utf-8") as handle:
-        reader = csv.reader(handle)
-        place = {name: number for number, name in enumerate(next(reader, ()))}
+        rows = read_table(handle)
+        place = {name: number for number, name in enumerate(next(rows, ()))}
         # In C: a night has a thousand rows.
-        yield from map(itemgetter(*(place[name] for name in columns)), filter(None, reader))
+        yield from map(itemgetter(*(place[name] for name in columns)), rows)

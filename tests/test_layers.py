@@ -17,18 +17,22 @@ from partsig.data import store
 
 ROOT = Path(__file__).parents[1]
 BASE = {"text", "errors", "files", "config", "contracts", "registries", "progress", "seeds"}
+BASE |= {"places", "cells", "commands"}
 WINGS = {"core", "data", "train", "metrics"}
 # What each room may import from partsig besides itself; `modalities.registry` names places only, so
 # that any room may ask it. CONTRIBUTING says why.
 ALLOWED = {
     "text": set(),
     "errors": {"text"},
-    "files": {"errors"},
+    "files": {"errors", "cells"},
     "config_text": {"errors"},
     "config": {"errors", "config_text"},
     "contracts": {"errors"},
     "registries": {"errors"},
     "progress": set(),
+    "places": set(),
+    "cells": set(),
+    "commands": set(),
     "seeds": set(),
     "keys": {"errors", "config"},
     "key_tables": {"keys"},

@@ -19,6 +19,7 @@ class PreprocessRequest:
     shard: str | None = None
     merge: bool = False
     allow_http: bool = False
+    pseudonyms: str | Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

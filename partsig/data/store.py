@@ -75,9 +75,11 @@ def made_alike(
     """
     same_labels = labels_of(known) == labels_of(wanted)
     left_out = {"provenance", *may_change, *(["labels"] if same_labels else [])}
-    keys = [key for key in wanted if key not in left_out and known.get(key) != wanted[key]]
+    # What is told only where it is not the usual way counts where either tells it.
+    both = {**wanted, "reading": wanted.get("reading")}
+    keys = [key for key in both if key not in left_out and known.get(key) != both[key]]
     if keys and any(row["status"] == OK for row in rows):
-        told = "; ".join(f"{key} {known.get(key)} (now {wanted[key]})" for key in keys)
+        told = "; ".join(f"{key} {known.get(key)} (now {both[key]})" for key in keys)
         raise DataError(
             f"{path} was made with other settings: {told}. Choose another --store, or the same "
             "settings to continue it."

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from shlex import quote
 
 from partsig.data.images.examples import LabelledImages
 from partsig.data.images.store import open_images
@@ -39,10 +40,11 @@ def run_demo(
         "1,797 handwritten digits of 8 x 8 pixels (UCI, with scikit-learn). The encoder, the head\n"
         "and the loop are those for signals; what follows shows that they work on images.\n"
     )
-    say(f"1/4  partsig preprocess digits -> {store}")
+    say(f"1/4  partsig preprocess digits -> {quote(str(store))}")
     made = preprocess("digits", store=store, overrides={"val_share": VAL_SHARE})
     say("     " + ", ".join(f"{role} {count:,}" for role, count in made.counts.items()))
-    say(f"2/4  partsig pretrain --modality image --config {CONFIG} -> {path / 'pretrain'}")
+    run = quote(str(path / "pretrain"))
+    say(f"2/4  partsig pretrain --modality image --config {CONFIG} -> {run}")
     pretrained = pretrain(
         store,
         path / "pretrain",
@@ -52,11 +54,13 @@ def run_demo(
         seed=seed,
         gpus="0",
     )
-    say(f"3/4  partsig inspect -> {path / 'inspection'}")
+    say(f"3/4  partsig inspect -> {quote(str(path / 'inspection'))}")
     seen = inspect(pretrained, store, output=path / "inspection", seed=seed, device="cpu")
     for line in seen.summary:
         say(f"     {line}")
-    say(f"4/4  partsig finetune --segments-per-class {n}, evaluate -> {path}/finetune-…")
+    say(
+        f"4/4  partsig finetune --segments-per-class {n}, evaluate -> {quote(str(path))}/finetune-…"
+    )
     rows, figures = [], [figure for figure in seen.figures if figure.suffix == ".png"]
     for train, label in (("probe", "linear probe"), ("full", "fine-tuned")):
         for origin, start in (("scratch", "untrained encoder"), (pretrained, "PART-pretrained")):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from shlex import quote
 
 from partsig.data.sample import CHANNELS, write_records
 from partsig.data.signals.store import open_store
@@ -37,15 +38,15 @@ def run_demo(
         "that the way works, not how good the method is.\n"
     )
     raw, store = path / "raw", path / "store"
-    say(f"1/5  raw records of the challenge's layout -> {raw}")
+    say(f"1/5  raw records of the challenge's layout -> {quote(str(raw))}")
     write_records(raw)
-    say(f"2/5  partsig preprocess physionet2018 -> {store}")
+    say(f"2/5  partsig preprocess physionet2018 -> {quote(str(store))}")
     channels = {"channels": list(CHANNELS)}
     made = preprocess("physionet2018", raw, store, overrides=channels)
     for note in made.notes:
         say(f"     {note}")
     say(
-        f"3/5  partsig pretrain --config demo -> {path / 'pretrain'}\n"
+        f"3/5  partsig pretrain --config demo -> {quote(str(path / 'pretrain'))}\n"
         "     with a Laplace likelihood, which learns within minutes where the paper's squared\n"
         "     error stays at chance (see configs/demo.yaml)"
     )
@@ -68,7 +69,8 @@ def run_demo(
         (("PART-pretrained", pretrained), ("from scratch", "scratch")), start=4
     ):
         run = path / f"finetune-{'scratch' if origin == 'scratch' else 'part'}"
-        say(f"{number}/5  partsig finetune --from {origin} --subjects {settings.subjects} -> {run}")
+        words = f"partsig finetune --from {quote(str(origin))} --subjects {settings.subjects}"
+        say(f"{number}/5  {words} -> {quote(str(run))}")
         encoder = encoder_of(pretrained) if origin == "scratch" else {}
         tuned[label] = finetune(
             origin,

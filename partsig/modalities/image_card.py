@@ -75,6 +75,17 @@ def _measured(measured: Mapping) -> str:
     )
 
 
+def _people(facts: Mapping, measured: Mapping | None) -> list[str]:
+    told = {**facts["training"], "test_images": None if measured is None else measured["n_images"]}
+    counts = [
+        f"{n:,} {key.replace('_', ' ')}" for key, n in told.items() if key.endswith("_images") and n
+    ]
+    return [
+        "No image, no name of an image's file; no folder or file of the machine it was trained on.",
+        f"How many images there were: {', '.join(counts) or 'not told'}.",
+    ]
+
+
 def _use(facts: Mapping) -> str:
     height, width = facts["window"]
     shape = f"(n, {len(facts['ch_names'])}, {height}, {width})"
@@ -111,6 +122,7 @@ CARD = CardWords(
     input=_input,
     training=_training,
     measured=_measured,
+    people=_people,
     use=_use,
     not_for=NOT_FOR,
 )

@@ -33,6 +33,7 @@ from partsig.modalities.image_settings import (
 )
 from partsig.modalities.modality import MONITOR_WINDOWS
 from partsig.modalities.opened_store import OpenedStore, refuse_used
+from partsig.places import place_name
 from partsig.runs.directory import SPLIT
 from partsig.runs.exported import LoadedModel
 from partsig.runs.run import Run
@@ -294,10 +295,10 @@ def stores_seen(run: Run | None) -> dict[str, str | None]:
     if run is None:
         return {"pretraining_store": None, "labelled_store": None}
     if run.kind == "pretrain":
-        return {"pretraining_store": shown(run.facts["store"]), "labelled_store": None}
+        return {"pretraining_store": place_name(shown(run.facts["store"])), "labelled_store": None}
     return {
         "pretraining_store": _pretraining_store(run),
-        "labelled_store": shown(run.facts["store"]),
+        "labelled_store": place_name(shown(run.facts["store"])),
     }
 
 
@@ -309,7 +310,7 @@ def _pretraining_store(run: Run) -> str | None:
         return None
     if not (origin.path / "run.json").is_file():
         return "unknown"
-    return shown(Run.read(origin.path).facts["store"])
+    return place_name(shown(Run.read(origin.path).facts["store"]))
 
 
 def open_dataset(path: Path) -> ImageDataset:

@@ -83,6 +83,24 @@ def _measured(measured: Mapping) -> str:
     return "\n".join(lines)
 
 
+def _people(facts: Mapping, measured: Mapping | None) -> list[str]:
+    told, counts = facts["training"], []
+    if told.get("pretraining_subjects"):
+        counts.append(f"{told['pretraining_subjects']} were seen in pretraining")
+    if told.get("labelled_subjects") is not None:
+        counts += [
+            f"{told['labelled_subjects']} were learned from with labels",
+            f"{told['validation_subjects']} chose",
+        ]
+    if measured is not None:
+        counts.append(f"{measured['n_subjects']} tested it")
+    return [
+        "No subject or recording by name; no age, sex, or date of a recording; no folder or file "
+        "of the machine it was trained on.",
+        f"How many subjects there were: {', '.join(counts) or 'not told'}.",
+    ]
+
+
 def _use(facts: Mapping) -> str:
     if facts["kind"] != "stager":
         return """\
@@ -134,6 +152,7 @@ CARD = CardWords(
     input=_input,
     training=_training,
     measured=_measured,
+    people=_people,
     use=_use,
     not_for=NOT_FOR,
 )

@@ -111,7 +111,6 @@ class SignalDataset(OpenedStore):
                 "subjects_trained": split["train"],
                 "subjects_held_out": split["test"],
             },
-            identity={"subjects_seen": seen},
             nbytes=train.nbytes,
             load_onto=partial(ResidentWindows, train),
         )

@@ -1,12 +1,11 @@
 """Runs held side by side: scores, intervals and paired gains by method and budget; the table."""
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from partsig.cells import as_table
 from partsig.metrics.agreement import macro_f1
 from partsig.metrics.resampling import BOOTSTRAP_DRAWS
 from partsig.runs.test_results import EvaluatedRun, PrimaryMetric
@@ -184,15 +183,14 @@ def as_markdown(
 
 
 def as_csv(rows: list[Row], measure: str) -> str:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
     plain = ["method", "budget", "n_runs", "n_draws", "n_train", "score", "sd", "macro_f1"]
     ends = ["low", "high", "gain", "gain_sd", "gain_low", "gain_high"]
-    writer.writerow([measure if name == "score" else name for name in plain + ends])
+    columns = [measure if name == "score" else name for name in plain + ends]
+    table = []
     for row in rows:
         values = [getattr(row, name) for name in plain] + [*row.interval, row.gain, row.gain_sd]
         values += row.gain_interval or (None, None)
-        writer.writerow(
+        table.append(
             [f"{v:.5f}" if isinstance(v, float) else "" if v is None else v for v in values]
         )
-    return text.getvalue()
+    return as_table(columns, table)

@@ -13,7 +13,8 @@ from partsig.data.store import locate
 from partsig.errors import DataError
 from partsig.metrics.calibration import tempered
 from partsig.modalities import registry
-from partsig.recipes.evaluation_folder import evaluation_of
+from partsig.places import place_name
+from partsig.recipes.evaluation_folder import evaluation_of, place_digest
 from partsig.runs import directory as runs
 from partsig.runs.run import Run
 from partsig.tasks import registry as tasks
@@ -71,11 +72,12 @@ def result_of(judged: Judged, seed: int) -> dict:
     run, examples = judged.run, judged.examples
     task, unit = tasks.get(run.task), examples.unit
     return {
-        "run": str(run.path),
-        "from": run.facts["from"],
+        "run": place_name(run.path),
+        "from": run.origin.told,
         "modality": run.modality,
         "task": run.task,
-        "store": str(judged.dataset.path),
+        "store": place_name(judged.dataset.path),
+        "store_place_sha256": place_digest(judged.dataset.path),
         "external": judged.external,
         "split_unit": unit,
         f"train_{unit}s": run.n_units("train"),
@@ -143,10 +145,10 @@ def pooled_result(several: Sequence[Judged], answers: Answers, seed: int) -> dic
     first, examples = several[0], answers[0]
     temperatures = [judged.run.calibration["temperature"] for judged in several]
     return {
-        "runs": [str(judged.run.path) for judged in several],
+        "runs": [place_name(judged.run.path) for judged in several],
         "modality": first.run.modality,
         "task": first.run.task,
-        "store": str(first.dataset.path),
+        "store": place_name(first.dataset.path),
         "split_unit": examples.unit,
         f"{examples.unit}s_seen_in_pretraining": sorted(
             {unit for judged in several for unit in judged.leaked}

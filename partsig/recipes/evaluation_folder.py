@@ -1,7 +1,10 @@
 """Where an evaluation of a run on a store lies."""
 
+import hashlib
 import itertools
 import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from partsig.data.store import index_digest
@@ -23,10 +26,25 @@ def evaluation_of(run: Run, store: Path) -> tuple[Path, bool]:
     return next(folder for folder in folders if not _is_of_another(folder, store)), True
 
 
+def place_digest(store: Path) -> str:
+    """Return what tells that a store lies where it did, and does not tell where: a SHA-256."""
+    return hashlib.sha256(os.fsencode(store.resolve())).hexdigest()
+
+
+def is_of(measured: Mapping, store: Path) -> bool:
+    """Tell whether an evaluation was made on the store at this place.
+
+    partsig 0.1 wrote the place itself.
+    """
+    if "store_place_sha256" in measured:
+        return measured["store_place_sha256"] == place_digest(store)
+    return Path(measured["store"]).resolve() == store.resolve()
+
+
 def _is_of_another(evaluation: Path, store: Path) -> bool:
     """Whether a folder holds an evaluation, and on another store."""
     try:
         found = json.loads((evaluation / "metrics.json").read_text(encoding="utf-8"))
-        return Path(found["store"]).resolve() != store.resolve()
-    except (OSError, ValueError, KeyError):
+        return not is_of(found, store)
+    except (OSError, ValueError, KeyError, TypeError):
         return False

@@ -22,6 +22,7 @@ from partsig.data.store import locate
 from partsig.errors import check_range
 from partsig.files import atomic, write_json
 from partsig.modalities import registry
+from partsig.places import place_name
 from partsig.recipes.inspection import MOST_DRAWN, Inspection, InspectionRequest
 from partsig.runs.models import load_part
 from partsig.seeds import Stream, seed_of
@@ -48,7 +49,8 @@ def inspect_translations(asked: InspectionRequest) -> Inspection:
     check_range("--n", asked.n, 1, unseen.most or MOST_DRAWN)
     drawn, per_unit = unseen.windows, unseen.samples_per_unit
     with torch.inference_mode():
-        metrics = {"run": str(path), "store": str(place), "role": unseen.role, "seed": seed}
+        metrics = {"run": place_name(path), "store": place_name(place), "role": unseen.role}
+        metrics["seed"] = seed
         metrics |= {unseen.whose: unseen.number, "n_windows": WINDOWS, "unit": kind.unit}
         metrics["off_grid"] = measure(model, drawn, seed, device, per_unit, on_grid=False)
         if fits_grid(model):

@@ -92,7 +92,7 @@ def _share_pretraining(asked: Pretraining, world: World) -> None:
             return
     if asked.origin is not None and world.main:
         print(f"from {asked.origin}" + (f"; anew: {', '.join(fresh)}" if fresh else ""), flush=True)
-    job = _job(asked, modality, data, model, seen, world)
+    job = _job(asked, modality, data, model, world)
     if asked.profile:
         table = loop.profile(job)
         if world.main:
@@ -108,7 +108,6 @@ def _job(
     modality: Modality,
     data: PretrainingData,
     model: nn.Module,
-    seen: list[str],
     world: World,
 ) -> TrainingJob:
     windows, size = data.train, asked.settings.fit.batch_size
@@ -129,7 +128,7 @@ def _job(
         seed=asked.seed,
         run=asked.run,
         kind="pretrain",
-        identity=data.identity | ({"subjects_seen": seen} if seen else {}),
+        identity=data.identity,
         world=world,
         label="pretrain",
         prefetch="never" if held is not None else prefetch,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from partsig import registries
 from partsig.errors import ConfigError, nearest
+from partsig.places import place_name
 from partsig.runs.settings import SCRATCH, Shape
 
 if TYPE_CHECKING:
@@ -56,6 +57,11 @@ class Origin:
     def label(self) -> str:
         """What runs that start from it are called after; empty from scratch."""
         return self.name if self.source else "" if self.path is None else self.path.name
+
+    @property
+    def told(self) -> str:
+        """What is told of it in what is passed on: a run by its name, not where it lies."""
+        return str(self) if self.path is None else place_name(self.path)
 
     def facts(self) -> dict[str, str]:
         """Return what a run remembers of the weights, besides their name: the file's hash."""

@@ -10,6 +10,10 @@ import yaml
 from partsig.errors import CheckpointError
 from partsig.modalities import registry
 
+WEIGHTS_TELL = (
+    "The weights: they were learned from these recordings or images, and nothing bounds what could "
+    "be inferred from them about one of them (membership, say)."
+)
 NOT_MEASURED = "Nothing: it was exported without an evaluation (`partsig evaluate`)."
 
 
@@ -47,7 +51,8 @@ class CardWords:
     """What a modality says on its cards; each function returns a part in Markdown.
 
     ``names`` are those of an encoder and of a classifier. ``training`` and ``measured`` return what
-    stands below these headings.
+    stands below these headings. ``people`` returns whom the folder tells of, and what, from its
+    facts and its measurement, if any.
     """
 
     tags: tuple[str, ...]
@@ -58,6 +63,7 @@ class CardWords:
     input: Callable[[Mapping], str]
     training: Callable[[Mapping], list[str]]
     measured: Callable[[Mapping], str]
+    people: Callable[[Mapping, Mapping | None], list[str]]
     use: Callable[[Mapping], str]
     not_for: str
 
@@ -87,10 +93,24 @@ def write_card(facts: Mapping, measured: Mapping | None = None) -> str:
         words.input(facts),
         "## Training\n\n" + " ".join([*words.training(facts["training"]), f"Data: {data}."]),
         f"## Measured\n\n{figures}" if classifies else "",
+        "## People\n\n" + "\n".join(f"- {line}" for line in about_people(facts, measured)),
         words.use(facts),
         words.not_for,
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def about_people(facts: Mapping, measured: Mapping | None = None) -> list[str]:
+    """Return what an exported folder tells of people, in sentences: all there is to check."""
+    told = registry.of(facts).card.people(facts, measured)
+    data = facts["training"].get("data")
+    told += [f"The name of the data: {data}."] if data else []
+    told += (
+        [f"The names of the classes: {', '.join(facts['classes'])}."] if facts["classes"] else []
+    )
+    if measured is not None:
+        told.append(f"The day of the evaluation: {measured['date'][:10]}.")
+    return [*told, WEIGHTS_TELL]
 
 
 def describe_encoder(facts: Mapping) -> str:

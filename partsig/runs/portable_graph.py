@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,13 @@ from partsig.core.normalise import FLAT
 from partsig.core.objectives.supervised import Classifier, pooled
 from partsig.errors import ConfigError
 from partsig.files import atomic
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+
+# What torch keeps of each operation's origin: files and lines, modules, functions.
+SOURCES = {"stack_trace", "source_fn_stack", "nn_module_stack", "torch_fn", "from_node"}
 
 
 class LogSpectrum(nn.Module):
@@ -92,7 +100,17 @@ def exported(
     # Two epochs: a batch of one would be taken for a constant.
     example = torch.zeros(2, channels, *window)
     with torch.no_grad():
-        return torch.export.export(stager, (example,), dynamic_shapes={"epochs": {0: batch}})
+        program = torch.export.export(stager, (example,), dynamic_shapes={"epochs": {0: batch}})
+    _forget_sources(program.graph_module)
+    return program
+
+
+def _forget_sources(module: torch.fx.GraphModule) -> None:
+    """Take out of a graph which files of this machine it was traced from."""
+    for part in module.modules():
+        for node in part.graph.nodes if isinstance(part, torch.fx.GraphModule) else ():
+            for key in SOURCES & node.meta.keys():
+                del node.meta[key]
 
 
 def write_torch(path: Path, program: torch.export.ExportedProgram, facts: Mapping) -> None:
@@ -115,6 +133,7 @@ def write_onnx(path: Path, program: torch.export.ExportedProgram, facts: Mapping
     for value in (*proto.graph.input, *proto.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     del proto.graph.value_info[:]  # shapes inside, by another name of the same dimension
+    _forget_origins(proto)
     for key, value in facts.items():
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         entry = proto.metadata_props.add()
@@ -122,3 +141,13 @@ def write_onnx(path: Path, program: torch.export.ExportedProgram, facts: Mapping
     onnx.checker.check_model(proto)
     with atomic(path) as temporary:
         temporary.write_bytes(proto.SerializeToString())
+
+
+def _forget_origins(message: "Message") -> None:
+    """Take out of an ONNX model, at any depth, what tells which code it was made from."""
+    for field, value in message.ListFields():
+        if field.name in ("metadata_props", "doc_string"):
+            message.ClearField(field.name)
+        elif field.message_type is not None:
+            for part in [value] if hasattr(value, "ListFields") else value:
+                _forget_origins(part)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -144,7 +145,8 @@ def _check_apart(results: Sequence[EvaluatedRun]) -> None:
             budget = f"{item.budget} {item.unit}" if item.budget else "all labels"
             raise ConfigError(
                 f"{seen[key]} and {item.path} are both {item.method} with {budget}, "
-                f"seed {item.draw}; name what differs: LABEL={item.path}."
+                f"seed {item.draw}; name what differs: "
+                f"{shlex.quote(f'LABEL={item.path}')}."
             )
         seen[key] = item.path
 

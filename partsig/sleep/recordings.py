@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from partsig import __version__
 from partsig.data.foreign import name_of
 from partsig.data.guard import guarded
+from partsig.data.pseudonyms import PseudonymTable
+from partsig.data.signals.deidentified import without_names
 from partsig.data.signals.lazy import beside
 from partsig.errors import DataError, DiskFullError
 from partsig.progress import bar
@@ -60,6 +62,7 @@ def stage_recordings(
     folder: Path,
     settings: StageConfig,
     device: str,
+    pseudonyms: str | Path | None,
 ) -> Staged:
     """Stage files, and all recordings of folders; see :func:`partsig.verbs.stage.stage_all`."""
     chosen = find_recordings([Path(path) for path in recordings])
@@ -68,21 +71,30 @@ def stage_recordings(
             f"--output {folder} is where recordings lie: hypnograms in it would be taken for a "
             "scorer's; name another folder."
         )
-    check_apart(chosen, folder)
+    table = None if pseudonyms is None else PseudonymTable.open(pseudonyms, folder)
+    called = {
+        path: name_of(path) if table is None else table.recording(name_of(path)) for path in chosen
+    }
+    check_apart(called, folder)
     if folder.exists() and not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
         raise DataError(f"--output {folder} is no folder that can be written to; name another.")
     stager = run if isinstance(run, LoadedStager) else load(run, device)
+    if table is not None:
+        table.keep()
     files, summaries, failed = {}, {}, {}
     for path in bar(chosen, unit="recording", desc="stage", hidden=len(chosen) < 2):
         name = name_of(path)
         try:
             with guarded(name):
-                if _is_made(folder, path, stager, settings):
-                    files[name] = paths_of(name, folder)
+                source = _source(path, settings, table)
+                if _is_made(folder, called[path], source, stager, settings):
+                    files[name] = paths_of(called[path], folder)
                     summaries[name] = "staged before"
                     continue
                 with beside(folder):
-                    staging = staged(stager, read(path, stager, settings), settings)
+                    night = read(path, stager, settings)
+                    night = night if table is None else without_names(night, table.pseudonyms)
+                    staging = staged(stager, night, settings)
                 files[name] = write_staging(staging, folder)
                 summaries[name] = summary(staging)
         except DiskFullError:
@@ -92,12 +104,17 @@ def stage_recordings(
     return Staged(path=folder, files=files, summaries=summaries, failed=failed)
 
 
-def _is_made(folder: Path, recording: Path, stager: LoadedStager, settings: StageConfig) -> bool:
-    """Tell whether a recording's files are all there, from the same signal, run and settings.
+def _source(path: Path, settings: StageConfig, table: PseudonymTable | None) -> str:
+    """Return the fingerprint of a recording's files as it is written; no sample is read."""
+    source = source_of(path, settings)
+    return source if table is None else table.pseudonyms.source(source)
 
-    Of the recording no sample is read for that: a recording is named after its file.
-    """
-    paths = paths_of(name_of(recording), folder)
+
+def _is_made(
+    folder: Path, name: str, source: str, stager: LoadedStager, settings: StageConfig
+) -> bool:
+    """Tell whether a recording's files are all there, from the same signal, run and settings."""
+    paths = paths_of(name, folder)
     if not all(path.is_file() for path in paths.values()):
         return False
     try:
@@ -105,6 +122,5 @@ def _is_made(folder: Path, recording: Path, stager: LoadedStager, settings: Stag
         known = {key: written[key] for key in ("partsig", "source", "stager")}
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    facts = json.loads(json.dumps(stager.provenance(settings)))
-    source = source_of(recording, settings)
+    facts = json.loads(json.dumps(stager.provenance(settings, name)))
     return known == {"partsig": __version__, "source": source, "stager": facts}

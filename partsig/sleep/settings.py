@@ -37,6 +37,11 @@ class StageConfig:
         "score every second by the PART run that the stager was fine-tuned from, and list epochs "
         "that stand out; slow",
     ] = False
+    dates: Annotated[
+        bool,
+        "write dates and times of day, where a recording tells its start; else time counts from "
+        "there alone",
+    ] = True
     odd: Annotated[
         float,
         "SDs above the recording's seconds (robust: median and MAD) that the oddest second of an "

@@ -1,5 +1,6 @@
 """From one recording and a fine-tuned run to a hypnogram that can be checked."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,6 +21,7 @@ from partsig.data.signals.readers.guarded import read_recording
 from partsig.data.signals.recordings import Recording
 from partsig.errors import ConfigError, DataError, DiskFullError
 from partsig.metrics.calibration import tempered
+from partsig.places import place_name
 from partsig.runs import directory as runs
 from partsig.runs.run import Run
 from partsig.runs.settings import SCRATCH
@@ -52,9 +54,13 @@ class LoadedStager:
     facts: dict[str, object]
     device: torch.device
 
-    def provenance(self, settings: StageConfig) -> dict[str, object]:
-        """Return what a staging says of the stager, and of how it was used."""
-        return self.facts | {"settings": configs.to_dict(settings)}
+    def provenance(self, settings: StageConfig, recording: str) -> dict[str, object]:
+        """Return what a recording's staging says of the stager, and of how it was used.
+
+        Runs are told by their names, and hypnograms' places without their folders.
+        """
+        told = replace(settings, hypnogram=settings.hypnogram.as_told(recording))
+        return self.facts | {"settings": configs.to_dict(told)}
 
 
 def load(path: str | Path | None = None, device: str = "auto") -> LoadedStager:
@@ -68,10 +74,10 @@ def load(path: str | Path | None = None, device: str = "auto") -> LoadedStager:
     runs.check_kept(path, run.facts, ("filter", "calibration"))
     calibration, n_val = run.calibration, run.n_units("val")
     facts = {
-        "run": str(path),
+        "run": place_name(path),
         "partsig": run.facts["environment"]["partsig"],
         "finished": run.facts["finished"],
-        "pretrained": run.facts["from"],
+        "pretrained": run.origin.told,
         "train_subjects": run.n_units("train"),
         "train_epochs": run.n_train,
         "ch_names": run.ch_names,
@@ -130,10 +136,11 @@ def read(
         return read_recording(partial(_read_file, settings=settings), path, reading)
     except MissingChannelsError as error:
         raise DataError(
-            f"{error.name}: the stager {stager.facts['run']} needs {', '.join(reading.channels)}; "
+            f"{error.name}: the stager {stager.run.path} needs {', '.join(reading.channels)}; "
             f"not found: {', '.join(error.channels)}. It has {', '.join(error.labels) or 'none'}. "
-            f"If one of them is the very same under another name, pass --set '{error.aliases}'; "
-            "else use a run that was trained on these channels."
+            "If one of them is the very same under another name, pass "
+            f"--set {shlex.quote(error.aliases)}; else use a run trained "
+            "on these channels."
         ) from None
 
 
@@ -169,7 +176,7 @@ def staged(stager: LoadedStager, recording: Recording, settings: StageConfig) ->
     return Staging(
         name=recording.name,
         ch_names=recording.ch_names,
-        start=recording.start,
+        start=recording.start if settings.dates else None,
         start_s=recording.start_s,
         duration_s=recording.start_s + length,
         stages=stages,
@@ -188,7 +195,7 @@ def staged(stager: LoadedStager, recording: Recording, settings: StageConfig) ->
         oddity=None if odd is None else _from_start(odd, recording.start_s),
         notes=(*recording.notes, *notes),
         source=recording.source,
-        stager=stager.provenance(settings),
+        stager=stager.provenance(settings, recording.name),
         signal=signal.mapped() if isinstance(signal, OnDisk) else signal,
         sfreq=reading.sfreq,
     )
@@ -236,10 +243,10 @@ def _look_at(recording: Recording, n: int) -> tuple[dict[str, np.ndarray], list[
 
 def _oddity(stager: LoadedStager, signal: np.ndarray, sfreq: float) -> np.ndarray:
     """Return the oddity (S,) of every second of a signal (C, T), from the run's pretraining."""
-    origin = stager.facts["pretrained"]
+    origin = stager.run.facts["from"]
     if origin == SCRATCH:
         raise ConfigError(
-            f"oddity needs a pretrained run, and {stager.facts['run']} was trained from scratch."
+            f"oddity needs a pretrained run, and {stager.run.path} was trained from scratch."
         )
     return oddity.oddity(origin, signal, sfreq, device=str(stager.device))
 

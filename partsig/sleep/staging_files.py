@@ -1,9 +1,8 @@
 """What staging reads and writes: recordings among files, and what is written of each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from partsig.data.foreign import name_of
 from partsig.data.signals.hypnograms.stages import UNSCORED, count_stages
 from partsig.data.signals.readers import edf_recordings, psg
 from partsig.data.signals.recordings import sorted_by_name
@@ -37,11 +36,11 @@ def find_recordings(paths: Sequence[Path]) -> list[Path]:
     return sorted_by_name(recordings.values())
 
 
-def check_apart(recordings: Sequence[Path], folder: Path) -> None:
-    """Raise DataError where files of two recordings would have one name."""
+def check_apart(called: Mapping[Path, str], folder: Path) -> None:
+    """Raise DataError where files of two recordings, by what they are called, have one name."""
     owners: dict[Path, Path] = {}
-    for path in recordings:
-        for file in paths_of(name_of(path), folder).values():
+    for path, name in called.items():
+        for file in paths_of(name, folder).values():
             other = owners.setdefault(file, path)
             if other != path:
                 raise DataError(

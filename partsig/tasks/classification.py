@@ -4,8 +4,7 @@ Where several items belong to one unit (epochs to a subject), kappa is the score
 bootstraps over units; where every item is its own (images), accuracy, and items are drawn anew.
 """
 
-import csv
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ import torch
 
 from partsig import config as configs
 from partsig import registries
+from partsig.cells import is_marked, write_table
 from partsig.contracts import Examples, Labels
 from partsig.core.encoder import Encoder
 from partsig.core.objectives.supervised import (
@@ -166,14 +166,10 @@ class Classification:
         names = examples.classes if len(examples.classes) <= MOST_COLUMNS else ()
         columns, rows = examples.columns()
         with atomic(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
             told = [*columns, "truth", "prediction", *(f"p_{name}" for name in names), "confidence"]
-            writer.writerow(told)
-            for row, truth, values in zip(rows, examples.labels.tolist(), p, strict=True):
-                own = values.tolist()  # a row at a time: Python's numbers take four times the room
-                sure = max(own)
-                classes = examples.classes[truth], examples.classes[own.index(sure)]
-                writer.writerow([*row, *classes, *(f"{v:.5f}" for v in (*own[: len(names)], sure))])
+            # Looked through beforehand and not held: a store has a million rows.
+            marked = is_marked(examples.classes) or any(map(is_marked, examples.columns()[1]))
+            write_table(file, told, _told(examples, rows, p, len(names)), marked)
 
     def figures(
         self, result: dict, examples: Examples, probabilities: np.ndarray, folder: Path
@@ -244,3 +240,14 @@ def shape_of(run: Run, settings: FinetuneRecipe) -> InputShape:
         classes=run.labels.classes,
         n_train=run.n_train if settings.train == "knn" else 0,
     )
+
+
+def _told(
+    examples: Examples, rows: Iterable[Sequence], p: np.ndarray, n_told: int
+) -> Iterator[list[object]]:
+    """Yield the row of every item: what tells it, truth, prediction, shares, and the largest."""
+    for row, truth, values in zip(rows, examples.labels.tolist(), p, strict=True):
+        own = values.tolist()  # a row at a time: Python's numbers take four times the room
+        sure = max(own)
+        classes = examples.classes[truth], examples.classes[own.index(sure)]
+        yield [*row, *classes, *(f"{v:.5f}" for v in (*own[:n_told], sure))]

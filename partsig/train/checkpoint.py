@@ -15,8 +15,9 @@ FORMAT = 1
 
 def save(path: Path, content: dict) -> None:
     """Write a checkpoint atomically: tensors, numbers, texts, lists and dicts of them."""
-    with atomic(path) as temporary:
-        torch.save({"format": FORMAT, **content}, temporary)
+    # Through a file object: torch calls an archive after a path, and this one names the machine.
+    with atomic(path) as temporary, open(temporary, "wb") as handle:
+        torch.save({"format": FORMAT, **content}, handle)
 
 
 def path_of(run: Path, step: int) -> Path:

@@ -1,7 +1,5 @@
 """``partsig audit``: what is wrong with these recordings, before anyone trains on them."""
 
-import csv
-import io
 import itertools
 import platform
 from collections.abc import Iterable, Mapping
@@ -15,11 +13,13 @@ import scipy
 
 from partsig import __version__
 from partsig import config as configs
+from partsig.cells import as_table
 from partsig.data.signals.readers import guarded
 from partsig.data.signals.readers import registry as readers
 from partsig.data.signals.recordings import ReadConfig
 from partsig.errors import ConfigError, DataError, check_jobs
 from partsig.files import check_replaceable, write_json, write_text
+from partsig.places import place_name, without_places
 from partsig.progress import bar
 from partsig.sleep import html
 from partsig.sleep.audit import page as pages
@@ -80,12 +80,16 @@ def audit(
         desc="audit",
         total=len(items),
     )
-    recordings = [audited(recording) for recording in (*unreadable, *measured)]
+    recordings = [
+        audited(replace(recording, reason=without_places(recording.reason, path)))
+        for recording in (*unreadable, *measured)
+    ]
     recordings.sort(key=lambda a: (*(-a.count(level) for level in LEVELS[::-1]), a.recording.name))
+    told = replace(settings, hypnogram=settings.hypnogram.as_told())
     about = {
-        "audited": str(path),
+        "audited": place_name(path),
         "source": source,
-        "settings": {} if source == STORED else configs.to_dict(settings),
+        "settings": {} if source == STORED else configs.to_dict(told),
         "versions": {
             "partsig": __version__,
             "python": platform.python_version(),
@@ -98,7 +102,7 @@ def audit(
 
 def _check_ours(output: Path, rows: list[dict[str, object]]) -> None:
     """Raise DataError where another's file would be replaced."""
-    check_replaceable(output / "audit.csv", ",".join(list(rows[0])[:4]).encode())
+    check_replaceable(output / "audit.csv", ",".join(list(rows[0])[1:5]).encode())
     check_replaceable(output / "audit.json", b'"partsig"')
     for number in range(1, -(-len(rows) // pages.ON_ONE_PAGE) + 1):
         check_replaceable(output / pages.place(number), html.MARK.encode())
@@ -108,11 +112,7 @@ def _write(output: Path, about: dict, recordings: list[Audited]) -> Audit:
     """Write tables and pages into a folder; return what there is to tell of them."""
     rows = [pages.row(a) for a in recordings]
     _check_ours(output, rows)
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(output / "audit.csv", text.getvalue())
+    write_text(output / "audit.csv", as_table(list(rows[0]), [list(row.values()) for row in rows]))
     write_json(
         output / "audit.json",
         about

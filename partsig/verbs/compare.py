@@ -1,5 +1,6 @@
 """``partsig compare``: fine-tuned runs in, one table of methods and budgets out."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +70,7 @@ def compare(
     unit, n_units, n_answers = results[0].unit, len(results[0].counts), int(results[0].counts.sum())
     text = as_markdown(rows, reference, metric, unit, n_units, n_answers, seed)
     for name in ("compare.csv", "compare.md", "compare.png"):
-        check_replaceable(folder / name, b"method,budget,n_runs,", folder / "compare.csv")
+        check_replaceable(folder / name, b",budget,n_runs,", folder / "compare.csv")
     write_text(folder / "compare.csv", as_csv(rows, metric.name))
     write_text(folder / "compare.md", text + "\n")
     from partsig.figures import classification as figures  # matplotlib, where it is needed
@@ -99,6 +100,7 @@ def _evaluate_once(path: Path, device: str) -> None:
     if not store.exists():
         raise DataError(
             f"{path} was never evaluated, and its store is no longer at {store}: run `partsig "
-            f"evaluate --run {path} --store …` with the place it has now, then compare again."
+            f"evaluate --run {shlex.quote(str(path))} --store …` with the place it has now, then "
+            "compare again."
         )
     evaluate(path, device=device)

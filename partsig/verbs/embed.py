@@ -9,6 +9,7 @@ from partsig.core.encoder import check_blocks
 from partsig.data.store import locate
 from partsig.errors import ConfigError
 from partsig.modalities import registry
+from partsig.places import place_name
 from partsig.recipes.loading import load_model
 from partsig.runs import directory as runs
 from partsig.runs import features
@@ -81,11 +82,11 @@ def embed(
     check_suffix(target)
     check_own(target)
     meta = {
-        "run": str(path),
+        "run": place_name(path),
         "kind": loaded.kind,
         "pool": chosen,
         "blocks": blocks or depth,
-        "store": str(dataset.path),
+        "store": place_name(dataset.path),
         "provenance": dataset.store.meta["provenance"],
         "ch_names": loaded.facts["ch_names"],
         **everything.meta,

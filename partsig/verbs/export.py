@@ -13,7 +13,7 @@ from partsig.recipes.loading import load_model
 from partsig.runs import directory as runs
 from partsig.runs import exported as packing
 from partsig.runs import portable_graph
-from partsig.runs.model_card import read_measured, write_card
+from partsig.runs.model_card import about_people, read_measured, write_card
 from partsig.seeds import Stream, rng_of
 from partsig.train import distributed
 
@@ -30,12 +30,14 @@ CHECKED, AMPLITUDE_UV = 5, 30.0
 class Exported:
     """The folder and the model in it; how far its probabilities are from the run's at most.
 
-    ``difference`` is None for safetensors, which holds the very weights.
+    ``difference`` is None for safetensors, which holds the very weights. ``people`` are sentences
+    on all that the folder tells of people, for who is about to pass it on.
     """
 
     path: Path
     file: Path
     difference: float | None = None
+    people: tuple[str, ...] = ()
 
 
 def export(
@@ -51,7 +53,8 @@ def export(
     without a head (safetensors only). ``output`` defaults to ``RUN/export``. Written are the
     weights, ``config.json`` (channels, rate, filter, classes, shape, temperature) and a model card,
     ``README.md``, with the figures of ``RUN/evaluation`` where there is one. **No names of subjects
-    are written**, only how many they were.
+    are written**, only how many they were, and no path of this machine; what the folder does tell
+    of people is in the card, and in ``people`` of what is returned.
 
     ``format``: safetensors, which ``PartStager.from_pretrained`` and ``PartEmbedder`` read; onnx
     or torch (``torch.export``), whose input is (n, C, T) float32 in µV, any n, and whose output
@@ -73,10 +76,11 @@ def export(
         raise ConfigError(f"{path} has no trained head: export it as safetensors, or fine-tune it.")
     remove_leftovers(folder)
     _drop_others(folder, facts)
-    card = write_card(facts, read_measured(path))
+    measured = read_measured(path)
+    card, people = write_card(facts, measured), tuple(about_people(facts, measured))
     if format == "safetensors":
         packing.write(folder, loaded, card)
-        return Exported(path=folder, file=file)
+        return Exported(path=folder, file=file, people=people)
     stager = portable_graph.PortableStager(loaded.model, facts["temperature"])
     program = portable_graph.exported(stager, len(facts["ch_names"]), loaded.window)
     write = portable_graph.write_onnx if format == "onnx" else portable_graph.write_torch
@@ -87,7 +91,7 @@ def export(
         raise RuntimeError(f"{file.name} gave probabilities {difference:.1e} off; nothing is kept.")
     write_text(folder / packing.CARD, card)
     write_json(folder / packing.CONFIG, facts)
-    return Exported(path=folder, file=file, difference=difference)
+    return Exported(path=folder, file=file, difference=difference, people=people)
 
 
 def _check_ours(folder: Path) -> None:

@@ -19,6 +19,7 @@ def preprocess(
     shard: str | None = None,
     merge: bool = False,
     allow_http: bool = False,
+    pseudonyms: str | Path | None = None,
 ) -> PreprocessResult:
     """Write the store of a folder of raw recordings, or of images, and return what it holds.
 
@@ -37,6 +38,11 @@ def preprocess(
     of http:// and the like, which anyone on the way can read and change. Images are preprocessed on
     one machine, from its own folders.
 
+    ``pseudonyms``: a file that recordings' and subjects' names are kept in, apart from the store,
+    which then holds random ids alone, in file names, too. It is begun where it is not there, for
+    its owner's eyes only; with the same file a name has the same id, in every store, shard and
+    machine. Of recordings only. Ages above a limit are one group with ``group_ages_over``.
+
     Raises DataError when there is nothing to read, when no recording can be read, when the store
     was made with other settings, or when the disk is full (what was finished is kept).
     """
@@ -52,5 +58,6 @@ def preprocess(
         shard=shard,
         merge=merge,
         allow_http=allow_http,
+        pseudonyms=pseudonyms,
     )
     return write(request)

@@ -10,7 +10,8 @@ from partsig import config as configs
 from partsig.data.signals.store import open_store
 from partsig.data.store import locate
 from partsig.modalities import registry
-from partsig.recipes.evaluation_folder import evaluation_of
+from partsig.places import place_name
+from partsig.recipes.evaluation_folder import evaluation_of, is_of
 from partsig.runs import directory as runs
 from partsig.runs.run import Run
 from partsig.sleep.exports.paths import file_stem
@@ -87,19 +88,19 @@ def report(
     results = {
         "date": runs.now(),
         "environment": runs.environment(),
-        "run": str(path),
-        "store": measured["store"],
+        "run": place_name(path),
+        "store": place_name(opened.path),
         "external": measured["external"],
         "evaluated": measured["date"],
-        "model": measures.model_facts(trained.facts, measured),
+        "model": measures.model_facts(trained, measured),
         **measures.measure(nights, measured, seed),
         "scorers": {
-            name: {"folder": str(folders[name])} | agreement.beside_scorer(nights, second, seed)
+            name: {"folder": place_name(folders[name])}
+            | agreement.beside_scorer(nights, second, seed)
             for name, second in seconds.items()
         },
     }
-    results["verdict"] = sentences.verdict(results)
-    results["limits"] = sentences.limits(results)
+    results |= {"verdict": sentences.verdict(results), "limits": sentences.limits(results)}
     where = Path(output) if output else folder
     written = measures.finite(results)
     write_report(where, written, page(results, nights), night_pages(results, nights))
@@ -133,7 +134,7 @@ def _evaluated(run: Run, store: Path, device: str, seed: int) -> tuple[Path, dic
     try:
         measured = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         whole = (folder / "predictions.csv").is_file() and all(key in measured for key in NEEDED)
-        same = Path(measured["store"]).resolve() == store.resolve()
+        same = is_of(measured, store)
         # Both are UTC in ISO 8601, so that their order as texts is that of time.
         if whole and same and measured["date"] >= run.facts["finished"]:
             return folder, measured

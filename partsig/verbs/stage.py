@@ -51,6 +51,7 @@ def stage_all(
     output: str | Path | None = None,
     overrides: Mapping[str, object] | Iterable[str] = (),
     device: str = "auto",
+    pseudonyms: str | Path | None = None,
 ) -> "Staged":
     """Stage files, and all recordings of folders, into ``output`` (default: ``hypnograms``).
 
@@ -63,4 +64,4 @@ def stage_all(
     settings = configs.compose(StageConfig, "stage", None, overrides)
     from partsig.sleep.recordings import stage_recordings
 
-    return stage_recordings(recordings, run, Path(output or OUTPUT), settings, device)
+    return stage_recordings(recordings, run, Path(output or OUTPUT), settings, device, pseudonyms)

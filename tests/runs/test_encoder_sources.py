@@ -80,7 +80,7 @@ def test_a_probe_sees_what_timm_sees(vit, weights, store, tmp_path):
     embedded = np.load(partsig.embed(run, store, device="cpu").path)
     meta = json.loads(str(embedded["meta"]))
     assert meta["pretraining_store"] == f"timm:{NAME}"
-    assert meta["labelled_store"] == str(store)
+    assert meta["labelled_store"] == store.name
     card = (partsig.export(run).path / "README.md").read_text()
     assert f"Started from the weights of timm:{NAME}; what these were trained on" in card
 

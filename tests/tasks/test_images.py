@@ -287,7 +287,7 @@ def test_embeddings_of_images_are_what_the_heads_see(probe, pretrained, digits, 
     np.testing.assert_array_equal(first, found["embeddings"])
     told = json.loads(table.schema.metadata[b"partsig"])
     assert (told["kind"], told["labelled_store"]) == ("encoder", None)
-    assert json.loads(str(found["meta"]))["pretraining_store"] == str(digits)
+    assert json.loads(str(found["meta"]))["pretraining_store"] == digits.name
     cls = np.load(partsig.embed(pretrained, output=tmp_path / "c.npz", pool="cls").path)
     assert cls["embeddings"].shape == (1797, 32)
     # After one block they are those of a run that kept one block.

@@ -39,6 +39,7 @@ def preprocess_images(request: PreprocessRequest) -> PreprocessResult:
     """
     source = request.source
     asked = {"--scheduler": request.scheduler, "--shard": request.shard, "--merge": request.merge}
+    asked["--pseudonyms"] = request.pseudonyms
     refused = [option for option, value in asked.items() if value]
     refused += [
         addresses.shown(str(place))

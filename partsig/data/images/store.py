@@ -26,6 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from partsig.cells import as_table, read_table
 from partsig.data.mapped import MappedArrays
 from partsig.data.store import (
     FAILED,
@@ -162,11 +163,7 @@ def is_whole(file: Path, shape: tuple[int, ...]) -> bool:
 
 def write_index(path: Path, rows: Iterable[dict[str, object]]) -> None:
     """Write ``index.csv`` in one atomic step."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path / INDEX, text.getvalue())
+    write_text(path / INDEX, as_table(COLUMNS, [[row[name] for name in COLUMNS] for row in rows]))
 
 
 def read_index(path: Path) -> Iterator[dict[str, str]]:
@@ -174,10 +171,10 @@ def read_index(path: Path) -> Iterator[dict[str, str]]:
     file = path / INDEX
     try:
         with open(file, newline="", encoding="utf-8") as handle:
-            reader = csv.reader(handle)
-            if tuple(next(reader, ())) != COLUMNS:
+            table = read_table(handle)
+            if tuple(next(table, ())) != COLUMNS:
                 raise DataError(f"{file}: expected the columns {', '.join(COLUMNS)}.")
-            for row in reader:
+            for row in table:
                 yield dict(zip(COLUMNS, row, strict=True))
     except (ValueError, csv.Error) as error:
         raise DataError(f"{file} is damaged ({error}).") from error

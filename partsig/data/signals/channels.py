@@ -1,11 +1,13 @@
 """Finds the channels that are asked for among a file's labels: names, aliases, derivations."""
 
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from partsig import commands
 from partsig.data.signals.recordings import ReadConfig
 from partsig.errors import DataError
 
@@ -44,14 +46,17 @@ class MissingChannelsError(DataError):
         super().__init__(
             f"{name}: {what} {', '.join(map(repr, channels))} not found; it has "
             f"{', '.join(labels) or 'none'}. Pass --set channels=[…] with names from this list, or "
-            f"--set '{self.aliases}' if that is another name of the very same."
+            f"--set {shlex.quote(self.aliases)} if that is another name of the very same."
         )
 
     @property
     def aliases(self) -> str:
-        """The setting that would name the missing channels, with the likeliest names there."""
-        pairs = [f"{c}: [{nearest(c, self.labels) or 'NAME'}]" for c in self.channels]
-        return f"aliases={{{', '.join(pairs)}}}"
+        """The setting that would name the missing channels, with the likeliest names there.
+
+        It is not yet quoted for a shell.
+        """
+        likely = {c: [nearest(c, self.labels) or "NAME"] for c in self.channels}
+        return commands.setting("aliases", likely)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,6 +177,6 @@ def _only(name: str, labels: Sequence[str], same: list[int], channel: str) -> in
     if len(same) > 1:
         raise DataError(
             f"{name}: channel {channel!r} could be {' or '.join(repr(labels[i]) for i in same)}; "
-            f"choose by --set 'aliases={{{channel}: [{labels[same[0]]}]}}'."
+            f"choose by {commands.option('aliases', {channel: [labels[same[0]]]})}."
         )
     return same[0]

@@ -1,8 +1,8 @@
 """Raw recordings to a store of signals: each is read, filtered and written by itself."""
 
-import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Literal
@@ -15,8 +15,11 @@ from partsig.contracts import labels_of
 from partsig.data import guard
 from partsig.data.foreign import name_of
 from partsig.data.preprocessed import PreprocessRequest, PreprocessResult
+from partsig.data.pseudonyms import Pseudonyms
 from partsig.data.signals import parallel
+from partsig.data.signals.deidentified import UNTOLD, Names, grouped_age, without_names
 from partsig.data.signals.filters import bandpass_resample_rows
+from partsig.data.signals.growing_index import Index
 from partsig.data.signals.hypnograms.alignment import trimmed
 from partsig.data.signals.kernels import resampled_length
 from partsig.data.signals.lazy import OnDisk, beside, room, stretches
@@ -25,15 +28,13 @@ from partsig.data.signals.readers import guarded, pc18_segments, physionet2018
 from partsig.data.signals.readers import registry as readers
 from partsig.data.signals.recordings import ReadConfig, Recording
 from partsig.data.signals.store_index import (
-    SPLIT,
     failed_row,
     file_names,
     index_name,
     merge_shards,
-    write_index,
 )
 from partsig.data.signals.store_writing import create_store, make_meta, write_recording, write_split
-from partsig.data.store import META, OK
+from partsig.data.store import OK
 from partsig.errors import (
     ConfigError,
     DataError,
@@ -43,16 +44,12 @@ from partsig.errors import (
     check_range,
 )
 from partsig.files import locked
-from partsig.progress import bar
 from partsig.text import shown
 
 Header = Path | pc18_segments.Segment
 # Notes with these words are worth more than a line in the index.
 NOTE_KEYWORDS = ("cut off", "lies beside it", "goes on for", "not scored", "missing samples")
 NOTE_KEYWORDS += ("no stages",)
-# The index is rewritten at most this often, and so seldom that it takes at most this share of the
-# time, since it names every recording; and at the end.
-INDEX_EVERY_S, INDEX_SHARE = 2.0, 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,10 +66,15 @@ class PreprocessConfig(ReadConfig):
         Literal["float32", "float16"],
         "numbers the samples are stored as; float16 halves the store at a resolution of 11 bits",
     ] = "float32"
+    group_ages_over: Annotated[
+        int | None, "ages above so many years are stored as one group, 89 as 90+; null stores all"
+    ] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range("sfreq", self.sfreq, 1.0, 10_000.0)
+        if self.group_ages_over is not None:
+            check_range("group_ages_over", self.group_ages_over, 0, 150)
         for name, value in (("l_freq", self.l_freq), ("h_freq", self.h_freq)):
             if value is not None and not 0 < value < float("inf"):
                 told = f"{name} is {value!r} Hz; it must be above 0, or null for none."
@@ -95,6 +97,7 @@ def preprocess_signals(request: PreprocessRequest) -> PreprocessResult:
         headers = guarded.find_records(reader, raw)
     else:
         headers = parallel.find_remote(reader, storage, raw)
+    names = Names(request.pseudonyms, path)
     meta = make_meta(
         source=source,
         ch_names=settings.channels,
@@ -102,33 +105,40 @@ def preprocess_signals(request: PreprocessRequest) -> PreprocessResult:
         l_freq=settings.l_freq,
         h_freq=settings.h_freq,
         dtype=settings.dtype,
-        reading=_unusual(settings),
+        reading=names.reading(_unusual(settings)),
     )
     with locked(path, shard):
         if request.merge:
-            return _merge(path, storage, headers, meta)
+            return _merge(path, storage, headers, meta, names)
         known = create_store(path, meta, shard)
         own_split = guarded.roles(reader, headers, raw)
         if own_split is not None:
-            write_split(path, own_split)
+            write_split(path, names.roles(own_split))
         if shard:
             first, total = map(int, shard.split("-of-"))
             headers = headers[first - 1 :: total]
-        index = Index(path=path, storage=storage, shard=shard)
-        mine = {name_of(header) for header in headers}
+        index = Index(path=path, storage=storage, shard=shard, names=names)
+        called = {name_of(header): names.recording(name_of(header)) for header in headers}
+        names.keep()
+        mine = set(called.values())
         for name, row in known.items():
             if index.is_written(row) and (not shard or name in mine):
                 index.rows[name] = row
         todo = [
-            h for h in headers if not _same_source(reader, index.rows.get(name_of(h)), h, settings)
+            header
+            for header in headers
+            if not _same_source(
+                reader, index.rows.get(called[name_of(header)]), header, settings, names
+            )
         ]
-        index.forget(name_of(header) for header in todo)
+        index.forget(called[name_of(header)] for header in todo)
         work = RecordingWork(
             source=source,
             raw=raw,
             path=path,
             storage=storage.for_one(),
             meta={key: value for key, value in meta.items() if key != "reading"},
+            pseudonyms=names.pseudonyms,
         )
         with guard.guarded(str(raw)):
             ages_and_sexes = physionet2018.read_demographics(raw)
@@ -139,68 +149,25 @@ def preprocess_signals(request: PreprocessRequest) -> PreprocessResult:
         )
         with parallel.parallel_backend(request.jobs, request.scheduler) as backend:
             index.fill(backend(tasks), n_left=len(todo), n_total=len(headers))
-    result = _summary(path, list(index.rows.values()), meta)
+    result = _summary(path, list(index.rows.values()), meta, names.said())
     overlooked = guarded.overlooked(reader, headers, settings)
     return replace(result, notes=[*result.notes, *overlooked])
 
 
-def _merge(path: Path, storage: Storage, headers: list[Header], meta: dict) -> PreprocessResult:
+def _merge(
+    path: Path, storage: Storage, headers: list[Header], meta: dict, names: Names
+) -> PreprocessResult:
     """Make one index of those of all shards."""
     rows = merge_shards(path)
     storage.send(path, [index_name()])
     storage.drop_shards()
-    left = [name for name in map(name_of, headers) if name not in rows]
+    left = [name for name in map(name_of, headers) if names.recording(name) not in rows]
     if left:
         raise DataError(
             f"{len(left)} recordings are in no shard, the first {left[0]}: run `partsig "
-            f"preprocess {meta['source']}` without --shard to add them."
+            f"preprocess {shlex.quote(meta['source'])}` without --shard to add them."
         )
-    return _summary(path, list(rows.values()), meta)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Index:
-    """The rows of a store's index, or of a shard's, while it is filled."""
-
-    path: Path
-    storage: Storage
-    shard: str
-    rows: dict[str, dict] = field(default_factory=dict)
-
-    def is_written(self, row: Mapping[str, object]) -> bool:
-        """Tell whether a recording was read, and its files are there."""
-        names = file_names(row["recording"])
-        return row["status"] == OK and all(self.storage.has(self.path, n) for n in names)
-
-    def forget(self, names: Iterable[str]) -> None:
-        """Leave out what is made again: its files are of two sources for a moment."""
-        if [self.rows.pop(name) for name in names if name in self.rows]:
-            self.keep()
-
-    def keep(self) -> None:
-        """Write the index, and send it to where the store belongs."""
-        write_index(self.path, self.rows.values(), self.shard)
-        self.storage.send(self.path, [META, index_name(self.shard)])
-        if (self.path / SPLIT).is_file():
-            self.storage.send(self.path, [SPLIT])
-
-    def fill(self, rows: Iterable[dict], *, n_left: int, n_total: int) -> None:
-        """Take rows as they are finished, and keep the index now and then and at the end."""
-        written, took = time.monotonic(), 0.0
-        try:
-            with bar(
-                unit="recording", desc="preprocess", total=n_total, initial=n_total - n_left
-            ) as finished:
-                for row in rows:
-                    self.rows[row["recording"]] = row
-                    finished.update()
-                    begun = time.monotonic()
-                    if begun - written > max(INDEX_EVERY_S, took / INDEX_SHARE):
-                        self.keep()
-                        written = time.monotonic()
-                        took = written - begun
-        finally:
-            self.keep()
+    return _summary(path, list(rows.values()), meta, names.said())
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)  # Dask asks for its hash
@@ -212,12 +179,14 @@ class RecordingWork:
     path: Path
     storage: Storage
     meta: dict
+    pseudonyms: Pseudonyms | None = None
 
     def __call__(
         self, header: Header, settings: PreprocessConfig, age_and_sex: tuple[str, str] | None
     ) -> dict[str, object]:
         """Read, filter and write a recording; return its index row, also when it is damaged.
 
+        Where names are kept out of the store, what of them belongs into their table is ``told``.
         ``age_and_sex`` are those that a table beside the recordings tells, if there is one.
         """
         name = name_of(header)
@@ -228,18 +197,29 @@ class RecordingWork:
                 if age_and_sex is not None:
                     age, sex = map(shown, age_and_sex)
                     recording = replace(recording, age=age, sex=sex)
+                recording = replace(
+                    recording, age=grouped_age(recording.age, settings.group_ages_over)
+                )
+                told = {"recording": recording.name, "subject": recording.subject}
+                told["said"] = "; ".join(recording.notes)
                 if settings.trim_wake_min is not None:
                     recording = trimmed(recording, settings.trim_wake_min)
                 signal = filtered(recording, settings)
+                if self.pseudonyms is not None:
+                    recording = without_names(recording, self.pseudonyms)
                 row = write_recording(self.path, self.meta, recording, signal)
             self.storage.send(self.path, file_names(recording.name))
-            return row
+            return row if self.pseudonyms is None else row | {"told": told}
         except DiskFullError:
             raise
         except (DataError, ConfigError, OSError) as error:
             reason = shown(error)
             named = reason if name in reason else f"{name}: {reason}"
-            return failed_row(name, name, named)
+            if self.pseudonyms is None:
+                return failed_row(name, name, named)
+            told = {"recording": name, "subject": name, "said": named}
+            called = self.pseudonyms.recording(name)
+            return failed_row(called, called, UNTOLD) | {"told": told}
 
 
 def _settings_of(name: str, settings: PreprocessConfig) -> PreprocessConfig:
@@ -253,7 +233,11 @@ def _settings_of(name: str, settings: PreprocessConfig) -> PreprocessConfig:
 
 
 def _same_source(
-    reader: ModuleType, row: dict | None, header: Header, settings: PreprocessConfig
+    reader: ModuleType,
+    row: dict | None,
+    header: Header,
+    settings: PreprocessConfig,
+    names: Names,
 ) -> bool:
     """Tell whether a finished recording still has the header and the stages it was made from."""
     if row is None:
@@ -261,7 +245,8 @@ def _same_source(
     if not _is_here(header):
         return True  # in an object store: what was read once is not fetched to be compared
     # None where its hypnogram is gone, say: reading it again tells.
-    return row["source"] == guarded.fingerprint(reader, header, settings)
+    found = guarded.fingerprint(reader, header, settings)
+    return found is not None and row["source"] == names.source(found)
 
 
 def _is_here(header: Header) -> bool:
@@ -273,6 +258,7 @@ def _unusual(settings: PreprocessConfig) -> dict[str, object]:
     """Return the settings that decide what is read of a file, where they are not the usual ones."""
     now, usual = (configs.to_dict(s) for s in (settings, PreprocessConfig()))
     keys = ("aliases", "missing", "unit", "subject", "trim_wake_min", "hypnogram")
+    keys += ("group_ages_over",)
     return {key: now[key] for key in keys if now[key] != usual[key]}
 
 
@@ -314,9 +300,16 @@ def filtered(
     return signal[:n_chans, start:stop]
 
 
-def _summary(path: Path, rows: list[dict], meta: dict) -> PreprocessResult:
+def _summary(
+    path: Path, rows: list[dict], meta: dict, said: Mapping[str, str] | None = None
+) -> PreprocessResult:
+    """Return what is told of a store; ``said`` are reasons that do not stand in it."""
     good = [row for row in rows if row["status"] == OK]
-    failed = {row["recording"]: row["reason"] for row in rows if row["status"] != OK}
+    failed = {
+        row["recording"]: (said or {}).get(row["recording"]) or row["reason"]
+        for row in rows
+        if row["status"] != OK
+    }
     if not good:
         first = next(iter(failed.values()))
         raise DataError(f"none of the {len(rows)} recordings could be read; the first: {first}")

@@ -17,7 +17,6 @@ moment a writer is killed at, what the index names can be read. Here a store is 
 :mod:`~partsig.data.signals.store_index` reads and writes its index.
 """
 
-import csv
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -25,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
+from partsig.cells import read_rows
 from partsig.contracts import Labels, labels_of
 from partsig.data.mapped import MappedArrays, unreadable
 from partsig.data.signals.store_index import SPLIT, index_path, read_index, read_signal_meta
@@ -79,7 +79,7 @@ class Store:
         members: dict[str, set[str]] = {}
         if file.is_file():
             with open(file, newline="", encoding="utf-8") as handle:
-                for row in csv.DictReader(handle):
+                for row in read_rows(handle):
                     members.setdefault(row.get("role", ""), set()).add(row.get("subject", ""))
         for role, names in members.items():
             if role not in ROLES:

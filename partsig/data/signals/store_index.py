@@ -1,11 +1,11 @@
 """What a store of signals lists: a row for each recording, in one index or in those of shards."""
 
 import csv
-import io
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from partsig.cells import as_table, read_table
 from partsig.contracts import Labels, labels_of
 from partsig.data.store import FAILED, INDEX, read_meta
 from partsig.errors import DataError
@@ -62,11 +62,9 @@ def write_index(path: Path, rows: Iterable[dict[str, object]], shard: str = "") 
     """Write ``index.csv``, or that of a shard, sorted by recording, in one atomic step."""
     labels = labels_of(read_signal_meta(path))
     empty = dict.fromkeys(columns_of(labels), "") | dict.fromkeys(_counted(labels), 0)
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(empty), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(empty | row for row in sorted(rows, key=lambda row: str(row["recording"])))
-    write_text(index_path(path, shard), text.getvalue())
+    whole = [empty | row for row in sorted(rows, key=lambda row: str(row["recording"]))]
+    table = as_table(list(empty), [[row[name] for name in empty] for row in whole])
+    write_text(index_path(path, shard), table)
 
 
 def read_index(path: Path, shard: str = "") -> list[dict]:
@@ -76,13 +74,13 @@ def read_index(path: Path, shard: str = "") -> list[dict]:
     file = index_path(path, shard)
     try:
         with open(file, newline="", encoding="utf-8") as handle:
-            reader = csv.DictReader(handle)
-            header = tuple(reader.fieldnames or ())
+            table = read_table(handle)
+            header = tuple(next(table, ()))
             if header not in (columns, columns[: -len(LATER)]):
                 raise DataError(f"{file}: expected the columns {', '.join(columns)}.")
             rows = [
                 dict.fromkeys(LATER, "") | row | {key: int(row[key]) for key in counted}
-                for row in reader
+                for row in (dict(zip(header, cells, strict=True)) for cells in table)
             ]
     except (TypeError, ValueError, csv.Error) as error:
         raise DataError(f"{file} is damaged ({error}).") from error

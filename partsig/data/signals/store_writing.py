@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from partsig.cells import as_table
 from partsig.contracts import Labels, labels_of
 from partsig.data.signals.hypnograms.stages import SLEEP
 from partsig.data.signals.lazy import OnDisk, stretches
@@ -129,8 +130,7 @@ def _save(path: Path, shape: tuple[int, ...], kind: np.dtype, pieces: Iterable[n
 
 def write_split(path: Path, roles: Mapping[str, str]) -> None:
     """Write the source's own split, {subject: "test" or "val"}, into a store."""
-    lines = [f"{subject},{roles[subject]}\n" for subject in sorted(roles)]
-    write_text(path / SPLIT, "".join(["subject,role\n", *lines]))
+    write_text(path / SPLIT, as_table(("subject", "role"), sorted(roles.items())))
 
 
 def create_store(path: Path, meta: dict, shard: str = "") -> dict[str, dict]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 
@@ -127,7 +126,7 @@ def pages(about: dict, audited: list[Audited]) -> Iterator[tuple[str, str]]:
     )
     if about["source"] == STORED:
         how += " A store is band-passed: audit the raw recordings to see clipping and line noise."
-    title = f"Audit of {Path(about['audited']).name}"
+    title = f"Audit of {about['audited']}"
     last = -(-len(audited) // ON_ONE_PAGE)
     for number in range(1, last + 1):
         first = (number - 1) * ON_ONE_PAGE

@@ -1,11 +1,10 @@
 """A staging as tables with a row per epoch: CSV, and BIDS events with their sidecar."""
 
-import csv
-import io
 from datetime import timedelta
 from pathlib import Path
 
 from partsig import __version__, files
+from partsig.cells import as_table, to_cell
 from partsig.data.signals.hypnograms.stages import EPOCH_S, STAGES
 from partsig.sleep.exports.paths import replaceable_path
 from partsig.sleep.exports.values import number, one_line, plain, ranks_of
@@ -46,11 +45,7 @@ def write_csv(staging: Staging, folder: Path) -> Path:
     path = replaceable_path(staging, folder, "csv")
     rows = _rows(staging)
     columns = ["epoch", "onset_s", "duration_s", "clock_time", "stage", *_measures(staging)]
-    held = io.StringIO()
-    writer = csv.writer(held, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([row[column] for column in columns] for row in rows)
-    files.write_text(path, held.getvalue())
+    files.write_text(path, as_table(columns, [[row[column] for column in columns] for row in rows]))
     return path
 
 
@@ -64,7 +59,7 @@ def write_bids(staging: Staging, folder: Path) -> Path:
     names |= {column: column for column in _measures(staging)}
     lines = ["\t".join(names)]
     for row in _rows(staging):
-        lines.append("\t".join(row[column] or "n/a" for column in names.values()))
+        lines.append("\t".join(to_cell(row[column]) or "n/a" for column in names.values()))
     stager = {"Name": "partsig", "Version": __version__, "Stager": plain(staging.stager)}
     about = {"GeneratedBy": [stager]} | {column: ABOUT[column] for column in names}
     files.write_json(sidecar, about)

@@ -94,9 +94,12 @@ def _unscored(row: Mapping[str, object]) -> ScoredRecording:
 
 
 def age_of(row: Mapping[str, object]) -> float | None:
-    """Return the age in a row of a store's index, None where it holds none."""
+    """Return the age in a row of a store's index, None where it holds none.
+
+    Of a group (90+) that is its youngest.
+    """
     try:
-        return float(str(row["age"]))
+        return float(str(row["age"]).removesuffix("+"))
     except ValueError:
         return None
 

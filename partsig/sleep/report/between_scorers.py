@@ -12,6 +12,7 @@ import numpy as np
 from partsig.data.signals.hypnograms.stages import EPOCH_S, STAGES, UNSCORED
 from partsig.metrics.agreement import accuracy, f1_per_class, kappa, or_none
 from partsig.metrics.resampling import BOOTSTRAP_DRAWS
+from partsig.places import place_name
 from partsig.runs import directory as runs
 from partsig.sleep.html import stretches
 from partsig.sleep.report import statistics
@@ -172,7 +173,7 @@ def compare(compared: Compared, seed: int) -> BetweenScorers:
     return BetweenScorers(
         date=runs.now(),
         environment=runs.environment(),
-        store=str(compared.store),
+        store=place_name(compared.store),
         measure="Cohen's kappa" if len(pairs) == 1 else "Fleiss' kappa",
         kappa=measure(units, overall, seed),
         pair_kappa=measure(units, lambda t: kappa(t).mean(-1), seed),
@@ -213,7 +214,7 @@ def _scorer(
     values = {key: np.array([row[key] for row in stats.values()]) for key in STATISTICS}
     return ScorerFacts(
         name=name,
-        folder=None if folder is None else str(folder),
+        folder=None if folder is None else place_name(folder),
         n_epochs=sum(int((r.stages[name] != UNSCORED).sum()) for r in compared.recordings),
         with_others=measure(units, lambda t: kappa(t[..., with_one, :, :]).mean(-1), seed)
         if several

@@ -11,18 +11,20 @@ from partsig.data.signals.store import open_store
 from partsig.errors import DataError
 from partsig.metrics.agreement import accuracy
 from partsig.metrics.resampling import BOOTSTRAP_DRAWS
+from partsig.places import place_name
+from partsig.runs.run import Run
 from partsig.sleep.report import agreement, statistics
 from partsig.sleep.report.agreement import ScoredRecording
 
 DOUBTFUL = 5  # epochs listed per recording
 
 
-def model_facts(record: dict, measured: dict) -> dict:
+def model_facts(run: Run, measured: dict) -> dict:
     """Return what the model is and whom it was trained on, as far as the run tells."""
-    config = record["config"]
+    record, config = run.facts, run.config
     facts = {
         "model": config["model"],
-        "from": record["from"],
+        "from": run.origin.told,
         "train": config["train"],
         "pretraining": record["pretraining"],
         "pretraining_subjects": len(record["pretraining_subjects"]),
@@ -32,7 +34,7 @@ def model_facts(record: dict, measured: dict) -> dict:
         "epochs_train": record.get("n_epochs_train"),
         "epochs_val": record.get("n_epochs_val"),
         "seed": record["seed"],
-        "store": shown(record["store"]),
+        "store": place_name(shown(record["store"])),
         "ch_names": record["ch_names"],
         "sfreq": record["sfreq"],
         "filter": record.get("filter"),

@@ -6,6 +6,7 @@ from datetime import datetime, time, timedelta
 
 import numpy as np
 
+from partsig import commands
 from partsig.data.signals.hypnograms.hypnogram import Hypnogram
 from partsig.data.signals.hypnograms.settings import HypnogramConfig
 from partsig.data.signals.hypnograms.stages import EPOCH_S, UNSCORED
@@ -38,8 +39,8 @@ def find_offset(
     """
     place, stated = hypnogram.place, settings.offset_s
     ask = (
-        "is it this recording's? If so, state where it begins, with --set "
-        f"'hypnogram.offset_s={{{name}: SECONDS}}'."
+        "is it this recording's? If so, state where it begins, with "
+        f"{commands.option('hypnogram.offset_s', {name: 'SECONDS'})}."
     )
     if isinstance(stated, Mapping):
         if name in stated:
@@ -49,7 +50,8 @@ def find_offset(
     proved = _proved(name, hypnogram, start, own, ask)
     if proved is not None:
         if stated is not None and abs(stated - proved[0]) > CLOCK_S:
-            alone = f"--set 'hypnogram.offset_s={{{name}: {stated:g}}}'"
+            whole = int(stated) if stated == int(stated) else float(stated)
+            alone = commands.option("hypnogram.offset_s", {name: whole})
             raise DataError(
                 f"{name}: hypnogram.offset_s says that {place} begins {stated:g} s after the "
                 f"recording's start, but {proved[1]} it is {proved[0]:g} s (the recording starts "

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from partsig import commands
 from partsig.data.signals.hypnograms.settings import HypnogramConfig
 from partsig.data.signals.hypnograms.stages import STAGES, UNSCORED
 from partsig.errors import DataError
@@ -93,6 +94,6 @@ def stage_codes(
     if unknown and not events:
         raise DataError(
             f"{place}: {quoted(unknown[0])} is no stage that is known; say what it means, with "
-            f"--set 'hypnogram.stages={{{unknown[0]}: N2}}' (or unscored)."
+            f"{commands.option('hypnogram.stages', {unknown[0]: 'N2'})} (or unscored)."
         )
     return codes

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 from partsig.data.signals.hypnograms.stages import EPOCH_S, STAGES
@@ -42,6 +42,16 @@ class HypnogramConfig:
         "list; negative: it begins before), where a file does not tell it; {NAME: SECONDS} for "
         "single recordings, whatever their files say",
     ] = None
+
+    def as_told(self, recording: str | None = None) -> "HypnogramConfig":
+        """Return what may be passed on of it: no folders, and of single ``recording``s this one.
+
+        Without one, what is said of all of them is kept.
+        """
+        offsets = self.offset_s
+        if recording is not None and isinstance(offsets, Mapping):
+            offsets = {name: s for name, s in offsets.items() if name == recording}
+        return replace(self, pattern=self.pattern.rpartition("/")[2], offset_s=offsets)
 
     def __post_init__(self) -> None:
         check_range("hypnogram.epoch_s", self.epoch_s, 0.1, 3600.0)

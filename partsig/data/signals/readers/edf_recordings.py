@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from partsig import commands
 from partsig.data import listing as folders
 from partsig.data.guard import guarded
 from partsig.data.signals.channels import resolve
@@ -157,8 +158,8 @@ def _overlooked(path: Path, settings: HypnogramConfig) -> str:
             and (other.suffix.lower() not in psg.EDF or holds_no_signal(other))
         ):
             return (
-                f"no stages were found, but {name} lies beside it: pass --set "
-                f"'hypnogram.pattern={{name}}{tail}'"
+                f"no stages were found, but {name} lies beside it: pass "
+                f"{commands.pattern_option('hypnogram.pattern', tail)}"
             )
     return ""
 

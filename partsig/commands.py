@@ -1,0 +1,47 @@
+"""What a message suggests to type: pasted into a shell, it does what was meant, and no more."""
+
+import re
+import shlex
+
+import yaml
+
+# No line of a suggestion is broken.
+WIDTH = 2**31
+
+
+def setting(key: str, value: object) -> str:
+    """Return what is written after ``--set`` for a mapping or a list, not yet for a shell.
+
+    >>> setting("aliases", {"C4-M1": ["EEG C4-A1"]})
+    'aliases={C4-M1: [EEG C4-A1]}'
+    """
+    text = yaml.safe_dump(
+        value, default_flow_style=True, allow_unicode=True, sort_keys=False, width=WIDTH
+    )
+    return f"{key}={text.strip()}"
+
+
+def option(key: str, value: object) -> str:
+    """Return an option that sets a mapping or a list, for a shell.
+
+    >>> print(option("hypnogram.stages", {"it's": "unscored"}))
+    --set 'hypnogram.stages={it'"'"'s: unscored}'
+    """
+    return f"--set {shlex.quote(setting(key, value))}"
+
+
+def pattern_option(key: str, tail: str) -> str:
+    """Return an option that sets a pattern of file names, ``{name}`` and this tail, for a shell.
+
+    >>> print(pattern_option("hypnogram.pattern", "_stages.csv"))
+    --set 'hypnogram.pattern={name}_stages.csv'
+    """
+    literal = re.sub(r"([*?[])", r"[\1]", tail)
+    pattern = "{name}" + literal.replace("{", "{{").replace("}", "}}")
+    try:
+        yaml.safe_load(pattern)
+    except yaml.YAMLError:
+        text = pattern  # taken as it is, and not as the mapping that it looks like
+    else:
+        text = yaml.safe_dump(pattern, default_style='"', allow_unicode=True, width=WIDTH).strip()
+    return f"--set {shlex.quote(f'{key}={text}')}"
