@@ -15,10 +15,27 @@ def setting(key: str, value: object) -> str:
     >>> setting("aliases", {"C4-M1": ["EEG C4-A1"]})
     'aliases={C4-M1: [EEG C4-A1]}'
     """
-    text = yaml.safe_dump(
-        value, default_flow_style=True, allow_unicode=True, sort_keys=False, width=WIDTH
+    text = yaml.dump(
+        value,
+        Dumper=_Seen,
+        default_flow_style=True,
+        allow_unicode="\\" not in repr(value),  # repr writes by its code what is not seen
+        sort_keys=False,
+        width=WIDTH,
     )
     return f"{key}={text.strip()}"
+
+
+class _Seen(yaml.SafeDumper):
+    """YAML in which characters that are not seen are written by their codes."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = None if text.isprintable() else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Seen.add_representer(str, _text)
 
 
 def option(key: str, value: object) -> str:

@@ -19,6 +19,7 @@ from partsig.data.signals.readers import edf_recordings
 from partsig.data.signals.recordings import ReadConfig
 from partsig.errors import ConfigError, DataError
 from partsig.runs.test_results import EvaluatedRun, _check_apart
+from partsig.text import shown
 from partsig.verbs import compare
 
 EVIL = (
@@ -150,7 +151,8 @@ def test_a_run_whose_store_has_moved(name, tmp_path, monkeypatch):
     command = str(told.value).partition("run `")[2].partition("` with the place")[0]
     if "`" in name:  # up to the last quotation mark
         command = str(told.value).partition("run `")[2].rpartition("` with the place")[0]
-    assert pasted(command, place) == ["partsig", "evaluate", "--run", str(run), "--store", "…"]
+    # What is not seen in a path is shown by its code: pasted, it names nothing.
+    assert pasted(command, place) == ["partsig", "evaluate", "--run", shown(run), "--store", "…"]
 
 
 @pytest.mark.parametrize("name", EVIL)
@@ -173,7 +175,7 @@ def test_what_differs_between_runs(name, tmp_path):
     with pytest.raises(ConfigError) as told:
         _check_apart(runs)
     words = str(told.value).partition("name what differs: ")[2].removesuffix(".")
-    assert pasted(words, tmp_path) == [f"LABEL=1{name}"]
+    assert pasted(words, tmp_path) == [f"LABEL=1{shown(name)}"]
 
 
 # What a terminal obeys is left out by the writer of the line, and is another matter.

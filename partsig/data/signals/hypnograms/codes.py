@@ -7,7 +7,7 @@ from partsig import commands
 from partsig.data.signals.hypnograms.settings import HypnogramConfig
 from partsig.data.signals.hypnograms.stages import STAGES, UNSCORED
 from partsig.errors import DataError
-from partsig.text import LONGEST_VALUE, quoted, shown
+from partsig.text import quoted
 
 NAMES = {
     **dict.fromkeys(("W", "WAKE", "AWAKE", "WAKEFULNESS", "WK"), 0),
@@ -86,11 +86,7 @@ def stage_codes(
     """
     numbers = number_codes(place, labels, settings)
     codes = [stage_code(label, numbers, settings.stages) for label in labels]
-    unknown = [
-        shown(label, LONGEST_VALUE)
-        for label, code in zip(labels, codes, strict=True)
-        if code is None
-    ]
+    unknown = [label for label, code in zip(labels, codes, strict=True) if code is None]
     if unknown and not events:
         raise DataError(
             f"{place}: {quoted(unknown[0])} is no stage that is known; say what it means, with "
