@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import platform
 import re
@@ -152,6 +153,14 @@ def _alive(pid: int) -> bool:
     return True
 
 
+def check_no_link(folder: Path) -> None:
+    """Raise DataError for a folder in a run or a store that is a link: it leads out of there."""
+    if folder.is_symlink():
+        raise DataError(
+            f"{folder} is a link; partsig writes and deletes in folders of its own only: remove it."
+        )
+
+
 def check_replaceable(path: Path, mark: bytes, sign: Path | None = None) -> None:
     """Raise DataError where another's file has this name: what partsig did not write is kept.
 
@@ -178,6 +187,34 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: object) -> None:
     """Write a JSON file atomically, indented for people."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> object:
+    """Return what a JSON file says, which somebody else may have written.
+
+    Raises ValueError where it is none, is nested without end, or has numbers that are not finite or
+    texts that no file name could be; OSError where it is no regular file or cannot be read.
+    """
+    if not path.is_file():
+        raise OSError(errno.ENOENT, "it is no file", str(path))
+    try:
+        text = path.read_text(encoding="utf-8")
+        found = json.loads(text, parse_constant=_no, parse_float=_finite)
+        json.dumps(found, ensure_ascii=False).encode()
+    except RecursionError:
+        raise ValueError("it is nested without end") from None
+    return found
+
+
+def _no(constant: str) -> float:
+    raise ValueError(f"{constant} is no number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:40]} is too large")
+    return value
 
 
 def read_columns(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, ...]]:

@@ -1,17 +1,19 @@
 """Transfer of published files: resumed downloads, held against checksums.
 
-A file grows as ``NAME.part`` beside its place and gets its name once its checksum is the published
-one; so it is whole or absent, and a process killed at any moment goes on where it was.
+A file grows as ``.NAME.partsig.part`` beside its place and gets its name once its checksum is the
+published one; so it is whole or absent, and a process killed at any moment goes on where it was.
 """
 
+import errno
 import fcntl
 import hashlib
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import pooch
 import requests
@@ -110,7 +112,7 @@ def _try(
         if promised is None:  # an answer without an end of its own
             limit = min(limit, head(url, session) or limit)
         have = have if continues else 0
-        with open(path, "ab" if continues else "wb") as handle:
+        with _open_part(path, continues) as handle:
             for chunk in pieces(answer, max(limit - have, 0)):
                 handle.write(chunk)
                 progress(len(chunk))
@@ -139,8 +141,8 @@ def _reason(error: Exception, url: str) -> tuple[str, bool]:
 
 
 def size_of(path: Path) -> int:
-    """Return the bytes of a file, 0 when it is absent."""
-    return path.stat().st_size if path.is_file() else 0
+    """Return the bytes of a file, 0 when it is absent or a link."""
+    return path.stat().st_size if path.is_file() and not path.is_symlink() else 0
 
 
 @contextmanager
@@ -186,7 +188,21 @@ def fetch_file(url: str, path: Path, known_hash: str, downloader: Callable) -> N
 
 def part_of(path: Path) -> Path:
     """Return where a file is while it is not whole."""
-    return path.with_name(f"{path.name}.part")
+    return path.with_name(f".{path.name}.partsig.part")
+
+
+def _open_part(path: Path, continues: bool) -> BinaryIO:
+    """Open what is fetched, to go on with it or anew; never through a link, nor another's file."""
+    number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    about = os.fstat(number)
+    if not stat.S_ISREG(about.st_mode) or about.st_nlink != 1:
+        os.close(number)
+        raise OSError(errno.ELOOP, "it is a link, or no regular file", str(path))
+    if continues:
+        os.lseek(number, 0, os.SEEK_END)
+    else:
+        os.ftruncate(number, 0)
+    return os.fdopen(number, "wb")
 
 
 def matches(path: Path, known_hash: str) -> bool:

@@ -17,7 +17,7 @@ from pathlib import Path
 from partsig.contracts import Labels, labels_of
 from partsig.data import addresses, remote
 from partsig.errors import DataError
-from partsig.files import read_columns
+from partsig.files import read_columns, read_json
 
 FORMAT = 1
 META, INDEX = "meta.json", "index.csv"
@@ -50,9 +50,9 @@ def read_meta(path: Path) -> dict:
             "`partsig preprocess SOURCE --store …`, or pass --store."
         )
     try:
-        meta = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{file} is not readable ({error}).") from error
+        meta = read_json(file)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file} is not readable ({error}).") from None
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         got = meta.get("format") if isinstance(meta, dict) else None
         raise DataError(

@@ -20,7 +20,7 @@ from partsig.core.geometry import shuffled_grid
 from partsig.core.objectives.part import Part
 from partsig.data.store import locate
 from partsig.errors import check_range
-from partsig.files import atomic, write_json
+from partsig.files import atomic, check_no_link, check_replaceable, write_json
 from partsig.modalities import registry
 from partsig.places import place_name
 from partsig.recipes.inspection import MOST_DRAWN, Inspection, InspectionRequest
@@ -28,6 +28,8 @@ from partsig.runs.models import load_part
 from partsig.seeds import Stream, seed_of
 from partsig.train import distributed
 
+PICTURES = ("reconstruction", "rebuilt", "uncertainty", "symmetry")
+DRAWN = [f"{name}.{kind}" for name in PICTURES for kind in ("png", "svg")]
 # Windows the figures of merit are computed on, and how many at once.
 WINDOWS, BATCH = 256, 32
 # Draws over which a window's disagreement is averaged, sample by sample.
@@ -58,10 +60,13 @@ def inspect_translations(asked: InspectionRequest) -> Inspection:
         arrays = arrays_of(model, drawn.batch(0, 0, asked.n), seed, device)
     arrays |= {"per_unit": np.array(per_unit), "ch_names": np.array(loaded.ch_names)}
     folder = asked.output
+    check_no_link(folder)
+    for name in ("metrics.json", "arrays.npz", *DRAWN):
+        check_replaceable(folder / name, b'"n_windows": ', folder / "metrics.json")
+    write_json(folder / "metrics.json", metrics)  # first: it tells whose the files beside it are
     with atomic(folder / "arrays.npz") as temporary, open(temporary, "wb") as handle:
         np.savez_compressed(handle, **arrays)
     figures = registries.at(kind.draw_inspection)(arrays, kind.unit, folder)
-    write_json(folder / "metrics.json", metrics)
     return Inspection(path=folder, metrics=metrics, figures=figures, summary=_summary(metrics))
 
 

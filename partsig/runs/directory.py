@@ -23,6 +23,7 @@ from partsig.contracts import labels_of
 from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.files import is_a_writers, write_json, write_text
 from partsig.modalities import registry
+from partsig.runs.facts import read_facts
 from partsig.seeds import OldSeed
 
 RUNS, STORES = Path("runs"), Path("data/store")
@@ -129,11 +130,8 @@ def read(path: Path, kind: str | None = None) -> dict:
     file = path / "run.json"
     if not file.is_file():
         raise CheckpointError(f"no run at {path} (it has no run.json).")
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-        theirs = record["kind"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{file} is damaged ({error}).") from None
+    record = read_facts(file)
+    theirs = record["kind"]
     if kind is not None and theirs != kind:
         raise CheckpointError(f"{path} is a {theirs} run; a {kind} run is needed here.")
     return record

@@ -7,7 +7,6 @@
             README.md           model card
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from partsig import config as configs
 from partsig.core.encoder import Encoder, EncoderConfig
 from partsig.core.objectives.supervised import Classifier, ClassifierConfig
 from partsig.errors import CheckpointError, ConfigError
-from partsig.files import atomic, write_json, write_text
+from partsig.files import atomic, read_json, write_json, write_text
 from partsig.runs.models import built
 from partsig.runs.run import Run, check_temperature
 
@@ -111,7 +110,7 @@ def read(folder: Path) -> LoadedModel:
     except ImportError:
         raise ConfigError("an exported folder needs more: pip install 'partsig[hub]'.") from None
     try:
-        facts = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        facts = read_json(folder / CONFIG)
         known = facts.get("library_name") == "partsig" and facts["format"] == FORMAT
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{folder / CONFIG} cannot be read ({error!r}).") from None

@@ -153,9 +153,7 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
     """Return the weights a pretraining run ended with, averaged ones where it averaged."""
     file = _file_of(path)
     content = checkpoint.load(file, "pretrain")
-    model, average = content.get("model"), content.get("average", {})
-    if not isinstance(model, dict) or not isinstance(average, dict):
-        raise CheckpointError(f"{file} holds no weights by name.")
+    model, average = content["model"], content.get("average", {})
     return {name: average.get(name, value) for name, value in model.items()}
 
 

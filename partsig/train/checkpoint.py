@@ -1,6 +1,5 @@
 """Checkpoints: whole or absent, read without executing anything, refused when they do not fit."""
 
-import pickle
 import zipfile
 from pathlib import Path
 from typing import BinaryIO
@@ -8,13 +7,16 @@ from typing import BinaryIO
 import torch
 
 from partsig.errors import CheckpointError
-from partsig.files import atomic
+from partsig.files import atomic, check_no_link
 
 FORMAT = 1
+FOLDER = "checkpoints"
 
 
 def save(path: Path, content: dict) -> None:
     """Write a checkpoint atomically: tensors, numbers, texts, lists and dicts of them."""
+    if path.parent.name == FOLDER:
+        check_no_link(path.parent)
     # Through a file object: torch calls an archive after a path, and this one names the machine.
     with atomic(path) as temporary, open(temporary, "wb") as handle:
         torch.save({"format": FORMAT, **content}, handle)
@@ -26,35 +28,51 @@ def path_of(run: Path, step: int) -> Path:
     >>> path_of(Path("run"), 12).as_posix()
     'run/checkpoints/step-000000012.pt'
     """
-    return run / "checkpoints" / f"step-{step:09d}.pt"
+    return run / FOLDER / f"step-{step:09d}.pt"
 
 
 def newest(run: Path) -> Path | None:
     """Return a run's checkpoint of the latest step, or None."""
-    return max((run / "checkpoints").glob("step-*.pt"), default=None)
+    return max((run / FOLDER).glob("step-*.pt"), default=None)
 
 
 def prune(run: Path, keep: int) -> None:
     """Remove all but the ``keep`` newest checkpoints of a run."""
-    for path in sorted((run / "checkpoints").glob("step-*.pt"))[:-keep]:
+    check_no_link(run / FOLDER)
+    for path in sorted((run / FOLDER).glob("step-*.pt"))[:-keep]:
         path.unlink(missing_ok=True)
 
 
 def check_unpacked(file: Path | BinaryIO, size: int) -> None:
-    """Raise CheckpointError for a zip archive whose members are larger than the file itself.
+    """Raise CheckpointError for what is no zip archive, or one that unpacks to more than it is.
 
     torch and skops store members as they are; compressed ones could fill the memory.
     """
+    name = file if isinstance(file, Path) else "an archive in a checkpoint"
     try:
         with zipfile.ZipFile(file) as archive:
             unpacked = sum(member.file_size for member in archive.infolist())
-    except (OSError, zipfile.BadZipFile):
-        return  # whoever reads it says what is wrong with it
+    except Exception as error:  # noqa: BLE001 (what zipfile cannot read, torch shall not either)
+        reason = str(error) or type(error).__name__
+        raise CheckpointError(
+            f"{name} cannot be read ({reason[:120]}): it is damaged or no checkpoint. Delete it to "
+            "go on from the checkpoint before it, or the whole run to start again."
+        ) from None
     if unpacked > size:
-        name = file if isinstance(file, Path) else "an archive in a checkpoint"
         raise CheckpointError(
             f"{name} holds {size:,} bytes that unpack to {unpacked:,}: partsig writes none such."
         )
+
+
+def check_weights(state: object, where: Path) -> None:
+    """Raise CheckpointError unless ``state`` is finite real tensors by name (extra state apart)."""
+    if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
+        raise CheckpointError(f"{where} holds no weights by name.")
+    for name, value in state.items():
+        if isinstance(value, torch.Tensor) and (
+            value.is_complex() or (value.is_floating_point() and not value.isfinite().all())
+        ):
+            raise CheckpointError(f"{where}: weights {name[:80]!r} are not finite real numbers.")
 
 
 def load(path: Path, kind: str | None = None) -> dict:
@@ -67,7 +85,7 @@ def load(path: Path, kind: str | None = None) -> dict:
     check_unpacked(path, path.stat().st_size)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+    except Exception as error:  # noqa: BLE001 (torch's restricted reader raises many kinds)
         reason = str(error).split(". ")[0].splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
             f"{path} cannot be read ({reason[:120]}): it is damaged or no checkpoint. Delete it to "
@@ -78,4 +96,7 @@ def load(path: Path, kind: str | None = None) -> dict:
         raise CheckpointError(f"{path} has format {got}; this partsig reads format {FORMAT}.")
     if kind is not None and content.get("kind") != kind:
         raise CheckpointError(f"{path} is a {content.get('kind')} checkpoint, not of {kind}.")
+    for part in ("model", "average"):
+        if part in content:
+            check_weights(content[part], path)
     return content

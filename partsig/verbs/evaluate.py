@@ -7,7 +7,7 @@ from pathlib import Path
 
 from partsig.data.store import locate
 from partsig.errors import ConfigError
-from partsig.files import check_replaceable, write_json
+from partsig.files import check_no_link, check_replaceable, write_json
 from partsig.recipes.evaluation import (
     Judged,
     in_common,
@@ -93,6 +93,7 @@ def _written(judged: Judged, seed: int, figures: bool) -> Evaluation:
     task, folder = tasks.get(judged.run.task), judged.folder
     result = result_of(judged, seed)
     given = judged.examples, judged.probabilities
+    _check_ours(folder)
     task.write_predictions(folder / "predictions.csv", *given)
     write_json(folder / "metrics.json", result)
     drawn = task.figures(result, *given, folder) if figures else []
@@ -106,6 +107,13 @@ def _written(judged: Judged, seed: int, figures: bool) -> Evaluation:
     )
 
 
+def _check_ours(folder: Path) -> None:
+    """Raise DataError where another's file would be replaced."""
+    check_no_link(folder)
+    for file in ("predictions.csv", "metrics.json"):
+        check_replaceable(folder / file, b",truth,prediction,", folder / "predictions.csv")
+
+
 def _written_together(
     several: Sequence[Judged], folder: Path, seed: int, figures: bool
 ) -> Evaluation:
@@ -115,8 +123,7 @@ def _written_together(
     answers = pooled(several)
     result = pooled_result(several, answers, seed)
     examples, probabilities, _ = answers
-    for file in ("predictions.csv", "metrics.json"):
-        check_replaceable(folder / file, b",truth,prediction,", folder / "predictions.csv")
+    _check_ours(folder)
     task.write_predictions(folder / "predictions.csv", examples, probabilities)
     write_json(folder / "metrics.json", result)
     drawn = [task.draw_confusion(result, examples, folder)] if figures else []

@@ -19,7 +19,7 @@ from partsig.train import distributed
 
 FORMATS = {"safetensors": packing.WEIGHTS, "onnx": "model.onnx", "torch": "model.pt2"}
 # What shows that a card or a configuration was written here, and may be replaced.
-MARK = b"partsig"
+CARD_MARK, CONFIG_MARK = b"library_name: partsig\n", b'"library_name": "partsig"'
 # Largest difference of a probability between the written graph and the run.
 TOLERANCE = 1e-4
 # Epochs the written graph is held against the run on; their amplitude is that of scalp EEG.
@@ -98,11 +98,12 @@ def _check_ours(folder: Path) -> None:
     """Raise ConfigError for a file, DataError for a folder with somebody else's card or weights."""
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"--output {folder} is a file; name a folder.")
-    check_replaceable(folder / packing.CARD, MARK)
-    check_replaceable(folder / packing.CONFIG, MARK)
-    known = folder / packing.CONFIG
+    card, config = folder / packing.CARD, folder / packing.CONFIG
+    check_replaceable(card, CARD_MARK)
+    check_replaceable(config, CONFIG_MARK)
     for name in FORMATS.values():
-        check_replaceable(folder / name, MARK, known if known.exists() else folder / packing.CARD)
+        known = (CONFIG_MARK, config) if config.exists() else (CARD_MARK, card)
+        check_replaceable(folder / name, *known)
 
 
 def _drop_others(folder: Path, facts: dict) -> None:

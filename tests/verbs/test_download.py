@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 
 import partsig
 from partsig.data import fetch, transfer
+from partsig.data.fetch import part_of
 from partsig.data.signals.readers import physionet2018, physionet2018_index
 from partsig.errors import ConfigError, DataError, DiskFullError
 from partsig.verbs.download import download as download_any
@@ -234,10 +235,10 @@ def test_a_server_that_does_not_continue_sends_all_again(site, tmp_path, refusal
 
 def test_a_part_that_is_whole_is_not_fetched_again(site, tmp_path):
     """As after a kill between the last byte and the name; a part that is too long is dropped."""
-    part = tmp_path / f"{MAT}.part"
+    part = part_of(tmp_path / MAT)
     part.parent.mkdir(parents=True)
     shutil.copy(site.root / MAT, part)
-    other = tmp_path / f"{MAT.replace('0002', '0001')}.part"
+    other = part_of(tmp_path / MAT.replace("0002", "0001"))
     other.parent.mkdir(parents=True)
     other.write_bytes(bytes(700_000))
     assert download(raw=tmp_path, mirror=site.url, records="tr03-*").failed == {}

@@ -26,6 +26,7 @@ import numpy as np
 
 from partsig.cells import read_rows
 from partsig.contracts import Labels, labels_of
+from partsig.data.foreign import check_regular
 from partsig.data.mapped import MappedArrays, unreadable
 from partsig.data.signals.store_index import SPLIT, index_path, read_index, read_signal_meta
 from partsig.data.store import OK
@@ -155,6 +156,7 @@ class Store:
         """Return the stages (E,) int8, -1 unscored."""
         file = self.path / "labels" / f"{recording}.npy"
         try:
+            check_regular(file)
             array = np.load(file, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise unreadable(file, error) from error
