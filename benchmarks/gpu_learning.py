@@ -22,7 +22,7 @@ from gpu_judging import TINY, best_of, jobs_of, judged
 from gpu_tools import Campaign
 
 from partsig.data.images.store import open_images
-from partsig.modalities.images import ImageDataset
+from partsig.modalities.image_dataset import ImageDataset
 from partsig.recipes.loading import load_classifier
 from partsig.runs import directory as runs
 from partsig.runs.models import load_encoder

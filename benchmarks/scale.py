@@ -58,7 +58,11 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXP
 REPEAT_BELOW_S, REPEATS = 1.0, 2
 LOOK_EVERY_S = 0.05
 # Imported before processes are forked, by how a verb's name begins: what it would import itself.
-MODALITIES = ("partsig.modalities.signals", "partsig.modalities.images", "matplotlib.pyplot")
+MODALITIES = (
+    *("partsig.modalities.signal_dataset", "partsig.modalities.image_dataset"),
+    *("partsig.verbs.pretrain", "partsig.recipes.pretraining", "partsig.recipes.finetuning"),
+    "matplotlib.pyplot",
+)
 LOADED = {
     "open": ("partsig.data.signals.store",),
     "split": ("partsig.data.splits",),
@@ -73,7 +77,6 @@ LOADED = {
     ),
     "pretrain": MODALITIES,
     **dict.fromkeys(("finetune", "embed", "export"), (*MODALITIES, "partsig.sleep.staging_task")),
-    "preprocess bids": ("mne_bids",),
     **dict.fromkeys(("preprocess wfdb", "preprocess physionet2018"), ("wfdb",)),
     "report": ("yasa", "statsmodels.api", "pandas"),
     **{

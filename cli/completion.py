@@ -19,14 +19,21 @@ def configurations(incomplete: str) -> list[str]:
 
 
 def keys(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Return the settings of a command that begin so, with their equals sign."""
-    return [f"{key}=" for key in keys_of(ctx.command.name) if key.startswith(incomplete)]
+    """Return the settings of a command that begin so, with their equals sign; behind it, choices.
+
+    bash takes the text behind an equals sign for a word of its own, and is given keys alone.
+    """
+    choices = choices_of(ctx.command.name)
+    key, equals, begun = incomplete.partition("=")
+    if equals:
+        return [f"{key}={value}" for value in choices.get(key, ()) if value.startswith(begun)]
+    return [f"{key}=" for key in choices if key.startswith(incomplete)]
 
 
-def keys_of(verb: str) -> list[str]:
-    """Return the settings of a command, of all modalities."""
+def choices_of(verb: str) -> dict[str, list[str]]:
+    """Return the settings of a command, of all modalities, and what each may be; [] is anything."""
     text = (resources.files("partsig.configs") / "keys.json").read_text(encoding="utf-8")
-    return json.loads(text).get(verb, [])
+    return json.loads(text).get(verb, {})
 
 
 def runs(incomplete: str) -> list[str]:

@@ -8,6 +8,7 @@ import typer
 
 from partsig.data.signals.readers.registry import READERS
 from partsig.modalities.registry import IMAGE_SOURCES
+from partsig.text import shown
 
 from . import options
 
@@ -48,15 +49,15 @@ def download(
         trust_mirror=trust_mirror,
     )
     for note in result.notes:
-        typer.echo(f"partsig: WARNING: {note}", err=True)
-    typer.echo(f"records: {result.n_records:,} whole, {result.received} fetched")
-    typer.echo(f"raw: {result.path}")
+        options.say(f"partsig: WARNING: {note}", err=True)
+    options.say(f"records: {result.n_records:,} whole, {result.received} fetched")
+    options.say(f"raw: {result.path}")
     if result.failed:
         for name, reason in list(result.failed.items())[:5]:
-            typer.echo(f"failed {name}: {reason}", err=True)
+            options.say(f"failed {name}: {reason}", err=True)
         more = len(result.failed) - 20
         names = ", ".join(list(result.failed)[:20]) + (f" and {more:,} more" if more > 0 else "")
-        typer.echo(
+        options.say(
             f"partsig: error: {len(result.failed):,} could not be fetched: {names}; run the same "
             "command again.",
             err=True,
@@ -109,7 +110,7 @@ def preprocess(
     from partsig.verbs.preprocess import preprocess as run
 
     if scheduler is not None and not scheduler.startswith("tls://"):
-        typer.echo(
+        options.say(
             "note: this scheduler is reached without TLS: whoever else can reach it or its workers "
             "can run code as you, there and here (docs/how-to/many-machines.md: how to close it).",
             err=True,
@@ -128,14 +129,14 @@ def preprocess(
         pseudonyms=pseudonyms,
     )
     for note in result.notes:
-        typer.echo(note)
-    typer.echo(f"{result.counted}: " + ", ".join(f"{k} {n:,}" for k, n in result.counts.items()))
-    typer.echo(f"store: {result.path}")
+        options.say(note)
+    options.say(f"{result.counted}: " + ", ".join(f"{k} {n:,}" for k, n in result.counts.items()))
+    options.say(f"store: {result.path}")
     options.then("partsig", "pretrain", "--store", result.path)
     if result.failed:
         for name, reason in list(result.failed.items())[:5]:
-            typer.echo(f"skipped {name}: {reason.removeprefix(f'{name}: ')}", err=True)
-        typer.echo(
+            options.say(f"skipped {shown(name)}: {reason.removeprefix(f'{name}: ')}", err=True)
+        options.say(
             f"partsig: error: {len(result.failed)} {result.item} were skipped; every reason is in "
             f"{result.path / 'index.csv'}.",
             err=True,
@@ -160,10 +161,10 @@ def audit(
     from partsig.verbs.audit import audit as task
 
     result = task(path, source=source, output=output, overrides=set_ or (), jobs=jobs)
-    typer.echo(result.table)
-    typer.echo(f"page: {result.page}")
+    options.say(result.table)
+    options.say(f"page: {result.page}")
     if result.n_faulty:
-        typer.echo(
+        options.say(
             f"partsig: error: {result.n_faulty:,} of {len(result.recordings):,} recordings have "
             f"faults; all findings are in {result.path / 'audit.csv'}.",
             err=True,

@@ -5,14 +5,15 @@ import os
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from partsig.errors import CheckpointError, ConfigError, PartsigError
+from partsig.errors import CheckpointError, PartsigError
+from partsig.text import shown
 
 from . import completion
 
@@ -67,9 +68,14 @@ def speaks() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def say(text: object, err: bool = False) -> None:
+    """Print a text in which others' words may stand: nothing in it moves the cursor."""
+    typer.echo(shown(text, most=sys.maxsize, keep="\n"), err=err)
+
+
 def then(*words: object) -> None:
     """Say which command usually comes next, as it can be pasted into a shell."""
-    typer.echo(f"next: {shlex.join(map(str, words))}")
+    say(f"next: {shlex.join(map(str, words))}")
 
 
 def check_there(run: object = None, store: object = None) -> None:
@@ -86,31 +92,6 @@ def check_there(run: object = None, store: object = None) -> None:
             read_meta(Path(str(store)))
 
 
-def check_keys(verb: str, overrides: Iterable[str] | None) -> None:
-    """Tell of a --set key that no modality has, before torch is loaded; values are looked at later.
-
-    Objectives of plug-ins have keys that are known when they are loaded.
-    """
-    known = completion.keys_of(verb)
-    unknown = []
-    for text in overrides or ():
-        key, equals, _ = text.partition("=")
-        key = key.strip()
-        section = any(k.startswith(f"{key}.") for k in known)
-        inner = any(key.startswith(f"{k}.") for k in known)  # of a setting that is a mapping
-        if equals and key not in known and not section and not inner:
-            unknown.append(key)
-    if unknown and not any(key.startswith("objective") for key in unknown):
-        from partsig.config import advice
-
-        told = []
-        for key in unknown:
-            within = key.rpartition(".")[0]
-            near = [k for k in known if k.rpartition(".")[0] == within] if within else known
-            told.append(f"unknown key {key!r}{advice(key, near, known)}")
-        raise ConfigError("; ".join(told))
-
-
 def run_or_last(run: Path | None, kind: str, label: str = "run", hint: str = "") -> Path:
     """Return the run that was named; else the last finished one of its kind, and say which.
 
@@ -124,7 +105,7 @@ def run_or_last(run: Path | None, kind: str, label: str = "run", hint: str = "")
         found = runs.last(kind)
     except CheckpointError as error:
         raise CheckpointError(f"{error} {hint}".rstrip()) from None
-    typer.echo(f"{label}: {found}")
+    say(f"{label}: {found}")
     return found
 
 
@@ -138,7 +119,7 @@ def plain_errors(command: Callable) -> Callable:
         except PartsigError as error:
             from partsig.data.addresses import without_secrets
 
-            typer.echo(f"partsig: error: {without_secrets(error)}", err=True)
+            say(f"partsig: error: {without_secrets(error)}", err=True)
             sys.exit(2)
         except KeyboardInterrupt:
             typer.echo(
@@ -157,4 +138,4 @@ def plain_warnings() -> Iterator[None]:
         warnings.simplefilter("always", UserWarning)
         yield
     for item in caught:
-        typer.echo(f"partsig: WARNING: {item.message}", err=True)
+        say(f"partsig: WARNING: {item.message}", err=True)

@@ -55,10 +55,10 @@ def evaluate(
             allow_http=allow_http,
         )
     for line in result.summary:
-        typer.echo(line)
+        options.say(line)
     for figure in result.figures:
-        typer.echo(f"figure: {figure}")
-    typer.echo(f"evaluation: {result.path}")
+        options.say(f"figure: {figure}")
+    options.say(f"evaluation: {result.path}")
     if result.follow_up:
         options.then("partsig", *result.follow_up)
 
@@ -87,9 +87,9 @@ def compare(
 
     with options.plain_warnings():
         result = task(run, against=against, output=output, device=device, seed=seed)
-    typer.echo(result.markdown)
-    typer.echo(f"figure: {result.figure}")
-    typer.echo(f"comparison: {result.path}")
+    options.say(result.markdown)
+    options.say(f"figure: {result.figure}")
+    options.say(f"comparison: {result.path}")
 
 
 @options.plain_errors
@@ -111,7 +111,6 @@ def stage(
     ] = None,
 ) -> None:
     """Recordings to hypnograms (CSV, EDF+, BIDS, JSON, figure), confidence and a review list."""
-    options.check_keys("stage", set_)
     if all(path.exists() for path in recording):  # else that is what is told
         options.check_there(run)
     from partsig.verbs.stage import stage_all
@@ -126,13 +125,13 @@ def stage(
         pseudonyms=pseudonyms,
     )
     for name, summary in result.summaries.items():
-        typer.echo(f"{name}: {summary}")
+        options.say(f"{name}: {summary}")
     if result.files:
-        typer.echo(f"hypnograms: {result.path}")
+        options.say(f"hypnograms: {result.path}")
     if result.failed:
         for name, reason in result.failed.items():
-            typer.echo(f"failed {name}: {reason.removeprefix(f'{name}: ')}", err=True)
-        typer.echo(
+            options.say(f"failed {name}: {reason.removeprefix(f'{name}: ')}", err=True)
+        options.say(
             f"partsig: error: {len(result.failed)} of {len(result.failed) + len(result.files)} "
             "recordings could not be staged.",
             err=True,
@@ -184,7 +183,6 @@ def report(
     """
     if no_run and run is not None:
         raise ConfigError("--run and --no-run exclude each other; pass one of them.")
-    options.check_keys("report", set_)
     options.check_there(run, store)
     from partsig.verbs.report import report as task
 
@@ -201,8 +199,8 @@ def report(
             allow_http=allow_http,
         )
     for line in result.summary:
-        typer.echo(line)
-    typer.echo(f"page: {result.page}")
+        options.say(line)
+    options.say(f"page: {result.page}")
 
 
 def _run_or_scorers(run: Path | None, scorer: list[str], hint: str) -> Path | Literal[False]:
@@ -212,7 +210,7 @@ def _run_or_scorers(run: Path | None, scorer: list[str], hint: str) -> Path | Li
     except CheckpointError:
         if run is not None or len(scorer) < 2:
             raise
-    typer.echo("no finished fine-tuned run: the scorers are held against each other (--no-run)")
+    options.say("no finished fine-tuned run: the scorers are held against each other (--no-run)")
     return False
 
 
@@ -252,8 +250,8 @@ def embed(
         device=device,
         allow_http=allow_http,
     )
-    typer.echo(f"{done.n:,} {done.what}, {done.width} numbers each ({done.pool})")
-    typer.echo(f"embeddings: {done.path}")
+    options.say(f"{done.n:,} {done.what}, {done.width} numbers each ({done.pool})")
+    options.say(f"embeddings: {done.path}")
 
 
 @options.plain_errors
@@ -274,12 +272,12 @@ def export(
     run = options.run_or_last(run, "finetune")
     done = task(run, output, format=format, device=device)
     if done.difference is not None:
-        typer.echo(f"largest difference of a probability from the run's: {done.difference:.1e}")
-    typer.echo("what this folder tells of people:")
+        options.say(f"largest difference of a probability from the run's: {done.difference:.1e}")
+    options.say("what this folder tells of people:")
     for line in done.people:
-        typer.echo(f"  {line}")
-    typer.echo(f"model: {done.file}")
-    typer.echo(f"export: {done.path}")
+        options.say(f"  {line}")
+    options.say(f"model: {done.file}")
+    options.say(f"export: {done.path}")
 
 
 @options.plain_errors
@@ -313,7 +311,7 @@ def inspect(
         allow_http=allow_http,
     )
     for line in result.summary:
-        typer.echo(line)
+        options.say(line)
     for figure in result.figures:
-        typer.echo(f"figure: {figure}")
-    typer.echo(f"inspection: {result.path}")
+        options.say(f"figure: {figure}")
+    options.say(f"inspection: {result.path}")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from . import options
+from . import completion, options
 
 
 @options.plain_errors
@@ -14,7 +14,9 @@ def config(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="NAME|FILE", help="A configuration; default: the keys of all verbs."
+            metavar="NAME|FILE",
+            help="A configuration; default: the keys of all verbs.",
+            autocompletion=completion.configurations,
         ),
     ] = None,
     verb: Annotated[str | None, typer.Option("--verb", help="Only the keys of this verb.")] = None,

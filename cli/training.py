@@ -40,9 +40,7 @@ def pretrain(
     allow_http: options.AllowHttp = False,
 ) -> None:
     """A store to a pretrained encoder; continues a run that was killed."""
-    options.check_keys("pretrain", set_)
     options.check_there(store=store)
-    from partsig.recipes.pretext_measures import learned
     from partsig.verbs.pretrain import pretrain as task
 
     path = task(
@@ -58,12 +56,15 @@ def pretrain(
         profile=profile,
         allow_http=allow_http,
     )
-    if options.speaks():
-        for line in () if profile else learned(path):
-            typer.echo(line)
-        typer.echo(f"profile: {path / 'profile'}" if profile else f"run: {path}")
-        if not profile:
-            options.then("partsig", "finetune", "--from", path)
+    if options.speaks() and profile:
+        options.say(f"profile: {path / 'profile'}")
+    elif options.speaks():
+        from partsig.recipes.pretext_measures import learned
+
+        for line in learned(path):
+            options.say(line)
+        options.say(f"run: {path}")
+        options.then("partsig", "finetune", "--from", path)
 
 
 @options.plain_errors
@@ -113,7 +114,6 @@ def finetune(
     allow_http: options.AllowHttp = False,
 ) -> None:
     """A store and a pretrained run to a classifier: N labelled subjects, or images."""
-    options.check_keys("finetune", set_)
     named = from_ not in (None, "scratch") and ":" not in from_
     options.check_there(from_ if named else None, store)
     from partsig.runs.run import Run
@@ -140,8 +140,8 @@ def finetune(
     )
     if options.speaks():
         for line in Run.read(path).summary():
-            typer.echo(line)
-        typer.echo(f"run: {path}")
+            options.say(line)
+        options.say(f"run: {path}")
         options.then("partsig", "evaluate", "--run", path)
 
 
@@ -163,4 +163,4 @@ def demo(
     """The whole way, from raw data to a score on held-out data, in a few minutes on the CPU."""
     from partsig.verbs.demo import demo as task
 
-    task(output, what=what, modality=modality, overrides=set_ or (), seed=seed, say=typer.echo)
+    task(output, what=what, modality=modality, overrides=set_ or (), seed=seed, say=options.say)

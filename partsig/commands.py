@@ -9,14 +9,31 @@ import yaml
 WIDTH = 2**31
 
 
+class _OneLine(yaml.SafeDumper):
+    """Writes what is not seen (line ends, escapes) by its code."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = None if text.isprintable() else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_OneLine.add_representer(str, _text)
+
+
 def setting(key: str, value: object) -> str:
     """Return what is written after ``--set`` for a mapping or a list, not yet for a shell.
 
     >>> setting("aliases", {"C4-M1": ["EEG C4-A1"]})
     'aliases={C4-M1: [EEG C4-A1]}'
     """
-    text = yaml.safe_dump(
-        value, default_flow_style=True, allow_unicode=True, sort_keys=False, width=WIDTH
+    text = yaml.dump(
+        value,
+        Dumper=_OneLine,
+        default_flow_style=True,
+        allow_unicode=True,
+        sort_keys=False,
+        width=WIDTH,
     )
     return f"{key}={text.strip()}"
 
@@ -24,8 +41,8 @@ def setting(key: str, value: object) -> str:
 def option(key: str, value: object) -> str:
     """Return an option that sets a mapping or a list, for a shell.
 
-    >>> print(option("hypnogram.stages", {"it's": "N2"}))
-    --set 'hypnogram.stages={it'"'"'s: N2}'
+    >>> print(option("names", {"it's": "b"}))
+    --set 'names={it'"'"'s: b}'
     """
     return f"--set {shlex.quote(setting(key, value))}"
 

@@ -1,21 +1,37 @@
 """Configurations: frozen dataclasses filled from a YAML file and ``section.key=value`` overrides.
 
-Defaults live in the dataclasses, beside the code that uses them; a file or an override only says
-what differs. All mistakes are reported at once, each with the nearest valid key.
+Defaults live in the dataclasses; a file or an override only says what differs, and changes nothing
+else. All mistakes are reported at once, each with the nearest valid key.
 """
 
 import dataclasses
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from importlib import resources
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, Union, get_args
 
 import yaml
 from pydantic import ConfigDict, Discriminator, Tag, TypeAdapter, ValidationError
 
+from partsig.config_text import names, pairs, read, text_of
 from partsig.errors import ConfigError, nearest
+
+__all__ = [
+    "advice",
+    "build",
+    "check_meant",
+    "compose",
+    "differences",
+    "names",
+    "one_of",
+    "read",
+    "sections_of",
+    "text_of",
+    "to_dict",
+    "to_yaml",
+]
 
 T = TypeVar("T")
 
@@ -43,14 +59,6 @@ def _name_of(section: object) -> str | None:
     return getattr(section, "name", None)
 
 
-def names() -> list[str]:
-    """Return the names of the configurations that ship with partsig."""
-    folder = resources.files("partsig.configs")
-    return sorted(
-        item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml")
-    )
-
-
 def compose(
     cls: type[T],
     verb: str,
@@ -61,7 +69,12 @@ def compose(
 
     ``config`` is a shipped name or a path to a file; a file may say ``verb: pretrain`` to be
     refused elsewhere. ``overrides`` are ``"section.key=value"`` texts (values in YAML) or a mapping
-    from dotted keys to values.
+    from dotted keys to values. Every key that neither names keeps the default that ``cls`` has for
+    it, which need not be that of the section's own class.
+
+    A section that is one of several (:func:`one_of`) has the defaults of the one that is chosen.
+    Where an override chooses another than the file, what the file says of keys that both have
+    holds; what it says of the others lapses.
 
     Raises ConfigError with every unknown key, wrong type and value out of range.
     """
@@ -69,9 +82,11 @@ def compose(
     stated = values.pop("verb", verb)
     if stated != verb:
         raise ConfigError(f"configuration {config} is for `partsig {stated}`, not for {verb}.")
-    for key, value in _pairs(overrides):
+    given = [pair for one in pairs(overrides) for pair in _spread(cls, *one)]
+    _let_lapse(cls, values, dict(given))
+    for key, value in given:
         _put(values, key, value)
-    return build(cls, values)
+    return build(cls, _filled(cls(), values))
 
 
 def check_meant(cls: type, verb: str, config: str | Path | None, other: type, meant: str) -> None:
@@ -98,6 +113,57 @@ def build(cls: type[T], values: Mapping[str, object]) -> T:
     except ValidationError as error:
         sentences = [_sentence(cls, item) for item in error.errors()]
         raise ConfigError("; ".join(sentences)) from None
+
+
+def _spread(cls: type, key: str, value: object) -> Iterator[tuple[str, object]]:
+    """Yield a section that is given as a mapping key by key, anything else as it is."""
+    owners = [cls]
+    for part in key.split("."):
+        owners = [inner for owner in owners for inner in sections_of(_types(owner).get(part))]
+    if not owners or not isinstance(value, Mapping):
+        yield key, value
+        return
+    for inner, item in value.items():
+        yield from _spread(cls, f"{key}.{inner}", item)
+
+
+def _let_lapse(cls: type, values: dict, overrides: Mapping[str, object]) -> None:
+    """Remove what a file says of the keys that only its choice has, where another one is chosen."""
+    for key, annotation in _types(cls).items():
+        choices = _choices(annotation)
+        written, chosen = values.get(key), choices.get(str(overrides.get(f"{key}.name")))
+        if chosen is None or not isinstance(written, dict):
+            continue
+        before = choices.get(str(written.get("name")), next(iter(choices.values())))
+        lapsed = _types(before).keys() - _types(chosen).keys()
+        values[key] = {name: item for name, item in written.items() if name not in lapsed}
+
+
+def _filled(usual: object, given: Mapping) -> dict:
+    """Return the given values of a section, and its owner's defaults for the keys not named."""
+    types = _types(type(usual))
+    values = {name: getattr(usual, name) for name in types}
+    for key, value in given.items():
+        inner = values.get(key)
+        if isinstance(value, Mapping) and dataclasses.is_dataclass(inner):
+            choices = _choices(types[key])
+            name = str(value.get("name", _name_of(inner)))
+            if choices and name != inner.name:
+                inner = choices[name]() if name in choices else None
+            values[key] = value if inner is None else _filled(inner, value)
+        else:
+            values[key] = value
+    return values
+
+
+def _types(cls: type) -> dict[str, Any]:
+    return {field.name: field.type for field in dataclasses.fields(cls)}
+
+
+def _choices(annotation: Any) -> dict[str, type]:
+    """Return the dataclasses that a section is one of, by name; none where there is no choice."""
+    classes = sections_of(annotation)
+    return {cls.name: cls for cls in classes} if len(classes) > 1 else {}
 
 
 def to_dict(config: object) -> dict:
@@ -140,6 +206,7 @@ def _short(value: object) -> str:
     return f"{len(value)} values, {value[0]!r} to {value[-1]!r}"
 
 
+@cache
 def _adapter(cls: type[T]) -> TypeAdapter[T]:
     if not hasattr(cls, "__pydantic_config__"):
         for part in _parts(cls):
@@ -157,76 +224,6 @@ def sections_of(annotation: Any) -> list[type]:
     if isinstance(annotation, type) and dataclasses.is_dataclass(annotation):
         return [annotation]
     return [found for item in get_args(annotation) for found in sections_of(item)]
-
-
-def read(config: str | Path) -> dict:
-    """Return what a shipped or given YAML file says; raise ConfigError for one that says nothing.
-
-    A mistyped name is answered with the nearest.
-    """
-    text, where = text_of(config)
-    try:
-        values = yaml.load(text, _OnceOnly) or {}  # a SafeLoader
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{where} is not YAML: {' '.join(str(error).split())}.") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{where} must hold key: value lines.")
-    for key in values:
-        if not isinstance(key, str):
-            raise ConfigError(f"{where} has the key {key!r}, which is no name of a setting.")
-        if "." in key:
-            section, _, rest = key.partition(".")
-            raise ConfigError(f"{where}: write {key} as `{section}:`, and `{rest}: …` below it.")
-    return values
-
-
-class _OnceOnly(yaml.SafeLoader):
-    """YAML in which no key may stand twice: the first one would be lost without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = sorted({str(key) for key in keys if keys.count(key) > 1})
-        if twice:
-            raise yaml.YAMLError(f"{', '.join(twice)} stands twice")
-        return super().construct_mapping(node, deep)
-
-
-def text_of(config: str | Path) -> tuple[str, str]:
-    """Return the text of a shipped or given YAML file, and what to call it."""
-    path = Path(config)
-    if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
-            raise ConfigError(f"no configuration file {path}.")
-        try:
-            return path.read_text(encoding="utf-8"), str(path)
-        except UnicodeDecodeError as error:
-            raise ConfigError(f"{path} is not a text file in UTF-8 ({error}).") from None
-    name = str(config)
-    if name not in names():
-        close = nearest(name, names())
-        told = f"nearest is {close!r}; " if close else ""
-        raise ConfigError(
-            f"no configuration {name!r}; {told}there are {', '.join(names())}. "
-            "A file of your own ends in .yaml."
-        )
-    return (resources.files("partsig.configs") / f"{name}.yaml").read_text("utf-8"), name
-
-
-def _pairs(overrides: Mapping[str, object] | Iterable[str]) -> Iterable[tuple[str, object]]:
-    if isinstance(overrides, Mapping):
-        yield from overrides.items()
-        return
-    for text in overrides:
-        key, equals, value = text.partition("=")
-        if not equals or not key.strip():
-            raise ConfigError(f"--set {text!r}: expected section.key=value.")
-        try:
-            yield key.strip(), yaml.safe_load(value)
-        except yaml.YAMLError:
-            if value.startswith("{name}"):  # a pattern of file names, which only looks like YAML
-                yield key.strip(), value
-                continue
-            raise ConfigError(f"--set {text!r}: cannot read the value {value!r}.") from None
 
 
 def _put(values: dict, dotted: str, value: object) -> None:
@@ -267,8 +264,7 @@ def _place(cls: type, loc: tuple) -> tuple[str, type]:
             owner, choices = next(c for c in choices if c.name == part), []
             continue
         keys.append(part)
-        types = {item.name: item.type for item in dataclasses.fields(owner)}
-        choices = sections_of(types.get(part))
+        choices = sections_of(_types(owner).get(part))
         owner = choices[0] if len(choices) == 1 else owner
     return ".".join(keys), owner
 

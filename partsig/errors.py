@@ -6,10 +6,21 @@ defect of partsig and keeps its traceback (code 1).
 
 import difflib
 from collections.abc import Iterable
+from typing import ClassVar
+
+from partsig.text import LONGEST, shown
 
 
 class PartsigError(Exception):
-    """Something outside the code is at fault; the message says what to do."""
+    """Something outside the code is at fault; the message says what to do.
+
+    As text it is what may be shown: what a file holds cannot move a cursor, nor fill a screen.
+    """
+
+    longest: ClassVar[int] = 10 * LONGEST
+
+    def __str__(self) -> str:
+        return shown(super().__str__(), self.longest)
 
 
 class ConfigError(PartsigError, ValueError):
@@ -36,6 +47,8 @@ class RangeError(ConfigError):
 
 class DataError(PartsigError):
     """A recording, a store or a folder is missing, damaged, or not what was asked for."""
+
+    longest = LONGEST
 
 
 class DiskFullError(DataError):
@@ -77,7 +90,9 @@ def check_jobs(jobs: int) -> None:
 
 
 def check_range(name: str, value: float, low: float, high: float = float("inf")) -> None:
-    """Raise RangeError unless ``low <= value <= high``."""
-    if not low <= value <= high:
+    """Raise RangeError unless ``low <= value <= high``; no number is endless."""
+    endless = abs(value) == float("inf")
+    if endless or not low <= value <= high:
         limit = f"at least {low:g}" if high == float("inf") else f"between {low:g} and {high:g}"
+        limit += ", and finite" if endless else ""
         raise RangeError(f"{name} is {value!r}; it must be {limit}.", name, low, high)

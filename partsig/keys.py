@@ -61,7 +61,7 @@ def describe(cls: type, settings: object = None) -> list[Section]:
     Of a section that is one of several dataclasses, every one is described; where ``settings``, a
     ``cls``, are given, the one that they have. Values and ranges are then theirs.
 
-    >>> from partsig.train.optim import OptimConfig
+    >>> from partsig.train.settings import OptimConfig
     >>> [section] = describe(OptimConfig)
     >>> len(section.keys), section.keys[0].key, section.keys[0].range
     (8, 'lr', 'at least 0')
@@ -99,8 +99,7 @@ def _sections(
         usual = getattr(default, field)
         given = None if chosen is None else getattr(chosen, field)
         if len(classes) == 1:
-            told = "; ".join(filter(None, (_meaning(hints[field]), _else(usual, inner))))
-            yield from _sections(usual, given, inner, when, told)
+            yield from _sections(usual, given, inner, when, _meaning(hints[field]))
             continue
         names = Literal[tuple(cls.name for cls in classes)]
         hint = Annotated[names, _meaning(hints[field])]
@@ -111,14 +110,6 @@ def _sections(
             if given is None or type(given) is cls:
                 own = usual if type(usual) is cls else cls()
                 yield from _sections(own, given, inner, f"{inner}.name={cls.name}", "")
-
-
-def _else(usual: object, name: str) -> str:
-    """Return what a section's other keys are once one is set, if that is not their default."""
-    own = configs.to_dict(type(usual)())
-    others = {key: own[key] for key, value in configs.to_dict(usual).items() if own[key] != value}
-    told = ", ".join(f"{name}.{key}={value}" for key, value in others.items())
-    return f"once a key of it is set, {told} unless set too" if told else ""
 
 
 def _key(

@@ -8,40 +8,44 @@ from importlib import resources
 
 import pytest
 
-from partsig import config
-from partsig.data.images.folders import ImagePreprocessConfig
-from partsig.data.signals.preprocessing import PreprocessConfig
-from partsig.data.signals.recordings import ReadConfig
-from partsig.demos.digits import ImageDemoConfig
-from partsig.demos.excerpts import DemoConfig
+from partsig.keys import describe
 from partsig.modalities import registry
-from partsig.sleep.report.scorers import ReportConfig
-from partsig.sleep.stager import StageConfig
-
-KINDS = [registry.get(name) for name in registry.MODALITIES]
-SETTINGS = {
-    "preprocess": (PreprocessConfig, ImagePreprocessConfig),
-    "audit": (ReadConfig,),
-    "pretrain": tuple(kind.pretrain for kind in KINDS),
-    "finetune": tuple(kind.finetune for kind in KINDS),
-    "report": (ReportConfig,),
-    "stage": (StageConfig,),
-    "demo": (DemoConfig, ImageDemoConfig),
-}
+from partsig.verbs.config import VERBS, _class_of
 
 
 def keys():
-    """Return the keys of every verb, as configs/keys.json holds them."""
-    return {
-        verb: list(dict.fromkeys(key for cls in classes for key in config._keys(cls)))
-        for verb, classes in SETTINGS.items()
-    }
+    """Return the keys of every verb and their choices, as configs/keys.json holds them."""
+    found = {}
+    for verb in VERBS:
+        classes = filter(None, (_class_of(verb, kind) for kind in registry.MODALITIES))
+        told = [key for cls in classes for section in describe(cls) for key in section.keys]
+        choices = {}
+        for key in told:
+            bools = ["true", "false"] if key.type == "true or false" else []
+            more = [choice for choice in key.choices or bools if choice]
+            known = choices.setdefault(key.key, [])
+            known += [choice for choice in more if choice not in known]
+        found[verb] = choices
+    return found
+
+
+def written():
+    """Return the text of configs/keys.json."""
+    lines = [
+        f' "{verb}": {{\n'
+        + ",\n".join(f'  "{key}": {json.dumps(values)}' for key, values in choices.items())
+        + "\n }"
+        for verb, choices in keys().items()
+    ]
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def test_the_keys_that_are_completed_are_those_of_the_settings():
     """Written anew by ``python tests/test_completion.py``."""
     file = resources.files("partsig.configs") / "keys.json"
-    assert json.loads(file.read_text(encoding="utf-8")) == keys()
+    assert file.read_text(encoding="utf-8") == written()
+    assert json.loads(written()) == keys()
+    assert keys()["pretrain"]["objective.name"][:2] == ["part", "mae"]
 
 
 @pytest.mark.parametrize(
@@ -51,6 +55,10 @@ def test_the_keys_that_are_completed_are_those_of_the_settings():
         ("pretrain --set objective.mask_r", ["objective.mask_ratio="]),
         ("finetune --set fit.b", ["fit.batch_size="]),
         ("preprocess edf --set hypnogram.off", ["hypnogram.offset_s="]),
+        ("pretrain --set objective.name=m", ["objective.name=mae", "objective.name=mp3"]),
+        ("stage night.edf --set scored=", ["scored=true", "scored=false"]),
+        ("pretrain --set fit.epochs=", []),
+        ("config part-h", ["part-histogram"]),
         ("evaluate --run ru", ["runs/a", "runs/b"]),
         ("compare runs/", ["runs/a", "runs/b"]),
         ("pretrain --store data/", ["data/store/nights"]),
@@ -81,4 +89,4 @@ def test_a_shell_is_told_how_a_word_goes_on(words, expected, tmp_path):
 
 if __name__ == "__main__":
     target = resources.files("partsig.configs") / "keys.json"
-    target.write_text(json.dumps(keys(), indent=1) + "\n", encoding="utf-8")
+    target.write_text(written(), encoding="utf-8")

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 import pytest
 import yaml
 
-from partsig import config
+from partsig import config, config_text
 from partsig.errors import ConfigError, RangeError, check_range
+from partsig.verbs.config import _class_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +79,28 @@ def test_an_empty_file_changes_nothing(file, text):
 )
 def test_forms_of_set(override, expected):
     assert compose(override) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("010", 10),
+        ("08", 8),
+        ("+1_000", 1000),
+        ("-7", -7),
+        ("0x10", "0x10"),
+        ("1:30", "1:30"),
+        ("1.5e-3", 0.0015),
+        ("-.inf", float("-inf")),
+        ("[1, 02]", [1, 2]),
+        ("{5: W, 04: REM, on: N1}", {"5": "W", "04": "REM", "on": "N1"}),
+        ("null", None),
+        ("'010'", "010"),
+    ],
+)
+def test_values_are_read_as_people_write_them(text, value, file):
+    assert dict(config_text.pairs([f"key={text}"])) == {"key": value}
+    assert config_text.read(file(f"key: {text}\n")) == {"key": value}
 
 
 def test_a_mapping_works_as_the_texts_do():
@@ -160,6 +183,51 @@ def test_a_file_that_is_not_there(tmp_path):
         compose(path=tmp_path / "none.yaml")
 
 
+@pytest.mark.parametrize(
+    ("verb", "modality", "override", "message"),
+    [
+        ("pretrain", "eeg", "window_s=inf", "window_s is inf; it must be at least 1, and finite."),
+        ("pretrain", "eeg", "optim.lr=.inf", "optim.lr is inf; it must be at least 0, and finite."),
+        ("pretrain", "eeg", "optim.lr=.nan", "optim.lr is nan; it must be at least 0."),
+        (
+            "finetune",
+            "image",
+            "optim.betas=[2,3]",
+            "optim.betas is 2.0; it must be between 0 and 0.999999.",
+        ),
+        ("finetune", "eeg", "optim.betas=[.9,-.inf]", "optim.betas is -inf; it must be between"),
+        ("finetune", "eeg", "fit.epochs=0x10", "fit.epochs: input should be a valid integer"),
+        (
+            "preprocess",
+            "eeg",
+            "hypnogram.offset_s=.nan",
+            "hypnogram.offset_s is nan; it must be a finite number of seconds.",
+        ),
+        (
+            "stage",
+            "eeg",
+            "hypnogram.offset_s={n1: 2, n2: .inf}",
+            "hypnogram.offset_s.n2 is inf; it must be a finite number of seconds.",
+        ),
+    ],
+)
+def test_what_is_no_number_of_this_world_is_told_by_name_and_range(
+    verb, modality, override, message
+):
+    with pytest.raises(ConfigError) as caught:
+        config.compose(_class_of(verb, modality), verb, None, [override])
+    assert message in str(caught.value)
+
+
+def test_labels_that_are_numbers_may_be_written_so():
+    cls = _class_of("preprocess", "eeg")
+    made = config.compose(cls, "preprocess", None, ["hypnogram.stages={5: W, 4: REM}"])
+    assert made.hypnogram.stages == {"5": "W", "4": "REM"}
+    assert config.compose(cls, "preprocess", None, ["hypnogram.stages.5=W"]).hypnogram.stages == {
+        "5": "W"
+    }
+
+
 def test_a_name_that_is_not_shipped():
     with pytest.raises(
         ConfigError,
@@ -206,6 +274,10 @@ def test_a_value_where_a_list_or_a_section_belongs_is_told_how():
     [
         ("optim: {lr: 1}\noptim: {lr: 2}\n", "is not YAML: optim stands twice"),
         ("optim: {lr: 1, lr: 2}\n", "lr stands twice"),
+        ("a: &a [1, 1]\nb: &b [*a, *a]\nc: [*b, *b]\n", r"aliases \(\*name\) are not read"),
+        ("a: " + "[" * 500 + "]" * 500, "nested more than 20 deep"),
+        ("a: " + "9" * 10_000, "a number has too many digits"),
+        ("a: 1\n" + "#" * 1_000_001, "larger than 1,000,000 bytes"),
         ("1: 2\n", "has the key 1, which is no name of a setting"),
         ("optim.lr: 2\n", r"write optim\.lr as `optim:`, and `lr: …` below it"),
     ],

@@ -23,7 +23,7 @@ from partsig.tasks import registry as tasks
 ROOT = Path(__file__).parents[1] / "partsig"
 KINDS = [modalities.get(name) for name in modalities.MODALITIES]
 KEPT = {
-    contracts.Dataset: [get_type_hints(kind.open)["return"] for kind in KINDS],
+    contracts.Dataset: [get_type_hints(registries.at(kind.dataset))["return"] for kind in KINDS],
     contracts.Task: [registries.at(place) for place in tasks.TASKS.values()],
     contracts.Windows: [RandomWindows, RandomImages, Augmented],
     contracts.Examples: [LabelledWindows, LabelledImages],

@@ -159,9 +159,7 @@ def test_verbs_hold_what_they_write(tmp_path, holder, write_night, sample_store)
     calls = [
         lambda: partsig.preprocess("digits", None, tmp_path / "images"),
         lambda: partsig.preprocess("physionet2018", tmp_path / "raw", tmp_path / "signals"),
-        lambda: partsig.pretrain(
-            sample_store, tmp_path / "pretrained", overrides=tiny | {"fit.epochs": 1}, gpus="0"
-        ),
+        lambda: partsig.pretrain(sample_store, tmp_path / "pretrained", overrides=tiny, gpus="0"),
         lambda: partsig.finetune("scratch", sample_store, tmp_path / "tuned", subjects=12),
     ]
     for call in calls:

@@ -1,6 +1,7 @@
 """The structure, kept by tests: who may import whom, what is shipped, how quick the help is."""
 
 import ast
+import json
 import re
 import shutil
 import subprocess
@@ -12,17 +13,20 @@ from pathlib import Path
 import pytest
 
 import partsig
+from partsig.data import store
 
 ROOT = Path(__file__).parents[1]
-BASE = {"errors", "files", "config", "contracts", "registries", "progress", "seeds"}
+BASE = {"text", "errors", "files", "config", "contracts", "registries", "progress", "seeds"}
 BASE |= {"places", "cells", "commands"}
 WINGS = {"core", "data", "train", "metrics"}
 # What each room may import from partsig besides itself; `modalities.registry` names places only, so
 # that any room may ask it. CONTRIBUTING says why.
 ALLOWED = {
-    "errors": set(),
+    "text": set(),
+    "errors": {"text"},
     "files": {"errors", "cells"},
-    "config": {"errors"},
+    "config_text": {"errors"},
+    "config": {"errors", "config_text"},
     "contracts": {"errors"},
     "registries": {"errors"},
     "progress": set(),
@@ -293,3 +297,52 @@ def test_a_path_or_a_key_that_is_not_there_is_told_without_torch(tmp_path, in_fo
     for words, (code, _, loaded) in zip(light, answers, strict=True):
         assert code == 2, words
         assert "torch" not in loaded, words
+
+
+# A wrong value in every section of every verb: out of range, of another type, no choice, not
+# together. {eeg} and {image} are stores, {run} is a fine-tuned run.
+WRONG = (
+    ("preprocess edf", "sfreq=-3", "h_freq=0", "l_freq=40", "dtype=int8", "hypnogram.epoch_s=0"),
+    ("preprocess edf", "hypnogram.offset_s=.nan", "hypnogram.stages={5: REMS}", "channels=C3"),
+    ("preprocess digits", "size=0", "val_share=2", "grey=perhaps"),
+    ("audit {eeg}", "missing=drop", "trim_wake_min=-1", "hypnogram.codes=aasm"),
+    ("pretrain", "window_s=inf", "windows_per_epoch=-1", "encoder.width=33", "encoder.tokens=no"),
+    ("pretrain", "objective.patches=.5", "objective.name=mea", "objective.stretches=3"),
+    ("pretrain", "optim.lr=inf", "optim.betas=[2,3]", "optim.min_lr=1", "split.seed=-1", "fit=3"),
+    ("pretrain --config mae", "objective.decoder.heads=7", "fit.epochs=-3", "objective.loss=mse"),
+    ("pretrain --modality image", "size=33", "augment.area=0", "objective.context=1"),
+    ("pretrain --store {image}", "patch_px=0", "fit.workers=-2", "objective.mask_ratio=.5"),
+    ("finetune --from scratch --store {eeg}", "fit.epochs=0", "pseudo.share=-1", "loss.mixup=-1"),
+    ("finetune --from scratch --store {eeg}", "train=none", "split.val_subjects=-1", "pool=max"),
+    ("finetune --from scratch --store {eeg}", "optim.layer_decay=2", "encoder.depth=0", "model=u"),
+    ("finetune --from scratch --store {image}", "repeats=0", "augment.flip=2", "fit.average=1"),
+    ("stage {night} --run {run}", "odd=-1", "unit=pV", "hypnogram.epoch_s=inf", "aliases=C3"),
+    ("report --run {run}", "store_labels=perhaps", "hypnogram.format=csv"),
+    ("demo", "subjects=0", "finetune_epochs=many"),
+    ("demo --modality image", "per_class=0"),
+)
+# What every verb loads first; the fork of a command then begins from there.
+FIRST = ("partsig.config", "partsig.modalities.signals", "partsig.modalities.images", "joblib")
+
+
+def test_a_wrong_value_is_told_without_torch(tmp_path, in_forks):
+    """Also where a store and a run are at hand, so that nothing else could be told first."""
+    places = {name: name for name in ("eeg", "image", "run", "night")}
+    for modality in ("eeg", "image"):
+        (tmp_path / modality).mkdir()
+        meta = {"format": store.FORMAT, "modality": modality}
+        (tmp_path / modality / "meta.json").write_text(json.dumps(meta))
+    (tmp_path / "night").touch()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text('{"kind": "finetune", "state": "finished"}')
+    commands = [
+        (key, [*words.format(**places).split(), "--set", key])
+        for words, *keys in WRONG
+        for key in keys
+    ]
+    answers = in_forks([command for _, command in commands], first=FIRST)
+    for (key, command), (code, said, loaded) in zip(commands, answers, strict=True):
+        assert code == 2, command
+        assert "Traceback" not in said
+        assert key.partition("=")[0].rpartition(".")[2] in said, (command, said)
+        assert "torch" not in loaded, command

@@ -82,7 +82,7 @@ class Transformer(nn.Sequential):
     def __init__(
         self, depth: int, width: int, heads: int, mlp_ratio: float = 4.0, drop_path: float = 0.0
     ) -> None:
-        rates = torch.linspace(0.0, drop_path, depth).tolist()
+        rates = torch.linspace(0.0, drop_path, depth, device="cpu").tolist()
         super().__init__(*(Block(width, heads, mlp_ratio, rate) for rate in rates))
 
     def forward(

@@ -6,17 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from partsig.contracts import Examples
-from partsig.errors import check_range
 from partsig.runs.models import pretraining_settings
 from partsig.runs.run import Run
 from partsig.tasks.classification import Classification
-
-
-def check_counts(settings: object) -> None:
-    """Raise ConfigError unless what is given of a demo's settings, counts all, is at least 1."""
-    for name, value in asdict(settings).items():
-        if value is not None:
-            check_range(name, value, 1)
 
 
 def encoder_of(pretrained: Path) -> dict[str, object]:

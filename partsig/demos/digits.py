@@ -1,15 +1,13 @@
 """The whole way on handwritten digits, from pixels to accuracy."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from shlex import quote
-from typing import Annotated
 
-from partsig import config
 from partsig.data.images.examples import LabelledImages
 from partsig.data.images.store import open_images
-from partsig.demos.common import check_counts, encoder_of, majority
+from partsig.demos.common import encoder_of, majority
+from partsig.demos.settings import ImageDemoConfig, for_epochs
 from partsig.files import write_text
 from partsig.tasks.classification_scores import with_interval
 from partsig.verbs.demo import Demo
@@ -21,28 +19,12 @@ from partsig.verbs.pretrain import pretrain
 
 # A fifth of the training images choose what a method leaves open; the usual twentieth is too few.
 VAL_SHARE = 0.2
-CONFIG = "image-tiny"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageDemoConfig:
-    """What may be changed of the demo; None leaves what image-tiny and its fine-tuning say."""
-
-    pretrain_epochs: Annotated[
-        int | None, "epochs of pretraining; null: as the configuration image-tiny"
-    ] = None
-    finetune_epochs: Annotated[
-        int | None, "epochs of fine-tuning; null: as image-tiny-finetune"
-    ] = None
-    per_class: Annotated[int, "labelled images of every class"] = 20
-
-    def __post_init__(self) -> None:
-        check_counts(self)
+CONFIG, TUNING = "image-tiny", "image-tiny-finetune"
 
 
 def run_demo(
     output: str | Path | None,
-    overrides: Mapping[str, object] | Iterable[str],
+    settings: ImageDemoConfig,
     seed: int,
     say: Callable[[str], None],
 ) -> Demo:
@@ -52,7 +34,6 @@ def run_demo(
     as a user would, below ``output`` (default ``runs/demo-image``). The same call again continues
     an interrupted demo.
     """
-    settings = config.compose(ImageDemoConfig, "demo", None, overrides)
     path = Path(output or "runs/demo-image")
     store, n = path / "store", settings.per_class
     say(
@@ -64,13 +45,12 @@ def run_demo(
     say("     " + ", ".join(f"{role} {count:,}" for role, count in made.counts.items()))
     run = quote(str(path / "pretrain"))
     say(f"2/4  partsig pretrain --modality image --config {CONFIG} -> {run}")
-    epochs = settings.pretrain_epochs
     pretrained = pretrain(
         store,
         path / "pretrain",
         modality="image",
         config=CONFIG,
-        overrides={} if epochs is None else {"fit.epochs": epochs},
+        overrides=for_epochs(CONFIG, settings.pretrain_epochs),
         seed=seed,
         gpus="0",
     )
@@ -85,15 +65,14 @@ def run_demo(
     for train, label in (("probe", "linear probe"), ("full", "fine-tuned")):
         for origin, start in (("scratch", "untrained encoder"), (pretrained, "PART-pretrained")):
             own = encoder_of(pretrained) if origin == "scratch" else {}
-            epochs = settings.finetune_epochs
-            if train == "full" and epochs is not None:
-                own |= {"fit.epochs": epochs}
+            if train == "full":
+                own |= for_epochs(TUNING, settings.finetune_epochs)
             run = finetune(
                 origin,
                 store,
                 path / f"finetune-{train}-{'scratch' if origin == 'scratch' else 'part'}",
                 segments_per_class=n,
-                config="image-tiny-finetune",
+                config=TUNING,
                 overrides=own | {"train": train},
                 seed=seed,
                 device="cpu",

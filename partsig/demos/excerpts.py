@@ -1,16 +1,14 @@
 """The whole way on real signal that ships with the package, from raw records to kappa."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from shlex import quote
-from typing import Annotated
 
-from partsig import config
 from partsig.data.sample import CHANNELS, write_records
 from partsig.data.signals.store import open_store
 from partsig.data.signals.windows import LabelledWindows
-from partsig.demos.common import check_counts, encoder_of, majority
+from partsig.demos.common import encoder_of, majority
+from partsig.demos.settings import DemoConfig
 from partsig.files import write_text
 from partsig.runs.run import Run
 from partsig.train.journal import read_metrics
@@ -21,38 +19,9 @@ from partsig.verbs.preprocess import preprocess
 from partsig.verbs.pretrain import pretrain
 
 
-@dataclass(frozen=True, kw_only=True)
-class DemoConfig:
-    """What may be changed of the demo; None leaves what demo.yaml and demo-finetune.yaml say."""
-
-    pretrain_epochs: Annotated[
-        int | None, "epochs of pretraining; null: as the configuration demo"
-    ] = None
-    windows_per_epoch: Annotated[
-        int | None, "windows per epoch of pretraining; null: as the configuration demo"
-    ] = None
-    finetune_epochs: Annotated[
-        int | None, "epochs of fine-tuning; null: as the configuration demo-finetune"
-    ] = None
-    subjects: Annotated[int, "labelled subjects of fine-tuning"] = 30
-
-    def __post_init__(self) -> None:
-        check_counts(self)
-
-    def pretrain(self) -> dict[str, object]:
-        """Return the overrides of pretraining."""
-        given = {"fit.epochs": self.pretrain_epochs, "windows_per_epoch": self.windows_per_epoch}
-        return {key: value for key, value in given.items() if value is not None}
-
-    def finetune(self) -> dict[str, object]:
-        """Return the overrides of fine-tuning."""
-        epochs = self.finetune_epochs
-        return {} if epochs is None else {"fit.epochs": epochs}
-
-
 def run_demo(
     output: str | Path | None,
-    overrides: Mapping[str, object] | Iterable[str],
+    settings: DemoConfig,
     seed: int,
     say: Callable[[str], None],
 ) -> Demo:
@@ -62,7 +31,6 @@ def run_demo(
     ``runs/demo``), then runs preprocess, pretrain, finetune (pretrained and from scratch) and
     evaluate as a user would. The same call again continues an interrupted demo.
     """
-    settings = config.compose(DemoConfig, "demo", None, overrides)
     path = Path(output or "runs/demo")
     say(
         "Real PhysioNet-2018 signal (ODC-BY 1.0), spliced from 60-s excerpts: one record per\n"

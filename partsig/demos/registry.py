@@ -1,8 +1,13 @@
-"""The demonstrations by name: the places of their functions, and whose modality is whose."""
+"""The demonstrations by name: the places of their functions and settings, and whose is whose."""
 
 DEMOS = {
     "excerpts": "partsig.demos.excerpts:run_demo",
     "digits": "partsig.demos.digits:run_demo",
+}
+# What may be changed of each: the places of their settings.
+SETTINGS = {
+    "excerpts": "partsig.demos.settings:DemoConfig",
+    "digits": "partsig.demos.settings:ImageDemoConfig",
 }
 # The demonstration of a modality.
 OF_MODALITY = {"eeg": "excerpts", "image": "digits"}

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from partsig.figures.style import BLUE, save
+from partsig.figures.style import BLUE, plain, save
 
 # Classes up to which a confusion matrix has room for numbers.
 MOST_NUMBERS = 20
@@ -37,12 +37,13 @@ def confusion(
         axes.text(j, i, text, ha="center", va="center", color=shade, fontsize=9)
     if few:
         slant = 0 if max(map(len, classes)) < 6 else 45
-        axes.set_xticks(range(len(classes)), classes, rotation=slant)
-        axes.set_yticks(range(len(classes)), classes)
+        names = [plain(name) for name in classes]
+        axes.set_xticks(range(len(classes)), names, rotation=slant)
+        axes.set_yticks(range(len(classes)), names)
     counted = "" if few else ", by its number in the list of classes"
     axes.set_xlabel(predicted + counted)
     axes.set_ylabel(truth + counted)
-    axes.set_title(title, fontsize=10)
+    axes.set_title(plain(title), fontsize=10)
     figure.colorbar(image, label=f"share of the {truth}", shrink=0.85)
     return save(figure, path)
 
@@ -110,7 +111,7 @@ def label_curve(
             linewidth=1.2,
             capsize=2,
             elinewidth=0.7,
-            label=method,
+            label=plain(method),
         )
     shown = {budget: place for budget, place in places.items() if budget or _has_all(rows)}
     axes.set_xticks(list(shown.values()), [str(budget or "all") for budget in shown])

@@ -8,13 +8,24 @@ from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 
 from partsig.files import atomic
+from partsig.text import shown
 
 # Okabe and Ito's palette, told apart without colour vision.
 BLUE, VERMILION = "#0072B2", "#D55E00"
 # Resolution of a PNG; that of an inspection, which has fine traces, is higher.
 DPI, FINE_DPI = 130, 150
+LONGEST_NAME = 100  # characters of a name that fit into a figure
 # Without a date, which SVG would take from the clock: equal content gives equal files.
 UNDATED = {"Date": None}
+
+
+def plain(name: object) -> str:
+    r"""Return a name as a figure shows it: one with two dollar signs is no formula.
+
+    >>> plain("night $1 $2")
+    'night \\$1 \\$2'
+    """
+    return shown(name, LONGEST_NAME).replace("$", r"\$")
 
 
 def save(figure: Figure, path: Path, dpi: int = DPI) -> Path:

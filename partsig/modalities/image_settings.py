@@ -3,11 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from partsig.core.encoder import EncoderConfig
-from partsig.data.images.augment import AugmentConfig
+from partsig.core.settings import EncoderConfig
+from partsig.data.images.settings import AugmentConfig
 from partsig.errors import ConfigError, check_range
 from partsig.runs.settings import FinetuneRecipe, PretrainRecipe, Shape
-from partsig.train.job import FitConfig
+from partsig.train.settings import FitConfig
 
 ENCODER = EncoderConfig(width=384, depth=12, heads=6)
 

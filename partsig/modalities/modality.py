@@ -4,7 +4,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from partsig import registries
 from partsig.contracts import Dataset, Labels
+from partsig.data.store import read_meta
+from partsig.errors import DataError
+from partsig.modalities import registry
 from partsig.runs.model_card import CardWords
 from partsig.runs.run import Run
 from partsig.runs.settings import FinetuneRecipe, PretrainRecipe
@@ -30,7 +34,7 @@ class Modality:
     plural: str
     n_patches: int
     default_source: str
-    open: Callable[[Path], Dataset]
+    dataset: str  # the place of what opens a store: torch is loaded where one is read
     preprocess: str  # the place of its settings: readers are loaded where they read
     pretrain: type[PretrainRecipe]
     finetune: type[FinetuneRecipe]
@@ -47,3 +51,16 @@ class Modality:
     def rank(self) -> int:
         """Number of axes D."""
         return len(self.axes)
+
+    def open(self, store: Path) -> Dataset:
+        """Open a store; raise DataError for what is none."""
+        return registries.at(self.dataset)(store)
+
+    def check_store(self, store: Path) -> None:
+        """Raise DataError for a store of another modality."""
+        theirs = registry.of(read_meta(store))
+        if theirs.name != self.name:
+            raise DataError(
+                f"{store} holds {theirs.plural}, not {self.plural}: pass --modality "
+                f"{theirs.name}, or another --store."
+            )

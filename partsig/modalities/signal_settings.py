@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from partsig.data.splits import SplitConfig
 from partsig.errors import CheckpointError, check_range
 from partsig.runs.settings import FinetuneRecipe, PretrainRecipe, Shape
-from partsig.tasks.distillation import PseudoConfig
+from partsig.tasks.settings import PseudoConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,12 +1,12 @@
 """How a classifier is trained on labels, whatever the modality and the task."""
 
-from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
+from partsig import registries
 from partsig.contracts import Dataset, Examples, LabelBudget, Labels, LabelSplit
 from partsig.core.objectives.supervised import SupervisedModule
 from partsig.data.shuffling import Shuffled
@@ -29,7 +29,7 @@ from partsig.tasks.distillation import TeacherTargets, predict_targets
 from partsig.tasks.frozen import InputShape
 from partsig.train import distributed
 from partsig.train.distributed import World
-from partsig.train.job import SPEED_KEYS
+from partsig.train.settings import SPEED_KEYS, check_warmup
 
 # What may differ between the parts of a run: speed, where its store lies, what was added there.
 MAY_CHANGE_ON_RESUME = (*SPEED_KEYS, "store", "index_sha256")
@@ -37,10 +37,10 @@ MAY_CHANGE_ON_RESUME = (*SPEED_KEYS, "store", "index_sha256")
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneRequest:
-    """A fine-tuning run in plain values: what each of its processes is told.
+    """A fine-tuning run as it was asked for: what each of its processes is told.
 
-    ``overrides`` are settings by name or ``KEY=VALUE`` texts, ``run`` None is a name made of the
-    rest; see :func:`partsig.verbs.finetune.finetune` for all others.
+    ``run`` None is a name made of the rest; see :func:`partsig.verbs.finetune.finetune` for all
+    others.
     """
 
     origin: Origin
@@ -48,8 +48,7 @@ class FinetuneRequest:
     task: str | None
     budget: LabelBudget
     teacher: Path | None
-    config: str | Path | None
-    overrides: Mapping[str, object] | Sequence[str]
+    settings: FinetuneRecipe
     run: Path | None
     seed: int
 
@@ -124,7 +123,7 @@ def open_finetuning(request: FinetuneRequest) -> Finetuning:
     dataset.check_budget(request.budget)
     task = tasks.get(dataset.task if request.task is None else request.task)
     task.check_labels(dataset.labels)
-    start = start_from(request.origin, dataset, request.config, request.overrides)
+    start = start_from(request.origin, dataset, request.settings)
     settings = start.settings
     split = dataset.split_labels(request.budget, settings, request.seed)
     label = start.origin.label or (settings.model if settings.model != "encoder" else SCRATCH)
@@ -139,8 +138,18 @@ def open_finetuning(request: FinetuneRequest) -> Finetuning:
         run=run,
         seed=runs.seed_as_begun(run, request.seed),
     )
+    if not (run / "run.json").is_file() and _by_steps(settings, dataset.modality):
+        check_warmup(settings.optim, settings.fit)
     _teacher_run(asked)  # what is refused must not leave a run behind
     return asked
+
+
+def _by_steps(settings: FinetuneRecipe, modality: str) -> bool:
+    """Tell whether a network is trained step by step, not only a head on frozen features."""
+    if settings.model != "encoder":
+        baseline = registry.get(modality).baselines[settings.model]
+        return registries.at(baseline).learns_by == "steps"
+    return settings.train in ("full", "probe+full")
 
 
 def share_finetuning(request: FinetuneRequest, device_type: str) -> None:

@@ -9,7 +9,7 @@ from torch import nn
 from partsig.contracts import PretrainingData
 from partsig.modalities.modality import MONITOR_WINDOWS, Modality
 from partsig.runs.models import pretraining_settings
-from partsig.runs.objectives import OBJECTIVES
+from partsig.runs.objectives import module_of
 from partsig.runs.run import Run
 from partsig.seeds import Stream, fixed, seed_of
 from partsig.train.distributed import World
@@ -92,7 +92,7 @@ def learned(path: Path) -> list[str]:
         return []
     whose = "unseen" if unseen else "its own training"
     settings = pretraining_settings(Run.read(path))
-    say = getattr(OBJECTIVES[type(settings.objective)], "in_words", None)
+    say = getattr(module_of(type(settings.objective)), "in_words", None)
     if say is None:  # a plug-in that does not say it
         return [f"loss {told[-1]['loss']:.3g} on {whose} windows"]
     return [say(told[-1], whose)]

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from partsig import config as configs
 from partsig.contracts import Batch, PretrainingData, Windows
-from partsig.data.store import read_meta
-from partsig.errors import CheckpointError, ConfigError, DataError
+from partsig.errors import CheckpointError, ConfigError
 from partsig.files import locked
 from partsig.modalities import registry
 from partsig.modalities.modality import Modality
@@ -22,7 +21,8 @@ from partsig.runs.settings import PretrainRecipe
 from partsig.seeds import Stream, seed_of
 from partsig.train import distributed, loop
 from partsig.train.distributed import World
-from partsig.train.job import SPEED_KEYS, TrainingJob
+from partsig.train.job import TrainingJob
+from partsig.train.settings import SPEED_KEYS
 
 MAY_CHANGE_ON_RESUME = (*SPEED_KEYS, "resident", "store")
 
@@ -48,19 +48,10 @@ class Pretraining:
 
     def open_data(self) -> PretrainingData:
         """Open the store; raise DataError for one of another modality, and what opening raises."""
-        check_modality(self.store, self.modality)
-        dataset = registry.get(self.modality).open(self.store)
+        modality = registry.get(self.modality)
+        modality.check_store(self.store)
+        dataset = modality.open(self.store)
         return dataset.pretraining(self.settings, self.seed)
-
-
-def check_modality(store: Path, modality: str) -> None:
-    """Raise DataError for a store of another modality."""
-    theirs = registry.of(read_meta(store))
-    if theirs.name != modality:
-        raise DataError(
-            f"{store} holds {theirs.plural}, not {registry.get(modality).plural}: pass --modality "
-            f"{theirs.name}, or another --store."
-        )
 
 
 def run_pretraining(asked: Pretraining) -> None:

@@ -1,6 +1,6 @@
 """The encoder that fine-tuning starts from, and the settings that it implies."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -63,22 +63,12 @@ class _Brought:
     code: Tensor | None = None
 
 
-def start_from(
-    origin: Origin,
-    dataset: Dataset,
-    config: str | Path | None,
-    overrides: Mapping[str, object] | Iterable[str],
-) -> Start:
+def start_from(origin: Origin, dataset: Dataset, settings: FinetuneRecipe) -> Start:
     """Return what to start from.
 
-    Raises ConfigError for settings that are for something else, CheckpointError for an encoder that
+    Raises ConfigError for settings that are for another origin, CheckpointError for an encoder that
     does not fit the store.
     """
-    modality = registry.get(dataset.modality)
-    for other in registry.others(modality.name):
-        meant = f"{other.plural}; the store holds {modality.plural}"
-        configs.check_meant(modality.finetune, "finetune", config, other.finetune, meant)
-    settings = configs.compose(modality.finetune, "finetune", config, overrides)
     if settings.model != "encoder" and str(origin) != SCRATCH:
         raise ConfigError(f"model={settings.model} is trained from scratch: add --from scratch.")
     if origin.source:

@@ -3,14 +3,17 @@
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from partsig import registries
-from partsig.core.encoder import Encoder
 from partsig.errors import ConfigError, nearest
 from partsig.places import place_name
 from partsig.runs.settings import SCRATCH, Shape
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from partsig.core.encoder import Encoder
 
 # What opens an encoder of this kind of name: called with the rest of the name, a file of weights or
 # None, and the extent and the number of channels of the windows to come; it returns a
@@ -26,10 +29,10 @@ class ForeignEncoder:
     where it has none. ``method`` is what it is called in a table.
     """
 
-    encoder: Encoder
+    encoder: "Encoder"
     patch: Shape
     n_channels: int
-    code: Tensor | None
+    code: "Tensor | None"
     method: str
 
 

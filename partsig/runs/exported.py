@@ -18,7 +18,8 @@ from partsig.core.encoder import Encoder, EncoderConfig
 from partsig.core.objectives.supervised import Classifier, ClassifierConfig
 from partsig.errors import CheckpointError, ConfigError
 from partsig.files import atomic, write_json, write_text
-from partsig.runs.run import Run
+from partsig.runs.models import built
+from partsig.runs.run import Run, check_temperature
 
 FORMAT = 1
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
@@ -114,13 +115,14 @@ def read(folder: Path) -> LoadedModel:
         known = facts.get("library_name") == "partsig" and facts["format"] == FORMAT
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{folder / CONFIG} cannot be read ({error!r}).") from None
+    check_temperature(facts.get("temperature"), folder / CONFIG)
     if not known:
         raise CheckpointError(
             f"{folder} is no folder that `partsig export` (format {FORMAT}) wrote; export it again."
         )
     if not (folder / WEIGHTS).is_file():
         raise CheckpointError(f"{folder} has no {WEIGHTS}: run `partsig export` without --format.")
-    model = build(facts)
+    model = built(lambda: build(facts), folder / WEIGHTS)
     try:
         unmatched = model.load_state_dict(load_file(folder / WEIGHTS), strict=False)
     except (OSError, SafetensorError, RuntimeError) as error:

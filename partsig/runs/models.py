@@ -1,7 +1,9 @@
 """The one loader of encoders: a run's, with its settings; and the untrained model of settings."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -11,12 +13,13 @@ from partsig.core.encoder import Encoder, check_blocks
 from partsig.core.objectives.part import Part, PartConfig
 from partsig.errors import CheckpointError
 from partsig.modalities import registry
-from partsig.runs.objectives import OBJECTIVES
+from partsig.runs.objectives import module_of
 from partsig.runs.run import Run
 from partsig.runs.settings import PretrainRecipe, Shape
 from partsig.train import checkpoint
 
 PREFIX = "encoder."
+M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -44,7 +47,7 @@ def build_objective(
     if isinstance(objective, PartConfig) and not objective.patches:
         objective = replace(objective, patches=n_patches)
     encoder = Encoder(settings.encoder, channels, patch)
-    model = OBJECTIVES[type(objective)](objective, encoder, window, patch)
+    model = module_of(type(objective))(objective, encoder, window, patch)
     if getattr(model, "encoder", None) is not encoder or not callable(
         getattr(model, "compilable", None)
     ):
@@ -53,6 +56,34 @@ def build_objective(
             "compiling by compilable(): see CONTRIBUTING, Add an objective."
         )
     return model
+
+
+def built(build: Callable[[], M], file: Path) -> M:
+    """Return the untrained model whose weights are in ``file``.
+
+    What it is built from may be of somebody else: it is first built without memory, and one of more
+    weights than ``file`` has bytes, which cannot hold them, raises CheckpointError.
+    """
+    try:
+        with torch.device("meta"):
+            needed = sum(parameter.numel() for parameter in build().parameters())
+    except (NotImplementedError, RuntimeError):  # of a plug-in, say, that computes while it builds
+        needed = 0
+    if needed > file.stat().st_size:
+        raise CheckpointError(
+            f"{file} has {file.stat().st_size:,} bytes, and the model that stands beside it "
+            f"{needed:,} weights: they do not belong together."
+        )
+    return build()
+
+
+def fill(model: nn.Module, state: Mapping[str, torch.Tensor], where: Path) -> None:
+    """Give a model these weights; raise CheckpointError where one is missing or left over."""
+    try:
+        model.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{where} does not fit its settings ({reason}).") from None
 
 
 def load_encoder(path: str | Path, blocks: int = 0) -> PretrainedEncoder:
@@ -67,14 +98,15 @@ def load_encoder(path: str | Path, blocks: int = 0) -> PretrainedEncoder:
     _, patch = settings.extents(run.samples_per_unit)
     check_blocks(blocks, settings.encoder.depth)
     shape = replace(settings.encoder, depth=blocks or settings.encoder.depth)
-    encoder = Encoder(shape, len(run.ch_names), patch)
+    file = _file_of(run.path)
+    encoder = built(lambda: Encoder(shape, len(run.ch_names), patch), file)
     state = {
         key.removeprefix(PREFIX): value
         for key, value in read_state(run.path).items()
         if key.startswith(PREFIX)
     }
     cut = tuple(f"blocks.{number}." for number in range(shape.depth, settings.encoder.depth))
-    encoder.load_state_dict({k: v for k, v in state.items() if not k.startswith(cut)})
+    fill(encoder, {k: v for k, v in state.items() if not k.startswith(cut)}, file)
     return PretrainedEncoder(encoder=encoder, run=run, settings=settings)
 
 
@@ -111,16 +143,24 @@ def load_part(path: str | Path) -> LoadedPart:
         )
     window, patch = settings.extents(run.samples_per_unit)
     n_patches = registry.get(run.modality).n_patches
-    model = build_objective(len(run.ch_names), window, patch, settings, n_patches)
-    model.load_state_dict(read_state(run.path))
+    file, channels = _file_of(run.path), len(run.ch_names)
+    model = built(lambda: build_objective(channels, window, patch, settings, n_patches), file)
+    fill(model, read_state(run.path), file)
     return LoadedPart(model.eval(), run, settings)
 
 
 def read_state(path: Path) -> dict[str, torch.Tensor]:
     """Return the weights a pretraining run ended with, averaged ones where it averaged."""
+    file = _file_of(path)
+    content = checkpoint.load(file, "pretrain")
+    model, average = content.get("model"), content.get("average", {})
+    if not isinstance(model, dict) or not isinstance(average, dict):
+        raise CheckpointError(f"{file} holds no weights by name.")
+    return {name: average.get(name, value) for name, value in model.items()}
+
+
+def _file_of(path: Path) -> Path:
     file = checkpoint.newest(path)
     if file is None:
         raise CheckpointError(f"{path} has lost its checkpoints; pretrain again.")
-    content = checkpoint.load(file, "pretrain")
-    model, average = content["model"], content.get("average", {})
-    return {name: average.get(name, value) for name, value in model.items()}
+    return file

@@ -11,20 +11,28 @@ import dataclasses
 from collections.abc import Callable
 
 from partsig import registries
-from partsig.core.objectives.droppos import DropPos, DropPosConfig
-from partsig.core.objectives.mae import Mae, MaeConfig
-from partsig.core.objectives.mp3 import Mp3, Mp3Config
-from partsig.core.objectives.part import Part, PartConfig
+from partsig.core.objectives.settings import DropPosConfig, MaeConfig, Mp3Config, PartConfig
 from partsig.errors import ConfigError
 
-OBJECTIVES: dict[type, Callable] = {
-    PartConfig: Part,
-    MaeConfig: Mae,
-    Mp3Config: Mp3,
-    DropPosConfig: DropPos,
+# The modules' places, since settings are looked at before torch is loaded; a plug-in's module.
+OBJECTIVES: dict[type, str | Callable] = {
+    PartConfig: "partsig.core.objectives.part:Part",
+    MaeConfig: "partsig.core.objectives.mae:Mae",
+    Mp3Config: "partsig.core.objectives.mp3:Mp3",
+    DropPosConfig: "partsig.core.objectives.droppos:DropPos",
 }
 # What is wrong with a plug-in, by the name of its objective: told when that is asked for.
 BROKEN: dict[str, str] = {}
+
+
+def module_of(config: type) -> Callable:
+    """Return the module that learns by an objective with this configuration.
+
+    >>> module_of(MaeConfig).__name__
+    'Mae'
+    """
+    module = OBJECTIVES[config]
+    return registries.at(module) if isinstance(module, str) else module
 
 
 def _add_plugins() -> None:

@@ -5,9 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from partsig.contracts import Labels, labels_of
+from partsig.errors import CheckpointError
 from partsig.modalities import registry
 from partsig.runs.directory import check_kept, finished, read
 from partsig.runs.encoder_sources import Origin, recall
+
+# What a temperature may be: fitting gives .05 to 20.
+COLDEST, HOTTEST = 1e-3, 1e3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,9 +174,23 @@ class Run:
     def calibration(self) -> Mapping:
         """What was found of its confidence; raises CheckpointError where it is too old to know."""
         check_kept(self.path, self.facts, ("calibration",))
-        return self.facts["calibration"]
+        found = self.facts["calibration"]
+        check_temperature(found.get("temperature"), self.path)
+        return found
 
     @property
     def temperature(self) -> float:
         """What its logits are divided by, so that its confidence can be believed."""
-        return self.facts.get("calibration", {}).get("temperature", 1.0)
+        return check_temperature(
+            self.facts.get("calibration", {}).get("temperature", 1.0), self.path
+        )
+
+
+def check_temperature(value: object, where: Path) -> float:
+    """Return what logits may be divided by; raise CheckpointError for what they may not."""
+    if isinstance(value, int | float) and COLDEST <= value <= HOTTEST:
+        return float(value)
+    raise CheckpointError(
+        f"{where} has the temperature {str(value)[:40]}; it must be between {COLDEST:g} and "
+        f"{HOTTEST:g}: it is damaged."
+    )

@@ -9,13 +9,11 @@ from typing import Annotated, ClassVar, Literal
 
 from partsig import config as configs
 from partsig.contracts import Shape
-from partsig.core.encoder import EncoderConfig
-from partsig.core.objectives.part import PartConfig
-from partsig.core.objectives.supervised import LossConfig, Pool
+from partsig.core.objectives.settings import LossConfig, PartConfig, Pool
+from partsig.core.settings import EncoderConfig
 from partsig.errors import ConfigError, check_range
 from partsig.runs.objectives import BROKEN, OBJECTIVES
-from partsig.train.job import FitConfig
-from partsig.train.optim import OptimConfig
+from partsig.train.settings import FitConfig, OptimConfig
 
 SCRATCH = "scratch"
 

@@ -12,7 +12,7 @@ from matplotlib.ticker import MultipleLocator
 from partsig.data.signals.hypnograms.stages import EPOCH_S, STAGES
 from partsig.data.signals.lazy import forget
 from partsig.figures.classification import draw_reliability
-from partsig.figures.style import BLUE, VERMILION, save
+from partsig.figures.style import BLUE, VERMILION, plain, save
 from partsig.metrics.agreement import kappa
 from partsig.sleep import review
 from partsig.sleep.html import COLOURS, HEIGHT, stretches
@@ -44,7 +44,9 @@ def hypnogram(
         (rows[1], predicted, f"predicted{score}"),
     ):
         _steps(axes, edges, stages)
-        axes.set_title(f"{name}: {label}" if axes is rows[0] else label, fontsize=10, loc="left")
+        axes.set_title(
+            f"{plain(name)}: {label}" if axes is rows[0] else label, fontsize=10, loc="left"
+        )
     _hypnodensity(rows[2], edges, probabilities)
     rows[2].set_xlabel(f"time from the start of the recording ({unit})")
     rows[2].set_xlim(0, edges[-1])
@@ -92,8 +94,8 @@ def staging(staged: Staging, paths: Sequence[Path] = ()) -> Figure:
         doubt.patch.set_visible(False)
     _time_axis(doubt, edges, of_day=staged.start is not None)
     figure.suptitle(
-        f"{staged.name}: {int((staged.stages >= 0).sum())} of {staged.n_epochs} epochs staged, "
-        f"{len(staged.review)} to review (marks below)",
+        f"{plain(staged.name)}: {int((staged.stages >= 0).sum())} of {staged.n_epochs} epochs "
+        f"staged, {len(staged.review)} to review (marks below)",
         fontsize=11,
         x=0.01,
         ha="left",
@@ -237,7 +239,7 @@ def _spectrogram(axes, edges: np.ndarray, staged: Staging) -> None:
         interpolation="nearest",
     )
     axes.set_ylabel("Hz", fontsize=9)
-    axes.set_title(f"{staged.ch_names[c]}, dB re 1 µV²/Hz", fontsize=9, loc="left")
+    axes.set_title(f"{plain(staged.ch_names[c])}, dB re 1 µV²/Hz", fontsize=9, loc="left")
     axes.figure.colorbar(image, cax=axes.inset_axes((1.01, 0.0, 0.012, 1.0)))
 
 

@@ -2,9 +2,10 @@
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,13 +13,13 @@ import torch
 from partsig import config as configs
 from partsig.core.objectives.supervised import SupervisedModule
 from partsig.data.signals.channels import MissingChannelsError
-from partsig.data.signals.hypnograms.settings import HypnogramConfig
 from partsig.data.signals.hypnograms.stages import EPOCH_S, UNSCORED, n_epochs
 from partsig.data.signals.lazy import OnDisk
 from partsig.data.signals.preprocessing import PreprocessConfig, filtered
 from partsig.data.signals.readers import edf_recordings, psg, wfdb_records
-from partsig.data.signals.recordings import Aliases, Missing, Recording, Unit
-from partsig.errors import ConfigError, DataError, DiskFullError, check_range
+from partsig.data.signals.readers.guarded import read_recording
+from partsig.data.signals.recordings import Recording
+from partsig.errors import ConfigError, DataError, DiskFullError
 from partsig.metrics.calibration import tempered
 from partsig.places import place_name
 from partsig.runs import directory as runs
@@ -27,6 +28,7 @@ from partsig.runs.settings import SCRATCH
 from partsig.sleep import oddity, review
 from partsig.sleep.audit import measure as nights
 from partsig.sleep.quality import GOOD, find_faults, is_eeg
+from partsig.sleep.settings import StageConfig
 from partsig.sleep.stagers import predict_signal
 from partsig.sleep.staging import Staging
 from partsig.sleep.staging_task import staging_run
@@ -41,52 +43,6 @@ if TYPE_CHECKING:
 MAD_TO_SD = 1.4826
 # Bytes up to which a signal is held in memory, beside the network: six hours of six channels.
 HELD = 2**26
-
-
-@dataclass(frozen=True, kw_only=True)
-class StageConfig:
-    """How recordings are read, and what is put before a person; which channels, the run says.
-
-    A channel is not usable in an epoch when a third of its seconds are flat, clipped or out of
-    range. ``oddity`` (see :func:`partsig.sleep.oddity.oddity`) takes longer than the staging, needs
-    the whole signal in memory, and finds artefacts less well than band powers do.
-    """
-
-    aliases: Aliases = field(default_factory=dict)
-    missing: Missing = "refuse"
-    unit: Unit = ""
-    hypnogram: HypnogramConfig = field(default_factory=HypnogramConfig)
-    scored: Annotated[
-        bool,
-        "take the stages that came with a recording, to stand beside the predicted ones; their "
-        "30-s grid is then used",
-    ] = True
-    good_share: Annotated[
-        float, "share of the channels that must be usable in an epoch for it to be staged"
-    ] = 0.5
-    review_share: Annotated[
-        float, "share of the epochs that are listed for review because they are the most doubtful"
-    ] = 0.1
-    oddity: Annotated[
-        bool,
-        "score every second by the PART run that the stager was fine-tuned from, and list epochs "
-        "that stand out; slow",
-    ] = False
-    dates: Annotated[
-        bool,
-        "write dates and times of day, where a recording tells its start; else time counts from "
-        "there alone",
-    ] = True
-    odd: Annotated[
-        float,
-        "SDs above the recording's seconds (robust: median and MAD) that the oddest second of an "
-        "epoch must be, to be listed for it",
-    ] = 5.0
-
-    def __post_init__(self) -> None:
-        check_range("good_share", self.good_share, 0.0, 1.0)
-        check_range("review_share", self.review_share, 0.0, 1.0)
-        check_range("odd", self.odd, 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,15 +131,9 @@ def read(
                 f"a recording is a file's path or an mne.io.Raw, not {type(recording).__name__}."
             )
         path = Path(recording)
-        if not path.is_file():
+        if not path.exists():
             raise DataError(f"no recording {path}.")
-        if path.suffix.lower() == ".hea":
-            return wfdb_records.read_recording(path, reading)
-        if settings.scored:
-            beside = edf_recordings.find_hypnogram(path, settings.hypnogram)
-            return edf_recordings.read_night(path, beside, reading, ())
-        file, source = replace(psg.open_psg(path), marks=()), source_of(path, settings)
-        return edf_recordings.night_of(file, path.name, None, reading, (), source, needed=False)
+        return read_recording(partial(_read_file, settings=settings), path, reading)
     except MissingChannelsError as error:
         raise DataError(
             f"{error.name}: the stager {stager.run.path} needs {', '.join(reading.channels)}; "
@@ -192,6 +142,17 @@ def read(
             f"--set {shlex.quote(error.aliases)}; else use a run trained "
             "on these channels."
         ) from None
+
+
+def _read_file(path: Path, reading: PreprocessConfig, settings: StageConfig) -> Recording:
+    """Return the recording in a file, with the stages that came with it where they are taken."""
+    if path.suffix.lower() == ".hea":
+        return wfdb_records.read_recording(path, reading)
+    if settings.scored:
+        beside = edf_recordings.find_hypnogram(path, settings.hypnogram)
+        return edf_recordings.read_night(path, beside, reading, ())
+    file, source = replace(psg.open_psg(path), marks=()), source_of(path, settings)
+    return edf_recordings.night_of(file, path.name, None, reading, (), source, needed=False)
 
 
 def staged(stager: LoadedStager, recording: Recording, settings: StageConfig) -> Staging:
@@ -253,7 +214,7 @@ def _filtered(recording: Recording, reading: PreprocessConfig) -> np.ndarray | O
         return filtered(recording, reading, held=HELD)
     except DiskFullError:
         raise  # no fault of this recording: the others would meet it too
-    except DataError as error:
+    except (DataError, ConfigError) as error:  # its rate does not suit the run's filter
         raise DataError(f"{recording.name}: {error}") from None
 
 

@@ -28,7 +28,7 @@ def find_recordings(paths: Sequence[Path]) -> list[Path]:
             members += [other for other in edf_recordings.below(path) if other.stem not in named]
             if not members:
                 raise DataError(f"no recordings in {path}: expected files that end in {ENDINGS}.")
-        elif path.is_file():
+        elif path.exists():  # what is no regular file is told where it is read
             members = [path]
         else:
             raise DataError(f"no recording {path}.")

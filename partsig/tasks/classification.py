@@ -31,6 +31,7 @@ from partsig.metrics.calibration import calibration_error, log_loss, reliability
 from partsig.metrics.resampling import bootstrap
 from partsig.modalities import registry
 from partsig.runs.features import folder_of
+from partsig.runs.models import built
 from partsig.runs.run import Run
 from partsig.runs.settings import FinetuneRecipe
 from partsig.tasks import frozen
@@ -97,8 +98,12 @@ class Classification:
         """Return the classifier of a finished run at its chosen epoch."""
         settings = settings_of(run)
         shape = shape_of(run, settings)
-        encoder = Encoder(settings.encoder, len(shape.ch_names), shape.patch)
-        model = self.build(encoder, settings, shape, run.modality)
+
+        def build() -> SupervisedModule:
+            encoder = Encoder(settings.encoder, len(shape.ch_names), shape.patch)
+            return self.build(encoder, settings, shape, run.modality)
+
+        model = built(build, frozen.best_of(run.path))
         frozen.load_best(run.path, model)
         if settings.train in frozen.FROZEN:
             model.kept_in = str(folder_of(run.facts["from"], run.path))

@@ -284,9 +284,17 @@ def save_best(run: Path, model: SupervisedModule, value: float) -> None:
     checkpoint.save(run / loop.BEST, content | {"model": model.state_dict()})
 
 
+def best_of(run: Path) -> Path:
+    """Return where a run's chosen weights are; raise CheckpointError where they are not."""
+    file = run / loop.BEST
+    if not file.is_file():
+        raise CheckpointError(f"no checkpoint at {file}.")
+    return file
+
+
 def load_best(run: Path, model: SupervisedModule) -> None:
     """Give the model a run's chosen weights; raise CheckpointError where they do not fit it."""
-    content = checkpoint.load(run / loop.BEST, "finetune")
+    content = checkpoint.load(best_of(run), "finetune")
     try:
         model.load_state_dict(content["model"])
     except (KeyError, RuntimeError) as error:

@@ -4,66 +4,15 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from torch import Tensor, nn
 
 from partsig.contracts import Batch
-from partsig.errors import check_range
 from partsig.train.distributed import World
-from partsig.train.optim import OptimConfig
+from partsig.train.settings import FitConfig, OptimConfig
 
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class FitConfig:
-    """How long and how a model is trained.
-
-    ``epochs`` to ``precision`` change the result; ``accumulate`` and ``compile`` change it by
-    rounding, and by drop path's draws, only; the rest is speed and disk.
-    """
-
-    epochs: Annotated[int, "passes over the training data"] = 1000
-    batch_size: Annotated[int, "windows or images per step, over all processes"] = 512
-    average: Annotated[
-        float,
-        "decay of an exponential average of the weights, which is then what is measured and kept; "
-        "0 is off",
-    ] = 0.0
-    validate_every: Annotated[
-        int, "epochs between two measures on the monitor or validation subjects"
-    ] = 1
-    precision: Annotated[
-        Literal["auto", "float32", "bf16"],
-        "numbers the network computes with; auto: bf16 on a GPU, float32 on the CPU",
-    ] = "auto"
-    accumulate: Annotated[
-        int, "parts a process works its share of a batch through, to save memory"
-    ] = 1
-    compile: Annotated[Literal["auto", "always", "never"], "torch.compile; auto: on a GPU"] = "auto"
-    checkpoint_minutes: Annotated[float, "minutes between two checkpoints"] = 10.0
-    keep: Annotated[int, "checkpoints that are kept"] = 2
-    log_every: Annotated[int, "steps between two lines of metrics.jsonl"] = 20
-    workers: Annotated[
-        int,
-        "processes that augment images, for each that trains, at most one per core; -1: what the "
-        "machine has to spare, 0: none",
-    ] = -1
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "validate_every", "accumulate", "keep", "log_every"):
-            check_range(f"fit.{name}", getattr(self, name), 1)
-        check_range("fit.checkpoint_minutes", self.checkpoint_minutes, 0.0)
-        check_range("fit.average", self.average, 0.0, 0.99999)
-        check_range("fit.workers", self.workers, -1)
-
-
-# Settings that may change between a run and its continuation.
-SPEED_KEYS = tuple(
-    f"fit.{name}"
-    for name in ("accumulate", "compile", "checkpoint_minutes", "keep", "log_every", "workers")
-)
 
 
 @dataclass(frozen=True, kw_only=True)

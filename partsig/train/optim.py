@@ -2,48 +2,14 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Annotated
 
 import torch
 from torch import nn
 
-from partsig.errors import ConfigError, check_range
+from partsig.train.settings import OptimConfig
 
 # PART's code scales the stated rate by global batch / 512 (MAE and DropPos: / 256).
 REFERENCE_BATCH = 512
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptimConfig:
-    """AdamW with linear warm-up and a cosine to ``min_lr``. Defaults are the paper's (its code).
-
-    Rates are stated for a global batch of 512 and scaled by batch / 512. Weight decay spares
-    biases, norms, tokens and position codes. *Differs from the paper*: the rate changes every step,
-    not every epoch; its code scales only ``lr``.
-    """
-
-    lr: Annotated[float, "highest learning rate, for a batch of 512 (scaled by batch / 512)"] = 5e-4
-    warmup_lr: Annotated[float, "learning rate of the first step, for a batch of 512"] = 1e-6
-    min_lr: Annotated[float, "learning rate at the end, for a batch of 512; at most lr"] = 1e-5
-    warmup_epochs: Annotated[float, "epochs over which the rate rises to lr"] = 20.0
-    weight_decay: Annotated[float, "AdamW's, of matrices; biases and norms are spared"] = 0.05
-    betas: Annotated[
-        tuple[float, float], "AdamW's decay of its averages of gradient and square"
-    ] = (0.9, 0.999)
-    clip: Annotated[float, "largest norm of the gradient; 0 is no limit"] = 0.0
-    layer_decay: Annotated[
-        float,
-        "factor on the rate for every layer above, in fine-tuning only; 1 is off (BEiT, arXiv "
-        "2106.08254)",
-    ] = 1.0
-
-    def __post_init__(self) -> None:
-        for name in ("lr", "warmup_lr", "min_lr", "warmup_epochs", "weight_decay", "clip"):
-            check_range(f"optim.{name}", getattr(self, name), 0.0)
-        check_range("optim.layer_decay", self.layer_decay, 0.01, 1.0)
-        if self.min_lr > self.lr:
-            raise ConfigError(f"optim.min_lr ({self.min_lr}) is above optim.lr ({self.lr}).")
 
 
 def learning_rate(

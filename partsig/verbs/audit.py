@@ -14,6 +14,7 @@ import scipy
 from partsig import __version__
 from partsig import config as configs
 from partsig.cells import as_table
+from partsig.data.signals.readers import guarded
 from partsig.data.signals.readers import registry as readers
 from partsig.data.signals.recordings import ReadConfig
 from partsig.errors import ConfigError, DataError, check_jobs
@@ -71,7 +72,7 @@ def audit(
     else:
         settings = replace(settings, channels=settings.channels or reader.CHANNELS)
         work = partial(read_raw, read=reader.read_recording, settings=settings, folder=output)
-        items, unreadable = reader.find_records(path), []
+        items, unreadable = guarded.find_records(reader, path), []
     parallel = joblib.Parallel(n_jobs=jobs, prefer="threads", return_as="generator_unordered")
     measured = bar(
         parallel(joblib.delayed(work)(item) for item in items),

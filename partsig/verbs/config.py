@@ -6,6 +6,7 @@ from pathlib import Path
 
 from partsig import config as configs
 from partsig import registries
+from partsig.demos import registry as demos
 from partsig.errors import ConfigError, check_option
 from partsig.key_tables import Configuration, Described, VerbKeys
 from partsig.keys import describe
@@ -16,12 +17,9 @@ WITH_FILES = ("preprocess", "pretrain", "finetune")
 # The settings of the others that take `--set`: their places, by modality.
 PLACES = {
     "audit": {"eeg": "partsig.data.signals.recordings:ReadConfig"},
-    "stage": {"eeg": "partsig.sleep.stager:StageConfig"},
-    "report": {"eeg": "partsig.sleep.report.scorers:ReportConfig"},
-    "demo": {
-        "eeg": "partsig.demos.excerpts:DemoConfig",
-        "image": "partsig.demos.digits:ImageDemoConfig",
-    },
+    "stage": {"eeg": "partsig.sleep.settings:StageConfig"},
+    "report": {"eeg": "partsig.sleep.settings:ReportConfig"},
+    "demo": {kind: demos.SETTINGS[name] for kind, name in demos.OF_MODALITY.items()},
 }
 VERBS = ("preprocess", "audit", "pretrain", "finetune", "stage", "report", "demo")
 

@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from partsig import config as configs
 from partsig import registries
-from partsig.demos.registry import DEMOS, OF_MODALITY
+from partsig.demos.registry import DEMOS, OF_MODALITY, SETTINGS
 from partsig.errors import ConfigError, check_option
 
 
@@ -41,4 +42,7 @@ def demo(
     meant = OF_MODALITY.get(modality, what)
     if what not in (None, meant):
         raise ConfigError(f"--what {what} is not a demo of --modality {modality}: leave one out.")
-    return registries.load("--what", meant or "excerpts", DEMOS)(output, overrides, seed, say)
+    name = meant or "excerpts"
+    check_option("--what", name, DEMOS)
+    settings = configs.compose(registries.at(SETTINGS[name]), "demo", None, overrides)
+    return registries.at(DEMOS[name])(output, settings, seed, say)

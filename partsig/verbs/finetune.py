@@ -3,20 +3,14 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from partsig import config as configs
 from partsig.contracts import LabelBudget
-from partsig.data.store import locate
+from partsig.data.store import locate, read_meta
 from partsig.errors import check_range
 from partsig.modalities import registry
-from partsig.recipes.finetuning import (
-    FinetuneRequest,
-    open_finetuning,
-    run_finetuning,
-    share_finetuning,
-)
 from partsig.runs import directory as runs
 from partsig.runs.encoder_sources import parse
 from partsig.runs.run import Run
-from partsig.train import distributed
 
 
 def finetune(
@@ -64,16 +58,30 @@ def finetune(
     default: object = runs.STORES / registry.of({}).default_source
     if store is None and origin.path is not None:
         default = Run.finished(origin.path, "pretrain").facts["store"]
+    place = locate(store, recorded=default, allow_http=allow_http)
+    kind = registry.of(read_meta(place))
+    for other in registry.others(kind.name):
+        meant = f"{other.plural}; the store holds {kind.plural}"
+        configs.check_meant(kind.finetune, "finetune", config, other.finetune, meant)
+    settings = configs.compose(kind.finetune, "finetune", config, overrides)
+    # Only now what needs torch: what is wrong with the settings has been told.
+    from partsig.recipes.finetuning import (
+        FinetuneRequest,
+        open_finetuning,
+        run_finetuning,
+        share_finetuning,
+    )
+    from partsig.train import distributed
+
     request = FinetuneRequest(
         origin=origin,
-        store=locate(store, recorded=default, allow_http=allow_http),
+        store=place,
         task=task,
         budget=LabelBudget(
             subjects=subjects, per_class=segments_per_class, teacher=teacher is not None
         ),
         teacher=None if teacher is None else Path(teacher),
-        config=config,
-        overrides=overrides if isinstance(overrides, Mapping) else list(overrides),
+        settings=settings,
         run=None if run is None else Path(run),
         seed=seed,
     )

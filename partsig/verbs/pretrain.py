@@ -7,11 +7,10 @@ from partsig import config as configs
 from partsig.data.store import locate, read_meta
 from partsig.errors import ConfigError, check_range
 from partsig.modalities import registry
-from partsig.recipes.pretraining import Pretraining, check_modality, run_pretraining
 from partsig.runs import directory as runs
 from partsig.runs.encoder_sources import parse
 from partsig.runs.run import Run
-from partsig.train import distributed
+from partsig.train.settings import check_warmup
 
 
 def pretrain(
@@ -48,15 +47,22 @@ def pretrain(
         modality = registry.name_of({} if place is None else read_meta(place))
     kind = registry.get(modality)
     if place is not None:
-        check_modality(place, modality)
+        kind.check_store(place)
     for other in registry.others(modality):
         meant = f"{other.plural}: pass --modality {other.name}"
         if place is not None:
             meant = f"{other.plural}; {place} holds {kind.plural}"
         configs.check_meant(kind.pretrain, "pretrain", config, other.pretrain, meant)
     settings = configs.compose(kind.pretrain, "pretrain", config, overrides)
-    device, processes = distributed.count_processes(str(gpus), cpu_processes)
     name = Path(config).stem if config else "part"
+    path = Path(run or runs.RUNS / f"pretrain-{name}-s{seed}")
+    if not profile and not (path / "run.json").is_file():
+        check_warmup(settings.optim, settings.fit)
+    # Only now what needs torch: what is wrong with the settings has been told.
+    from partsig.recipes.pretraining import Pretraining, run_pretraining
+    from partsig.train import distributed
+
+    device, processes = distributed.count_processes(str(gpus), cpu_processes)
     origin = None if from_ is None else parse(from_)
     if origin is not None and origin.path is None:
         raise ConfigError(
@@ -65,7 +71,6 @@ def pretrain(
         )
     if origin is not None:
         Run.finished(origin.path, "pretrain")
-    path = Path(run or runs.RUNS / f"pretrain-{name}-s{seed}")
     asked = Pretraining(
         settings=settings,
         modality=modality,

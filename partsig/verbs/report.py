@@ -15,21 +15,13 @@ from partsig.recipes.evaluation_folder import evaluation_of, is_of
 from partsig.runs import directory as runs
 from partsig.runs.run import Run
 from partsig.sleep.exports.paths import file_stem
-from partsig.sleep.report import (
-    agreement,
-    between_page,
-    measures,
-    scorers,
-    sentences,
-    statistics,
-)
+from partsig.sleep.report import agreement, between_page, measures, scorers, sentences
+from partsig.sleep.report import statistics as sleep_statistics
 from partsig.sleep.report.between_scorers import compare
 from partsig.sleep.report.compared import gather
 from partsig.sleep.report.page import night_pages, page
 from partsig.sleep.report.recording_pages import write_report
-from partsig.sleep.report.scorers import ReportConfig
-from partsig.sleep.staging_task import staging_run
-from partsig.verbs.evaluate import evaluate
+from partsig.sleep.settings import ReportConfig
 
 # What evaluate writes that a report needs; an evaluation without is of an older partsig.
 NEEDED = ("calibration", "review", "confusion", "kappa_per_recording")
@@ -62,7 +54,7 @@ def report(
     subjects; all labelled subjects of another). Evaluates first where that is missing or older than
     the run. ``scorer``: further people's hypnograms of the same recordings, folders by name or
     ``NAME=FOLDER`` texts; ``overrides`` are fields of
-    :class:`~partsig.sleep.report.scorers.ReportConfig`, how those are read. ``output`` defaults
+    :class:`~partsig.sleep.settings.ReportConfig`, how those are read. ``output`` defaults
     to the evaluation's folder; report.html, which needs no network, and report.json are written
     there; of more than 20 recordings, each has a page of its own in report/, linked from there.
 
@@ -79,10 +71,12 @@ def report(
     if run is False:
         store = None if store is None else locate(store, allow_http=allow_http)
         return _between_scorers(store, folders, output, settings, seed)
+    from partsig.sleep.staging_task import staging_run  # it needs torch
+
     path = Path(run) if run else runs.last("finetune")
     trained = staging_run(path)
     opened = open_store(locate(store, recorded=trained.facts["store"], allow_http=allow_http))
-    statistics.import_yasa()
+    sleep_statistics.import_yasa()
     folder, measured = _evaluated(trained, opened.path, device, seed)
     nights = agreement.read_predictions(folder / "predictions.csv", opened)
     seconds = {
@@ -124,7 +118,7 @@ def _between_scorers(
 ) -> Report:
     """Write the page of scorers of the same recordings, no run among them."""
     opened = open_store(Path(store or runs.STORES / registry.of({}).default_source))
-    statistics.import_yasa()
+    sleep_statistics.import_yasa()
     compared = gather(opened, {name: Path(place) for name, place in folders.items()}, settings)
     name = file_stem("-".join([opened.path.resolve().name, *folders]))
     where = Path(output or runs.RUNS / f"report-{name}")
@@ -146,5 +140,7 @@ def _evaluated(run: Run, store: Path, device: str, seed: int) -> tuple[Path, dic
             return folder, measured
     except (OSError, ValueError, KeyError, TypeError):
         pass  # none, or damaged: it is made anew
+    from partsig.verbs.evaluate import evaluate  # it needs torch
+
     evaluated = evaluate(run.path, store, device=device, seed=seed)
     return evaluated.path, evaluated.metrics

@@ -156,6 +156,7 @@ def test_the_weights_are_the_encoder_in_halves_of_half_precision(script, tmp_pat
 
     learning, tools = script("gpu_learning"), script("gpu_tools")
     overrides = learning.TINY | {"fit.batch_size": 8, "fit.epochs": 1, "windows_per_epoch": 16}
+    overrides |= {"optim.warmup_epochs": 0}
     run = pretrain(sample_store, tmp_path / "run", overrides=overrides, gpus="0")
     job = campaign(tools, tmp_path / "out", tmp_path)
     found = learning.keep_weights(run, job)

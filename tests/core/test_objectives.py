@@ -8,12 +8,10 @@ import torch
 from partsig import contracts
 from partsig.core.encoder import Encoder, EncoderConfig
 from partsig.core.objectives.decoder import DecoderConfig
-from partsig.runs.objectives import OBJECTIVES
+from partsig.runs.objectives import OBJECTIVES, module_of
 
 WINDOWS = {1: ((60,), (10,)), 2: ((12, 12), (4, 4)), 3: ((6, 6, 6), (2, 2, 3))}
-OWN = {
-    config: module for config, module in OBJECTIVES.items() if "partsig.core" in module.__module__
-}
+OWN = {config: module_of(config) for config in OBJECTIVES if "partsig.core" in config.__module__}
 CASES = [(config, rank) for config in OWN for rank in WINDOWS]
 
 
@@ -24,7 +22,7 @@ def made(config, rank):
     settings = {"patches": 6} if config.name == "part" else {}
     if hasattr(config(), "decoder"):
         settings["decoder"] = DecoderConfig(width=24, depth=1, heads=2)
-    model = OBJECTIVES[config](config(**settings), encoder, window, patch)
+    model = module_of(config)(config(**settings), encoder, window, patch)
     return model, encoder, torch.randn(6, 2, *window)
 
 

@@ -265,7 +265,7 @@ def test_classifier_sees_the_grid_in_order(rank):
     [
         ({"width": 30, "heads": 4}, "must be a multiple of encoder.heads"),
         ({"drop_path": 1.5}, "encoder.drop_path is 1.5; it must be between 0 and 0.99"),
-        ({"depth": 0}, "encoder.depth is 0; it must be at least 1"),
+        ({"depth": 0}, "encoder.depth is 0; it must be between 1 and 256"),
     ],
 )
 def test_impossible_encoders_are_refused(options, message):

@@ -13,7 +13,7 @@ from partsig.core.normalise import instance_normalise
 from partsig.data.images import store as images
 from partsig.data.images.examples import LabelledImages
 from partsig.errors import CheckpointError, ConfigError
-from partsig.modalities.images import stores_seen
+from partsig.modalities.image_dataset import stores_seen
 from partsig.recipes.loading import load_classifier
 from partsig.runs.run import Run
 from partsig.runs.test_results import method_of
@@ -116,7 +116,7 @@ def test_mistakes_are_told_in_a_sentence(origin, more, message, weights, store, 
     ("settings", "message"),
     [
         ({"size": 24}, "has patches of 16 x 16 pixels; the images have 24 x 24"),
-        ({"encoder.width": 64}, r"comes from timm:.*; leave out encoder\.width: 192, now 64"),
+        ({"encoder.width": 96}, r"comes from timm:.*; leave out encoder\.width: 192, now 96"),
         ({"patch_px": 8}, r"leave out patch_px: 16, now 8"),
     ],
 )

@@ -20,7 +20,7 @@ from partsig.interop import PartEmbedder, PartStager
 from partsig.metrics.calibration import calibration_error, reliability
 from partsig.metrics.resampling import bootstrap
 from partsig.modalities import registry
-from partsig.modalities.images import ImageDataset
+from partsig.modalities.image_dataset import ImageDataset
 from partsig.recipes.loading import load_classifier, load_model
 from partsig.runs import directory as runs
 from partsig.runs.models import load_encoder

@@ -15,7 +15,7 @@ from partsig import config
 from partsig.data.signals.store import open_store
 from partsig.data.signals.windows import RandomWindows, ResidentWindows
 from partsig.errors import CheckpointError, ConfigError, DataError
-from partsig.modalities import signals
+from partsig.modalities import signal_dataset
 from partsig.modalities.signal_settings import SignalPretrainConfig
 from partsig.runs.models import load_encoder
 from partsig.train import checkpoint
@@ -252,7 +252,7 @@ def test_signals_too_large_for_the_device_are_told(sample_store, tmp_path, monke
     def full(*_):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 90 GiB")
 
-    monkeypatch.setattr(signals, "ResidentWindows", full)
+    monkeypatch.setattr(signal_dataset, "ResidentWindows", full)
     given = TINY | {"resident": "always"}
     with pytest.raises(ConfigError, match=r"not suffice for the signals .*: pass --set resident=n"):
         pretrain(sample_store, tmp_path / "run", overrides=given, gpus=0)

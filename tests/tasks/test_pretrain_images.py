@@ -26,8 +26,9 @@ from partsig.data.images.augment import (
 )
 from partsig.data.images.store import open_images
 from partsig.errors import CheckpointError, ConfigError, DataError
+from partsig.modalities.image_dataset import ImageDataset
 from partsig.modalities.image_settings import ImageFinetuneConfig, ImagePretrainConfig
-from partsig.modalities.images import IMAGES, ImageDataset
+from partsig.modalities.images import IMAGES
 from partsig.runs import directory as runs
 from partsig.runs.models import build_objective, load_encoder
 from partsig.runs.run import Run

@@ -254,7 +254,6 @@ def test_a_file_of_ones_own(tmp_path):
     assert [(k.key, k.value) for k in keys_of(found.settings[0])] == [
         ("shift_s", 2.0),
         ("fit.epochs", 3),
-        ("fit.batch_size", 512),  # FitConfig's own, once a key of fit is set
     ]
     assert found.settings[0].verb == "finetune"
     mine.write_text("fit: {epochs: 3}\n")
@@ -354,18 +353,6 @@ def test_a_value_as_it_is_shown_can_be_set():
         texts = [f"{key.key}={as_yaml(key.default)}" for key in keys_of(item) if not key.when]
         made = configs.compose(class_of(verb, modality), verb, None, texts)
         assert made == class_of(verb, modality)()
-
-
-def test_a_section_says_what_its_other_keys_are_once_one_is_set():
-    told = {(verb, s.name): s.about for (verb, _), i in TABLES.items() for s in i.sections}
-    assert told["finetune", "fit"] == (
-        "How long and how a model is trained. [once a key of it is set, fit.epochs=1000, "
-        "fit.batch_size=512 unless set too]"
-    )
-    cls = class_of("finetune", "image")
-    made = configs.compose(cls, "finetune", None, {"fit.keep": 3})
-    assert (made.fit.epochs, made.fit.batch_size) == (1000, 512)
-    assert "once" not in told["pretrain", "fit"]
 
 
 def test_a_pipe_is_given_80_columns_whatever_the_terminal(tmp_path):

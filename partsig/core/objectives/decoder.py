@@ -1,33 +1,9 @@
 """The light decoder that MAE and DropPos put behind the encoder and throw away afterwards."""
 
-from dataclasses import dataclass
-from typing import Annotated
-
 from torch import Tensor, nn
 
+from partsig.core.objectives.settings import DecoderConfig
 from partsig.core.transformer import Transformer, initialise
-from partsig.errors import ConfigError, check_range
-
-
-@dataclass(frozen=True, kw_only=True)
-class DecoderConfig:
-    """Shape of the decoder. Published for images: width 512, 16 heads, depth 8 (MAE), 2 (DropPos).
-
-    Nothing is published for signals.
-    """
-
-    width: Annotated[int, "size of a token in the decoder; a multiple of its heads"] = 256
-    depth: Annotated[int, "transformer blocks of the decoder; published: 8 (MAE), 2 (DropPos)"] = 2
-    heads: Annotated[int, "attention heads of a block of the decoder"] = 8
-
-    def __post_init__(self) -> None:
-        for name in ("width", "depth", "heads"):
-            check_range(f"objective.decoder.{name}", getattr(self, name), 1)
-        if self.width % self.heads:
-            raise ConfigError(
-                f"objective.decoder.width ({self.width}) must be a multiple of "
-                f"objective.decoder.heads ({self.heads})."
-            )
 
 
 class Decoder(nn.Module):

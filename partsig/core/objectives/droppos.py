@@ -1,8 +1,6 @@
 """DropPos: reconstruct dropped positions (Wang et al. 2023, arXiv 2309.03576)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,35 +11,10 @@ from partsig.core.encoder import Encoder
 from partsig.core.geometry import grid_index
 from partsig.core.masking import kept, shuffled, take
 from partsig.core.normalise import instance_normalise, widened
-from partsig.core.objectives.decoder import Decoder, DecoderConfig
+from partsig.core.objectives.decoder import Decoder
+from partsig.core.objectives.settings import DropPosConfig
 from partsig.core.position import sincos
-from partsig.errors import ConfigError, check_range
-
-
-@dataclass(frozen=True, kw_only=True)
-class DropPosConfig:
-    """DropPos. The defaults are published for images; nothing is for signals.
-
-    The decoder has no positions.
-    """
-
-    name: Literal["droppos"] = "droppos"
-    positions: ClassVar[str] = "sincos"  # what the encoder is told of places
-    mask_ratio: Annotated[float, "share of the grid's patches that are not seen at all"] = 0.75
-    position_ratio: Annotated[float, "share of the seen patches whose position is dropped"] = 0.75
-    sigma: Annotated[
-        float, "width of the smoothed target at the start, in patches; falls linearly to 0"
-    ] = 1.0
-    temperature: Annotated[
-        float, "of the softmax that weights patches by their likeness to [CLS]; 0 weights all alike"
-    ] = 0.1
-    decoder: DecoderConfig = field(default_factory=DecoderConfig)
-
-    def __post_init__(self) -> None:
-        check_range("objective.mask_ratio", self.mask_ratio, 0.0, 0.99)
-        check_range("objective.position_ratio", self.position_ratio, 0.01, 1.0)
-        check_range("objective.sigma", self.sigma, 0.0)
-        check_range("objective.temperature", self.temperature, 0.0)
+from partsig.errors import ConfigError
 
 
 class DropPos(nn.Module):

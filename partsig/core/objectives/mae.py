@@ -1,9 +1,7 @@
 """MAE: reconstruct masked patches from the visible ones (He et al. 2022, arXiv 2111.06377)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from math import prod
-from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,27 +11,10 @@ from partsig.core.encoder import Encoder
 from partsig.core.geometry import grid_index
 from partsig.core.masking import kept, shuffled, take
 from partsig.core.normalise import instance_normalise, widened
-from partsig.core.objectives.decoder import Decoder, DecoderConfig
+from partsig.core.objectives.decoder import Decoder
+from partsig.core.objectives.settings import MaeConfig
 from partsig.core.position import sincos
-from partsig.errors import ConfigError, check_range
-
-
-@dataclass(frozen=True, kw_only=True)
-class MaeConfig:
-    """MAE. The mask is the published one; MAE gives no decoder for signals."""
-
-    name: Literal["mae"] = "mae"
-    positions: ClassVar[str] = "sincos"  # what the encoder is told of places
-    mask_ratio: Annotated[float, "share of the grid's patches that the encoder does not see"] = 0.75
-    target: Annotated[
-        Literal["patch", "channel", "raw"],
-        "what is reconstructed: each patch at mean 0 and variance 1 (MAE's norm_pix_loss), the "
-        "same per channel of a patch, or as given",
-    ] = "patch"
-    decoder: DecoderConfig = field(default_factory=DecoderConfig)
-
-    def __post_init__(self) -> None:
-        check_range("objective.mask_ratio", self.mask_ratio, 0.01, 0.99)
+from partsig.errors import ConfigError
 
 
 class Mae(nn.Module):

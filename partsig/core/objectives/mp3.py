@@ -1,8 +1,6 @@
 """MP3: say where on the grid each patch lies (Zhai et al. 2022, arXiv 2207.07611)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,24 +11,8 @@ from partsig.core.encoder import Encoder
 from partsig.core.geometry import grid
 from partsig.core.masking import kept, shuffled
 from partsig.core.normalise import instance_normalise, widened
+from partsig.core.objectives.settings import Mp3Config
 from partsig.core.transformer import initialise
-from partsig.errors import check_range
-
-
-@dataclass(frozen=True, kw_only=True)
-class Mp3Config:
-    """MP3. Published for images; nothing is for signals."""
-
-    name: Literal["mp3"] = "mp3"
-    positions: ClassVar[str] = "none"  # what the encoder is told of places
-    mask_ratio: Annotated[
-        float,
-        "share of the patches that are never attended to (eta); published: 0.5 for CIFAR, 0.75 "
-        "for ImageNet",
-    ] = 0.5
-
-    def __post_init__(self) -> None:
-        check_range("objective.mask_ratio", self.mask_ratio, 0.0, 0.99)
 
 
 class Mp3(nn.Module):

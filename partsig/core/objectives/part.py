@@ -1,8 +1,6 @@
 """PART: predict the relative translations between off-grid patches (arXiv 2506.03682)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,125 +10,10 @@ from partsig.core.contrast import Projection, info_nce
 from partsig.core.crop import crop, crop_exact
 from partsig.core.encoder import Encoder
 from partsig.core.normalise import instance_normalise, widened
+from partsig.core.objectives.settings import PartConfig
 from partsig.core.position import MaskedPositions
 from partsig.core.relative import CrossAttention, Mlp, PairwiseMLP
-from partsig.errors import ConfigError, check_range
-
-
-@dataclass(frozen=True, kw_only=True)
-class PartConfig:
-    """PART. Defaults are the paper's (section 3), the number of heads excepted.
-
-    ``positions`` is about the paper's "we randomly mask out 20 % of the position embeddings".
-    Reading A, none, is what its section 3.1 says of PART; reading B, sincos, gives the encoder
-    continuous positions, ``position_mask`` of which are replaced by a learned token.
-    """
-
-    name: Literal["part"] = "part"
-    patches: Annotated[
-        int,
-        "patches of a window, N; 0 takes the modality's (EEG: 40, paper section 3.4), else the "
-        "grid's number",
-    ] = 0
-    sampling: Annotated[
-        Literal["off-grid", "grid", "sizes"],
-        "where patches lie: anywhere (the paper's), on the grid (PART-grid), or anywhere from "
-        "half to twice their size, which is then predicted too (eq. 5)",
-    ] = "off-grid"
-    span: Annotated[
-        float,
-        "patches lie within a stretch of so many patches, anywhere in the window (ours: near "
-        "pairs first); 0 is the whole window, as published",
-    ] = 0.0
-    stretches: Annotated[
-        int,
-        "stretches of a window (see span), each with its share of the patches; pairs are of one "
-        "stretch (ours); above 1 it needs span",
-    ] = 1
-    pairs: Annotated[
-        float,
-        "share of the N² ordered pairs in the loss of a step; below 1 it only regularises (for "
-        "EEG the paper gives none)",
-    ] = 1.0
-    loss: Annotated[
-        Literal["mse", "laplace", "histogram"],
-        "mse (the paper's), or a Laplace likelihood or a histogram of the translation (ours, "
-        "core/target.py)",
-    ] = "mse"
-    target_scale: Annotated[
-        Literal["patch", "unit"],
-        "what translations are counted in: patches (the paper's), or the largest possible one",
-    ] = "patch"
-    relative: Annotated[
-        Literal["cross-attention", "pairwise-mlp", "mlp"],
-        "head that relates patches: cross-attention (the paper's), or its ablations",
-    ] = "cross-attention"
-    heads: Annotated[int, "heads of the cross-attention; 1 as published"] = 4
-    hidden: Annotated[int, "width of a GELU layer in the pairwise MLP; 0, none, as published"] = 0
-    head_impl: Annotated[
-        Literal["auto", "factorised", "gather", "naive"],
-        "how the cross-attention is computed; speed and memory only",
-    ] = "auto"
-    positions: Annotated[
-        Literal["none", "sincos"],
-        "positions the encoder is given: none (reading A of the paper), or sine-cosine codes "
-        "(reading B)",
-    ] = "none"
-    position_mask: Annotated[
-        float, "share of the positions that is hidden, with positions=sincos"
-    ] = 0.2
-    loss_on: Annotated[
-        Literal["all", "masked", "apart"],
-        "pairs in the loss: all; those with a hidden position; or those that do not overlap, so "
-        "that no waveform can be matched (ours)",
-    ] = "all"
-    jitter: Annotated[
-        float,
-        "SD of the log of a gain per patch and channel, half of it the SD of white noise added, so "
-        "that overlapping patches are no copies of each other (ours)",
-    ] = 0.0
-    context: Annotated[
-        float,
-        "weight of a contrastive loss between the halves of a window, which is then twice as long "
-        "(ours, core/contrast.py); the rest of a process's batch are the negatives",
-    ] = 0.0
-    relate: Annotated[float, "weight of PART's own loss; 0 leaves the context alone"] = 1.0
-
-    def __post_init__(self) -> None:
-        check_range("objective.patches", self.patches, 0)
-        if self.loss == "histogram" and (self.sampling == "sizes" or self.target_scale == "unit"):
-            raise ConfigError(
-                "objective.loss=histogram counts translations in patches: it goes neither with "
-                "sampling=sizes nor with target_scale=unit."
-            )
-        if self.target_scale == "unit" and self.sampling == "sizes":
-            raise ConfigError(
-                "objective.target_scale=unit counts translations in the window's reach, which the "
-                "size ratios of sampling=sizes have nothing to do with; leave it at patch."
-            )
-        if self.span:
-            check_range("objective.span", self.span, 1.0)
-            if self.sampling != "off-grid":
-                raise ConfigError(
-                    f"objective.span is for off-grid patches, not for {self.sampling}."
-                )
-        check_range("objective.stretches", self.stretches, 1)
-        if self.stretches > 1 and (not self.span or self.patches % self.stretches):
-            raise ConfigError(
-                f"objective.stretches={self.stretches} needs objective.span, and objective.patches "
-                f"(here {self.patches}) to be a multiple of it."
-            )
-        check_range("objective.pairs", self.pairs, 1e-6, 1.0)
-        check_range("objective.heads", self.heads, 1)
-        check_range("objective.hidden", self.hidden, 0)
-        check_range("objective.position_mask", self.position_mask, 0.0, 1.0)
-        check_range("objective.jitter", self.jitter, 0.0)
-        check_range("objective.context", self.context, 0.0)
-        check_range("objective.relate", self.relate, 0.0)
-        if not self.context and not self.relate:
-            raise ConfigError(
-                "objective.relate and objective.context are both 0: nothing to learn."
-            )
+from partsig.errors import ConfigError
 
 
 class Part(nn.Module):

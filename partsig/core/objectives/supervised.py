@@ -2,9 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import prod
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,53 +13,9 @@ from partsig.core.crop import crop_grid
 from partsig.core.encoder import Encoder, bins, log_spectrum
 from partsig.core.geometry import grid_index
 from partsig.core.normalise import instance_normalise, widened
+from partsig.core.objectives.settings import ClassifierConfig, LossConfig
 from partsig.core.position import sincos
 from partsig.core.transformer import initialise
-from partsig.errors import check_range
-
-Pool = Annotated[
-    Literal["cls", "mean", "mean+sd", "mean+sd+spectrum"],
-    "what the head sees: the [CLS] token (the paper's); the patch tokens' mean; and SD; and the "
-    "patches' mean log spectrum as it comes in (ours)",
-]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClassifierConfig:
-    """The classifier on top of an encoder."""
-
-    positions: Annotated[
-        Literal["learned", "sincos", "none"],
-        "codes of the patches' positions: learned anew (the paper's), learned from sine-cosine "
-        "codes on (those of MAE and DropPos), or none (the paper's supervised without)",
-    ] = "learned"
-    pool: Pool = "cls"
-
-
-@dataclass(frozen=True, kw_only=True)
-class LossConfig:
-    """How labels are used in training; everything is off by default but the paper's smoothing."""
-
-    smoothing: Annotated[
-        float, "share of a label that is spread over all classes (Szegedy et al. 2016)"
-    ] = 0.1
-    mixup: Annotated[
-        float,
-        "alpha of the Beta distribution by which inputs and labels of a batch are mixed in pairs "
-        "(Zhang et al. 2018); 0 is off",
-    ] = 0.0
-    cutmix: Annotated[
-        float,
-        "alpha of the Beta distribution of the share of an input that a box from another one "
-        "replaces, labels mixed by volume (Yun et al. 2019); 0 is off; with mixup either as often",
-    ] = 0.0
-    channel_dropout: Annotated[float, "chance that a channel of a window is silenced"] = 0.0
-
-    def __post_init__(self) -> None:
-        check_range("loss.smoothing", self.smoothing, 0.0, 0.9)
-        check_range("loss.mixup", self.mixup, 0.0)
-        check_range("loss.cutmix", self.cutmix, 0.0)
-        check_range("loss.channel_dropout", self.channel_dropout, 0.0, 0.9)
 
 
 class SupervisedModule(nn.Module, ABC):

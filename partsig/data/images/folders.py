@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from partsig.contracts import UNLABELLED
+from partsig.data.foreign import read_bytes
 from partsig.data.images import imagenet
 from partsig.data.images.store import CH_NAMES, Item, Source
 from partsig.errors import DataError, check_range
@@ -191,11 +192,17 @@ class _Folder:
         self.prints = dict(self._walk(str(root), "", set()))
 
     def _walk(self, folder: str, prefix: str, above: set) -> Iterator[tuple[str, str]]:
-        here = os.stat(folder)
+        try:
+            here, entries = os.stat(folder), os.scandir(folder)
+        except OSError as error:
+            raise DataError(
+                f"{folder} cannot be looked into ({error.strerror}): let its owner open it."
+            ) from error
         if (here.st_dev, here.st_ino) in above:  # a link to a folder that holds it
+            entries.close()
             return
         above = above | {(here.st_dev, here.st_ino)}
-        with os.scandir(folder) as entries:
+        with entries:
             for entry in entries:
                 try:
                     known = entry.stat()
@@ -210,7 +217,7 @@ class _Folder:
     def read(self, name: str) -> bytes:
         path = self.root / name
         _refuse_long(path.stat().st_size)
-        return path.read_bytes()
+        return read_bytes(path, 8 * Image.MAX_IMAGE_PIXELS, "image that is accepted")
 
 
 class _Zip:

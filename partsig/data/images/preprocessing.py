@@ -9,6 +9,7 @@ import numpy as np
 
 from partsig import config as configs
 from partsig.data import addresses
+from partsig.data.guard import guarded
 from partsig.data.images import store as image_store
 from partsig.data.images.cifar import LAYOUTS, open_cifar
 from partsig.data.images.folders import ImagePreprocessConfig, open_digits, open_images_in
@@ -176,6 +177,7 @@ def _decode(
 
 def _one(source: image_store.Source, i: int) -> np.ndarray | str:
     try:
-        return source.read(i)
+        with guarded(source.items[i].name):
+            return source.read(i)
     except DataError as error:
         return str(error)

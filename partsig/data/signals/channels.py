@@ -13,17 +13,27 @@ from partsig.errors import DataError
 
 # What devices write before a name, and after it for "against the recording's own reference".
 KIND = re.compile(r"^(EEG|EOG|EMG|ECG|EKG|PSG|POL|SLEEP)[ _.:-]+(?=.)")
-REFERENCE = re.compile(r"[ -]+(REF|LER?|CLE|RAW|AVG?|CAR)[0-9]?$")
+REFERENCE = re.compile(r"(?<![ -])[ -]++(REF|LER?|CLE|RAW|AVG?|CAR)[0-9]?$")
 # Ear lobes and mastoids are used for one another in sleep (AASM manual); T3 … T6 are the old names
 # of four electrodes (ACNS guideline 2).
 SAME = {"A1": "M1", "A2": "M2", "T3": "T7", "T4": "T8", "T5": "P7", "T6": "P8"}
+# Of several in a text the first alone is gone on from.
+FIRST_EOG = "^(?:(?!EOG).)*+EOG"
 # What else the left eye, the right eye, the chin and the heart may be called, likelier names first.
-PARTS = (
-    (r"^(E1|LOC|EOG)", r"\bE1|LOC|EOG[ (]*(1|L)|EOG.*(1|left)"),
-    (r"^(E2|ROC|EOG)", r"\bE2|ROC|EOG[ (]*(2|R)|EOG.*(2|right)"),
-    (r"CHIN|EMG", r"CHIN|MENT|EMG"),
-    (r"ECG|EKG", r"ECG|EKG"),
+PARTS = tuple(
+    (re.compile(own), re.compile(other, re.IGNORECASE))
+    for own, other in (
+        (r"^(E1|LOC|EOG)", rf"\bE1|LOC|EOG[ (]*+(1|L)|{FIRST_EOG}.*(1|left)"),
+        (r"^(E2|ROC|EOG)", rf"\bE2|ROC|EOG[ (]*+(2|R)|{FIRST_EOG}.*(2|right)"),
+        (r"CHIN|EMG", r"CHIN|MENT|EMG"),
+        (r"ECG|EKG", r"ECG|EKG"),
+    )
 )
+# Between two electrodes; not within a run of blanks, which would be gone through from each of them.
+DASH = re.compile(r"(?<! ) *+[-:/_–−] *+")
+BLANKS = re.compile(r"\s+")
+# Characters of a label that are looked at; EDF has 16, and no format's names are much longer.
+LONGEST_LABEL = 200
 RUN_ON = re.compile(r"^(FP[12Z]|[FCPOT][0-9Z]|E[12])([AM][12])$")
 
 
@@ -64,12 +74,14 @@ def plain_name(label: str) -> tuple[str, str]:
     >>> plain_name("EEG C4-A1"), plain_name("c4a1"), plain_name("EEG C4-REF"), plain_name("O2:M1")
     (('C4-M1', ''), ('C4-M1', ''), ('C4', 'REF'), ('O2-M1', ''))
     """
-    text = re.sub(r"\s+", " ", label.strip().upper())
+    if len(label) > LONGEST_LABEL:
+        return label, ""
+    text = BLANKS.sub(" ", label.strip().upper())
     text = KIND.sub("", text.replace("(", " ").replace(")", " ").strip()).strip()
     named = REFERENCE.search(text)
     reference = named[1] if named else ""
     text = REFERENCE.sub("", text)
-    text = re.sub(r" *[-:/_–−] *", "-", text)
+    text = DASH.sub("-", text)
     run_on = RUN_ON.match(text)
     if run_on:
         text = f"{run_on[1]}-{run_on[2]}"
@@ -88,8 +100,9 @@ def nearest(channel: str, labels: Sequence[str]) -> str:
     for label in labels:
         if plain_name(label)[0].partition("-")[0] == active:
             return label
-    likely = [other for own, other in PARTS if re.search(own, active)]
-    return next((label for way in likely for label in labels if re.search(way, label, re.I)), "")
+    likely = [other for own, other in PARTS if own.search(active)]
+    short = [label for label in labels if len(label) <= LONGEST_LABEL]
+    return next((label for way in likely for label in short if way.search(label)), "")
 
 
 def resolve(

@@ -10,7 +10,8 @@ a simple ratio are read off the same spectrum at the output's own times by the c
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -162,17 +163,31 @@ def _run(
             raise DataError(
                 "the signal holds samples that are not finite numbers; replace them first."
             )
-        spectrum *= kernel
+        with _finite():
+            spectrum *= kernel
         delays = [float(first * plan.step - at) for first, at in zip(group, starts, strict=True)]
         out = _inverse(plan, spectrum, delays)  # (blocks, C, hop_out)
         before[i : i + n_blocks] = _rms(rows[..., ::COARSE])
         for b, first in enumerate(group):
             useful = out[b, :, : result.shape[1] - first]
             after[i + b] = _rms(useful)
-            useful *= scale.astype(precision)
-            useful += ((level[b] - offset) * scale * plan.gain).astype(precision)
+            with _finite():
+                useful *= scale.astype(precision)
+                useful += ((level[b] - offset) * scale * plan.gain).astype(precision)
             result[:, first : first + plan.hop_out] = useful
     return before, after
+
+
+@contextmanager
+def _finite() -> Iterator[None]:
+    """Raise DataError where a product is too large for its type."""
+    try:
+        with np.errstate(over="raise", invalid="raise"):
+            yield
+    except FloatingPointError:
+        raise DataError(
+            "the signal holds values that no amplifier gives, too large to be filtered."
+        ) from None
 
 
 def _rms(rows: np.ndarray) -> np.ndarray:

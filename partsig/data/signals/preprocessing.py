@@ -12,6 +12,8 @@ import numpy as np
 
 from partsig import config as configs
 from partsig.contracts import labels_of
+from partsig.data import guard
+from partsig.data.foreign import name_of
 from partsig.data.preprocessed import PreprocessRequest, PreprocessResult
 from partsig.data.pseudonyms import Pseudonyms
 from partsig.data.signals import parallel
@@ -22,7 +24,7 @@ from partsig.data.signals.hypnograms.alignment import trimmed
 from partsig.data.signals.kernels import resampled_length
 from partsig.data.signals.lazy import OnDisk, beside, room, stretches
 from partsig.data.signals.parallel import Storage
-from partsig.data.signals.readers import pc18_segments, physionet2018
+from partsig.data.signals.readers import guarded, pc18_segments, physionet2018
 from partsig.data.signals.readers import registry as readers
 from partsig.data.signals.recordings import ReadConfig, Recording
 from partsig.data.signals.store_index import (
@@ -42,6 +44,7 @@ from partsig.errors import (
     check_range,
 )
 from partsig.files import locked
+from partsig.text import shown
 
 Header = Path | pc18_segments.Segment
 # Notes with these words are worth more than a line in the index.
@@ -91,7 +94,7 @@ def preprocess_signals(request: PreprocessRequest) -> PreprocessResult:
     shard = parallel.shard_name(request.shard)
     storage, raw, path = Storage.of(request.raw, request.store, allow_http=request.allow_http)
     if storage.raw is None:
-        headers = reader.find_records(raw)
+        headers = guarded.find_records(reader, raw)
     else:
         headers = parallel.find_remote(reader, storage, raw)
     names = Names(request.pseudonyms, path)
@@ -108,26 +111,25 @@ def preprocess_signals(request: PreprocessRequest) -> PreprocessResult:
         if request.merge:
             return _merge(path, storage, headers, meta, names)
         known = create_store(path, meta, shard)
-        if hasattr(reader, "roles"):
-            write_split(path, names.roles(reader.roles(headers)))
+        own_split = guarded.roles(reader, headers, raw)
+        if own_split is not None:
+            write_split(path, names.roles(own_split))
         if shard:
             first, total = map(int, shard.split("-of-"))
             headers = headers[first - 1 :: total]
         index = Index(path=path, storage=storage, shard=shard, names=names)
-        called = {header.stem: names.recording(header.stem) for header in headers}
+        called = {name_of(header): names.recording(name_of(header)) for header in headers}
         names.keep()
         mine = set(called.values())
         for name, row in known.items():
             if index.is_written(row) and (not shard or name in mine):
                 index.rows[name] = row
         todo = [
-            header
-            for header in headers
-            if not _same_source(
-                reader, index.rows.get(called[header.stem]), header, settings, names
-            )
+            h
+            for h in headers
+            if not _same_source(reader, index.rows.get(called[name_of(h)]), h, settings, names)
         ]
-        index.forget(called[header.stem] for header in todo)
+        index.forget(called[name_of(h)] for h in todo)
         work = RecordingWork(
             source=source,
             raw=raw,
@@ -136,7 +138,8 @@ def preprocess_signals(request: PreprocessRequest) -> PreprocessResult:
             meta={key: value for key, value in meta.items() if key != "reading"},
             pseudonyms=names.pseudonyms,
         )
-        ages_and_sexes = physionet2018.read_demographics(raw)
+        with guard.guarded(str(raw)):
+            ages_and_sexes = physionet2018.read_demographics(raw)
         # What goes to another machine is of one recording, however many there are.
         tasks = (
             joblib.delayed(work)(h, _settings_of(h.stem, settings), ages_and_sexes.get(h.stem))
@@ -145,9 +148,8 @@ def preprocess_signals(request: PreprocessRequest) -> PreprocessResult:
         with parallel.parallel_backend(request.jobs, request.scheduler) as backend:
             index.fill(backend(tasks), n_left=len(todo), n_total=len(headers))
     result = _summary(path, list(index.rows.values()), meta, names.said())
-    if hasattr(reader, "overlooked"):
-        result = replace(result, notes=[*result.notes, *reader.overlooked(headers, settings)])
-    return result
+    overlooked = guarded.overlooked(reader, headers, settings)
+    return replace(result, notes=[*result.notes, *overlooked])
 
 
 def _merge(
@@ -157,7 +159,7 @@ def _merge(
     rows = merge_shards(path)
     storage.send(path, [index_name()])
     storage.drop_shards()
-    left = [header.stem for header in headers if names.recording(header.stem) not in rows]
+    left = [name for name in map(name_of, headers) if names.recording(name) not in rows]
     if left:
         raise DataError(
             f"{len(left)} recordings are in no shard, the first {left[0]}: run `partsig "
@@ -185,33 +187,35 @@ class RecordingWork:
         Where names are kept out of the store, what of them belongs into their table is ``told``.
         ``age_and_sex`` are those that a table beside the recordings tells, if there is one.
         """
+        name = name_of(header)
         try:
-            with self.storage.fetched(self.raw, header), beside(self.path):
-                recording = readers.get(self.source).read_recording(header, settings)
+            with self.storage.fetched(self.raw, header), beside(self.path), guard.guarded(name):
+                read = readers.get(self.source).read_recording
+                recording = guarded.read_recording(read, header, settings)
                 if age_and_sex is not None:
-                    recording = replace(recording, age=age_and_sex[0], sex=age_and_sex[1])
-                recording = replace(
-                    recording, age=grouped_age(recording.age, settings.group_ages_over)
-                )
+                    age, sex = map(shown, age_and_sex)
+                    recording = replace(recording, age=age, sex=sex)
+                age = grouped_age(recording.age, settings.group_ages_over)
+                recording = replace(recording, age=age)
                 told = {"recording": recording.name, "subject": recording.subject}
                 told["said"] = "; ".join(recording.notes)
                 if settings.trim_wake_min is not None:
                     recording = trimmed(recording, settings.trim_wake_min)
                 signal = filtered(recording, settings)
-            if self.pseudonyms is not None:
-                recording = without_names(recording, self.pseudonyms)
-            row = write_recording(self.path, self.meta, recording, signal)
+                if self.pseudonyms is not None:
+                    recording = without_names(recording, self.pseudonyms)
+                row = write_recording(self.path, self.meta, recording, signal)
             self.storage.send(self.path, file_names(recording.name))
             return row if self.pseudonyms is None else row | {"told": told}
         except DiskFullError:
             raise
         except (DataError, ConfigError, OSError) as error:
-            reason = str(error)
-            named = reason if header.stem in reason else f"{header.stem}: {reason}"
+            reason = shown(error)
+            named = reason if name in reason else f"{name}: {reason}"
             if self.pseudonyms is None:
-                return failed_row(header.stem, header.stem, named)
-            told = {"recording": header.stem, "subject": header.stem, "said": named}
-            name = self.pseudonyms.recording(header.stem)
+                return failed_row(name, name, named)
+            told = {"recording": name, "subject": name, "said": named}
+            name = self.pseudonyms.recording(name)
             return failed_row(name, name, UNTOLD) | {"told": told}
 
 
@@ -237,10 +241,9 @@ def _same_source(
         return False
     if not _is_here(header):
         return True  # in an object store: what was read once is not fetched to be compared
-    try:
-        return row["source"] == names.source(reader.fingerprint(header, settings))
-    except DataError:  # its hypnogram is gone, say: reading it again tells
-        return False
+    # None where its hypnogram is gone, say: reading it again tells.
+    found = guarded.fingerprint(reader, header, settings)
+    return found is not None and row["source"] == names.source(found)
 
 
 def _is_here(header: Header) -> bool:

@@ -30,6 +30,9 @@ Unit = Annotated[
 ]
 # µV per unit of a voltage.
 MICROVOLTS = {"nV": 1e-3, "uV": 1.0, "µV": 1.0, "mV": 1e3, "V": 1e6}
+# Sampling rates (Hz) of signals that are filtered here: a sample a minute, and what no amplifier
+# for the skin reaches. A filter is as long as the rate is high.
+LEAST_HZ, MOST_HZ = 1 / 60, 50_000.0
 
 
 @dataclass(frozen=True, kw_only=True)

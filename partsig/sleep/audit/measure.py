@@ -4,12 +4,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from partsig.data.foreign import name_of
+from partsig.data.guard import guarded
 from partsig.data.signals.hypnograms.alignment import trimmed
 from partsig.data.signals.hypnograms.stages import EPOCH_S, UNSCORED
 from partsig.data.signals.lazy import Row, beside, forget
+from partsig.data.signals.readers.guarded import read_recording
 from partsig.data.signals.recordings import ReadConfig, Recording, Rows
 from partsig.data.signals.store import Store, open_store
 from partsig.data.signals.store_index import read_index
@@ -78,34 +82,39 @@ def of_store(path: Path) -> tuple[partial, list[str], list[MeasuredRecording]]:
 def _read_stored(name: str, store: Store) -> MeasuredRecording:
     row = store.recordings[name]
     try:
-        signal = store.signal(name)
-        limit = int(FLOAT16_MAX)
-        n = len(store.ch_names)
-        rows = Rows(
-            labels=store.ch_names,
-            signal=signal,
-            sfreq=store.sfreq,
-            picks=tuple(range(n)),
-            scale=(1.0,) * n,
-            offset=(0.0,) * n,
-            limits=((-limit, limit),) * n if store.meta["dtype"] == "float16" else None,
-        )
-        measured = _measured(
-            Recording(
-                name=name,
-                subject=row["subject"],
-                ch_names=store.ch_names,
-                parts=(rows,),
-                stages=store.labels(name),
-                source=row["source"],
-                filled=tuple(row["filled"].split("; ")) if row["filled"] else (),
-                notes=tuple(row["notes"].split("; ")) if row["notes"] else (),
-            )
-        )
-        forget(signal)  # the next ones need the room
-        return measured
-    except (DataError, OSError) as error:
+        with guarded(name):
+            return _measured_of(name, row, store)
+    except DataError as error:
         return MeasuredRecording(name=name, subject=row["subject"], reason=str(error))
+
+
+def _measured_of(name: str, row: Mapping[str, Any], store: Store) -> MeasuredRecording:
+    signal = store.signal(name)
+    limit = int(FLOAT16_MAX)
+    n = len(store.ch_names)
+    rows = Rows(
+        labels=store.ch_names,
+        signal=signal,
+        sfreq=store.sfreq,
+        picks=tuple(range(n)),
+        scale=(1.0,) * n,
+        offset=(0.0,) * n,
+        limits=((-limit, limit),) * n if store.meta["dtype"] == "float16" else None,
+    )
+    measured = _measured(
+        Recording(
+            name=name,
+            subject=row["subject"],
+            ch_names=store.ch_names,
+            parts=(rows,),
+            stages=store.labels(name),
+            source=row["source"],
+            filled=tuple(row["filled"].split("; ")) if row["filled"] else (),
+            notes=tuple(row["notes"].split("; ")) if row["notes"] else (),
+        )
+    )
+    forget(signal)  # the next ones need the room
+    return measured
 
 
 def read_raw(
@@ -119,16 +128,18 @@ def read_raw(
     Its temporary files, if it needs any, are put
     :func:`~partsig.data.signals.lazy.beside` ``folder``'s.
     """
+    name = name_of(header)
     try:
-        with beside(folder):
-            recording = read(header, settings)
-        if settings.trim_wake_min is not None:
-            recording = trimmed(recording, settings.trim_wake_min)
-        return _measured(recording)
+        with guarded(name):
+            with beside(folder):
+                recording = read_recording(read, header, settings)
+            if settings.trim_wake_min is not None:
+                recording = trimmed(recording, settings.trim_wake_min)
+            return _measured(recording)
     except DiskFullError:
         raise  # no fault of this recording: the others would meet it too
-    except (DataError, ConfigError, OSError) as error:
-        return MeasuredRecording(name=header.stem, subject=header.stem, reason=str(error))
+    except (DataError, ConfigError) as error:
+        return MeasuredRecording(name=name, subject=name, reason=str(error))
 
 
 def duration(recording: Recording) -> float:

@@ -20,7 +20,7 @@ def file_stem(name: str) -> str:
     ('night 3_räw_1', '_')
     """
     safe = re.sub(r'[\x00-\x1f\x7f/\\<>:"|?*]', "_", name).strip(". ")
-    return safe.encode()[:LONGEST].decode(errors="ignore") or "recording"
+    return safe.encode(errors="replace")[:LONGEST].decode(errors="ignore") or "recording"
 
 
 def export_paths(name: str, folder: Path) -> dict[str, Path]:

@@ -13,7 +13,8 @@ from partsig.data.signals.store import Store
 from partsig.errors import ConfigError, DataError
 from partsig.metrics.agreement import confusion
 from partsig.sleep.report.agreement import age_of
-from partsig.sleep.report.scorers import ReportConfig, find_files, read_scorer
+from partsig.sleep.report.scorers import find_files, read_scorer
+from partsig.sleep.settings import ReportConfig
 
 # What a store's own labels are called among the scorers.
 STORE = "store"

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 
+from partsig.data.guard import guarded
 from partsig.data.signals.hypnograms.alignment import to_epochs
 from partsig.data.signals.hypnograms.hypnogram import Hypnogram
 from partsig.data.signals.hypnograms.reading import read_hypnogram
@@ -19,16 +18,6 @@ from partsig.errors import ConfigError, DataError
 
 # Starts that differ by less are one.
 SAME_S = 0.5
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReportConfig:
-    """How scorers' hypnograms are read."""
-
-    hypnogram: HypnogramConfig = field(default_factory=HypnogramConfig)
-    store_labels: Annotated[
-        bool, "without a run: the store's own labels are one more scoring, called store"
-    ] = True
 
 
 def parse(scorers: Iterable[str]) -> dict[str, Path]:
@@ -90,7 +79,8 @@ def find_files(
 def _told_of(scorer: str) -> Iterator[None]:
     """Name the scorer in the errors of their files."""
     try:
-        yield
+        with guarded("a hypnogram"):
+            yield
     except DataError as error:
         raise DataError(f"--scorer {scorer}: {error}") from None
 

@@ -14,6 +14,9 @@ from partsig.data.signals.readers.edf import open_edf
 from partsig.data.signals.readers.edf_marks import Mark, read_marks
 from partsig.errors import DataError
 
+BARE = re.compile(r"-?[0-9.]+")
+STAGE = re.compile(r"sleep[ _-]*stage", re.IGNORECASE)
+
 
 def read_edf_annotations(path: Path, settings: HypnogramConfig) -> Hypnogram:
     """Return the stages of an EDF+ file of annotations, counted from its start."""
@@ -40,12 +43,12 @@ def from_marks(
     own = settings.stages
     kept, codes = [], []
     for mark in marks:
-        bare = re.fullmatch(r"-?[0-9.]+", mark.text.strip()) and mark.text.strip() not in own
+        bare = BARE.fullmatch(mark.text.strip()) and mark.text.strip() not in own
         if bare and settings.codes == "auto":
             continue
         numbers = YASA if settings.codes == "yasa" else RK
         code = stage_code(mark.text, numbers, own)
-        if code is None and re.match(r"sleep[ _-]*stage", mark.text, re.IGNORECASE):
+        if code is None and STAGE.match(mark.text):
             code = UNSCORED
         if code is not None and mark.text.strip():
             kept.append(mark)

@@ -7,6 +7,7 @@ from partsig import commands
 from partsig.data.signals.hypnograms.settings import HypnogramConfig
 from partsig.data.signals.hypnograms.stages import STAGES, UNSCORED
 from partsig.errors import DataError
+from partsig.text import LONGEST_VALUE, quoted
 
 NAMES = {
     **dict.fromkeys(("W", "WAKE", "AWAKE", "WAKEFULNESS", "WK"), 0),
@@ -21,6 +22,8 @@ NAMES = {
     **dict.fromkeys(("ART", "ARTEFACT", "ARTIFACT", "NS", "NAN", "NONE", "-", ""), UNSCORED),
 }
 BARE = re.compile(r"-?[0-9]{1,4}(\.0*)?")
+LONGEST_LABEL = 1000  # characters; no text that long names a stage
+DIGIT = re.compile(r"[0-9]")
 RK = {0: 0, 1: 1, 2: 2, 3: 3, 4: 3, 5: 4}
 YASA = {0: 0, 1: 1, 2: 2, 3: 3, 4: 4}
 # "Sleep stage 2", "Stage 2 sleep", "SLEEP-S2", "sleep_stage_w"
@@ -36,18 +39,20 @@ def stage_code(label: str, numbers: Mapping[int, int], own: Mapping[str, str]) -
     True
     """
     label = label.strip()
+    if len(label) > LONGEST_LABEL:
+        return None
     if label in own:
         return STAGES.index(own[label]) if own[label] in STAGES else UNSCORED
     head = label.partition("|")[0].strip().upper()
     text = PREFIX.sub("", PREFIX.sub("", head)).strip()
-    if text != head and re.fullmatch(r"[0-9]", text):
+    if text != head and DIGIT.fullmatch(text):
         code = RK.get(int(text), UNSCORED)  # "stage 4" is Rechtschaffen and Kales' word
     elif BARE.fullmatch(head):
         code = numbers.get(int(float(head)), UNSCORED)
     else:
         code = NAMES.get(text)
     again = label.partition("|")[2].strip()  # "Stage 1 sleep|1" says it twice
-    if re.fullmatch(r"[0-9]", again) and RK.get(int(again), UNSCORED) != code:
+    if DIGIT.fullmatch(again) and RK.get(int(again), UNSCORED) != code:
         return None
     return code
 
@@ -62,7 +67,7 @@ def number_codes(place: str, labels: Iterable[str], settings: HypnogramConfig) -
     numbers = {
         int(float(label))
         for label in map(str.strip, labels)
-        if label not in settings.stages and BARE.fullmatch(label)
+        if label not in settings.stages and len(label) <= LONGEST_LABEL and BARE.fullmatch(label)
     }
     if 4 in numbers and 5 not in numbers:
         raise DataError(
@@ -84,7 +89,8 @@ def stage_codes(
     unknown = [label for label, code in zip(labels, codes, strict=True) if code is None]
     if unknown and not events:
         raise DataError(
-            f"{place}: {unknown[0]!r} is no stage that is known; say what it means, with "
-            f"{commands.option('hypnogram.stages', {unknown[0]: 'N2'})} (or unscored)."
+            f"{place}: {quoted(unknown[0])} is no stage that is known; say what it means, with "
+            f"{commands.option('hypnogram.stages', {unknown[0][:LONGEST_VALUE]: 'N2'})} (or "
+            "unscored)."
         )
     return codes

@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
+from partsig.data.foreign import read_bytes
 from partsig.data.signals.hypnograms.annotations import read_edf_annotations
 from partsig.data.signals.hypnograms.hypnogram import Hypnogram
 from partsig.data.signals.hypnograms.settings import HypnogramConfig
 from partsig.data.signals.hypnograms.tables import from_table
 from partsig.data.signals.hypnograms.xml import from_xml
-from partsig.errors import DataError
 
+# A year of 30-s epochs has a million lines.
+MOST_BYTES = 2**26
 BY_SUFFIX = {".edf": "annotations", ".bdf": "annotations", ".xml": "xml"}
 
 
@@ -29,10 +31,7 @@ def read_hypnogram(path: Path, settings: HypnogramConfig) -> Hypnogram:
 
 
 def _read_text(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path.name} cannot be read ({error.strerror}).") from error
+    data = read_bytes(path, MOST_BYTES, "hypnogram")
     marked = data[:2] in (b"\xff\xfe", b"\xfe\xff")
     try:
         return data.decode("utf-16" if marked else "utf-8-sig")

@@ -1,5 +1,6 @@
 """How the hypnograms of recordings are found and read."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
@@ -54,6 +55,11 @@ class HypnogramConfig:
 
     def __post_init__(self) -> None:
         check_range("hypnogram.epoch_s", self.epoch_s, 0.1, 3600.0)
+        offsets = self.offset_s if isinstance(self.offset_s, Mapping) else {"": self.offset_s}
+        for name, offset in offsets.items():
+            if offset is not None and not math.isfinite(offset):
+                place = f"hypnogram.offset_s.{name}".removesuffix(".")
+                raise ConfigError(f"{place} is {offset!r}; it must be a finite number of seconds.")
         for label, stage in self.stages.items():
             if stage not in (*STAGES, "unscored"):
                 raise ConfigError(

@@ -14,12 +14,16 @@ from partsig.data.signals.hypnograms.hypnogram import Hypnogram, make_hypnogram
 from partsig.data.signals.hypnograms.settings import HypnogramConfig
 from partsig.data.signals.hypnograms.times import duration, onsets_and_start, seconds
 from partsig.errors import DataError
+from partsig.text import shown
 
 ONSET = ("onset", "start", "start_s", "time", "onset_s", "begin")
 DURATION = ("duration", "duration_s", "dur", "length")
 STAGE = ("stage", "sleep_stage", "sleepstage", "stages", "hypnogram", "trial_type", "description")
 STAGE += ("label", "annotation", "event", "value", "hypno", "score")
 EPOCH = ("epoch", "epoch_number", "epochs")
+LINE_END = re.compile(r"\r\n|\r|\n")
+# A year of 30-s epochs has a million.
+MOST_LINES = 1_100_000
 # Columns that hold other events too; what is no stage there is passed over.
 EVENTS = ("trial_type", "description", "label", "annotation", "event")
 
@@ -72,7 +76,9 @@ def from_table(place: str, text: str, settings: HypnogramConfig, kind: str) -> H
 
 def _split(place: str, text: str) -> list[list[str]]:
     """Return the cells of every line that holds something."""
-    lines = re.split(r"\r\n|\r|\n", text.rstrip())
+    lines = LINE_END.split(text.rstrip(), MOST_LINES)
+    if len(lines) > MOST_LINES:
+        raise DataError(f"{place}: more than {MOST_LINES:,} lines, which no hypnogram has.")
     # Comments may stand above the stages only: a stage is not to become one.
     lines = list(itertools.dropwhile(lambda line: not line.strip() or line[:1] == "#", lines))
     if not lines:
@@ -102,8 +108,9 @@ def _find_columns(place: str, rows: list[list[str]], kind: str) -> Table:
 
     stage, onset = column_of(STAGE), column_of(ONSET)
     if stage is None and len(rows[0]) > 1:
+        there = shown(", ".join(rows[0]), 400)
         raise DataError(
-            f"{place}: no column of stages among {', '.join(rows[0])}; expected one called "
+            f"{place}: no column of stages among {there}; expected one called "
             f"{', '.join(STAGE[:3])} or {STAGE[5]}."
         )
     if kind == "table" and onset is None:

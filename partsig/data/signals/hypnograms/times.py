@@ -5,8 +5,9 @@ import math
 from collections.abc import Sequence
 from datetime import datetime, time
 
-from partsig.data.signals.readers.edf_header import LONGEST_S, NUMBER
+from partsig.data.signals.readers.edf_header import LONGEST_S, plain_number
 from partsig.errors import DataError
+from partsig.text import quoted, shown
 
 # A clock time is past midnight if it follows the one before within half of it.
 DAY_S = 86_400.0
@@ -17,9 +18,9 @@ def seconds(place: str, text: str) -> float:
     text = text.strip()
     if text.lower() in ("", "n/a", "nan"):
         return math.nan
-    value = float(text) if NUMBER.fullmatch(text) else math.inf
-    if abs(value) > LONGEST_S:
-        raise DataError(f"{place}: {text!r} is no number of seconds.")
+    value = plain_number(text)
+    if not abs(value) <= LONGEST_S:
+        raise DataError(f"{place}: {quoted(text)} is no number of seconds.")
     return value
 
 
@@ -27,7 +28,9 @@ def duration(place: str, text: str) -> float:
     """Return a duration in seconds, NaN for n/a; raise DataError for an empty or negative one."""
     value = seconds(place, text)
     if value < 0 or not text.strip():
-        raise DataError(f"{place}: a stage lasts {text.strip() or 'nothing'}; mend the file.")
+        raise DataError(
+            f"{place}: a stage lasts {shown(text.strip(), 40) or 'nothing'}; mend the file."
+        )
     return value
 
 
@@ -69,4 +72,4 @@ def clock(place: str, text: str) -> datetime | time:
             continue
         if ":" in text and (isinstance(at, datetime) or at.tzinfo is None):
             return at.replace(tzinfo=None)
-    raise DataError(f"{place}: {text!r} is neither seconds nor a time such as 22:31:00.")
+    raise DataError(f"{place}: {quoted(text)} is neither seconds nor a time such as 22:31:00.")

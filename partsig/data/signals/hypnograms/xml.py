@@ -14,6 +14,10 @@ from partsig.data.signals.hypnograms.settings import HypnogramConfig
 from partsig.data.signals.hypnograms.times import clock, duration, seconds
 from partsig.errors import DataError
 
+DECLARATION = re.compile(r"^\s*<\?xml[^>]{0,200}\?>")
+# A night has a thousand epochs, and an event some ten tags.
+MOST_TAGS = 2_000_000
+
 
 def from_xml(place: str, text: str, settings: HypnogramConfig) -> Hypnogram:
     """Return the hypnogram of an XML text.
@@ -37,7 +41,9 @@ def from_xml(place: str, text: str, settings: HypnogramConfig) -> Hypnogram:
 
 def _parse(place: str, text: str) -> ElementTree.Element:
     # Without its declaration, which may name an encoding that is not the file's.
-    bare = re.sub(r"<\?xml.*?\?>", "", text, count=1, flags=re.DOTALL)
+    bare = DECLARATION.sub("", text, count=1)
+    if bare.count("<") > MOST_TAGS:
+        raise DataError(f"{place}: more than {MOST_TAGS:,} tags, which no hypnogram has.")
     if "<!" in bare.replace("<!--", ""):
         raise DataError(f"{place}: the XML has definitions of its own; expected none.")
     try:

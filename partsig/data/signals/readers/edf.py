@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from partsig.data.foreign import check_regular, open_regular
 from partsig.data.signals.lazy import Row
 from partsig.data.signals.readers.edf_header import (
     LONGEST_S,
@@ -32,6 +33,8 @@ FIXED, PER_SIGNAL = 256, 256
 ANNOTATIONS = ("EDF Annotations", "BDF Annotations")
 # More signals or a longer record than any device writes: the header is damaged.
 MOST_SIGNALS, MOST_BYTES = 4096, 2**27
+# Annotations are read record by record: seven weeks of one a second, 16 MiB of them in each.
+MOST_TEXT_RECORDS, MOST_TEXT_BYTES = 2**22, 2**24
 SHORTEST_S = 1e-6  # of a record; no device writes shorter ones
 
 
@@ -121,6 +124,12 @@ def open_edf(path: Path) -> Edf:
             f"{path.name}: there may be gaps between its records ({reserved[:5]}), and no "
             f"{ANNOTATIONS[0]} tell where; the header is damaged."
         )
+    texts = [n_samples[i] * width for i, label in enumerate(labels) if label in ANNOTATIONS]
+    if texts and (count > MOST_TEXT_RECORDS or max(texts) > MOST_TEXT_BYTES):
+        raise DataError(
+            f"{path.name}: {count:,} records with annotations of {max(texts):,} bytes; the header "
+            "is damaged."
+        )
     scaled = [
         scale_of(path, labels[i], {k: v[i] for k, v in fields.items()}, width) for i in signals
     ]
@@ -160,8 +169,8 @@ def open_edf(path: Path) -> Edf:
 def _read_header(path: Path) -> tuple[int, bytes, bytes]:
     """Return the size of a file, its fixed header, and the header of its signals."""
     try:
-        size = path.stat().st_size
-        with open(path, "rb") as handle:
+        size = check_regular(path).st_size
+        with open_regular(path) as handle:
             head = handle.read(FIXED)
             if len(head) < FIXED:
                 raise DataError(f"{path.name}: {len(head)} bytes are no EDF file; copy it again.")

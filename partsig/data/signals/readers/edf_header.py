@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from partsig.errors import DataError
+from partsig.text import quoted
 
 # Header fields of all signals, one field after the other: name and width in bytes.
 FIELDS = {
@@ -24,8 +25,10 @@ FIELDS = {
 LONGEST_S, MOST_VALUE = 366 * 86_400.0, 1e30
 # The first day that the header's two digits can say, and what stands there for none.
 UNTOLD = datetime(1985, 1, 1)
-# Python's float also takes 1_0, nan and digits of every script.
-NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
+# Python's float also takes 1_0, nan and digits of every script. What was matched is never given
+# back, so that a long text takes time with its length, not with the square of it.
+NUMBER = re.compile(r"[+-]?(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][+-]?[0-9]{1,3})?")
+LONGEST_NUMBER = 100  # characters; Python writes no float with more than 24
 
 
 def sample_width(path: Path, head: bytes) -> int:
@@ -59,17 +62,27 @@ def text_of(field: bytes) -> str:
 def number_of(path: Path, what: str, field: bytes) -> float:
     """Return a field as a number; raise DataError where it is none."""
     text = text_of(field).replace(",", ".")
-    value = float(text) if NUMBER.fullmatch(text) else math.nan
+    value = plain_number(text)
     if not math.isfinite(value):
-        raise DataError(f"{path.name}: {what} is {text!r}, not a number.")
+        raise DataError(f"{path.name}: {what} is {quoted(text)}, not a number.")
     return value
+
+
+def plain_number(text: str) -> float:
+    """Return the number that a text is, written in digits; NaN for any other text.
+
+    >>> plain_number("-2.5e3"), plain_number("1_0")
+    (-2500.0, nan)
+    """
+    plain = len(text) <= LONGEST_NUMBER and NUMBER.fullmatch(text)
+    return float(text) if plain else math.nan
 
 
 def whole_number(path: Path, what: str, field: bytes, low: int, high: int) -> int:
     """Return a field as a whole number; raise DataError where it is none, or out of range."""
     value = number_of(path, what, field)
     if value != int(value) or not low <= value <= high:
-        raise DataError(f"{path.name}: {what} is {text_of(field)!r}; the header is damaged.")
+        raise DataError(f"{path.name}: {what} is {quoted(text_of(field))}; the header is damaged.")
     return int(value)
 
 

@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,9 @@ JITTER_S, DRIFT_S = 1e-3, 0.5
 # A record's onset, below LONGEST_S, without an annotation.
 ONSET = re.compile(rb"\+([0-9]{1,7}(?:\.[0-9]*)?)\x14\x14")
 # Records whose annotations are looked at at a time.
-RECORDS = 1024
+RECORDS, BYTES = 1024, 2**24
+# More annotations than any recording has.
+MOST_MARKS = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +33,7 @@ class Mark:
     text: str
 
 
-def read_marks(edf: Edf) -> tuple[list[Mark], list[float]]:
+def read_marks(edf: Edf) -> tuple[list[Mark], Sequence[float]]:
     """Return the annotations of an EDF+ file, in time order, and the onset (s) of each record.
 
     Both count from the first sample; from the header's start where there are annotations alone.
@@ -39,6 +41,8 @@ def read_marks(edf: Edf) -> tuple[list[Mark], list[float]]:
     Raises DataError when an annotation signal is damaged, and when records of a file without gaps
     do not follow one another.
     """
+    if not edf.texts:  # nothing tells, and nothing is missing
+        return [], np.arange(len(edf.records)) * edf.record_s
     told: list[float | None] = [None] * len(edf.records)
     marks: list[Mark] = []
     for number in range(len(edf.texts)):
@@ -60,6 +64,11 @@ def read_marks(edf: Edf) -> tuple[list[Mark], list[float]]:
                 onset, duration, texts = _entry(edf.path, entry)
                 if number == 0 and place == 0 and not texts[0]:
                     told[k] = onset
+                if len(marks) > MOST_MARKS:
+                    raise DataError(
+                        f"{edf.path.name}: more than {MOST_MARKS:,} annotations; the file is "
+                        "damaged."
+                    )
                 marks += [
                     Mark(onset=onset, duration=duration, text=text_of(text))
                     for text in texts
@@ -76,7 +85,8 @@ def read_marks(edf: Edf) -> tuple[list[Mark], list[float]]:
 def _texts(edf: Edf, number: int) -> Iterator[bytes]:
     """Yield what each record has in one of the annotation signals, without the zeros after it."""
     first, n_bytes = edf.texts[number]
-    for start, stop in stretches(len(edf.records), RECORDS):
+    at_a_time = max(min(RECORDS, BYTES // max(n_bytes, 1)), 1)
+    for start, stop in stretches(len(edf.records), at_a_time):
         held = np.ascontiguousarray(edf.records[start:stop, first : first + n_bytes])
         forget(edf.records)
         yield from (row.tobytes().rstrip(b"\0") for row in held)
@@ -116,7 +126,7 @@ def _entry(path: Path, entry: bytes) -> tuple[float, float | None, list[bytes]]:
     return seconds, length, texts
 
 
-def find_gaps(edf: Edf, onsets: list[float]) -> list[tuple[float, float]]:
+def find_gaps(edf: Edf, onsets: Sequence[float]) -> list[tuple[float, float]]:
     """Return the (start, stop) in seconds of what is missing between records.
 
     Raises DataError when records overlap or lie out of order, or when their onsets drift.

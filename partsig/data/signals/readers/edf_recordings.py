@@ -12,6 +12,7 @@ import numpy as np
 
 from partsig import commands
 from partsig.data import listing as folders
+from partsig.data.guard import guarded
 from partsig.data.signals.channels import resolve
 from partsig.data.signals.hypnograms.alignment import find_offset, to_epochs
 from partsig.data.signals.hypnograms.annotations import from_marks
@@ -69,7 +70,7 @@ def below(raw: Path) -> list[Path]:
         for path in raw.rglob("*")
         if path.suffix.lower() in (*psg.EDF, *psg.MNE)
         and not path.name.startswith(".")
-        and path.is_file()
+        and not path.is_dir()  # what is no regular file is told where it is read
         and not holds_no_signal(path)
     ]
 
@@ -79,7 +80,8 @@ def holds_no_signal(path: Path) -> bool:
     if path.suffix.lower() not in psg.EDF:
         return False
     try:
-        return not open_edf(path).labels
+        with guarded(path.name):
+            return not open_edf(path).labels
     except DataError:
         return False  # damaged: found, and then skipped with its reason
 
@@ -93,7 +95,8 @@ def overlooked(paths: list[Path], settings: ReadConfig) -> list[str]:
     for path in paths:
         if path.suffix.lower() in psg.EDF and path.is_file():
             try:
-                by_code.setdefault(open_edf(path).patient, []).append(path.stem)
+                with guarded(path.name):
+                    by_code.setdefault(open_edf(path).patient, []).append(path.stem)
             except DataError:
                 continue
     by_code.pop("", None)

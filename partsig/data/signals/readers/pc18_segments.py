@@ -13,16 +13,27 @@ twentieth of the others.
 """
 
 import hashlib
+import math
 import threading
+import zipfile
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from partsig.data.foreign import check_regular
+from partsig.data.guard import describe
 from partsig.data.signals.channels import resolve
 from partsig.data.signals.hypnograms.stages import STAGES, UNSCORED, n_epochs
-from partsig.data.signals.recordings import USUAL, ReadConfig, Recording, Rows
+from partsig.data.signals.recordings import (
+    LEAST_HZ,
+    MOST_HZ,
+    USUAL,
+    ReadConfig,
+    Recording,
+    Rows,
+)
 from partsig.errors import DataError
 
 CHANNELS = ("O2-M1", "E1-M2", "Chin1-Chin2")
@@ -32,6 +43,10 @@ TEST_SHARE, VAL_SHARE = 0.2, 0.05
 # Files are compressed: none is read in part. So many bytes of samples are kept, and the two last
 # files whatever their size, since threads end one and begin the next.
 KEPT_BYTES, KEPT_FILES = 2**29, 2
+# EEG packs to a third or half; what packs better than this, and is not small, is no EEG.
+MOST_TIMES, SMALL = 50, 2**24
+HEADERS = {(1, 0): np.lib.format.read_array_header_1_0}
+HEADERS |= {(2, 0): np.lib.format.read_array_header_2_0}
 _kept: OrderedDict[tuple[Path, int, int], dict[str, np.ndarray]] = OrderedDict()
 _loading = threading.Lock()
 
@@ -154,13 +169,48 @@ def _load(path: Path) -> dict[str, np.ndarray]:
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     try:
+        check_regular(path)
+        _check_members(path)
         with np.load(path, allow_pickle=False) as content:
             arrays = {key: content[key] for key in KEYS}
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise DataError(f"{path} is not a file of segments ({error}).") from error
-    n = len(arrays["x"])
-    if arrays["x"].ndim != 3 or any(arrays[key].shape != (n,) for key in KEYS[1:4]):
+    except Exception as error:  # zipfile, zlib and NumPy's parser have kinds of their own
+        told = str(error) if isinstance(error, DataError) else describe(error)
+        raise DataError(f"{path} is not a file of segments ({told.rstrip('.')}).") from error
+    n = len(arrays["x"]) if arrays["x"].ndim == 3 else -1
+    if arrays["x"].dtype.kind not in "iuf" or any(
+        arrays[key].dtype.kind not in "iu" for key in KEYS[1:4]
+    ):
+        raise DataError(f"{path}: x must be numbers, and y, group and segment whole ones.")
+    if n < 0 or any(arrays[key].shape != (n,) for key in KEYS[1:4]):
         raise DataError(f"{path}: x must be (N, C, T), and y, group and segment (N,).")
     if arrays["x"].shape[1] != len(arrays["ch_names"]):
         raise DataError(f"{path}: {arrays['x'].shape[1]} channels, but other names for them.")
+    sfreq = arrays["sfreq"]
+    if sfreq.size != 1 or sfreq.dtype.kind not in "iuf" or not LEAST_HZ <= sfreq <= MOST_HZ:
+        raise DataError(f"{path}: sfreq must be a sampling rate in Hz.")
     return arrays
+
+
+def _check_members(path: Path) -> None:
+    """Raise DataError unless the arrays are as large as their headers say, and the file holds them.
+
+    A kilobyte can unpack to a megabyte, and a header claim any number of samples.
+    """
+    size = path.stat().st_size
+    with zipfile.ZipFile(path) as archive:
+        members = [archive.getinfo(f"{key}.npy") for key in KEYS]
+        total = sum(member.file_size for member in members)
+        if total > max(MOST_TIMES * size, SMALL):
+            raise DataError(f"{size:,} bytes that would unpack to {total:,}")
+        for member in members:
+            with archive.open(member) as file:
+                version = np.lib.format.read_magic(file)
+                if version not in HEADERS:
+                    raise DataError(f"{member.filename} has version {version} of the format")
+                shape, _, dtype = HEADERS[version](file)
+                claimed = file.tell() + math.prod(shape) * dtype.itemsize
+            if dtype.hasobject or claimed != member.file_size:
+                raise DataError(
+                    f"{member.filename} has {member.file_size:,} bytes, and its header says "
+                    f"{claimed:,}"
+                )

@@ -7,15 +7,19 @@ stages W, N1, N2, N3, R as change points). ``NAME-arousal.mat`` is HDF5 and not 
 
 import csv
 import hashlib
+import io
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from partsig.data.foreign import check_regular, open_regular, read_bytes
+from partsig.data.guard import describe
 from partsig.data.signals.channels import resolve
 from partsig.data.signals.hypnograms.stages import STAGES, UNSCORED, n_epochs
 from partsig.data.signals.lazy import forget, stretches
+from partsig.data.signals.readers import wfdb_annotations
 from partsig.data.signals.readers.wfdb_annotations import (
     read_annotations,
     stages_from_marks,
@@ -52,6 +56,8 @@ SCORED_FROM_0 = {"tr03-0314": ("REM", 13), "tr05-0326": ("N2", 47), "tr07-0602":
 DAMAGE = (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError)
 MAT_HEADER = 24
 LONGEST_NAME = 100
+# A header has a line for each of 13 signals; a table of ages one for each of some thousand people.
+MOST_BYTES, MOST_LINES, MOST_TABLE = 2**20, 10_000, 2**26
 # Steps per unit and the value of 0: no header of int16 samples has others.
 LEAST_GAIN, MOST_GAIN, MOST_ZERO = 1e-12, 1e12, 2**31
 INT16_MAT4 = 30  # MATLAB v4 type word: little endian, int16, full matrix
@@ -74,10 +80,10 @@ def find_records(raw: Path) -> list[Path]:
 
 def fingerprint(header: Path, settings: ReadConfig = USUAL) -> str:
     """Return 16 hex digits of the header (with the samples' checksums) and the annotations."""
-    digest = hashlib.sha256(header.read_bytes())
+    digest = hashlib.sha256(read_bytes(header, MOST_BYTES, "header of a record"))
     marks = header.with_suffix(".arousal")
     if marks.is_file():
-        digest.update(marks.read_bytes())
+        digest.update(read_bytes(marks, wfdb_annotations.MOST_BYTES, "annotation file"))
     return digest.hexdigest()[:16]
 
 
@@ -86,8 +92,8 @@ def read_demographics(raw: Path) -> dict[str, tuple[str, str]]:
     for path in (raw / "age-sex.csv", raw.parent / "age-sex.csv"):
         if path.is_file():
             try:
-                with open(path, newline="", encoding="utf-8") as handle:
-                    rows = list(csv.DictReader(handle))
+                text = read_bytes(path, MOST_TABLE, "table of people").decode("utf-8")
+                rows = list(csv.DictReader(io.StringIO(text, newline="")))
             except (UnicodeDecodeError, csv.Error) as error:
                 raise DataError(f"{path} is not a readable table ({error}).") from error
             if rows and not {"Record", "Age", "Sex"} <= rows[0].keys():
@@ -151,10 +157,13 @@ def _read_header(path: Path) -> "wfdb.Record":
     # Imported here, since pandas comes with it, 70 MB: only where there is such a record.
     import wfdb
 
+    lines = read_bytes(path, MOST_BYTES, "header of a record").count(b"\n")
+    if lines > MOST_LINES:
+        raise DataError(f"{path.name}: a header of {lines:,} lines; it is damaged.")
     try:
         head = wfdb.rdheader(str(path.with_suffix("")))
     except DAMAGE as error:
-        raise DataError(f"{path.name}: not a WFDB header ({str(error)[:200]}).") from error
+        raise DataError(f"{path.name}: not a WFDB header ({describe(error)}).") from error
     if not isinstance(head, wfdb.Record):
         raise DataError(f"{path.name}: a header of several segments; expected one of signals.")
     if not head.n_sig or not head.sig_name:
@@ -184,17 +193,17 @@ def _read_header(path: Path) -> "wfdb.Record":
 
 def _map_samples(path: Path, head: "wfdb.Record") -> np.ndarray:
     """Return the samples (T, n_sig) int16 of a MATLAB v4 file without reading them."""
-    if not path.is_file():
+    if not path.exists():
         raise DataError(f"{path.name}: the header names this file and it is not there.")
     frame = 2 * head.n_sig
-    size = path.stat().st_size
+    size = check_regular(path).st_size
     if size != MAT_HEADER + head.sig_len * frame:
         raise DataError(
             f"{path.name}: {max(size - MAT_HEADER, 0) // frame} of {head.sig_len} samples "
             f"({'truncated' if size < MAT_HEADER + head.sig_len * frame else 'too long'}); "
             "download it again."
         )
-    with open(path, "rb") as handle:
+    with open_regular(path) as handle:
         kind, rows, columns, imaginary, _ = np.frombuffer(handle.read(20), "<i4").tolist()
     if (kind, rows, columns, imaginary) != (INT16_MAT4, head.n_sig, head.sig_len, 0):
         raise DataError(

@@ -36,7 +36,7 @@ MOST_BYTES = 24 * 3600 * 200 * 13 * 2
 RECORD_BYTES = 266_000_000_000 // 1983
 
 ALGORITHMS = {40: "sha1", 64: "sha256"}  # by the number of hex digits
-LINE = re.compile(r"([0-9a-f]{40}|[0-9a-f]{64})\s+\*?(?:\./)?(\S+)")
+LINE = re.compile(r"(?<![0-9a-f])([0-9a-f]{40}|[0-9a-f]{64})\s+\*?(?:\./)?(\S+)")
 
 
 def usual_bytes(name: str) -> int:

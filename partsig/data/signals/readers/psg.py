@@ -2,23 +2,24 @@
 
 import hashlib
 import os
-import re
-import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy  # its parts are loaded where they are used
 
+from partsig.data.foreign import open_regular
 from partsig.data.signals.channels import Resolved
 from partsig.data.signals.lazy import STRETCH, Row, Stack, forget, stretches
+from partsig.data.signals.readers import mne_process
 from partsig.data.signals.readers.edf import open_edf
 from partsig.data.signals.readers.edf_marks import Mark, find_gaps, read_marks
-from partsig.data.signals.recordings import MICROVOLTS, Rows
+from partsig.data.signals.readers.mne_child import describe
+from partsig.data.signals.recordings import LEAST_HZ, MICROVOLTS, MOST_HZ, Rows
 from partsig.errors import DataError
+from partsig.text import quoted
 
 if TYPE_CHECKING:
     import mne
@@ -26,11 +27,6 @@ if TYPE_CHECKING:
 EDF = (".edf", ".rec", ".bdf")
 # BrainVision's header is the .vhdr; the .eeg and .vmrk beside it belong to it.
 MNE = (".fif", ".vhdr", ".set")
-# What MNE puts before the text of a BrainVision marker.
-PREFIX = re.compile(r"^Comment/")
-# What MNE raises for damaged files, beside SciPy's own error for EEGLAB's.
-DAMAGE = (OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, EOFError)
-DAMAGE += (struct.error, ImportError)
 UNITS = {name.lower(): factor for name, factor in MICROVOLTS.items()}
 UNITS |= {"μv": 1.0, "microvolt": 1.0, "microv": 1.0, "uvolt": 1.0, "volt": 1e6, "v": 1e6}
 # The usual change of a biopotential within 0.1 s, in µV, lies far within these bounds: scalp EEG
@@ -153,35 +149,30 @@ def _bridged(row: Row, per_record: int, record_s: float, onsets: Sequence[float]
 
 
 def _open_mne(path: Path) -> Psg:
-    try:
-        import mne
-    except ImportError:
-        raise DataError(
-            f"{path.name}: reading {path.suffix} files needs MNE: pip install 'partsig[mne]'."
-        ) from None
-    try:
-        raw = mne.io.read_raw(path, preload=False, verbose="error")
-    except (*DAMAGE, scipy.io.matlab.MatReadError) as error:
-        reason = str(error).split("\n")[0][:200]
-        raise DataError(f"{path.name} cannot be read by MNE ({reason}).") from error
-    return from_raw(raw, path.stem)
+    file = mne_process.open_mne(path)
+    told = {"labels": file.labels, "sfreq": file.sfreq, "n_times": file.n_times}
+    return _in_volts(path.stem, told | {"start": file.start, "marks": file.marks}, file.read)
 
 
 def from_raw(raw: "mne.io.BaseRaw", name: str) -> Psg:
     """Return an ``mne.io.Raw`` as an open recording: volts, one rate, its annotations as marks."""
-    # In MNE the date is that of sample 0, from which a cropped recording's first sample and all
-    # onsets are counted, with a date or without.
-    start, zero = raw.info["meas_date"], raw.first_time
-    duration_s = raw.n_times / raw.info["sfreq"]
-    marks = [
-        Mark(
-            onset=float(a["onset"]) - zero,
-            duration=float(a["duration"]),
-            text=PREFIX.sub("", a["description"]),
-        )
-        for a in raw.annotations
-    ]
-    n = len(raw.ch_names)
+    told = describe(raw)
+    start = told["start"] and datetime.fromisoformat(told["start"])
+
+    def read(picks: list[int], start: int, stop: int) -> np.ndarray:
+        return raw.get_data(picks=picks, start=start, stop=stop, verbose="error")
+
+    return _in_volts(name, told | {"start": start}, read)
+
+
+def _in_volts(
+    name: str, told: Mapping[str, Any], read: Callable[[list[int], int, int], np.ndarray]
+) -> Psg:
+    """Return what was told of a recording, of which ``read`` returns channels (C, T) in volts."""
+    n_times, sfreq = told["n_times"], told["sfreq"]
+    duration_s = n_times / sfreq
+    marks = [Mark(onset=onset, duration=span, text=text) for onset, span, text in told["marks"]]
+    n = len(told["labels"])
 
     # MNE reads all channels to get one: those asked for are read together, a stretch at a time.
     chosen: list[int] = []
@@ -190,22 +181,21 @@ def from_raw(raw: "mne.io.BaseRaw", name: str) -> Psg:
     def samples(index: int) -> Row:
         chosen.append(index)
 
-        def read(start: int, stop: int) -> np.ndarray:
+        def row(start: int, stop: int) -> np.ndarray:
             if index not in last.get((start, stop), {}):
                 last.clear()
                 picks = sorted(set(chosen))
-                held = raw.get_data(picks=picks, start=start, stop=stop, verbose="error")
-                last[start, stop] = dict(zip(picks, held, strict=True))
+                last[start, stop] = dict(zip(picks, read(picks, start, stop), strict=True))
             return last[start, stop][index]
 
-        return Row(raw.n_times, np.dtype(float), read)
+        return Row(n_times, np.dtype(float), row)
 
     return Psg(
         name=name,
-        start=None if start is None else start.replace(tzinfo=None) + timedelta(seconds=zero),
-        labels=tuple(raw.ch_names),
+        start=told["start"],
+        labels=tuple(told["labels"]),
         units=("V",) * n,
-        sfreqs=(float(raw.info["sfreq"]),) * n,
+        sfreqs=(sfreq,) * n,
         scale=(1.0,) * n,
         offset=(0.0,) * n,
         limits=None,
@@ -229,8 +219,8 @@ def read_rows(psg: Psg, resolved: Resolved, unit: str = "") -> tuple[tuple[Rows,
         stated = unit or psg.units[row]
         if stated.strip().lower() not in UNITS:
             raise DataError(
-                f"{psg.name}: channel {psg.labels[row]!r} is in {stated!r}, not a voltage; if it "
-                "is one, pass --set unit=uV (or mV, V)."
+                f"{psg.name}: channel {quoted(psg.labels[row])} is in {quoted(stated)}, not a "
+                "voltage; if it is one, pass --set unit=uV (or mV, V)."
             )
         factors[row] = UNITS[stated.strip().lower()]
     by_rate: dict[float, list[int]] = {}
@@ -238,6 +228,11 @@ def read_rows(psg: Psg, resolved: Resolved, unit: str = "") -> tuple[tuple[Rows,
         by_rate.setdefault(psg.sfreqs[row], []).append(row)
     parts = []
     for sfreq, members in by_rate.items():
+        if not LEAST_HZ <= sfreq <= MOST_HZ:
+            raise DataError(
+                f"{psg.name}: channel {quoted(psg.labels[members[0]])} at {sfreq:g} Hz; rates from "
+                f"{LEAST_HZ:.2g} to {MOST_HZ:,.0f} Hz are read."
+            )
         part = Rows(
             labels=tuple(psg.labels[row] for row in members),
             signal=Stack([psg.samples(row) for row in members]),
@@ -278,7 +273,8 @@ def _check_amplitude(name: str, part: Rows, unit: str) -> None:
         usual = float(np.median(step[step > 0])) if (step > 0).any() else 0.0
         if usual and not LEAST_UV <= usual <= MOST_UV:
             raise DataError(
-                f"{name}: channel {label!r} usually changes by {usual:.2g} µV within {STEP_S:g} s, "
+                f"{name}: channel {quoted(label)} usually changes by {usual:.2g} µV within "
+                f"{STEP_S:g} s, "
                 + (
                     f"so its unit is not {unit}, as stated."
                     if unit
@@ -292,12 +288,12 @@ def fingerprint(*paths: Path) -> str:
     digest = hashlib.sha256()
     for path in paths:
         try:
-            with open(path, "rb") as handle:
+            with open_regular(path) as handle:
                 digest.update(handle.read(FINGERPRINT))
                 size = handle.seek(0, os.SEEK_END)
                 handle.seek(max(size - FINGERPRINT, 0))
                 digest.update(handle.read())
         except OSError as error:
             raise DataError(f"{path.name} cannot be read ({error.strerror}).") from error
-        digest.update(f"{path.name} {size}".encode())
+        digest.update(os.fsencode(f"{path.name} {size}"))
     return digest.hexdigest()[:16]

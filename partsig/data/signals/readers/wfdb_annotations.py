@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from partsig.data.foreign import read_bytes
 from partsig.data.signals.hypnograms.stages import EPOCH_S, UNSCORED, n_epochs
 from partsig.errors import DataError
 
@@ -19,7 +20,9 @@ RESOLUTION = "## time resolution: "
 # No text holds one, and every annotation does: a text with one has swallowed what follows it.
 CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 # Events are "(name" where they begin and "name)" where they end.
-EVENT = re.compile(r"\([a-z]{2}.*|[a-z]{2}.*\)")
+EVENT = re.compile(r"^(?:\([a-z]{2}.*|[a-z]{2}.*\))$")
+# More than any recording has: a beat a second for days.
+MOST_BYTES, MOST_MARKS = 2**26, 1_000_000
 
 
 def read_annotations(path: Path) -> tuple[np.ndarray, list[str], float | None]:
@@ -29,7 +32,7 @@ def read_annotations(path: Path) -> tuple[np.ndarray, list[str], float | None]:
     cannot have been written so: something after the end mark, two texts of one annotation, a text
     with control characters, an interval that leads nowhere.
     """
-    data = path.read_bytes()
+    data = read_bytes(path, MOST_BYTES, "annotation file")
     samples: list[int] = []
     texts: list[str] = []
     resolution = None
@@ -65,6 +68,8 @@ def read_annotations(path: Path) -> tuple[np.ndarray, list[str], float | None]:
             skipped = False
             if code:
                 told = False
+                if len(samples) == MOST_MARKS:
+                    raise _damaged(path, at, f"more than {MOST_MARKS:,} annotations")
                 samples.append(time)
                 texts.append("")
     if not ended:

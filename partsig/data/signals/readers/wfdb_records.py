@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from partsig.data import listing as folders
+from partsig.data.foreign import check_regular, read_bytes
+from partsig.data.guard import describe
 from partsig.data.signals.channels import resolve
 from partsig.data.signals.hypnograms.alignment import to_epochs
 from partsig.data.signals.hypnograms.annotations import from_marks
@@ -39,6 +41,11 @@ FILES = ("*.hea",)
 # What wfdb raises for a damaged header or signal file, beside its own ValueError.
 DAMAGE = (ValueError, IndexError, KeyError, TypeError, AttributeError, OSError, OverflowError)
 # Formats of which a stretch can be read by itself: not of differences, nor compressed.
+# A header is a line for each signal, and comments; steps per unit are no smaller, nor greater than
+# its inverse.
+MOST_BYTES, MOST_LINES, LEAST_GAIN = 2**20, 10_000, 1e-12
+# FLAC makes EEG two to four times smaller; a flat signal of so many samples is let pass.
+SAMPLES_PER_BYTE, SMALL = 100, 2**24
 FROM_THE_MIDDLE = {"80", "160", "16", "61", "212", "310", "311", "24", "32"}
 # The sample that means "not digitised" in a format of so many bits (WFDB signal(5)).
 BITS = {"8": 8, "80": 8, "160": 16, "16": 16, "61": 16, "212": 12, "310": 10, "311": 10}
@@ -68,7 +75,9 @@ def find_marks(header: Path) -> Path | None:
 def fingerprint(header: Path, settings: ReadConfig = USUAL) -> str:
     """Return 16 hex digits of a record's header, signal files and stages."""
     others = [p for p in folders.matching(header.parent, f"{header.stem}.*") if p != header]
-    return psg.fingerprint(header, *(p for p in others if not p.name.endswith(".tmp")))
+    return psg.fingerprint(
+        header, *(p for p in others if p.is_file() and not p.name.endswith(".tmp"))
+    )
 
 
 def read_recording(header: Path, settings: ReadConfig = USUAL) -> Recording:
@@ -81,23 +90,28 @@ def read_recording(header: Path, settings: ReadConfig = USUAL) -> Recording:
     import wfdb
 
     name, channels = header.stem, settings.channels or CHANNELS
+    _check_size(header)
     try:
         head = wfdb.rdheader(str(header.with_suffix("")))
         labels = tuple(head.sig_name or ())
     except DAMAGE as error:
-        raise DataError(f"{header.name}: not a WFDB header ({error}).") from error
+        raise DataError(f"{header.name}: not a WFDB header ({describe(error)}).") from error
     if not head.fs or not head.sig_len or not labels or None in labels:
         raise DataError(f"{header.name}: the header names no signals, rate or length.")
     if not 0 < head.sig_len / head.fs <= LONGEST_S:
         raise DataError(
             f"{header.name}: {head.sig_len} samples at {head.fs:g} Hz; the header is damaged."
         )
+    if not all(LEAST_GAIN <= abs(gain) <= 1 / LEAST_GAIN for gain in head.adc_gain):
+        raise DataError(f"{header.name}: a gain of {head.adc_gain}; the header is damaged.")
+    if any(abs(delay or 0) > head.sig_len for delay in head.skew or ()):
+        raise DataError(f"{header.name}: a signal begins after the end; the header is damaged.")
     resolved = resolve(name, labels, channels, settings)
     n_frames, notes = _frames(header, head, resolved.rows)
     try:
         record, held = _decoded(header, head, list(resolved.rows), n_frames)
     except DAMAGE as error:
-        raise DataError(f"{name}: its signals cannot be read ({error}).") from error
+        raise DataError(f"{name}: its signals cannot be read ({describe(error)}).") from error
     except RuntimeError as error:  # of soundfile, which wfdb reads FLAC with
         reason = str(error).rstrip(".")
         raise DataError(
@@ -142,6 +156,13 @@ def read_recording(header: Path, settings: ReadConfig = USUAL) -> Recording:
     )
 
 
+def _check_size(header: Path) -> None:
+    """Raise DataError for a header of more bytes or lines than a record of signals has."""
+    lines = read_bytes(header, MOST_BYTES, "header of a record").count(b"\n")
+    if lines > MOST_LINES:
+        raise DataError(f"{header.name}: a header of {lines:,} lines; it is damaged.")
+
+
 def _frames(header: Path, head: "wfdb.Record", rows: Sequence[int]) -> tuple[int, list[str]]:
     """Return how many frames of the header's are there in the files of these signals, and notes.
 
@@ -151,10 +172,17 @@ def _frames(header: Path, head: "wfdb.Record", rows: Sequence[int]) -> tuple[int
     for file in {head.file_name[row] for row in rows}:
         members = [i for i, name in enumerate(head.file_name) if name == file]
         first, path = members[0], header.parent / file
-        if head.fmt[first] not in BLOCKS or not path.is_file():
-            continue
-        n_bytes = path.stat().st_size - ((head.byte_offset or {first: 0})[first] or 0)
+        size = check_regular(path).st_size
         per_frame = sum((head.samps_per_frame[i] or 1) for i in members)
+        if head.fmt[first] not in BLOCKS:
+            most = max(SAMPLES_PER_BYTE * size, SMALL)
+            if n_frames * max(per_frame, len(members)) > most:
+                raise DataError(
+                    f"{header.stem}: {file} has {size:,} bytes, too few for {n_frames:,} frames; "
+                    "copy it again."
+                )
+            continue
+        n_bytes = size - ((head.byte_offset or {first: 0})[first] or 0)
         block = BLOCKS[head.fmt[first]]
         whole, rest = divmod(max(n_bytes, 0), block[-1])
         there = whole * len(block) + sum(end <= rest for end in block)

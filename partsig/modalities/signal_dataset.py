@@ -1,0 +1,296 @@
+"""Signals: what a store of recordings offers to whoever pretrains, fine-tunes or judges on it."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from partsig import registries
+from partsig.contracts import (
+    Everything,
+    LabelBudget,
+    Labels,
+    LabelSplit,
+    PretrainingData,
+    TrainingBatches,
+    UnseenWindows,
+)
+from partsig.data import splits
+from partsig.data.shuffling import Shuffled
+from partsig.data.signals.hypnograms.stages import SLEEP
+from partsig.data.signals.store import Store, open_store
+from partsig.data.signals.windows import (
+    LabelledWindows,
+    RandomWindows,
+    ResidentWindows,
+    ShiftedBatches,
+)
+from partsig.data.splits import SplitConfig
+from partsig.errors import ConfigError, DataError
+from partsig.modalities.modality import MONITOR_WINDOWS
+from partsig.modalities.opened_store import OpenedStore, refuse_used
+from partsig.modalities.signal_settings import SignalFinetuneConfig, SignalPretrainConfig
+from partsig.modalities.signals import BASELINES
+from partsig.runs.exported import LoadedModel
+from partsig.runs.features import starts
+from partsig.runs.run import Run
+from partsig.runs.settings import Shape
+from partsig.seeds import Stream, fixed
+from partsig.tasks.distillation import TeacherTargets
+from partsig.tasks.frozen import InputShape
+
+
+@dataclass(frozen=True, eq=False)
+class SignalDataset(OpenedStore):
+    """A store of signals, opened."""
+
+    store: Store
+    modality: ClassVar[str] = "eeg"
+
+    @property
+    def samples_per_unit(self) -> float:
+        """Samples of a second."""
+        return self.store.sfreq
+
+    @property
+    def labels(self) -> Labels:
+        """What its labels are."""
+        return self.store.label_facts
+
+    @property
+    def task(self) -> str:
+        """What is usually learned from its labels."""
+        return "sleep-staging" if self.labels == SLEEP else "classification"
+
+    def input_facts(self) -> dict[str, object]:
+        """Return what must be the same for a model to be used: channels and rate."""
+        return {"ch_names": list(self.store.ch_names), "sfreq": self.store.sfreq}
+
+    def facts(self) -> dict[str, object]:
+        """Return what a fine-tuned run remembers of the store: how it was filtered, too."""
+        return super().facts() | {"filter": self.store.meta["filter"]}
+
+    def window_for(self, settings: SignalFinetuneConfig) -> Shape:
+        """Return the extent of a labelled window in samples."""
+        return (round(self.labels.unit_s * self.store.sfreq),)
+
+    def pretraining(self, settings: SignalPretrainConfig, seed: int) -> PretrainingData:
+        """Return windows to pretrain on; test subjects are never among them."""
+        store = self.store
+        split = splits.split_pretraining(
+            list(store.subjects), store.labelled_subjects, settings.split, store.roles
+        )
+        window, patch = settings.extents(store.sfreq)
+        seen = split["train"] + split["monitor"]
+        monitor = None
+        if split["monitor"]:
+            monitor = RandomWindows(
+                store,
+                split["monitor"],
+                window[0],
+                fixed(seed),
+                MONITOR_WINDOWS,
+                Stream.UNSEEN_WINDOWS,
+            )
+        train = RandomWindows(store, split["train"], window[0], seed, settings.windows_per_epoch)
+        return PretrainingData(
+            channels=len(store.ch_names),
+            window=window,
+            patch=patch,
+            samples_per_unit=store.sfreq,
+            train=train,
+            monitor=monitor,
+            facts={
+                "modality": self.modality,
+                "provenance": store.meta["provenance"],
+                **self.input_facts(),
+                "subjects_seen": seen,
+                "subjects_trained": split["train"],
+                "subjects_held_out": split["test"],
+            },
+            nbytes=train.nbytes,
+            load_onto=partial(ResidentWindows, train),
+        )
+
+    def unseen(self, run: Run, window: Shape, seed: int, per_epoch: int) -> UnseenWindows:
+        """Return windows that a pretraining run has held out; else those it was measured on."""
+        self.check_unseen_input(run, self.input_facts())
+        trained = set(run.facts["subjects_trained"])
+        monitor = [subject for subject in run.seen_unlabelled if subject not in trained]
+        for role, members in (("test", run.facts["subjects_held_out"]), ("monitor", monitor)):
+            there = sorted(set(members) & set(self.store.subjects))
+            if there:
+                return UnseenWindows(
+                    windows=RandomWindows(
+                        self.store, there, window[-1], seed, per_epoch, Stream.UNSEEN_WINDOWS
+                    ),
+                    role=role,
+                    whose="n_subjects",
+                    number=len(there),
+                    samples_per_unit=self.store.sfreq,
+                )
+        raise DataError(
+            f"{self.path} has none of the run's held-out subjects; give the store it was trained "
+            "on."
+        )
+
+    def check_budget(self, budget: LabelBudget) -> None:
+        """Raise ConfigError for options that signals have no use for: there is none."""
+
+    def split_labels(
+        self, budget: LabelBudget, settings: SignalFinetuneConfig, seed: int
+    ) -> LabelSplit:
+        """Return which labels a run may use: so many subjects, or so many recordings a class."""
+        self._check_model(settings)
+        per_class = budget.per_class
+        subjects = 10 if budget.subjects is None else budget.subjects
+        split, recordings = self._draw(subjects, per_class, settings.split, seed)
+        return LabelSplit(
+            label=f"n{subjects}" if per_class is None else f"k{per_class}",
+            facts={
+                "subjects": subjects if per_class is None else None,
+                "segments_per_class": per_class,
+                "split": split,
+                "recordings": recordings,
+            },
+            open=partial(self._open_split, split, recordings),
+            written=split,
+        )
+
+    def _check_model(self, settings: SignalFinetuneConfig) -> None:
+        """Raise ConfigError where a baseline is not for these signals."""
+        if settings.model == "encoder":
+            return
+        window, patch = settings.extents(self.samples_per_unit, self.labels.unit_s)
+        shape = InputShape(
+            ch_names=self.ch_names,
+            samples_per_unit=self.samples_per_unit,
+            window=window,
+            patch=patch,
+            classes=self.labels.classes,
+        )
+        registries.at(BASELINES[settings.model]).check_input(shape)
+
+    def _open_split(
+        self, split: dict[str, list[str]], recordings: list[str] | None
+    ) -> tuple[LabelledWindows, LabelledWindows]:
+        return tuple(
+            LabelledWindows(self.store, names)
+            for names in (
+                recordings or self.store.recordings_of(split["train"]),
+                self.store.recordings_of(split["val"]),
+            )
+        )
+
+    def _draw(
+        self, subjects: int, per_class: int | None, config: SplitConfig, seed: int
+    ) -> tuple[dict[str, list[str]], list[str] | None]:
+        store = self.store
+        labelled, roles = store.labelled_subjects, store.roles
+        if per_class is None:
+            return splits.split_finetuning(labelled, subjects, seed, config, roles), None
+        split = splits.split_finetuning(labelled, 0, seed, config, roles)
+        segments: dict[str, list[str]] = {name: [] for name in store.classes}
+        for name in store.recordings_of(split["train"]):
+            classes = store.classes_of(name)
+            if len(classes) > 1:
+                raise ConfigError(
+                    f"--segments-per-class needs recordings of one stage each; {name} has "
+                    f"{len(classes)}. Use --subjects."
+                )
+            for number in classes:
+                segments[store.classes[number]].append(name)
+        drawn = splits.draw_segments(segments, per_class, seed)
+        used = {store.recordings[name]["subject"] for name in drawn}
+        return split | {"train": sorted(used)}, drawn
+
+    def counted(self, train: LabelledWindows, val: LabelledWindows) -> dict[str, int]:
+        """Return how many labels were used, as facts of the run."""
+        return {"n_epochs_train": len(train), "n_epochs_val": len(val)}
+
+    def training_batches(
+        self,
+        train: LabelledWindows,
+        shuffled: Shuffled,
+        settings: SignalFinetuneConfig,
+        teacher: TeacherTargets | None,
+    ) -> TrainingBatches:
+        """Return the batches of fine-tuning."""
+        reach = round(settings.shift_s * self.store.sfreq)
+        batch_at = ShiftedBatches(examples=train, shuffled=shuffled, reach=reach, teacher=teacher)
+        return TrainingBatches(batch_at=batch_at, steps_per_epoch=shuffled.steps)
+
+    def without_labels(self, split: Mapping[str, list[str]]) -> LabelledWindows:
+        """Return all epochs of subjects that are neither validated nor tested on."""
+        kept = set(split["val"]) | set(split["test"])
+        names = [n for n, row in self.store.recordings.items() if row["subject"] not in kept]
+        return LabelledWindows(self.store, names, labelled=False)
+
+    def everything(
+        self, loaded: LoadedModel, path: Path, recordings: Iterable[str] | None
+    ) -> Everything:
+        """Return every epoch of some recordings; raise DataError where a model is for others."""
+        store, facts = self.store, loaded.facts
+        self.refuse_other(path, self.input_facts(), facts)
+        names = self._chosen(recordings)
+        rows = [store.recordings[name] for name in names]
+        counts = [row["n_epochs"] for row in rows]
+        epoch = np.concatenate([np.arange(n, dtype=np.int32) for n in counts])
+        begin = np.repeat([float(row["start_s"] or 0) for row in rows], counts)
+        codes = np.concatenate([store.labels(name) for name in names])
+        n_times = round(self.labels.unit_s * store.sfreq)
+        run = loaded.run
+        return Everything(
+            parts=(LabelledWindows(store, [name], labelled=False) for name in names),
+            n=sum(counts),
+            item="epoch",
+            what=f"epochs of {len(names)} recordings",
+            columns={
+                "recording": np.repeat(names, counts),
+                "subject": np.repeat([row["subject"] for row in rows], counts),
+                "epoch": epoch,
+                "onset_s": begin + self.labels.unit_s * epoch,
+                "stage": np.array([*store.classes, ""])[codes],  # -1 is the last
+            },
+            meta={
+                "windows_per_epoch": len(starts(n_times, loaded.window[-1])),
+                "sfreq": facts["sfreq"],
+                "filter": facts["filter"],
+                "subjects_pretraining": None if run is None else run.seen_unlabelled,
+                "subjects_labelled": None if run is None else run.seen_labelled,
+            },
+        )
+
+    def _chosen(self, recordings: Iterable[str] | None) -> list[str]:
+        """Return the recordings that have an epoch, in the store's order."""
+        store = self.store
+        wanted = set(store.recordings) if recordings is None else set(recordings)
+        unknown = sorted(wanted - set(store.recordings))
+        if unknown:
+            raise DataError(
+                f"{store.path} has no recording {', '.join(unknown[:5])}; see index.csv."
+            )
+        names = [n for n, row in store.recordings.items() if n in wanted and row["n_epochs"]]
+        if not names:
+            raise DataError(
+                f"no recording of {store.path} has a whole {self.labels.unit_s:g}-s epoch."
+            )
+        return names
+
+    def test_examples(self, run: Run, external: bool) -> LabelledWindows:
+        """Return what a run is judged on: its test subjects, or all that have labels elsewhere."""
+        subjects = self.store.labelled_subjects if external else run.split["test"]
+        refuse_used(sorted(set(run.seen_labelled) & set(subjects)), "subjects")
+        return LabelledWindows(self.store, self.store.recordings_of(subjects))
+
+    def seen_in_pretraining(self, run: Run, examples: LabelledWindows) -> list[str]:
+        """Return the units of examples whose inputs a run has seen without labels."""
+        return sorted(set(run.seen_unlabelled) & set(examples.units()[0]))
+
+
+def open_dataset(path: Path) -> SignalDataset:
+    """Open a store of signals; raise DataError for what is none."""
+    return SignalDataset(open_store(path))
