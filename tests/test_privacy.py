@@ -56,6 +56,7 @@ HOME, HOST, USER = "u-planted-home", "planted-host-7", "planted-user-9"
 MACHINE = (HOME, HOST, USER, str(Path(partsig.__file__).parent))
 # Of files: the recordings' names, which tell the patients'.
 PATIENTS = tuple(f"Patientin{letter}mueller" for letter in "ABCDEFGHIJ")
+STAGED = PATIENTS[:2]
 DATES = ("23-NOV-2019", "2019-11-23", "23.11.19", "20191123", "11/23/2019", "23:41:07", "23.41.07")
 
 TINY = {"encoder.width": 16, "encoder.depth": 1, "encoder.heads": 2, "fit.epochs": 1}
@@ -155,17 +156,16 @@ def through_every_verb(place, raw, table):
         made.exports.append(export(run, place / f"export-{format}", format=format).path)
     made.exports.append(export(made.pretrain, place / "export-encoder").path)
     made.stagings = place / "stagings"
-    with_scores = {"dates": False}
     staged = stage_all(
-        [raw, raw.parent / "fif", raw.parent / "wfdb"],
+        [*(raw / f"{name}.edf" for name in STAGED), raw.parent / "fif", raw.parent / "wfdb"],
         run,
         output=made.stagings,
-        overrides=with_scores,
+        overrides={"dates": False},
         device="cpu",
         pseudonyms=table,
     )
     assert not staged.failed
-    assert len(staged.files) == len(PATIENTS) + 2
+    assert len(staged.files) == len(STAGED) + 2
     return made
 
 
@@ -238,9 +238,11 @@ def test_the_plants_are_in_the_recordings(raw):
     assert of == {"edf", "fif", "hea"}
 
 
-def test_nothing_of_a_header_is_written_anywhere(named, hidden):
+@pytest.mark.parametrize("which", ["named", "hidden"])
+def test_nothing_of_a_header_is_written_anywhere(which, request):
     """In no file of any verb, runs and stores included."""
-    assert identifiers.find(HEADER, named.store.parent, hidden.store.parent) == []
+    made = request.getfixturevalue(which)
+    assert identifiers.find(HEADER, made.store.parent) == []
 
 
 def test_what_is_passed_on_tells_nothing_of_the_machine(named, hidden):
@@ -292,12 +294,13 @@ def test_with_dates_they_are_told(raw, named, tmp_path):
 
 
 def test_stagings_are_called_as_the_store_calls_them(raw, hidden):
-    names = {
-        path.name.removesuffix("_staging.json") for path in hidden.stagings.glob("*_staging.json")
-    }
-    assert set(open_store(hidden.store).recordings) < names
+    ids = set(open_store(hidden.store).recordings)
+    written = hidden.stagings.glob("*_staging.json")
+    names = {path.name.removesuffix("_staging.json") for path in written}
+    assert len(names & ids) == len(STAGED)
+    assert all(name.startswith("rec-") for name in names)
     again = stage_all(
-        [raw],
+        [raw / f"{name}.edf" for name in STAGED],
         hidden.runs[0],
         output=hidden.stagings,
         overrides={"dates": False},
