@@ -21,6 +21,8 @@ import mne
 import numpy as np
 import pytest
 from partsig.cli import app
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from typer.testing import CliRunner
 
 import partsig
@@ -218,13 +220,16 @@ def test_what_is_looked_for_would_be_found(tmp_path):
     }
     for name, data in hiding.items():
         (tmp_path / name).write_bytes(data)
+    told = PngInfo()
+    told.add_text("Comment", f"of {word}", zip=True)
+    Image.new("L", (9, 9)).save(tmp_path / "p.png", pnginfo=told)
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         archive.writestr("b", zlib.compress(word.encode()))
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("inner.zip", packed.getvalue())
     assert identifiers.find([word], tmp_path) == sorted(
-        f"{name}: {word}" for name in (*hiding, "a.zip")
+        f"{name}: {word}" for name in (*hiding, "a.zip", "p.png")
     )
     # What an ONNX file and a program of torch.export would hold if nothing were done.
     assert identifiers.find([HOME], tmp_path) == []
@@ -347,8 +352,6 @@ def test_the_export_says_what_it_tells_of_people(named):
 
 
 def test_metadata_of_figures_tells_nothing(named):
-    from PIL import Image
-
     for path in named.stagings.glob("*.png"):
         with Image.open(path) as picture:
             assert set(picture.info) <= {"Software", "dpi"}
