@@ -9,6 +9,18 @@ import yaml
 WIDTH = 2**31
 
 
+class _OneLine(yaml.SafeDumper):
+    """Writes what is not seen (line ends, escapes) by its code."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = None if text.isprintable() else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_OneLine.add_representer(str, _text)
+
+
 def setting(key: str, value: object) -> str:
     """Return what is written after ``--set`` for a mapping or a list, not yet for a shell.
 
@@ -17,9 +29,9 @@ def setting(key: str, value: object) -> str:
     """
     text = yaml.dump(
         value,
-        Dumper=_Seen,
+        Dumper=_OneLine,
         default_flow_style=True,
-        allow_unicode="\\" not in repr(value),  # repr writes by its code what is not seen
+        allow_unicode=True,
         sort_keys=False,
         width=WIDTH,
     )
@@ -41,8 +53,8 @@ _Seen.add_representer(str, _text)
 def option(key: str, value: object) -> str:
     """Return an option that sets a mapping or a list, for a shell.
 
-    >>> print(option("hypnogram.stages", {"it's": "unscored"}))
-    --set 'hypnogram.stages={it'"'"'s: unscored}'
+    >>> print(option("names", {"it's": "b"}))
+    --set 'names={it'"'"'s: b}'
     """
     return f"--set {shlex.quote(setting(key, value))}"
 

@@ -15,8 +15,21 @@ ZLIB = re.compile(rb"\x78[\x01\x5e\x9c\xda]")
 DEEPEST, MOST = 5, 2**26
 
 
+def without_pixels(data: bytes) -> bytes:
+    """Return the chunks of a PNG file that are no picture: where texts are."""
+    kept, place = [], 8
+    while place < len(data):
+        length = int.from_bytes(data[place : place + 4])
+        chunk = data[place : place + length + 12]
+        kept += [] if chunk[4:8] == b"IDAT" else [chunk]
+        place += len(chunk)
+    return b"".join(kept)
+
+
 def parts(data: bytes, depth: int = 0) -> Iterator[bytes]:
     """Yield data, and what it holds packed: members of archives, streams, texts in base64."""
+    png = data[:8] == b"\x89PNG\r\n\x1a\n"
+    data = without_pixels(data) if png else data
     yield data
     if depth == DEEPEST:
         return
@@ -34,7 +47,7 @@ def parts(data: bytes, depth: int = 0) -> Iterator[bytes]:
         table = pq.read_table(io.BytesIO(data))
         inner.append(repr(table.schema.metadata).encode())
         inner += [repr(table.column(i).unique().to_pylist()).encode() for i in range(3)]
-    if depth or data[:4] == b"\x89PNG":
+    if depth or png:
         whole = memoryview(data)
         for found in ZLIB.finditer(data):
             try:

@@ -21,6 +21,8 @@ import mne
 import numpy as np
 import pytest
 from partsig.cli import app
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from typer.testing import CliRunner
 
 import partsig
@@ -56,6 +58,7 @@ HOME, HOST, USER = "u-planted-home", "planted-host-7", "planted-user-9"
 MACHINE = (HOME, HOST, USER, str(Path(partsig.__file__).parent))
 # Of files: the recordings' names, which tell the patients'.
 PATIENTS = tuple(f"Patientin{letter}mueller" for letter in "ABCDEFGHIJ")
+STAGED = PATIENTS[:2]
 DATES = ("23-NOV-2019", "2019-11-23", "23.11.19", "20191123", "11/23/2019", "23:41:07", "23.41.07")
 
 TINY = {"encoder.width": 16, "encoder.depth": 1, "encoder.heads": 2, "fit.epochs": 1}
@@ -155,17 +158,16 @@ def through_every_verb(place, raw, table):
         made.exports.append(export(run, place / f"export-{format}", format=format).path)
     made.exports.append(export(made.pretrain, place / "export-encoder").path)
     made.stagings = place / "stagings"
-    with_scores = {"dates": False}
     staged = stage_all(
-        [raw, raw.parent / "fif", raw.parent / "wfdb"],
+        [*(raw / f"{name}.edf" for name in STAGED), raw.parent / "fif", raw.parent / "wfdb"],
         run,
         output=made.stagings,
-        overrides=with_scores,
+        overrides={"dates": False},
         device="cpu",
         pseudonyms=table,
     )
     assert not staged.failed
-    assert len(staged.files) == len(PATIENTS) + 2
+    assert len(staged.files) == len(STAGED) + 2
     return made
 
 
@@ -218,13 +220,16 @@ def test_what_is_looked_for_would_be_found(tmp_path):
     }
     for name, data in hiding.items():
         (tmp_path / name).write_bytes(data)
+    told = PngInfo()
+    told.add_text("Comment", f"of {word}", zip=True)
+    Image.new("L", (9, 9)).save(tmp_path / "p.png", pnginfo=told)
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         archive.writestr("b", zlib.compress(word.encode()))
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("inner.zip", packed.getvalue())
     assert identifiers.find([word], tmp_path) == sorted(
-        f"{name}: {word}" for name in (*hiding, "a.zip")
+        f"{name}: {word}" for name in (*hiding, "a.zip", "p.png")
     )
     # What an ONNX file and a program of torch.export would hold if nothing were done.
     assert identifiers.find([HOME], tmp_path) == []
@@ -238,9 +243,11 @@ def test_the_plants_are_in_the_recordings(raw):
     assert of == {"edf", "fif", "hea"}
 
 
-def test_nothing_of_a_header_is_written_anywhere(named, hidden):
+@pytest.mark.parametrize("which", ["named", "hidden"])
+def test_nothing_of_a_header_is_written_anywhere(which, request):
     """In no file of any verb, runs and stores included."""
-    assert identifiers.find(HEADER, named.store.parent, hidden.store.parent) == []
+    made = request.getfixturevalue(which)
+    assert identifiers.find(HEADER, made.store.parent) == []
 
 
 def test_what_is_passed_on_tells_nothing_of_the_machine(named, hidden):
@@ -292,12 +299,13 @@ def test_with_dates_they_are_told(raw, named, tmp_path):
 
 
 def test_stagings_are_called_as_the_store_calls_them(raw, hidden):
-    names = {
-        path.name.removesuffix("_staging.json") for path in hidden.stagings.glob("*_staging.json")
-    }
-    assert set(open_store(hidden.store).recordings) < names
+    ids = set(open_store(hidden.store).recordings)
+    written = hidden.stagings.glob("*_staging.json")
+    names = {path.name.removesuffix("_staging.json") for path in written}
+    assert len(names & ids) == len(STAGED)
+    assert all(name.startswith("rec-") for name in names)
     again = stage_all(
-        [raw],
+        [raw / f"{name}.edf" for name in STAGED],
         hidden.runs[0],
         output=hidden.stagings,
         overrides={"dates": False},
@@ -344,8 +352,6 @@ def test_the_export_says_what_it_tells_of_people(named):
 
 
 def test_metadata_of_figures_tells_nothing(named):
-    from PIL import Image
-
     for path in named.stagings.glob("*.png"):
         with Image.open(path) as picture:
             assert set(picture.info) <= {"Software", "dpi"}

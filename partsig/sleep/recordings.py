@@ -62,7 +62,7 @@ def stage_recordings(
     folder: Path,
     settings: StageConfig,
     device: str,
-    pseudonyms: str | Path | None,
+    pseudonyms: str | Path | None = None,
 ) -> Staged:
     """Stage files, and all recordings of folders; see :func:`partsig.verbs.stage.stage_all`."""
     chosen = find_recordings([Path(path) for path in recordings])
@@ -72,9 +72,8 @@ def stage_recordings(
             "scorer's; name another folder."
         )
     table = None if pseudonyms is None else PseudonymTable.open(pseudonyms, folder)
-    called = {
-        path: name_of(path) if table is None else table.recording(name_of(path)) for path in chosen
-    }
+    own = {path: name_of(path) for path in chosen}
+    called = own if table is None else {path: table.recording(own[path]) for path in chosen}
     check_apart(called, folder)
     if folder.exists() and not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
         raise DataError(f"--output {folder} is no folder that can be written to; name another.")
@@ -83,11 +82,10 @@ def stage_recordings(
         table.keep()
     files, summaries, failed = {}, {}, {}
     for path in bar(chosen, unit="recording", desc="stage", hidden=len(chosen) < 2):
-        name = name_of(path)
+        name = own[path]
         try:
             with guarded(name):
-                source = _source(path, settings, table)
-                if _is_made(folder, called[path], source, stager, settings):
+                if _is_made(folder, path, called[path], stager, settings, table):
                     files[name] = paths_of(called[path], folder)
                     summaries[name] = "staged before"
                     continue
@@ -104,16 +102,18 @@ def stage_recordings(
     return Staged(path=folder, files=files, summaries=summaries, failed=failed)
 
 
-def _source(path: Path, settings: StageConfig, table: PseudonymTable | None) -> str:
-    """Return the fingerprint of a recording's files as it is written; no sample is read."""
-    source = source_of(path, settings)
-    return source if table is None else table.pseudonyms.source(source)
-
-
 def _is_made(
-    folder: Path, name: str, source: str, stager: LoadedStager, settings: StageConfig
+    folder: Path,
+    recording: Path,
+    name: str,
+    stager: LoadedStager,
+    settings: StageConfig,
+    table: PseudonymTable | None,
 ) -> bool:
-    """Tell whether a recording's files are all there, from the same signal, run and settings."""
+    """Tell whether a recording's files are all there, from the same signal, run and settings.
+
+    Of the recording no sample is read for that; ``name`` is what its files are called after.
+    """
     paths = paths_of(name, folder)
     if not all(path.is_file() for path in paths.values()):
         return False
@@ -123,4 +123,6 @@ def _is_made(
     except (OSError, ValueError, KeyError, TypeError):
         return False
     facts = json.loads(json.dumps(stager.provenance(settings, name)))
+    source = source_of(recording, settings)
+    source = source if table is None else table.pseudonyms.source(source)
     return known == {"partsig": __version__, "source": source, "stager": facts}

@@ -64,4 +64,5 @@ def stage_all(
     settings = configs.compose(StageConfig, "stage", None, overrides)
     from partsig.sleep.recordings import stage_recordings
 
-    return stage_recordings(recordings, run, Path(output or OUTPUT), settings, device, pseudonyms)
+    place = Path(output or OUTPUT)
+    return stage_recordings(recordings, run, place, settings, device, pseudonyms)

@@ -125,13 +125,11 @@ def preprocess_signals(request: PreprocessRequest) -> PreprocessResult:
             if index.is_written(row) and (not shard or name in mine):
                 index.rows[name] = row
         todo = [
-            header
-            for header in headers
-            if not _same_source(
-                reader, index.rows.get(called[name_of(header)]), header, settings, names
-            )
+            h
+            for h in headers
+            if not _same_source(reader, index.rows.get(called[name_of(h)]), h, settings, names)
         ]
-        index.forget(called[name_of(header)] for header in todo)
+        index.forget(called[name_of(h)] for h in todo)
         work = RecordingWork(
             source=source,
             raw=raw,
@@ -197,9 +195,8 @@ class RecordingWork:
                 if age_and_sex is not None:
                     age, sex = map(shown, age_and_sex)
                     recording = replace(recording, age=age, sex=sex)
-                recording = replace(
-                    recording, age=grouped_age(recording.age, settings.group_ages_over)
-                )
+                age = grouped_age(recording.age, settings.group_ages_over)
+                recording = replace(recording, age=age)
                 told = {"recording": recording.name, "subject": recording.subject}
                 told["said"] = "; ".join(recording.notes)
                 if settings.trim_wake_min is not None:
@@ -218,8 +215,8 @@ class RecordingWork:
             if self.pseudonyms is None:
                 return failed_row(name, name, named)
             told = {"recording": name, "subject": name, "said": named}
-            called = self.pseudonyms.recording(name)
-            return failed_row(called, called, UNTOLD) | {"told": told}
+            name = self.pseudonyms.recording(name)
+            return failed_row(name, name, UNTOLD) | {"told": told}
 
 
 def _settings_of(name: str, settings: PreprocessConfig) -> PreprocessConfig:

@@ -7,7 +7,7 @@ from partsig import commands
 from partsig.data.signals.hypnograms.settings import HypnogramConfig
 from partsig.data.signals.hypnograms.stages import STAGES, UNSCORED
 from partsig.errors import DataError
-from partsig.text import quoted
+from partsig.text import LONGEST_VALUE, quoted
 
 NAMES = {
     **dict.fromkeys(("W", "WAKE", "AWAKE", "WAKEFULNESS", "WK"), 0),
@@ -90,6 +90,7 @@ def stage_codes(
     if unknown and not events:
         raise DataError(
             f"{place}: {quoted(unknown[0])} is no stage that is known; say what it means, with "
-            f"{commands.option('hypnogram.stages', {unknown[0]: 'N2'})} (or unscored)."
+            f"{commands.option('hypnogram.stages', {unknown[0][:LONGEST_VALUE]: 'N2'})} (or "
+            "unscored)."
         )
     return codes
