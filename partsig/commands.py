@@ -38,18 +38,6 @@ def setting(key: str, value: object) -> str:
     return f"{key}={text.strip()}"
 
 
-class _Seen(yaml.SafeDumper):
-    """YAML in which characters that are not seen are written by their codes."""
-
-
-def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    style = None if text.isprintable() else '"'
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
-
-
-_Seen.add_representer(str, _text)
-
-
 def option(key: str, value: object) -> str:
     """Return an option that sets a mapping or a list, for a shell.
 

@@ -114,11 +114,11 @@ def read(folder: Path) -> LoadedModel:
         known = facts.get("library_name") == "partsig" and facts["format"] == FORMAT
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{folder / CONFIG} cannot be read ({error!r}).") from None
-    check_temperature(facts.get("temperature"), folder / CONFIG)
     if not known:
         raise CheckpointError(
             f"{folder} is no folder that `partsig export` (format {FORMAT}) wrote; export it again."
         )
+    check_temperature(facts.get("temperature"), folder / CONFIG)
     if not (folder / WEIGHTS).is_file():
         raise CheckpointError(f"{folder} has no {WEIGHTS}: run `partsig export` without --format.")
     model = built(lambda: build(facts), folder / WEIGHTS)
