@@ -4,6 +4,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from partsig import registries
@@ -18,6 +19,7 @@ from partsig.recipes.starting_encoder import Start, start_from
 from partsig.runs import directory as runs
 from partsig.runs.encoder_sources import Origin
 from partsig.runs.features import folder_of
+from partsig.runs.kept import chosen_file, is_over
 from partsig.runs.run import Run
 from partsig.runs.settings import SCRATCH, FinetuneRecipe
 from partsig.seeds import Stream, seed_of
@@ -27,12 +29,15 @@ from partsig.tasks.classification import Classification
 from partsig.tasks.classification_scores import measure_of
 from partsig.tasks.distillation import TeacherTargets, predict_targets
 from partsig.tasks.frozen import InputShape
-from partsig.train import distributed
+from partsig.train import checkpoint, distributed
 from partsig.train.distributed import World
 from partsig.train.settings import SPEED_KEYS, check_warmup
 
 # What may differ between the parts of a run: speed, where its store lies, what was added there.
 MAY_CHANGE_ON_RESUME = (*SPEED_KEYS, "store", "index_sha256")
+
+# Validation items below which two models of one score are the rule: one item is five per cent.
+LEAST_TO_CHOOSE_BY = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,18 +174,20 @@ def run_finetuning(asked: Finetuning, world: World) -> None:
 
 def _share_finetuning(asked: Finetuning, world: World) -> None:
     settings = asked.settings
-    over = Run.is_over(asked.run)
+    over = is_over(asked.run)
     if not over:  # before the run is begun: what is refused must not leave one behind
         train, val = asked.open()
         shuffled = asked.shuffled(train, (world.rank, world.size))
     if world.main:
-        _begin(asked, settings)
+        _begin(asked, settings, over)
     distributed.wait(world)
     if over:
         return
     model = _build(asked, settings, train)
     if settings.train != "full":
         model.kept_in = str(folder_of(asked.start.origin.path, asked.run))
+    if world.main and (weak := _too_weak(val)):
+        print(f"validation cannot judge: {weak}; label more of it, of several classes", flush=True)
     measure, labels = measure_of(val), asked.dataset.counted(train, val)
     key = f"val_{measure.name}"
     only_head = settings.train == "probe" or model.learns_by == "head"
@@ -204,7 +211,8 @@ def _share_finetuning(asked: Finetuning, world: World) -> None:
         return
     if by_steps:
         results |= {"chosen_epoch": best["epoch"], key: best["value"]}
-        frozen.load_best(asked.run, model)
+        file = chosen_file(asked.run)
+        frozen.put_weights(checkpoint.load(file, "finetune"), model, file)
     else:
         frozen.save_best(asked.run, model, results[key])
     probabilities = asked.task.predict(model, val, world.device)
@@ -212,10 +220,20 @@ def _share_finetuning(asked: Finetuning, world: World) -> None:
     runs.finish(asked.run, **labels, **results, calibration=calibration)
 
 
-def _begin(asked: Finetuning, settings: FinetuneRecipe) -> None:
+def _too_weak(val: Examples) -> str | None:
+    """Return why nothing can be chosen by these validation items; None where it can."""
+    if len(val) < LEAST_TO_CHOOSE_BY:
+        return f"it has {len(val)} {val.item}s, fewer than {LEAST_TO_CHOOSE_BY}"
+    found = np.unique(val.labels)
+    if len(found) == 1:
+        return f"all its {len(val):,} {val.item}s are {val.classes[found[0]]}"
+    return None
+
+
+def _begin(asked: Finetuning, settings: FinetuneRecipe, over: bool) -> None:
     """Begin the run, or go on with it where it is the same."""
-    begun = runs.begin(asked.run, "finetune", settings, asked.facts(), MAY_CHANGE_ON_RESUME)
-    if begun["state"] != "finished" and asked.split.written is not None:
+    runs.begin(asked.run, "finetune", settings, asked.facts(), MAY_CHANGE_ON_RESUME, over)
+    if not over and asked.split.written is not None:
         write_json(asked.run / runs.SPLIT, asked.split.written)
 
 

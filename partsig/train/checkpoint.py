@@ -28,14 +28,24 @@ def path_of(run: Path, step: int) -> Path:
     return run / "checkpoints" / f"step-{step:09d}.pt"
 
 
+def newest_first(run: Path) -> list[Path]:
+    """Return a run's checkpoints, that of the latest step first."""
+    return sorted((run / "checkpoints").glob("step-*.pt"), reverse=True)
+
+
 def newest(run: Path) -> Path | None:
     """Return a run's checkpoint of the latest step, or None."""
-    return max((run / "checkpoints").glob("step-*.pt"), default=None)
+    return next(iter(newest_first(run)), None)
 
 
-def prune(run: Path, keep: int) -> None:
-    """Remove all but the ``keep`` newest checkpoints of a run."""
-    for path in sorted((run / "checkpoints").glob("step-*.pt"))[:-keep]:
+def prune(run: Path, keep: int, step: int) -> None:
+    """Remove all but the ``keep`` newest checkpoints of a run that is at ``step``.
+
+    One of a later step is of a course that was left, since something of it was lost.
+    """
+    at = path_of(run, step)
+    own = [path for path in newest_first(run) if path <= at]
+    for path in {*newest_first(run)} - {*own[:keep]}:
         path.unlink(missing_ok=True)
 
 

@@ -1,10 +1,13 @@
 """What a run writes while it goes: metrics.jsonl, TensorBoard, one progress bar."""
 
 import json
+import os
 from pathlib import Path
 
 from partsig.files import write_text
 from partsig.progress import bar
+
+TAIL = 1 << 16  # bytes: more than any line has
 
 
 class Journal:
@@ -59,6 +62,20 @@ def _whole_lines(path: Path) -> list[str]:
     """Return the complete lines; a line cut by a kill is left out."""
     text = path.read_text(encoding="utf-8")
     return text.split("\n")[:-1]
+
+
+def last_step(run: Path) -> int | None:
+    """Return the step of the last whole line of a run's metrics.jsonl; None where there is none."""
+    path = run / "metrics.jsonl"
+    if not path.is_file():
+        return None
+    with open(path, "rb") as handle:
+        handle.seek(max(handle.seek(0, os.SEEK_END) - TAIL, 0))
+        lines = handle.read().split(b"\n")[:-1]
+    try:
+        return int(json.loads(lines[-1])["step"])
+    except (IndexError, ValueError, KeyError, TypeError):
+        return None
 
 
 def read_metrics(run: Path) -> list[dict]:
