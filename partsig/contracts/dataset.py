@@ -202,6 +202,12 @@ class Dataset(Protocol):
         Raises DataError where these have trained or chosen the classifier.
         """
 
+    def changed_since(self, run: TrainedRun) -> list[str]:
+        """Return what of the test items, or of their labels, is not as it was when a run was begun.
+
+        By name, as far as the store tells them apart; nothing where the run does not know.
+        """
+
     def seen_in_pretraining(self, run: TrainedRun, examples: Examples) -> list[str]:
         """Return the units of examples whose inputs a run has seen without labels."""
 

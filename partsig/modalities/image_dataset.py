@@ -148,7 +148,15 @@ class ImageDataset(OpenedStore):
         names = {"train": [self.store.names[i] for i in train]}
         return LabelSplit(
             label=f"k{per_class}",
-            facts={"images_per_class": per_class, "n_images": counts},
+            facts={
+                "images_per_class": per_class,
+                "n_images": counts,
+                "items": {
+                    "train": self.store.items_digest(train),
+                    "val": self.store.items_digest(val),
+                    "test": self.store.items_digest(self.labelled("test")),
+                },
+            },
             settings={"size": size},
             open=partial(self._open_split, train, val, size),
             written=names if per_class else None,
@@ -280,6 +288,14 @@ class ImageDataset(OpenedStore):
             train = np.array([i for i in train if theirs.store.names[i] in names], np.int64)
         known = np.concatenate([train, theirs.labelled("val")])
         return [self.store.names[i] for i in find_same(self.store, index, theirs.store, known)]
+
+    def changed_since(self, run: Run) -> list[str]:
+        """Return what the test images are called, where they or their labels are not what they were
+        when a run was begun.
+        """
+        known = run.facts.get("items", {}).get("test")
+        now = self.store.items_digest(self.labelled("test"))
+        return [] if known in (None, now) else ["its test images"]
 
     def seen_in_pretraining(self, run: Run, examples: LabelledImages) -> list[str]:
         """Return nothing: test images are never pretrained on, and none is named elsewhere."""

@@ -121,6 +121,7 @@ def _completed(facts: dict, wanted: Mapping) -> dict:
     modality = registry.of(facts)
     unsaid: dict[str, object] = {"modality": modality.name, "task": modality.usual_task}
     unsaid["pretraining_subjects"] = []  # of images none are named
+    unsaid["items"] = wanted.get("items")  # what its store held is not known
     labels = labels_of(facts) or modality.usual_labels
     if labels is not None:
         unsaid["labels"] = labels.as_facts()

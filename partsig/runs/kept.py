@@ -11,7 +11,7 @@ from partsig.errors import CheckpointError
 from partsig.runs.run import Run
 from partsig.train import checkpoint
 from partsig.train.journal import last_step
-from partsig.train.loop import BEST
+from partsig.train.kept import BEST
 
 
 class LostError(CheckpointError):

@@ -23,6 +23,7 @@ from partsig.runs.features import FrozenNetwork, in_batches
 from partsig.runs.settings import FinetuneRecipe
 from partsig.train import checkpoint, distributed, loop
 from partsig.train.job import TrainingJob
+from partsig.train.kept import BEST
 
 # Inverse strengths of the penalty a linear classifier is tried with; validation chooses.
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -286,7 +287,7 @@ def fit_head(
 def save_best(run: Path, model: SupervisedModule, value: float) -> None:
     """Write a classifier that was not trained step by step as the loop writes its best epoch."""
     content = {"kind": "finetune", "best": {"value": value, "epoch": 0}}
-    checkpoint.save(run / loop.BEST, content | {"model": model.state_dict()})
+    checkpoint.save(run / BEST, content | {"model": model.state_dict()})
 
 
 def put_weights(content: Mapping, model: SupervisedModule, where: Path) -> None:

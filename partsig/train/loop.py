@@ -1,6 +1,5 @@
 """The one training loop: pretraining and fine-tuning differ in what they hand to it."""
 
-import math
 import signal
 import sys
 import time
@@ -12,15 +11,14 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 
 from partsig.contracts import Batch
-from partsig.errors import CheckpointError, ConfigError, DataError
+from partsig.errors import ConfigError, DataError
 from partsig.train import checkpoint, distributed, speed
 from partsig.train.batches import make_batches
 from partsig.train.job import STOPPING, State, Stopped, TrainingJob
 from partsig.train.journal import Journal
+from partsig.train.kept import BEST, at_least, resume, save
 from partsig.train.optim import learning_rate, make_optimizer
 from partsig.train.step import Average, Stepper, as_written, compile_blocks
-
-BEST = "best.pt"
 
 
 def fit(job: TrainingJob) -> State:
@@ -68,7 +66,7 @@ def _fit(job: TrainingJob) -> State:
     clock = _clock(job)  # before anything is compiled: it counts on a copy of the model
     stepper = _stepper(job, model)
     average = Average(model, config.average) if config.average else None
-    state = _resume(job, model, stepper.optimizer, average)
+    state = resume(job, model, stepper.optimizer, average)
     journal = Journal(job.run, state.step, job.total, job.label, active=world.main)
     saved = time.monotonic()
     batches, stopped = make_batches(job, state.step), 0
@@ -106,7 +104,7 @@ def _fit(job: TrainingJob) -> State:
                 late = time.monotonic() - saved > 60 * config.checkpoint_minutes
                 if world.main and (late or stop or state.step == job.total):
                     _refuse_not_finite(job, state)
-                    _save(job, model, stepper.optimizer, state, average)
+                    save(job, model, stepper.optimizer, state, average)
                     saved = time.monotonic()
                 if stop and state.step < job.total:
                     stopped = state.step  # told when the bar is gone
@@ -242,7 +240,7 @@ def _end_of_epoch(
         journal.write(state.step, epoch, values, job.shown)
         loss = values.get(job.ties)
         if job.best and (
-            state.best is None or _at_least(values[job.best], loss, state.best["value"], state.tie)
+            state.best is None or at_least(values[job.best], loss, state.best["value"], state.tie)
         ):
             state.best, state.tie = {"value": values[job.best], "epoch": epoch}, loss
             checkpoint.save(
@@ -250,90 +248,6 @@ def _end_of_epoch(
                 {"kind": job.kind, **job.identity, "best": state.best, "model": model.state_dict()},
             )
     distributed.wait(job.world)
-
-
-def _at_least(value: float, loss: float | None, before: float, tie: float | None) -> bool:
-    """Tell whether an epoch's score is taken in place of the best ``before``, of loss ``tie``.
-
-    Of equal scores the lower loss is taken, of equal losses the later epoch.
-
-    >>> _at_least(0.0, 1.2, 0.0, 1.4), _at_least(0.0, 1.2, 0.0, 1.2), _at_least(0.5, 1.2, 0.6, 1.4)
-    (True, True, False)
-    """
-
-    def known(number: float | None) -> float:
-        return -math.inf if number is None or math.isnan(number) else number
-
-    return (known(value), known(loss and -loss)) >= (known(before), known(tie and -tie))
-
-
-def _save(
-    job: TrainingJob,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    state: State,
-    average: Average | None,
-) -> None:
-    content = {
-        "kind": job.kind,
-        **job.identity,
-        "step": state.step,
-        "best": state.best,
-        "tie": state.tie,
-        "keys": list(state.keys),
-        "held": state.held,
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-    }
-    if average:
-        content["average"] = average.weights
-    checkpoint.save(checkpoint.path_of(job.run, state.step), content)
-    checkpoint.prune(job.run, job.config.keep, state.step)
-
-
-def _resume(
-    job: TrainingJob, model: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None
-) -> State:
-    """Load the run's newest checkpoint, if there is one; an unreadable one is always an error.
-
-    One whose best epoch is no longer kept is passed over: the chosen weights would be lost.
-    """
-    for path in checkpoint.newest_first(job.run):
-        content = checkpoint.load(path, job.kind)
-        try:
-            if content["step"] > job.total:
-                raise ValueError(f"it is of step {content['step']:,} of {job.total:,}")
-            kept, best = _best_kept(job, content)
-            if not kept:
-                continue
-            model.load_state_dict(content["model"])
-            optimizer.load_state_dict(content["optimizer"])
-            if average:
-                average.load(content["average"])
-            held = [scalars.to(job.world.device) for scalars in content["held"]]
-            tie = None if best is None else content.get("tie")
-            return State(content["step"], best, tuple(content["keys"]), held, tie)
-        except (KeyError, RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise CheckpointError(f"{path} does not fit this configuration ({reason}).") from None
-    return State()
-
-
-def _best_kept(job: TrainingJob, content: dict) -> tuple[bool, dict | None]:
-    """Tell whether one can go on from a checkpoint, and from which best epoch.
-
-    ``best.pt`` may be of a later epoch than the checkpoint (the run was killed after it): that
-    epoch comes again, and beats all before it again.
-    """
-    best, file = content["best"], job.run / BEST
-    if job.best is None or best is None:
-        return True, best
-    if not file.is_file():
-        return False, None
-    theirs = checkpoint.load(file, job.kind)["best"]
-    if theirs["epoch"] * job.steps_per_epoch > content["step"]:
-        return True, None
-    return (theirs["epoch"], repr(theirs["value"])) == (best["epoch"], repr(best["value"])), best
 
 
 @contextmanager
