@@ -12,7 +12,7 @@ from partsig.contracts import Dataset, Examples, LabelBudget, Labels, LabelSplit
 from partsig.core.objectives.supervised import SupervisedModule
 from partsig.data.shuffling import Shuffled
 from partsig.data.store import read_meta
-from partsig.errors import DataError
+from partsig.errors import ConfigError, DataError
 from partsig.files import locked, write_json
 from partsig.modalities import registry
 from partsig.recipes.starting_encoder import Start, start_from
@@ -49,6 +49,7 @@ class FinetuneRequest:
     """
 
     origin: Origin
+    like: Path | None
     store: Path
     task: str | None
     budget: LabelBudget
@@ -112,6 +113,7 @@ class Finetuning:
             "seed": int(self.seed),
             **runs.streams_of(self.seed),
             "from": str(start.origin),
+            "like": None if start.like is None else str(start.like),
             "teacher": None if self.teacher is None else str(self.teacher),
             **self.dataset.facts(),
             "labels": self.labels.as_facts(),
@@ -128,10 +130,11 @@ def open_finetuning(request: FinetuneRequest) -> Finetuning:
     dataset.check_budget(request.budget)
     task = tasks.get(dataset.task if request.task is None else request.task)
     task.check_labels(dataset.labels)
-    start = start_from(request.origin, dataset, request.settings)
+    start = start_from(request.origin, dataset, request.settings, request.like)
     settings = start.settings
     split = dataset.split_labels(request.budget, settings, request.seed)
     label = start.origin.label or (settings.model if settings.model != "encoder" else SCRATCH)
+    label += "" if start.like is None else f"-like-{start.like.name}"
     label += "" if settings.train == "full" else f"-{settings.train}"
     run = request.run or runs.RUNS / f"finetune-{label}-{split.label}-s{request.seed}"
     asked = Finetuning(
@@ -152,9 +155,13 @@ def open_finetuning(request: FinetuneRequest) -> Finetuning:
 def _by_steps(settings: FinetuneRecipe, modality: str) -> bool:
     """Tell whether a network is trained step by step, not only a head on frozen features."""
     if settings.model != "encoder":
-        baseline = registry.get(modality).baselines[settings.model]
-        return registries.at(baseline).learns_by == "steps"
+        return _learns_by(settings, modality) == "steps"
     return settings.train in ("full", "probe+full")
+
+
+def _learns_by(settings: FinetuneRecipe, modality: str) -> str:
+    """Return how a baseline learns, see Predictor."""
+    return registries.at(registry.get(modality).baselines[settings.model]).learns_by
 
 
 def share_finetuning(request: FinetuneRequest, device_type: str) -> None:
@@ -177,6 +184,7 @@ def _share_finetuning(asked: Finetuning, world: World) -> None:
     over = is_over(asked.run)
     if not over:  # before the run is begun: what is refused must not leave one behind
         train, val = asked.open()
+        _check_classes(asked, train)
         shuffled = asked.shuffled(train, (world.rank, world.size))
     if world.main:
         _begin(asked, settings, over)
@@ -228,6 +236,19 @@ def _too_weak(val: Examples) -> str | None:
     if len(found) == 1:
         return f"all its {len(val):,} {val.item}s are {val.classes[found[0]]}"
     return None
+
+
+def _check_classes(asked: Finetuning, train: Examples) -> None:
+    """Raise ConfigError where all labels to learn from are the same; a teacher may know others."""
+    found = np.unique(train.labels)
+    settings, modality = asked.settings, asked.dataset.modality
+    learns = settings.model == "encoder" or _learns_by(settings, modality) != "nothing"
+    if len(found) < 2 and learns and asked.teacher is None:
+        only = ", ".join(train.classes[k] for k in found)
+        raise ConfigError(
+            f"one class only among the training labels; nothing can be told apart: all are {only}. "
+            "Take more of them, or others by another --seed."
+        )
 
 
 def _begin(asked: Finetuning, settings: FinetuneRecipe, over: bool) -> None:
