@@ -1,5 +1,7 @@
 """Checkpoints: whole or absent, read without executing anything, refused when they do not fit."""
 
+import errno
+import os
 import pickle
 import zipfile
 from pathlib import Path
@@ -11,12 +13,20 @@ from partsig.errors import CheckpointError
 from partsig.files import atomic
 
 FORMAT = 1
+# Where torch's errors come from when a file could not be written.
+WRITER = ("inline_container", "iostream", "PytorchStreamWriter")
 
 
 def save(path: Path, content: dict) -> None:
     """Write a checkpoint atomically: tensors, numbers, texts, lists and dicts of them."""
     with atomic(path) as temporary:
-        torch.save({"format": FORMAT, **content}, temporary)
+        try:
+            torch.save({"format": FORMAT, **content}, temporary)
+        except RuntimeError as error:
+            # torch's writer does not hand on what the system said, and it says no more than this.
+            if not any(name in str(error) for name in WRITER):
+                raise
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
 
 
 def path_of(run: Path, step: int) -> Path:
