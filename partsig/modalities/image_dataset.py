@@ -25,7 +25,7 @@ from partsig.data.images.store import ImageStore, open_images
 from partsig.data.images.windows import RandomImages
 from partsig.data.shuffling import Shuffled
 from partsig.data.store import INDEX
-from partsig.errors import ConfigError, DataError, check_range
+from partsig.errors import CheckpointError, ConfigError, DataError, check_range
 from partsig.modalities.image_settings import (
     ImageFinetuneConfig,
     ImagePretrainConfig,
@@ -323,9 +323,10 @@ def _pretraining_store(run: Run) -> str | None:
         return str(origin)
     if origin.path is None:
         return None
-    if not (origin.path / "run.json").is_file():
+    try:
+        return shown(Run.read(origin.path).facts["store"])
+    except (CheckpointError, KeyError):  # it has been moved, or is damaged
         return "unknown"
-    return shown(Run.read(origin.path).facts["store"])
 
 
 def open_dataset(path: Path) -> ImageDataset:

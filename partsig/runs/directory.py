@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -173,7 +174,11 @@ def last(kind: str, where: Path = RUNS) -> Path:
     """Return the run of this kind that finished last; raise CheckpointError when there is none."""
     found = []
     for file in where.glob("*/run.json"):
-        theirs, finished = _outline(file)
+        try:
+            theirs, finished = _outline(file)
+        except (CheckpointError, OSError, KeyError) as error:
+            print(f"passed over {file.parent}: {error}", file=sys.stderr)
+            continue
         if theirs == kind and finished:
             found.append((finished, file.parent))
     if not found:
