@@ -205,7 +205,8 @@ class Dataset(Protocol):
     def changed_since(self, run: TrainedRun) -> list[str]:
         """Return what of the test items, or of their labels, is not as it was when a run was begun.
 
-        By name, as far as the store tells them apart; nothing where the run does not know.
+        By name, as far as the store tells them apart; where the run does not know its items, by
+        whether the store lists the same.
         """
 
     def seen_in_pretraining(self, run: TrainedRun, examples: Examples) -> list[str]:

@@ -295,7 +295,9 @@ class ImageDataset(OpenedStore):
         """
         known = run.facts.get("items", {}).get("test")
         now = self.store.items_digest(self.labelled("test"))
-        return [] if known in (None, now) else ["its test images"]
+        if known is None:  # an older partsig did not keep it
+            return self.index_changed(run)
+        return [] if known == now else ["its test images"]
 
     def seen_in_pretraining(self, run: Run, examples: LabelledImages) -> list[str]:
         """Return nothing: test images are never pretrained on, and none is named elsewhere."""

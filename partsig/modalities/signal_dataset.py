@@ -310,7 +310,7 @@ class SignalDataset(OpenedStore):
         """Return the test recordings that are not what they were when a run was begun."""
         known = run.facts.get("items", {}).get("test")
         if known is None:  # an older partsig did not keep it
-            return []
+            return self.index_changed(run)
         now = self.store.item_digests(self.store.recordings_of(run.split["test"]))
         return sorted(
             name for name in known.keys() | now.keys() if known.get(name) != now.get(name)

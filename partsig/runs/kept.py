@@ -20,7 +20,8 @@ class LostError(CheckpointError):
 
 def finished_step(run: Run) -> int | None:
     """Return the step that a finished run ended at; None where neither it nor its journal tells."""
-    return run.facts.get("steps") or last_step(run.path)
+    told = run.facts.get("steps")
+    return told if isinstance(told, int) else last_step(run.path)
 
 
 def last_file(path: Path) -> Path:

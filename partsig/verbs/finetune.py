@@ -60,6 +60,8 @@ def finetune(
     default: object = runs.STORES / registry.of({}).default_source
     if store is None and origin.path is not None:
         default = Run.finished(origin.path, "pretrain").facts["store"]
+    if store is None and like is not None:
+        default = Run.read(like).facts["store"]
     place = locate(store, recorded=default, allow_http=allow_http)
     kind = registry.of(read_meta(place))
     for other in registry.others(kind.name):

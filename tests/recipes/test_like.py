@@ -60,7 +60,7 @@ def test_all_but_the_weights_is_that_of_the_run(tuned, encoder_run, name):
 
 def test_first_blocks_and_other_settings(encoder_run, sample_store, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    run = tune(sample_store, None, "scratch", encoder_run, blocks=1)
+    run = tune(None, None, "scratch", encoder_run, blocks=1)  # its store is the run's
     assert run.name == "finetune-scratch-like-pretrain-n6-s0"
     assert runs.read(run)["config"]["encoder"]["depth"] == 1
     with pytest.raises(ConfigError, match=r"blocks is 3; .* 1"):

@@ -102,6 +102,21 @@ def test_a_run_of_an_older_partsig_that_did_not_keep_them_goes_on(at, encoder_ru
     assert set(runs.read(run)["items"]) == {"train", "val", "test"}
 
 
+def test_a_run_that_did_not_keep_them_knows_its_index(at):
+    store, run = at
+    record = {key: value for key, value in runs.read(run).items() if key != "items"}
+    runs.write_json(run / "run.json", record)
+    partsig.evaluate(run, figures=False, **CPU)
+    test = record["split"]["test"]
+    rows = read_index(store)
+    write_index(store, [row for row in rows if row["subject"] not in record["split"]["train"]])
+    with pytest.warns(
+        StoreChangedWarning, match=r"labels of some items of its index\.csv are others"
+    ):
+        found = partsig.evaluate(run, figures=False, **CPU)
+    assert found.metrics["n_subjects"] == len(test)
+
+
 def test_images_whose_class_was_changed_are_told(digits, tmp_path):
     store = shutil.copytree(digits, tmp_path / "store")
     tiny = {"encoder.width": 16, "encoder.depth": 1, "encoder.heads": 2, "patch_px": 4}
