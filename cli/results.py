@@ -33,7 +33,10 @@ def evaluate(
     ] = True,
     output: Annotated[
         Path | None,
-        typer.Option("--output", help="Of several runs: default runs/pooled-RUN-and-N-more."),
+        typer.Option(
+            "--output",
+            help="Default: RUN/evaluation; of several runs: runs/pooled-RUN-and-N-more.",
+        ),
     ] = None,
     allow_http: options.AllowHttp = False,
 ) -> None:

@@ -78,6 +78,15 @@ def finetune(
             autocompletion=completion.runs,
         ),
     ] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(
+            "--like",
+            metavar="RUN",
+            help="With --from scratch: this run's encoder, tokens and patches, untrained.",
+            autocompletion=completion.runs,
+        ),
+    ] = None,
     store: options.Store = None,
     run: options.Run = None,
     subjects: Annotated[
@@ -116,6 +125,7 @@ def finetune(
     """A store and a pretrained run to a classifier: N labelled subjects, or images."""
     named = from_ not in (None, "scratch") and ":" not in from_
     options.check_there(from_ if named else None, store)
+    options.check_there(like)
     from partsig.runs.run import Run
     from partsig.verbs.finetune import finetune as verb
 
@@ -125,6 +135,7 @@ def finetune(
         from_,
         store,
         run,
+        like=like,
         task=task,
         subjects=subjects,
         segments_per_class=segments_per_class,

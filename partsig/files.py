@@ -51,15 +51,28 @@ def atomic(path: Path) -> Iterator[Path]:
             os.fsync(handle.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno in FULL:
-            raise DiskFullError(
-                f"no space left while writing {path} ({error.strerror}): what was finished before "
-                "is kept; free some space and run the same command again."
-            ) from error
-        raise _refused(path, error) from error
+        raise _not_written(path, error) from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def appended(path: Path) -> Iterator[None]:
+    """Tell in one sentence that a file which grows cannot be written: DiskFullError, DataError."""
+    try:
+        yield
+    except OSError as error:
+        raise _not_written(path, error) from error
+
+
+def _not_written(path: Path, error: OSError) -> DataError:
+    if error.errno in FULL:
+        return DiskFullError(
+            f"no space left while writing {path} ({error.strerror}): what was finished before "
+            "is kept; free some space and run the same command again."
+        )
+    return _refused(path, error)
 
 
 def _refused(path: Path, error: OSError) -> DataError:

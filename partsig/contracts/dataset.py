@@ -202,6 +202,13 @@ class Dataset(Protocol):
         Raises DataError where these have trained or chosen the classifier.
         """
 
+    def changed_since(self, run: TrainedRun) -> list[str]:
+        """Return what of the test items, or of their labels, is not as it was when a run was begun.
+
+        By name, as far as the store tells them apart; where the run does not know its items, by
+        whether the store lists the same.
+        """
+
     def seen_in_pretraining(self, run: TrainedRun, examples: Examples) -> list[str]:
         """Return the units of examples whose inputs a run has seen without labels."""
 

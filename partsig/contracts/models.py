@@ -1,6 +1,6 @@
 """What trains or predicts: an objective of pretraining, and whatever stands for a classifier."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
@@ -13,9 +13,15 @@ if TYPE_CHECKING:
 
 
 class Objective(Protocol):
-    """A model with its loss; everything drawn comes from ``generator``, for the whole batch."""
+    """A model with its loss; everything drawn comes from ``generator``, for the whole batch.
+
+    Where the loss of a window depends on the others' (negatives, a norm over the batch), the model
+    calls ``gather``, which returns the rows (total, …) of the whole batch for those of these
+    windows (B, …); see :mod:`partsig.core.whole`. None, or no such attribute: it does not.
+    """
 
     encoder: "nn.Module"
+    gather: "Callable[[Tensor], Tensor] | None" = None
 
     def forward(
         self,

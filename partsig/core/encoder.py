@@ -60,9 +60,10 @@ class Encoder(nn.Module):
         Raises ConfigError where there are fewer blocks.
         """
         check_blocks(blocks, self.config.depth)
-        tokens = self.embed(patches.flatten(2))  # (B, N, E)
+        kind = self.embed.weight.dtype  # of half precision, say; windows are normalised in float32
+        tokens = self.embed(patches.flatten(2).to(kind))  # (B, N, E)
         if self.spectrum is not None:
-            tokens = tokens + self.spectrum(log_spectrum(patches, level).flatten(2))
+            tokens = tokens + self.spectrum(log_spectrum(patches, level).flatten(2).to(kind))
         cls = self.cls.expand(len(tokens), 1, -1)
         n = tokens.shape[1]
         if code is not None and code.shape[-2] == n:

@@ -39,6 +39,8 @@ def _by_hash(subjects: Iterable[str]) -> list[str]:
     return sorted(set(subjects), key=lambda name: hashlib.sha256(name.encode()).hexdigest())
 
 
+# Labelled subjects without whom there is no result: one to train on, to choose by, to test on.
+LEAST = 3
 # A store's own split: subjects by role, test and val.
 Roles = Mapping[str, Sequence[str]]
 NO_ROLES: Roles = {}
@@ -99,21 +101,36 @@ def split_finetuning(
     check_range("--subjects", n_subjects, 0)
     test = test_subjects(labelled, config, roles)
     val = sorted(set(roles.get("val", ())) & set(labelled))
+    n = len(set(labelled))
+    least = "one to train on, one to choose by and one to test on are the least"
     if not test:
+        told = f"until there are {LEAST}: {least}"
+        if n >= LEAST:
+            told = f"or raise split.test_fraction to {0.5 / n + 0.01:.2f}, split.test_max to 1"
         raise DataError(
-            f"{len(set(labelled))} labelled subjects leave none to test on; score more recordings "
-            "or raise split.test_fraction."
+            f"{n} labelled subjects leave none to test on; score more recordings {told}."
         )
     rest = sorted(set(labelled) - set(test) - set(val))
     n_val = 0 if val else config.val_subjects
+    if len(rest) < (1 if val else 2):
+        lower = " or lower split.test_fraction" if len(test) > 1 and "test" not in roles else ""
+        raise DataError(
+            f"{n} labelled subjects, {len(test)} of them to test on, are too few: {least}; score "
+            f"more recordings{lower}."
+        )
     needed = max(n_subjects, 1) + n_val
     if needed > len(rest):
         raise ConfigError(
             f"--subjects {n_subjects} and {n_val} validation subjects need "
             f"{needed}, but the store has {len(rest)} labelled subjects "
-            f"outside the {len(test)} test subjects; at most "
-            f"{max(len(rest) - n_val, 0)} can be asked for, more with a smaller "
-            "--set split.val_subjects=N."
+            f"outside the {len(test)} test subjects; "
+            + (
+                f"at most {len(rest) - n_val} can be asked for, more with a smaller "
+                "--set split.val_subjects=N."
+                if len(rest) > n_val
+                else f"pass --subjects {len(rest) - 1} --set split.val_subjects=1, or less of the "
+                "one and more of the other."
+            )
         )
     order = rng_of(Stream.LABELLED_SUBJECTS, seed).permutation(len(rest))
     drawn = [rest[i] for i in order]

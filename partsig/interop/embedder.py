@@ -126,7 +126,8 @@ class PartEmbedder(TransformerMixin, BaseEstimator):
                 f"X has {width} feature(s) a row; {channels} channels of at least {window} samples "
                 f"are needed, a multiple of {channels} and at least {channels * window}."
             )
-        return flat.reshape(n, channels, -1)
+        # As torch takes it: of a reversed view the strides are negative, of a map it is read-only.
+        return np.require(flat.reshape(n, channels, -1), requirements=["C", "W"])
 
 
 def _stamped(path: Path) -> tuple[str, int]:

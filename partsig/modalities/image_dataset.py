@@ -25,7 +25,7 @@ from partsig.data.images.store import ImageStore, open_images
 from partsig.data.images.windows import RandomImages
 from partsig.data.shuffling import Shuffled
 from partsig.data.store import INDEX
-from partsig.errors import ConfigError, DataError, check_range
+from partsig.errors import CheckpointError, ConfigError, DataError, check_range
 from partsig.modalities.image_settings import (
     ImageFinetuneConfig,
     ImagePretrainConfig,
@@ -149,7 +149,15 @@ class ImageDataset(OpenedStore):
         names = {"train": [self.store.names[i] for i in train]}
         return LabelSplit(
             label=f"k{per_class}",
-            facts={"images_per_class": per_class, "n_images": counts},
+            facts={
+                "images_per_class": per_class,
+                "n_images": counts,
+                "items": {
+                    "train": self.store.items_digest(train),
+                    "val": self.store.items_digest(val),
+                    "test": self.store.items_digest(self.labelled("test")),
+                },
+            },
             settings={"size": size},
             open=partial(self._open_split, train, val, size),
             written=names if per_class else None,
@@ -282,6 +290,16 @@ class ImageDataset(OpenedStore):
         known = np.concatenate([train, theirs.labelled("val")])
         return [self.store.names[i] for i in find_same(self.store, index, theirs.store, known)]
 
+    def changed_since(self, run: Run) -> list[str]:
+        """Return what the test images are called, where they or their labels are not what they were
+        when a run was begun.
+        """
+        known = run.facts.get("items", {}).get("test")
+        now = self.store.items_digest(self.labelled("test"))
+        if known is None:  # an older partsig did not keep it
+            return self.index_changed(run)
+        return [] if known == now else ["its test images"]
+
     def seen_in_pretraining(self, run: Run, examples: LabelledImages) -> list[str]:
         """Return nothing: test images are never pretrained on, and none is named elsewhere."""
         return []
@@ -308,9 +326,10 @@ def _pretraining_store(run: Run) -> str | None:
         return str(origin)
     if origin.path is None:
         return None
-    if not (origin.path / "run.json").is_file():
+    try:
+        return place_name(shown(Run.read(origin.path).facts["store"]))
+    except CheckpointError:  # it has been moved, or is damaged
         return "unknown"
-    return place_name(shown(Run.read(origin.path).facts["store"]))
 
 
 def open_dataset(path: Path) -> ImageDataset:

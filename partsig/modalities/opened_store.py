@@ -52,6 +52,13 @@ class OpenedStore(ABC):
             "labels": self.labels.as_facts(),
         }
 
+    def index_changed(self, run: Run) -> list[str]:
+        """Return what is told where a run does not know its items, and the store's list is another
+        than it was: of partsig 0.1, say.
+        """
+        known = run.facts.get("index_sha256")
+        return [] if known in (None, index_digest(self.path)) else ["some items of its index.csv"]
+
     def check_pretrained(self, run: Run) -> None:
         """Raise CheckpointError unless a pretrained run's encoder can be used on this store."""
         for key, ours, theirs in differing(self.input_facts(), run.facts):

@@ -132,6 +132,11 @@ class SignalDataset(OpenedStore):
                     number=len(there),
                     samples_per_unit=self.store.sfreq,
                 )
+        if not run.facts["subjects_held_out"] and not monitor:
+            raise DataError(
+                f"{run.path} has held nobody out, as its store was too small: pretrain on one of 3 "
+                "labelled subjects, or of 10, or more."
+            )
         raise DataError(
             f"{self.path} has none of the run's held-out subjects; give the store it was trained "
             "on."
@@ -155,6 +160,13 @@ class SignalDataset(OpenedStore):
                 "segments_per_class": per_class,
                 "split": split,
                 "recordings": recordings,
+                "items": {
+                    "train": self.store.item_digests(
+                        recordings or self.store.recordings_of(split["train"])
+                    ),
+                    "val": self.store.item_digests(self.store.recordings_of(split["val"])),
+                    "test": self.store.item_digests(self.store.recordings_of(split["test"])),
+                },
             },
             open=partial(self._open_split, split, recordings),
             written=split,
@@ -284,7 +296,24 @@ class SignalDataset(OpenedStore):
         """Return what a run is judged on: its test subjects, or all that have labels elsewhere."""
         subjects = self.store.labelled_subjects if external else run.split["test"]
         refuse_used(sorted(set(run.seen_labelled) & set(subjects)), "subjects")
+        gone = sorted(set(subjects) - set(self.store.subjects))
+        if gone:
+            raise DataError(
+                f"{self.path} no longer has {len(gone)} of the {len(subjects)} subjects that "
+                f"{run.path} is to be tested on ({', '.join(gone[:3])}); put them back, or "
+                "fine-tune again."
+            )
         return LabelledWindows(self.store, self.store.recordings_of(subjects))
+
+    def changed_since(self, run: Run) -> list[str]:
+        """Return the test recordings that are not what they were when a run was begun."""
+        known = run.facts.get("items", {}).get("test")
+        if known is None:  # an older partsig did not keep it
+            return self.index_changed(run)
+        now = self.store.item_digests(self.store.recordings_of(run.split["test"]))
+        return sorted(
+            name for name in known.keys() | now.keys() if known.get(name) != now.get(name)
+        )
 
     def seen_in_pretraining(self, run: Run, examples: LabelledWindows) -> list[str]:
         """Return the units of examples whose inputs a run has seen without labels."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from partsig.cells import as_table
+from partsig.config import differences
 from partsig.metrics.agreement import macro_f1
 from partsig.metrics.resampling import BOOTSTRAP_DRAWS
 from partsig.runs.test_results import EvaluatedRun, PrimaryMetric
@@ -23,7 +24,9 @@ class Row:
     ``interval`` is the 95 % interval of the mean when test subjects (or images) are drawn anew.
     ``gain`` is the mean paired difference to the reference method on the same draws, ``gain_sd``
     its SD over the draws, ``gain_interval`` its interval over test subjects; None for the reference
-    itself, and where no draw is shared. ``n_train`` are the labels that were learned from.
+    itself, and where no draw is shared. ``other_encoder`` says how its encoder differs from the
+    reference's: the difference of one that was pretrained and one that was not would then be no
+    gain of pretraining, and is not told. ``n_train`` are the labels that were learned from.
     """
 
     method: str
@@ -38,6 +41,7 @@ class Row:
     gain: float | None = None
     gain_sd: float | None = None
     gain_interval: tuple[float, float] | None = None
+    other_encoder: str = ""
 
 
 def compare_rows(
@@ -111,7 +115,9 @@ def _row(members: list[_Scored], reference: list[_Scored] | None) -> Row:
     gain: dict = {}
     by_draw, other = _by_draw(members), _by_draw(reference or [])
     shared = sorted(set(by_draw) & set(other))
-    if shared:
+    unlike = _unlike(members, reference or [])
+    pretrained = {item.run.pretrained for item in (*members, *(reference or []))}
+    if shared and not (unlike and len(pretrained) > 1):
         # Every draw of labels counts once, however many pretraining seeds it was met with.
         pairs = [(_means(by_draw[draw]), _means(other[draw])) for draw in shared]
         each = np.array([mine[0] - theirs[0] for mine, theirs in pairs])
@@ -132,8 +138,19 @@ def _row(members: list[_Scored], reference: list[_Scored] | None) -> Row:
         sd=_sd(np.array([item.own for item in members])),
         interval=_interval(drawn),
         macro_f1=float(np.mean([macro_f1(item.run.confusion) for item in members])),
+        other_encoder=unlike,
         **gain,
     )
+
+
+def _unlike(members: Sequence[_Scored], reference: Sequence[_Scored]) -> str:
+    """Return how a method's encoder differs from the reference's; nothing where it does not."""
+    told: dict[str, None] = {}
+    for theirs in reference:
+        for mine in members:
+            if mine.run.encoder is not None and theirs.run.encoder is not None:
+                told |= dict.fromkeys(differences(theirs.run.encoder, mine.run.encoder))
+    return "; ".join(line.replace(", now ", ", here ") for line in told)
 
 
 def as_markdown(
@@ -158,6 +175,8 @@ def as_markdown(
             gain = f"{row.gain:+.3f}" + ("" if row.gain_sd is None else f" ± {row.gain_sd:.3f}")
             low, high = row.gain_interval
             between = f"{low:+.3f} to {high:+.3f}"
+        elif row.other_encoder:
+            gain = "another encoder"
         low, high = row.interval
         own = f"{low:.3f} to {high:.3f}"
         if n_units < 2:
@@ -179,17 +198,30 @@ def as_markdown(
         f"for every run, of the mean over runs. Gains are paired: the same seed, and so the same "
         f"labels; the same test {units}.",
     ]
+    lines += [
+        f"\n{row.method} ({row.budget or 'all'}) has another encoder than {reference} "
+        f"({row.other_encoder})"
+        + (
+            ": their difference is no gain of pretraining."
+            if row.gain is not None
+            else ", and their difference is no gain of pretraining: it is not told. What it is "
+            "measured on is `partsig finetune --from scratch --like RUN`."
+        )
+        for row in rows
+        if row.other_encoder
+    ]
     return "\n".join(lines)
 
 
 def as_csv(rows: list[Row], measure: str) -> str:
     plain = ["method", "budget", "n_runs", "n_draws", "n_train", "score", "sd", "macro_f1"]
     ends = ["low", "high", "gain", "gain_sd", "gain_low", "gain_high"]
-    columns = [measure if name == "score" else name for name in plain + ends]
+    names = [*plain, *ends, "other_encoder"]
+    columns = [measure if name == "score" else name for name in names]
     table = []
     for row in rows:
         values = [getattr(row, name) for name in plain] + [*row.interval, row.gain, row.gain_sd]
-        values += row.gain_interval or (None, None)
+        values += [*(row.gain_interval or (None, None)), row.other_encoder]
         table.append(
             [f"{v:.5f}" if isinstance(v, float) else "" if v is None else v for v in values]
         )

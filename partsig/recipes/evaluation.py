@@ -1,5 +1,6 @@
 """A fine-tuned run judged on a store; and several runs, of folds, as one."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -19,6 +20,11 @@ from partsig.runs import directory as runs
 from partsig.runs.run import Run
 from partsig.tasks import registry as tasks
 
+
+class StoreChangedWarning(UserWarning):
+    """What is tested on, or its labels, is no longer what it was when the run was begun."""
+
+
 # Test items, and their probabilities (n, K), calibrated and not.
 Answers = tuple[Examples, np.ndarray, np.ndarray]
 
@@ -27,7 +33,8 @@ Answers = tuple[Examples, np.ndarray, np.ndarray]
 class Judged:
     """What a run makes of the test items of a store: probabilities (n, K), calibrated and not.
 
-    ``leaked`` are the units whose inputs pretraining has seen; ``folder`` is where the evaluation
+    ``leaked`` are the units whose inputs pretraining has seen, ``changed`` what of the store is not
+    as it was when the run was begun; ``folder`` is where the evaluation
     goes, ``external`` whether the store is another one than the run's.
     """
 
@@ -37,6 +44,7 @@ class Judged:
     uncalibrated: np.ndarray
     probabilities: np.ndarray
     leaked: list[str]
+    changed: list[str]
     folder: Path
     external: bool
 
@@ -54,6 +62,15 @@ def judge(path: Path, store: str | Path | None, device: torch.device) -> Judged:
     dataset.check_same_input(run, task.learned(dataset.labels))
     folder, external = evaluation_of(run, dataset.path)
     examples = task.relabel(dataset.test_examples(run, external))
+    changed = [] if external else dataset.changed_since(run)
+    if changed:
+        warnings.warn(
+            f"{dataset.path} was changed after {run.path} was begun: signals or labels of "
+            f"{', '.join(changed[:3])}{', …' * (len(changed) > 3)} are others, and the result is "
+            "not comparable with one from before.",
+            StoreChangedWarning,
+            stacklevel=2,
+        )
     uncalibrated = task.predict(model, examples, device)
     return Judged(
         run=run,
@@ -61,6 +78,7 @@ def judge(path: Path, store: str | Path | None, device: torch.device) -> Judged:
         examples=examples,
         uncalibrated=uncalibrated,
         probabilities=tempered(uncalibrated, calibration["temperature"]),
+        changed=changed,
         leaked=dataset.seen_in_pretraining(run, examples),
         folder=folder,
         external=external,
@@ -84,6 +102,7 @@ def result_of(judged: Judged, seed: int) -> dict:
         f"val_{unit}s": run.n_units("val"),
         f"{unit}s_seen_in_pretraining": judged.leaked,
         **examples.digest(),
+        **({"changed_since_training": judged.changed} if judged.changed else {}),
         "seed": run.seed,
         **_figures(task, _asked(judged), seed, temperature=run.calibration["temperature"]),
         **task.extras(run, examples, judged.probabilities, seed),

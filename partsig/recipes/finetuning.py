@@ -4,6 +4,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from partsig import registries
@@ -11,13 +12,14 @@ from partsig.contracts import Dataset, Examples, LabelBudget, Labels, LabelSplit
 from partsig.core.objectives.supervised import SupervisedModule
 from partsig.data.shuffling import Shuffled
 from partsig.data.store import read_meta
-from partsig.errors import DataError
+from partsig.errors import ConfigError, DataError
 from partsig.files import locked, write_json
 from partsig.modalities import registry
 from partsig.recipes.starting_encoder import Start, start_from
 from partsig.runs import directory as runs
 from partsig.runs.encoder_sources import Origin
 from partsig.runs.features import folder_of
+from partsig.runs.kept import chosen_file, is_over
 from partsig.runs.run import Run
 from partsig.runs.settings import SCRATCH, FinetuneRecipe
 from partsig.seeds import Stream, seed_of
@@ -27,12 +29,15 @@ from partsig.tasks.classification import Classification
 from partsig.tasks.classification_scores import measure_of
 from partsig.tasks.distillation import TeacherTargets, predict_targets
 from partsig.tasks.frozen import InputShape
-from partsig.train import distributed
+from partsig.train import checkpoint, distributed
 from partsig.train.distributed import World
 from partsig.train.settings import SPEED_KEYS, check_warmup
 
 # What may differ between the parts of a run: speed, where its store lies, what was added there.
 MAY_CHANGE_ON_RESUME = (*SPEED_KEYS, "store", "index_sha256")
+
+# Validation items below which two models of one score are the rule: one item is five per cent.
+LEAST_TO_CHOOSE_BY = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +49,7 @@ class FinetuneRequest:
     """
 
     origin: Origin
+    like: Path | None
     store: Path
     task: str | None
     budget: LabelBudget
@@ -107,6 +113,7 @@ class Finetuning:
             "seed": int(self.seed),
             **runs.streams_of(self.seed),
             "from": str(start.origin),
+            "like": None if start.like is None else str(start.like),
             "teacher": None if self.teacher is None else str(self.teacher),
             **self.dataset.facts(),
             "labels": self.labels.as_facts(),
@@ -123,10 +130,11 @@ def open_finetuning(request: FinetuneRequest) -> Finetuning:
     dataset.check_budget(request.budget)
     task = tasks.get(dataset.task if request.task is None else request.task)
     task.check_labels(dataset.labels)
-    start = start_from(request.origin, dataset, request.settings)
+    start = start_from(request.origin, dataset, request.settings, request.like)
     settings = start.settings
     split = dataset.split_labels(request.budget, settings, request.seed)
     label = start.origin.label or (settings.model if settings.model != "encoder" else SCRATCH)
+    label += "" if start.like is None else f"-like-{start.like.name}"
     label += "" if settings.train == "full" else f"-{settings.train}"
     run = request.run or runs.RUNS / f"finetune-{label}-{split.label}-s{request.seed}"
     asked = Finetuning(
@@ -147,9 +155,13 @@ def open_finetuning(request: FinetuneRequest) -> Finetuning:
 def _by_steps(settings: FinetuneRecipe, modality: str) -> bool:
     """Tell whether a network is trained step by step, not only a head on frozen features."""
     if settings.model != "encoder":
-        baseline = registry.get(modality).baselines[settings.model]
-        return registries.at(baseline).learns_by == "steps"
+        return _learns_by(settings, modality) == "steps"
     return settings.train in ("full", "probe+full")
+
+
+def _learns_by(settings: FinetuneRecipe, modality: str) -> str:
+    """Return how a baseline learns, see Predictor."""
+    return registries.at(registry.get(modality).baselines[settings.model]).learns_by
 
 
 def share_finetuning(request: FinetuneRequest, device_type: str) -> None:
@@ -169,18 +181,21 @@ def run_finetuning(asked: Finetuning, world: World) -> None:
 
 def _share_finetuning(asked: Finetuning, world: World) -> None:
     settings = asked.settings
-    over = Run.is_over(asked.run)
+    over = is_over(asked.run)
     if not over:  # before the run is begun: what is refused must not leave one behind
         train, val = asked.open()
+        _check_classes(asked, train)
         shuffled = asked.shuffled(train, (world.rank, world.size))
     if world.main:
-        _begin(asked, settings)
+        _begin(asked, settings, over)
     distributed.wait(world)
     if over:
         return
     model = _build(asked, settings, train)
     if settings.train != "full":
         model.kept_in = str(folder_of(asked.start.origin.path, asked.run))
+    if world.main and (weak := _too_weak(val)):
+        print(f"validation cannot judge: {weak}; label more of it, of several classes", flush=True)
     measure, labels = measure_of(val), asked.dataset.counted(train, val)
     key = f"val_{measure.name}"
     only_head = settings.train == "probe" or model.learns_by == "head"
@@ -204,7 +219,8 @@ def _share_finetuning(asked: Finetuning, world: World) -> None:
         return
     if by_steps:
         results |= {"chosen_epoch": best["epoch"], key: best["value"]}
-        frozen.load_best(asked.run, model)
+        file = chosen_file(asked.run)
+        frozen.put_weights(checkpoint.load(file, "finetune"), model, file)
     else:
         frozen.save_best(asked.run, model, results[key])
     probabilities = asked.task.predict(model, val, world.device)
@@ -212,10 +228,33 @@ def _share_finetuning(asked: Finetuning, world: World) -> None:
     runs.finish(asked.run, **labels, **results, calibration=calibration)
 
 
-def _begin(asked: Finetuning, settings: FinetuneRecipe) -> None:
+def _too_weak(val: Examples) -> str | None:
+    """Return why nothing can be chosen by these validation items; None where it can."""
+    if len(val) < LEAST_TO_CHOOSE_BY:
+        return f"it has {len(val)} {val.item}s, fewer than {LEAST_TO_CHOOSE_BY}"
+    found = np.unique(val.labels)
+    if len(found) == 1:
+        return f"all its {len(val):,} {val.item}s are {val.classes[found[0]]}"
+    return None
+
+
+def _check_classes(asked: Finetuning, train: Examples) -> None:
+    """Raise ConfigError where all labels to learn from are the same; a teacher may know others."""
+    found = np.unique(train.labels)
+    settings, modality = asked.settings, asked.dataset.modality
+    learns = settings.model == "encoder" or _learns_by(settings, modality) != "nothing"
+    if len(found) < 2 and learns and asked.teacher is None:
+        only = ", ".join(train.classes[k] for k in found)
+        raise ConfigError(
+            f"one class only among the training labels; nothing can be told apart: all are {only}. "
+            "Take more of them, or others by another --seed."
+        )
+
+
+def _begin(asked: Finetuning, settings: FinetuneRecipe, over: bool) -> None:
     """Begin the run, or go on with it where it is the same."""
-    begun = runs.begin(asked.run, "finetune", settings, asked.facts(), MAY_CHANGE_ON_RESUME)
-    if begun["state"] != "finished" and asked.split.written is not None:
+    runs.begin(asked.run, "finetune", settings, asked.facts(), MAY_CHANGE_ON_RESUME, over)
+    if not over and asked.split.written is not None:
         write_json(asked.run / runs.SPLIT, asked.split.written)
 
 

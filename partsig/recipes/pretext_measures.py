@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
 from partsig.contracts import PretrainingData
+from partsig.errors import DataError
 from partsig.modalities.modality import MONITOR_WINDOWS, Modality
 from partsig.runs.models import pretraining_settings
 from partsig.runs.objectives import module_of
@@ -65,7 +67,11 @@ def measure(
     def measured(_epoch: int) -> dict[str, float]:
         sums: dict[str, float] = {}
         for first in range(0, number, size):  # the last batch may be smaller
-            x = windows.batch(0, first, min(size, number - first))
+            count = min(size, number - first)
+            x = windows.batch(0, first, count)
+            if not np.isfinite(x).all():
+                told = windows.describe_batch(0, first, count)
+                raise DataError(f"the pretext cannot be measured{told}; leave that recording out.")
             generator = torch.Generator(world.device)
             generator.manual_seed(seed_of(Stream.MONITOR, fixed(seed), first))
             for key, value in model(torch.from_numpy(x).to(world.device), generator).items():

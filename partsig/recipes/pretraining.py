@@ -15,6 +15,7 @@ from partsig.modalities import registry
 from partsig.modalities.modality import Modality
 from partsig.recipes.pretext_measures import measure, units
 from partsig.runs import directory as runs
+from partsig.runs.kept import is_over
 from partsig.runs.models import build_objective, load_encoder, read_state
 from partsig.runs.run import Run
 from partsig.runs.settings import PretrainRecipe
@@ -81,12 +82,12 @@ def _share_pretraining(asked: Pretraining, world: World) -> None:
     model = build_objective(
         data.channels, data.window, data.patch, asked.settings, modality.n_patches
     )
-    over = Run.is_over(path)
+    over = is_over(path)
     # Before the run is begun: what is refused must not leave one behind.
     fresh = [] if asked.origin is None or over else _take_over(model, asked.origin, data)
     if not asked.profile:
         if world.main:
-            runs.begin(path, "pretrain", asked.settings, facts, MAY_CHANGE_ON_RESUME)
+            runs.begin(path, "pretrain", asked.settings, facts, MAY_CHANGE_ON_RESUME, over)
         distributed.wait(world)
         if over:
             return
@@ -98,9 +99,11 @@ def _share_pretraining(asked: Pretraining, world: World) -> None:
         if world.main:
             print(table)
         return
-    loop.fit(job)
+    steps = loop.fit(job).step
     if world.main:
-        runs.finish(path, parameters=sum(p.numel() for p in model.encoder.parameters()))
+        runs.finish(
+            path, steps=steps, parameters=sum(p.numel() for p in model.encoder.parameters())
+        )
 
 
 def _job(

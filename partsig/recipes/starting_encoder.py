@@ -13,7 +13,7 @@ from partsig.core.encoder import Encoder, EncoderConfig, check_blocks
 from partsig.errors import CheckpointError, ConfigError
 from partsig.modalities import registry
 from partsig.runs.encoder_sources import Origin
-from partsig.runs.models import load_encoder
+from partsig.runs.models import load_encoder, pretraining_settings
 from partsig.runs.run import Run
 from partsig.runs.settings import SCRATCH, FinetuneRecipe, Shape
 from partsig.seeds import Stream, seed_of
@@ -25,7 +25,8 @@ class Start:
     """What fine-tuning starts from: an encoder, the settings it implies, and what it has seen.
 
     It takes ``n_channels`` and patches of ``extent`` samples; ``weights`` are its own, none from
-    scratch. ``code`` are position codes (N + 1, E) that it was trained with, where it brings them.
+    scratch, where ``like`` may be a run whose encoder it has in all but these. ``code`` are
+    position codes (N + 1, E) that it was trained with, where it brings them.
     """
 
     n_channels: int
@@ -36,6 +37,7 @@ class Start:
     pretraining: dict | None
     seen: list[str]
     code: Tensor | None = None
+    like: Path | None = None
 
     def encoder(self, seed: int) -> Encoder:
         """Return the encoder; from scratch its weights are drawn by ``seed``."""
@@ -63,15 +65,21 @@ class _Brought:
     code: Tensor | None = None
 
 
-def start_from(origin: Origin, dataset: Dataset, settings: FinetuneRecipe) -> Start:
-    """Return what to start from.
+def start_from(
+    origin: Origin, dataset: Dataset, settings: FinetuneRecipe, like: Path | None = None
+) -> Start:
+    """Return what to start from; from scratch, an encoder as that of the run ``like``.
 
     Raises ConfigError for settings that are for another origin, CheckpointError for an encoder that
     does not fit the store.
     """
     if settings.model != "encoder" and str(origin) != SCRATCH:
         raise ConfigError(f"model={settings.model} is trained from scratch: add --from scratch.")
-    if origin.source:
+    if like is not None:
+        if str(origin) != SCRATCH or settings.model != "encoder":
+            raise ConfigError("--like is for --from scratch, and for model=encoder.")
+        brought = _like_run(like, dataset, settings)
+    elif origin.source:
         brought = _from_source(origin, dataset, settings)
     elif origin.path is not None:
         brought = _from_run(origin.path, dataset, settings)
@@ -83,7 +91,7 @@ def start_from(origin: Origin, dataset: Dataset, settings: FinetuneRecipe) -> St
     else:
         brought = _Brought(shape=settings.encoder)
     wish = settings.positions
-    if wish == "auto" and brought.code is not None:
+    if wish == "auto" and (brought.code is not None or brought.positions == "learned"):
         wish = "learned"
     settings = replace(
         settings,
@@ -101,6 +109,7 @@ def start_from(origin: Origin, dataset: Dataset, settings: FinetuneRecipe) -> St
         pretraining=brought.pretraining,
         seen=brought.seen,
         code=brought.code if settings.positions == "learned" else None,
+        like=like,
     )
 
 
@@ -148,6 +157,30 @@ def _from_run(origin: Path, dataset: Dataset, settings: FinetuneRecipe) -> _Brou
         pretraining={"objective": pretrained.settings.objective.name, "seed": run.seed},
         seen=run.seen_unlabelled,
     )
+
+
+def _like_run(path: Path, dataset: Dataset, settings: FinetuneRecipe) -> _Brought:
+    """Return the shape of a run's encoder, without its weights: tokens, patches and positions too.
+
+    Of a pretraining run, or of one that was fine-tuned.
+    """
+    kind = Run.read(path).kind
+    run = Run.finished(path, kind, dataset.modality)
+    dataset.check_pretrained(run)
+    if kind == "pretrain":
+        theirs = pretraining_settings(run)
+        patch, positions, shape = settings.patch_of(theirs), theirs.positions, theirs.encoder
+    else:
+        theirs = configs.build(type(settings), run.config)
+        if theirs.model != "encoder":
+            raise ConfigError(f"--like {path}: it is of model={theirs.model}, without an encoder.")
+        _, extent = theirs.extents(run.samples_per_unit, run.labels.unit_s)
+        patch = settings.patch_from(extent, run.samples_per_unit)
+        positions, shape = theirs.positions, theirs.encoder
+    _check_shape(settings, shape, patch, f"--like {path}")
+    check_blocks(settings.blocks, shape.depth)
+    shape = replace(shape, depth=settings.blocks or shape.depth)
+    return _Brought(shape=shape, patch=patch, positions=positions)
 
 
 def _check_shape(

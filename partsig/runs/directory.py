@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -53,13 +54,19 @@ def now() -> str:
 
 
 def begin(
-    path: Path, kind: str, settings: object, facts: Mapping[str, object], free: Sequence[str] = ()
+    path: Path,
+    kind: str,
+    settings: object,
+    facts: Mapping[str, object],
+    free: Sequence[str] = (),
+    over: bool = False,
 ) -> dict:
     """Start or continue a run directory and return its ``run.json``.
 
-    ``facts`` are what else a run must not change between its parts (store, split, origin). Raises
-    CheckpointError when the directory holds a run of another kind or with other settings, naming
-    the keys; those in ``free`` may differ (where a store lies, but not what is in it).
+    ``facts`` are what else a run must not change between its parts (store, split, origin). A run
+    that is ``over`` is left as it is; one that only says so has lost its weights, and goes on.
+    Raises CheckpointError when the directory holds a run of another kind or with other settings,
+    naming the keys; those in ``free`` may differ (where a store lies, but not what is in it).
     """
     wanted = {"config": config.to_dict(settings), **facts}
     file = path / "run.json"
@@ -83,7 +90,12 @@ def begin(
                 f"{path} was started with another configuration: {'; '.join(changed)}. Choose "
                 "another --run, or the same settings to continue it."
             )
-        record = before | wanted
+        if over:
+            return before
+        if before["state"] == "finished":
+            print(f"{path} has lost the weights it ended with: they are made again", flush=True)
+        record = before | wanted | {"state": "running"}
+        record.pop("finished", None)  # `finish` writes it last
     else:
         if path.exists() and not (path.is_dir() and all(map(is_a_writers, path.iterdir()))):
             raise DataError(f"{path} exists and is no run; choose another --run.")
@@ -111,6 +123,7 @@ def _completed(facts: dict, wanted: Mapping) -> dict:
     modality = registry.of(facts)
     unsaid: dict[str, object] = {"modality": modality.name, "task": modality.usual_task}
     unsaid["pretraining_subjects"] = []  # of images none are named
+    unsaid["items"] = wanted.get("items")  # what its store held is not known
     labels = labels_of(facts) or modality.usual_labels
     if labels is not None:
         unsaid["labels"] = labels.as_facts()
@@ -159,7 +172,11 @@ def last(kind: str, where: Path = RUNS) -> Path:
     """Return the run of this kind that finished last; raise CheckpointError when there is none."""
     found = []
     for file in where.glob("*/run.json"):
-        theirs, finished = _outline(file)
+        try:
+            theirs, finished = _outline(file)
+        except (CheckpointError, OSError, KeyError) as error:
+            print(f"passed over {file.parent}: {error}", file=sys.stderr)
+            continue
         if theirs == kind and finished:
             found.append((finished, file.parent))
     if not found:

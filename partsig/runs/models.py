@@ -13,10 +13,10 @@ from partsig.core.encoder import Encoder, check_blocks
 from partsig.core.objectives.part import Part, PartConfig
 from partsig.errors import CheckpointError
 from partsig.modalities import registry
+from partsig.runs.kept import last_file, last_state
 from partsig.runs.objectives import module_of
 from partsig.runs.run import Run
 from partsig.runs.settings import PretrainRecipe, Shape
-from partsig.train import checkpoint
 
 PREFIX = "encoder."
 M = TypeVar("M", bound=nn.Module)
@@ -98,7 +98,7 @@ def load_encoder(path: str | Path, blocks: int = 0) -> PretrainedEncoder:
     _, patch = settings.extents(run.samples_per_unit)
     check_blocks(blocks, settings.encoder.depth)
     shape = replace(settings.encoder, depth=blocks or settings.encoder.depth)
-    file = _file_of(run.path)
+    file = last_file(run.path)
     encoder = built(lambda: Encoder(shape, len(run.ch_names), patch), file)
     state = {
         key.removeprefix(PREFIX): value
@@ -143,7 +143,7 @@ def load_part(path: str | Path) -> LoadedPart:
         )
     window, patch = settings.extents(run.samples_per_unit)
     n_patches = registry.get(run.modality).n_patches
-    file, channels = _file_of(run.path), len(run.ch_names)
+    file, channels = last_file(run.path), len(run.ch_names)
     model = built(lambda: build_objective(channels, window, patch, settings, n_patches), file)
     fill(model, read_state(run.path), file)
     return LoadedPart(model.eval(), run, settings)
@@ -151,14 +151,6 @@ def load_part(path: str | Path) -> LoadedPart:
 
 def read_state(path: Path) -> dict[str, torch.Tensor]:
     """Return the weights a pretraining run ended with, averaged ones where it averaged."""
-    file = _file_of(path)
-    content = checkpoint.load(file, "pretrain")
+    content = last_state(Run.read(path))
     model, average = content["model"], content.get("average", {})
     return {name: average.get(name, value) for name, value in model.items()}
-
-
-def _file_of(path: Path) -> Path:
-    file = checkpoint.newest(path)
-    if file is None:
-        raise CheckpointError(f"{path} has lost its checkpoints; pretrain again.")
-    return file

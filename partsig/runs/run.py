@@ -51,11 +51,6 @@ class Run:
         """The verb that made it: pretrain or finetune."""
         return self.facts["kind"]
 
-    @classmethod
-    def is_over(cls, path: Path) -> bool:
-        """Tell whether there is a finished run at this place."""
-        return (path / "run.json").is_file() and cls.read(path).is_finished
-
     @property
     def is_finished(self) -> bool:
         """Whether it is complete."""

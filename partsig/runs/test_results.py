@@ -4,15 +4,17 @@ import json
 import re
 import shlex
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from partsig import config as configs
 from partsig.errors import ConfigError, DataError
 from partsig.files import read_columns
 from partsig.metrics.agreement import confusion, kappa
+from partsig.modalities import registry
 from partsig.runs.run import Run
 from partsig.runs.settings import SCRATCH
 
@@ -66,7 +68,8 @@ class EvaluatedRun:
     """A run with its answers: ``counts`` (U, *K) of every test unit, ``confusion`` (K, K) of all.
 
     ``unit`` is what its ``budget`` of labels counts (0: all of them); ``draw`` says which labels
-    they were, ``n_train`` how many answers there were to learn from.
+    they were, ``n_train`` how many answers there were to learn from. ``encoder`` is what its
+    encoder is apart from its weights, None where it has none; ``pretrained`` whether these were.
     """
 
     path: Path
@@ -76,6 +79,8 @@ class EvaluatedRun:
     draw: int
     pretraining_seed: int | None
     n_train: int
+    encoder: Mapping[str, object] | None
+    pretrained: bool
     confusion: np.ndarray = field(repr=False)
     counts: np.ndarray = field(repr=False)
 
@@ -129,6 +134,8 @@ def load(named: Sequence[str | Path]) -> tuple[list[EvaluatedRun], PrimaryMetric
                 unit=run.budget.unit,
                 budget=run.budget.number,
                 n_train=run.n_train,
+                encoder=_encoder_of(run),
+                pretrained=str(run.origin) != SCRATCH,
             )
         )
     _check_apart(results)
@@ -169,6 +176,18 @@ def method_of(run: Run) -> str:
         name += ", first block" if blocks == 1 else f", first {blocks} blocks"
     name += ", taught" if run.facts.get("teacher") else ""
     return name if settings["train"] == "full" else f"{name}, {settings['train']}"
+
+
+def _encoder_of(run: Run) -> dict[str, object] | None:
+    """Return what an encoder is, its weights apart: shape, tokens, patch, whether it has codes."""
+    if run.config.get("model", "encoder") != "encoder":
+        return None
+    settings = configs.build(registry.get(run.modality).finetune, run.config)
+    window, patch = settings.extents(run.samples_per_unit, run.labels.unit_s)
+    shape = configs.to_dict(settings.encoder)
+    del shape["drop_path"]  # of training, not of the model
+    codes = "none" if settings.positions == "none" else "some"
+    return shape | {"window": list(window), "patch": list(patch), "position codes": codes}
 
 
 @dataclass(frozen=True, kw_only=True)

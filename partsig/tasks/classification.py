@@ -31,6 +31,7 @@ from partsig.metrics.calibration import calibration_error, log_loss, reliability
 from partsig.metrics.resampling import bootstrap
 from partsig.modalities import registry
 from partsig.runs.features import folder_of
+from partsig.runs.kept import chosen_file, chosen_state
 from partsig.runs.models import built
 from partsig.runs.run import Run
 from partsig.runs.settings import FinetuneRecipe
@@ -103,8 +104,9 @@ class Classification:
             encoder = Encoder(settings.encoder, len(shape.ch_names), shape.patch)
             return self.build(encoder, settings, shape, run.modality)
 
-        model = built(build, frozen.best_of(run.path))
-        frozen.load_best(run.path, model)
+        file = chosen_file(run.path)
+        model = built(build, file)
+        frozen.put_weights(chosen_state(run), model, file)
         if settings.train in frozen.FROZEN:
             model.kept_in = str(folder_of(run.facts["from"], run.path))
         return model
@@ -124,10 +126,11 @@ class Classification:
         def watched(_epoch: int) -> dict[str, float]:
             p = self.predict(model, val, device)
             score = measure.score(val.labels, p.argmax(1))
+            loss = {frozen.VAL_LOSS: log_loss(val.labels, p)}
             if val.grouped:
                 table = confusion(val.labels, p.argmax(1), len(val.classes))
-                return {"val_kappa": score, "val_macro_f1": float(macro_f1(table))}
-            return {"val_accuracy": score, "val_log_loss": log_loss(val.labels, p)}
+                return {"val_kappa": score, "val_macro_f1": float(macro_f1(table))} | loss
+            return {"val_accuracy": score} | loss
 
         return watched
 

@@ -1,6 +1,6 @@
 """What stands on frozen features, and what every classifier has in common, trained or not."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from partsig.runs.features import FrozenNetwork, in_batches
 from partsig.runs.settings import FinetuneRecipe
 from partsig.train import checkpoint, distributed, loop
 from partsig.train.job import TrainingJob
+from partsig.train.kept import BEST
 
 # Inverse strengths of the penalty a linear classifier is tried with; validation chooses.
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -30,6 +31,7 @@ STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 VOTE_TEMPERATURE = 0.07
 # Ways of training that leave the encoder as it is.
 FROZEN = ("probe", "knn")
+VAL_LOSS = "val_log_loss"  # nats; what decides between epochs of one score
 Score = Callable[[np.ndarray, np.ndarray], float]
 CPU = torch.device("cpu")
 
@@ -62,7 +64,8 @@ def fit_logistic(
 
     Multinomial logistic regression (scikit-learn) on the features (n, F) float64, standardised; the
     scaling is folded into weight and bias. Of the :data:`STRENGTHS` of the penalty the one whose
-    ``score(truth, predicted)`` is highest on validation is taken. A class without a label is never
+    ``score(truth, predicted)`` is highest on validation is taken; of equal ones that of the lowest
+    log loss there, then the strongest penalty. A class without a label is never
     predicted. Raises ConfigError where all labels are the same.
     """
     # Imported here, since pandas comes with it, 100 MB: only where something is fitted.
@@ -73,13 +76,14 @@ def fit_logistic(
         raise ConfigError("one class only among the training labels; nothing can be told apart.")
     scaler = StandardScaler().fit(x)
     scaled, scaled_val = scaler.transform(x), scaler.transform(x_val)
-    best: tuple[float, float, LogisticRegression] | None = None
+    tried = []
     for strength in STRENGTHS:
         fitted = LogisticRegression(C=strength, max_iter=2000).fit(scaled, y)
+        every = np.zeros((len(y_val), n_classes))
+        every[:, fitted.classes_] = fitted.predict_proba(scaled_val)
         value = score(y_val, fitted.predict(scaled_val))
-        if best is None or value > best[0]:
-            best = value, strength, fitted
-    value, strength, fitted = best
+        tried.append((value, -log_loss(y_val, every), strength, fitted))
+    value, _, strength, fitted = max(tried, key=lambda one: one[:2])
     coefficients, intercept = fitted.coef_, fitted.intercept_
     if len(fitted.classes_) == 2:  # scikit-learn keeps one row for two classes
         coefficients = np.concatenate([-coefficients, coefficients]) / 2
@@ -216,7 +220,8 @@ def train(
 ) -> dict:
     """Train a classifier; the epoch whose ``choose`` has the highest ``best`` is kept in the run.
 
-    Returns that epoch and its value.
+    Of equal ones that of the lowest validation loss is kept, then the latest. Returns that epoch
+    and its value.
     """
     job = TrainingJob(
         model=model,
@@ -234,6 +239,7 @@ def train(
         shown=("loss", "accuracy", best),
         on_epoch=choose,
         best=best,
+        ties=VAL_LOSS,
         distance=model.distance_from_head,
     )
     return loop.fit(job).best
@@ -281,22 +287,13 @@ def fit_head(
 def save_best(run: Path, model: SupervisedModule, value: float) -> None:
     """Write a classifier that was not trained step by step as the loop writes its best epoch."""
     content = {"kind": "finetune", "best": {"value": value, "epoch": 0}}
-    checkpoint.save(run / loop.BEST, content | {"model": model.state_dict()})
+    checkpoint.save(run / BEST, content | {"model": model.state_dict()})
 
 
-def best_of(run: Path) -> Path:
-    """Return where a run's chosen weights are; raise CheckpointError where they are not."""
-    file = run / loop.BEST
-    if not file.is_file():
-        raise CheckpointError(f"no checkpoint at {file}.")
-    return file
-
-
-def load_best(run: Path, model: SupervisedModule) -> None:
-    """Give the model a run's chosen weights; raise CheckpointError where they do not fit it."""
-    content = checkpoint.load(best_of(run), "finetune")
+def put_weights(content: Mapping, model: SupervisedModule, where: Path) -> None:
+    """Give the model a checkpoint's weights; raise CheckpointError where they do not fit it."""
     try:
         model.load_state_dict(content["model"])
     except (KeyError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{run / loop.BEST} does not fit its run ({reason}).") from None
+        raise CheckpointError(f"{where} does not fit its run ({reason}).") from None

@@ -1,5 +1,7 @@
 """Checkpoints: whole or absent, read without executing anything, refused when they do not fit."""
 
+import errno
+import os
 import zipfile
 from pathlib import Path
 from typing import BinaryIO
@@ -11,6 +13,8 @@ from partsig.files import atomic, check_no_link
 
 FORMAT = 1
 FOLDER = "checkpoints"
+# Where torch's errors come from when a file could not be written.
+WRITER = ("inline_container", "iostream", "PytorchStreamWriter")
 
 
 def save(path: Path, content: dict) -> None:
@@ -19,7 +23,13 @@ def save(path: Path, content: dict) -> None:
         check_no_link(path.parent)
     # Through a file object: torch calls an archive after a path, and this one names the machine.
     with atomic(path) as temporary, open(temporary, "wb") as handle:
-        torch.save({"format": FORMAT, **content}, handle)
+        try:
+            torch.save({"format": FORMAT, **content}, handle)
+        except RuntimeError as error:
+            # torch's writer does not hand on what the system said, and it says no more than this.
+            if not any(name in str(error) for name in WRITER):
+                raise
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
 
 
 def path_of(run: Path, step: int) -> Path:
@@ -31,15 +41,25 @@ def path_of(run: Path, step: int) -> Path:
     return run / FOLDER / f"step-{step:09d}.pt"
 
 
+def newest_first(run: Path) -> list[Path]:
+    """Return a run's checkpoints, that of the latest step first."""
+    return sorted((run / FOLDER).glob("step-*.pt"), reverse=True)
+
+
 def newest(run: Path) -> Path | None:
     """Return a run's checkpoint of the latest step, or None."""
-    return max((run / FOLDER).glob("step-*.pt"), default=None)
+    return next(iter(newest_first(run)), None)
 
 
-def prune(run: Path, keep: int) -> None:
-    """Remove all but the ``keep`` newest checkpoints of a run."""
+def prune(run: Path, keep: int, step: int) -> None:
+    """Remove all but the ``keep`` newest checkpoints of a run that is at ``step``.
+
+    One of a later step is of a course that was left, since something of it was lost.
+    """
     check_no_link(run / FOLDER)
-    for path in sorted((run / FOLDER).glob("step-*.pt"))[:-keep]:
+    at = path_of(run, step)
+    own = [path for path in newest_first(run) if path <= at]
+    for path in {*newest_first(run)} - {*own[:keep]}:
         path.unlink(missing_ok=True)
 
 

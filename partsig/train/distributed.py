@@ -217,6 +217,15 @@ def mean(values: Tensor, world: World) -> Tensor:
     return values
 
 
+def gathered(rows: Tensor, world: World) -> Tensor:
+    """Return the rows (B, …) of all processes, as many of each, in the order of their ranks."""
+    if world.size == 1:
+        return rows
+    parts = [torch.empty_like(rows) for _ in range(world.size)]
+    dist.all_gather(parts, rows.contiguous())
+    return torch.cat(parts)
+
+
 def wait(world: World) -> None:
     """Return when every process has come here."""
     if world.size > 1:

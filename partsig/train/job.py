@@ -25,7 +25,8 @@ class TrainingJob:
     it then gives tensors on the device, when they are needed. ``model(inputs, targets, generator=…,
     share=(first, total), progress=…)`` returns scalars, one of them ``loss``.
     ``on_epoch(epoch)`` returns values to log and runs in the main process only; where it gives
-    ``best`` that value's highest epoch is kept in ``best.pt``. ``derive`` turns the scalars into
+    ``best`` that value's highest epoch is kept in ``best.pt``; of equal ones that of the lowest
+    ``ties``, then the latest. ``derive`` turns the scalars into
     what is logged; ``describe_batch(step)`` says what may be wrong with a step's;
     ``distance(parameter)`` is how many layers lie above a parameter, for layer-wise rates.
     """
@@ -45,6 +46,7 @@ class TrainingJob:
     shown: tuple[str, ...] = ("loss",)
     on_epoch: Callable[[int], dict[str, float]] | None = None
     best: str | None = None
+    ties: str | None = None
     derive: Callable[[dict[str, float]], dict[str, float]] = field(default=lambda values: values)
     describe_batch: Callable[[int], str] = field(default=lambda step: "")
     distance: Callable[[str], int] | None = None
@@ -67,3 +69,4 @@ class State:
     best: dict | None = None
     keys: tuple[str, ...] = ()
     held: list[Tensor] = field(default_factory=list)  # scalars of the steps since the last reading
+    tie: float | None = None  # the best epoch's value of the job's ``ties``

@@ -11,15 +11,14 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 
 from partsig.contracts import Batch
-from partsig.errors import CheckpointError, ConfigError, DataError
+from partsig.errors import ConfigError, DataError
 from partsig.train import checkpoint, distributed, speed
 from partsig.train.batches import make_batches
 from partsig.train.job import STOPPING, State, Stopped, TrainingJob
 from partsig.train.journal import Journal
+from partsig.train.kept import BEST, at_least, resume, save
 from partsig.train.optim import learning_rate, make_optimizer
 from partsig.train.step import Average, Stepper, as_written, compile_blocks
-
-BEST = "best.pt"
 
 
 def fit(job: TrainingJob) -> State:
@@ -67,7 +66,7 @@ def _fit(job: TrainingJob) -> State:
     clock = _clock(job)  # before anything is compiled: it counts on a copy of the model
     stepper = _stepper(job, model)
     average = Average(model, config.average) if config.average else None
-    state = _resume(job, model, stepper.optimizer, average)
+    state = resume(job, model, stepper.optimizer, average)
     journal = Journal(job.run, state.step, job.total, job.label, active=world.main)
     saved = time.monotonic()
     batches, stopped = make_batches(job, state.step), 0
@@ -105,7 +104,7 @@ def _fit(job: TrainingJob) -> State:
                 late = time.monotonic() - saved > 60 * config.checkpoint_minutes
                 if world.main and (late or stop or state.step == job.total):
                     _refuse_not_finite(job, state)
-                    _save(job, model, stepper.optimizer, state, average)
+                    save(job, model, stepper.optimizer, state, average)
                     saved = time.monotonic()
                 if stop and state.step < job.total:
                     stopped = state.step  # told when the bar is gone
@@ -239,56 +238,16 @@ def _end_of_epoch(
         with room, as_written(model):
             values = job.on_epoch(epoch)
         journal.write(state.step, epoch, values, job.shown)
-        if job.best and (state.best is None or values[job.best] > state.best["value"]):
-            state.best = {"value": values[job.best], "epoch": epoch}
+        loss = values.get(job.ties)
+        if job.best and (
+            state.best is None or at_least(values[job.best], loss, state.best["value"], state.tie)
+        ):
+            state.best, state.tie = {"value": values[job.best], "epoch": epoch}, loss
             checkpoint.save(
                 job.run / BEST,
                 {"kind": job.kind, **job.identity, "best": state.best, "model": model.state_dict()},
             )
     distributed.wait(job.world)
-
-
-def _save(
-    job: TrainingJob,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    state: State,
-    average: Average | None,
-) -> None:
-    content = {
-        "kind": job.kind,
-        **job.identity,
-        "step": state.step,
-        "best": state.best,
-        "keys": list(state.keys),
-        "held": state.held,
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-    }
-    if average:
-        content["average"] = average.weights
-    checkpoint.save(checkpoint.path_of(job.run, state.step), content)
-    checkpoint.prune(job.run, job.config.keep)
-
-
-def _resume(
-    job: TrainingJob, model: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None
-) -> State:
-    """Load the run's newest checkpoint, if there is one; an unreadable one is always an error."""
-    path = checkpoint.newest(job.run)
-    if path is None:
-        return State()
-    content = checkpoint.load(path, job.kind)
-    try:
-        model.load_state_dict(content["model"])
-        optimizer.load_state_dict(content["optimizer"])
-        if average:
-            average.load(content["average"])
-        held = [scalars.to(job.world.device) for scalars in content["held"]]
-        return State(content["step"], content["best"], tuple(content["keys"]), held)
-    except (KeyError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{path} does not fit this configuration ({reason}).") from None
 
 
 @contextmanager

@@ -45,7 +45,8 @@ class FitConfig:
     """How long and how a model is trained.
 
     ``epochs`` to ``precision`` change the result; ``accumulate`` and ``compile`` change it by
-    rounding, and by drop path's draws, only; the rest is speed and disk.
+    rounding, and by what layers draw (drop path, mixing, jitter), only: the loss is the batch's
+    own, however it is divided. The rest is speed and disk.
     """
 
     epochs: Annotated[int, "passes over the training data"] = 1000

@@ -12,7 +12,9 @@ from torch.profiler import record_function
 
 from partsig.contracts import Batch
 from partsig.seeds import Stream, seed_of
+from partsig.train import distributed
 from partsig.train.distributed import World
+from partsig.train.gathering import Placed, Remembered, gathers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,46 +40,99 @@ class Stepper:
         parts, whose gradients add up to the whole's; so do those of all processes, however many
         rows each of them has.
         """
-        device = self.world.device
-        torch.manual_seed(seed_of(Stream.DROP_PATH, self.seed, step, self.world.rank))
+        self._seed_layers(step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["scale"]
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         parts = batch.split(self.accumulate)
         sums: dict[str, Tensor] = {}
-        for number, part in enumerate(parts):
-            # What several processes have is averaged afterwards, as if it was of equal sizes.
-            weight = len(part) * self.world.size / part.share[1]
-            generator = torch.Generator(device)
-            generator.manual_seed(seed_of(Stream.OBJECTIVE, self.seed, step))
-            last = number == len(parts) - 1
-            with self._silent() if not last else nullcontext():
-                with (
-                    record_function("step: forward"),
-                    torch.autocast(device.type, torch.bfloat16, self.precision == "bf16"),
-                ):
-                    values = self.model(
-                        *part.arguments(),
-                        generator=generator,
-                        share=part.share,
-                        progress=step / self.steps,
-                        **part.extras,
-                    )
-                with record_function("step: backward"):
-                    (values["loss"] * weight).backward()
-            for key, value in values.items():
-                sums[key] = sums.get(key, 0.0) + value.detach() * weight
+        with self._gathering(parts, step) as place:
+            for number, part in enumerate(parts):
+                # What several processes have is averaged afterwards, as if it was of equal sizes.
+                weight = len(part) * self.world.size / part.share[1]
+                place(part)
+                last = number == len(parts) - 1
+                with self._silent() if not last else nullcontext():
+                    values = self._forward(self.model, part, step)
+                    with record_function("step: backward"):
+                        (values["loss"] * weight).backward()
+                for key, value in values.items():
+                    sums[key] = sums.get(key, 0.0) + value.detach() * weight
         with record_function("step: optimiser"):
             if self.clip:
                 nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
             self.optimizer.step()
         return sums
 
+    def _seed_layers(self, step: int) -> None:
+        torch.manual_seed(seed_of(Stream.DROP_PATH, self.seed, step, self.world.rank))
+
+    def _forward(self, model: nn.Module, part: Batch, step: int) -> dict[str, Tensor]:
+        """Return the model's scalars of a part of the batch; the same draws for every part."""
+        device = self.world.device
+        generator = torch.Generator(device)
+        generator.manual_seed(seed_of(Stream.OBJECTIVE, self.seed, step))
+        with (
+            record_function("step: forward"),
+            torch.autocast(device.type, torch.bfloat16, self.precision == "bf16"),
+        ):
+            return model(
+                *part.arguments(),
+                generator=generator,
+                share=part.share,
+                progress=step / self.steps,
+                **part.extras,
+            )
+
+    @contextmanager
+    def _gathering(self, parts: list[Batch], step: int) -> Iterator[Callable[[Batch], None]]:
+        """Give a function that readies the model for a part, where it needs the whole batch.
+
+        Of a batch in several parts, what is gathered is computed beforehand, without a gradient and
+        by the same draws (GradCache: Gao et al. 2021, arXiv 2101.06983); of one part, what the
+        other processes have is asked for within the step.
+        """
+        model = self.model.module if self._several else self.model
+        if not gathers(model) or len(parts[0]) == parts[0].share[1]:
+            yield lambda part: None
+            return
+        before = model.gather
+        try:
+            if len(parts) > 1:
+                model.gather = noted = Remembered()
+                with torch.no_grad():
+                    for part in parts:
+                        self._forward(model, part, step)
+                self._seed_layers(step)
+                each = len(noted.calls) // len(parts)  # calls of gather in a forward pass
+                whole = [
+                    distributed.gathered(torch.cat(noted.calls[call::each]), self.world)
+                    for call in range(each)
+                ]
+
+                def place(part: Batch) -> None:
+                    model.gather = Placed(whole, part.first)
+            else:
+
+                def place(part: Batch) -> None:
+                    def asked(rows: Tensor) -> Tensor:
+                        all_rows = distributed.gathered(rows.detach(), self.world)
+                        return Placed([all_rows], part.first)(rows)
+
+                    model.gather = asked
+
+            yield place
+        finally:
+            model.gather = before
+
+    @property
+    def _several(self) -> bool:
+        return isinstance(self.model, DistributedDataParallel)
+
     def _silent(self):
         """Return a context in which gradients are not yet averaged over the processes."""
-        several = isinstance(self.model, DistributedDataParallel)
-        return self.model.no_sync() if several else nullcontext()
+        return self.model.no_sync() if self._several else nullcontext()
 
 
 def check_scalars(model: nn.Module, values: dict[str, Tensor]) -> None:

@@ -60,7 +60,8 @@ def evaluate(
 
     Several runs whose test subjects are not the same (the folds of a cross-validation) are
     evaluated one by one, and then pooled: every subject judged by the run that has not seen it, one
-    kappa with one interval. ``output``, default ``runs/pooled-RUN-and-N-more``, is for these.
+    kappa with one interval, in ``output``, by default ``runs/pooled-RUN-and-N-more``. Of one run,
+    ``output`` is a folder in place of its own (which may be read-only).
     ``allow_http``: ``store`` may be at http:// or ftp://, which is not encrypted.
 
     Raises DataError when the store's channels, rate, size or classes are not the run's, and when
@@ -72,9 +73,8 @@ def evaluate(
     paths = list(dict.fromkeys(map(Path, filter(None, named)))) or [runs.last("finetune")]
     store = None if store is None else locate(store, allow_http=allow_http)
     if len(paths) == 1:
-        if output is not None:
-            raise ConfigError("--output is for several runs; one is evaluated in its own folder.")
-        return _written(judge(paths[0], store, chosen), seed, figures)
+        where = None if output is None else Path(output)
+        return _written(judge(paths[0], store, chosen), seed, figures, where)
     several = [judge(path, store, chosen) for path in paths]
     shared, unit = in_common(several), several[0].examples.unit
     if shared:
@@ -87,10 +87,12 @@ def evaluate(
     return _written_together(several, Path(output or runs.RUNS / name), seed, figures)
 
 
-def _written(judged: Judged, seed: int, figures: bool) -> Evaluation:
-    """Write the evaluation of a run into its folder."""
+def _written(judged: Judged, seed: int, figures: bool, output: Path | None = None) -> Evaluation:
+    """Write the evaluation of a run into its folder, or another."""
     _warn_of(judged.leaked, judged.examples.unit)
-    task, folder = tasks.get(judged.run.task), judged.folder
+    task, folder = tasks.get(judged.run.task), output or judged.folder
+    if output is not None:
+        _check_free(folder)
     result = result_of(judged, seed)
     given = judged.examples, judged.probabilities
     _check_ours(folder)
@@ -114,9 +116,7 @@ def _check_ours(folder: Path) -> None:
         check_replaceable(folder / file, b",truth,prediction,", folder / "predictions.csv")
 
 
-def _written_together(
-    several: Sequence[Judged], folder: Path, seed: int, figures: bool
-) -> Evaluation:
+def _written_together(several: list[Judged], folder: Path, seed: int, figures: bool) -> Evaluation:
     """Write what several runs say of their own test units, one by one and as one."""
     each = tuple(_written(judged, seed, figures) for judged in several)
     task = tasks.get(several[0].run.task)
@@ -139,6 +139,12 @@ def _written_together(
         follow_up=(),
         each=each,
     )
+
+
+def _check_free(folder: Path) -> None:
+    """Raise DataError where a folder has files of these names that are another's."""
+    for file in ("predictions.csv", "metrics.json"):
+        check_replaceable(folder / file, b",truth,prediction,", folder / "predictions.csv")
 
 
 def _warn_of(leaked: list[str], unit: str) -> None:

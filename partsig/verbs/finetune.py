@@ -18,6 +18,7 @@ def finetune(
     store: str | Path | None = None,
     run: str | Path | None = None,
     *,
+    like: str | Path | None = None,
     task: str | None = None,
     subjects: int | None = None,
     segments_per_class: int | None = None,
@@ -35,15 +36,16 @@ def finetune(
 
     ``from_`` is a pretraining run (default: the one that finished last), ``"scratch"``, the
     supervised baseline, or ``"timm:NAME"``, a ViT of timm with the weights of a file, ``weights``,
-    or timm's cache; ``store`` defaults to the run's, or ``data/store/physionet2018``. ``task``
-    is what is learned; by default what the store's labels are for. ``segments_per_class`` replaces
-    ``subjects`` where recordings are short and of one class each: so many recordings of every
-    class, of any training subject; of images so many of every class. 0 takes all, of either. The
-    epoch is chosen by kappa on ``split.val_subjects`` further labelled subjects (of images by
-    accuracy on those of role val); what is tested on is the store's own and never read here.
-    ``teacher``: a finished fine-tuning run whose opinion of unlabelled epochs is learned from as
-    well, see ``pseudo``. ``run`` defaults to ``runs/finetune-ORIGIN-nN-sSEED``. The same call again
-    continues an interrupted run.
+    or timm's cache. ``like``: from scratch, but with the encoder, tokens, patches and positions of
+    this run, untrained: what a gain of its pretraining is measured on. ``store`` defaults to the
+    run's, or ``data/store/physionet2018``. ``task`` is what is learned; by default what the store's
+    labels are for. ``segments_per_class`` replaces ``subjects`` where recordings are short and of
+    one class each: so many recordings of every class, of any training subject; of images so many of
+    every class. 0 takes all, of either. The epoch is chosen by kappa on ``split.val_subjects``
+    further labelled subjects (of images by accuracy on those of role val); what is tested on is the
+    store's own and never read here. ``teacher``: a finished fine-tuning run whose opinion of
+    unlabelled epochs is learned from as well, see ``pseudo``. ``run`` defaults to
+    ``runs/finetune-ORIGIN-nN-sSEED``. The same call again continues an interrupted run.
 
     One process trains, on ``device``; or so many as ``gpus`` (auto: those visible) or
     ``cpu_processes`` say, each on its share of every batch. What is drawn for a batch is the same
@@ -58,6 +60,8 @@ def finetune(
     default: object = runs.STORES / registry.of({}).default_source
     if store is None and origin.path is not None:
         default = Run.finished(origin.path, "pretrain").facts["store"]
+    if store is None and like is not None:
+        default = Run.read(like).facts["store"]
     place = locate(store, recorded=default, allow_http=allow_http)
     kind = registry.of(read_meta(place))
     for other in registry.others(kind.name):
@@ -75,6 +79,7 @@ def finetune(
 
     request = FinetuneRequest(
         origin=origin,
+        like=None if like is None else Path(like),
         store=place,
         task=task,
         budget=LabelBudget(

@@ -1,6 +1,7 @@
 """Splits: whole subjects, each in one place, decided before anything is seen."""
 
 import hashlib
+import re
 from itertools import chain, combinations, pairwise
 
 import numpy as np
@@ -165,6 +166,42 @@ def test_no_one_to_test_on(labelled):
     message = f"{len(labelled)} labelled subjects leave none to test on; score more recordings"
     with pytest.raises(DataError, match=message):
         split_finetuning(labelled, 1, 0, CONFIG)
+
+
+@pytest.mark.parametrize("n", range(1, 12))
+@pytest.mark.parametrize(
+    "given", [{}, {"test_fraction": 0.01}, {"test_max": 0}, {"test_fraction": 0.9}]
+)
+def test_advice_can_be_followed_to_the_end(n, given):
+    """What is told is done, again and again: it ends with a split, or with too few subjects."""
+    labelled, subjects, config = NIGHTS[:n], 10, dict(given)
+    for _ in range(4):
+        try:
+            split = split_finetuning(labelled, subjects, 0, SplitConfig(**config))
+        except (ConfigError, DataError) as error:
+            told = str(error)
+        else:
+            assert n >= 3
+            assert min(map(len, split.values())) >= 1
+            return
+        if "are the least" in told:
+            assert n < 3 or "lower split.test_fraction" in told
+            if n < 3:
+                return
+            config["test_fraction"] = 0.2
+        elif "raise split.test_fraction" in told:
+            fraction, most = re.search(
+                r"test_fraction to ([\d.]+), split.test_max to (\d)", told
+            ).groups()
+            config |= {"test_fraction": float(fraction), "test_max": int(most)}
+        elif "pass --subjects" in told:
+            number, val = re.search(
+                r"--subjects (\d+) --set split.val_subjects=(\d+)", told
+            ).groups()
+            subjects, config["val_subjects"] = int(number), int(val)
+        else:
+            subjects = int(re.search(r"at most (\d+) can be asked for", told)[1])
+    pytest.fail(told)
 
 
 def test_store_too_small_to_pretrain():

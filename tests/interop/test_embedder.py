@@ -56,6 +56,20 @@ def test_embeddings_are_the_encoders(encoder_run, stager_run, real_epochs):
     np.testing.assert_allclose(flat, expected, atol=1e-5)
 
 
+def test_views_of_an_array_are_embedded_as_the_array(encoder_run, real_epochs):
+    """Reversed ones have negative strides, of a map nothing may be written."""
+    x = real_epochs[0][:4].copy()
+    embedder = PartEmbedder(encoder_run, device="cpu").fit(x)
+    expected = embedder.transform(x)
+    np.testing.assert_array_equal(embedder.transform(x[::-1]), expected[::-1])
+    backwards = np.ascontiguousarray(x[..., ::-1])[..., ::-1]
+    np.testing.assert_array_equal(embedder.fit(backwards).transform(backwards), expected)
+    flat = np.ascontiguousarray(x.reshape(4, -1)[:, ::-1])[:, ::-1]
+    np.testing.assert_array_equal(embedder.fit(flat[::-1]).transform(flat[::-1]), expected[::-1])
+    x.flags.writeable = False
+    np.testing.assert_array_equal(embedder.transform(x), expected)
+
+
 def test_volts_give_the_same_and_are_refused_as_microvolts(encoder_run, real_epochs):
     x = real_epochs[0][:6].astype(np.float64)
     given = PartEmbedder(encoder_run, device="cpu").fit_transform(x)

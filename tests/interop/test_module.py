@@ -41,6 +41,22 @@ def test_it_gives_the_runs_logits(stager_run, real_epochs):
     assert stager.temperature == record["calibration"]["temperature"]
 
 
+@pytest.mark.parametrize(("kind", "off"), [("half", 2e-2), ("bfloat16", 0.2), ("double", 1e-4)])
+def test_other_precisions_give_the_same(stager_run, probe_run, real_epochs, kind, off):
+    x = torch.from_numpy(real_epochs[0][:6])
+    for run in (stager_run, probe_run):
+        expected = PartStager.from_run(run)(x)
+        stager = getattr(PartStager.from_run(run), kind)()
+        dtype = next(stager.parameters()).dtype
+        scale = expected.abs().max()
+        for given in (x, x.to(dtype)):
+            found = stager(given)
+            assert found.dtype == dtype
+            assert (found - expected).abs().max() < off * scale
+        found.float().sum().backward()
+        assert stager.classifier.encoder.embed.weight.grad.dtype == dtype
+
+
 def test_volts_are_converted_or_refused(stager_run, real_epochs):
     x = torch.from_numpy(real_epochs[0][:4])
     with torch.inference_mode():

@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 import shutil
 
 import numpy as np
@@ -65,6 +66,35 @@ def test_a_run_remembers_its_split_and_its_choice(tuned, pretrained):
     assert 1 <= record["chosen_epoch"] <= 6
     best = checkpoint.load(tuned / "best.pt", "finetune")["best"]
     assert best == {"value": record["val_kappa"], "epoch": record["chosen_epoch"]}
+
+
+@pytest.mark.parametrize("why", ["one stage", "too few"])
+def test_a_validation_set_that_cannot_judge_is_told(
+    pretrained, tuned, sample_store, tmp_path, capsys, why
+):
+    store = shutil.copytree(sample_store, tmp_path / "store")
+    few = SHORT | ({"split.val_subjects": 1} if why == "too few" else {})
+    if why == "one stage":
+        rows = open_store(store).rows
+        for row in rows:
+            if row["subject"] in runs.read(tuned)["split"]["val"]:
+                file = store / "labels" / f"{row['recording']}.npy"
+                labels = np.load(file)
+                np.save(file, np.where(labels >= 0, STAGES.index("N2"), labels))
+    run = finetune(pretrained, store, tmp_path / "r", subjects=12, overrides=few, device="cpu")
+    said = capsys.readouterr().out
+    record = runs.read(run)
+    if why == "too few":
+        assert re.search(
+            r"^validation cannot judge: it has \d+ epochs, fewer than 20; l", said, re.M
+        )
+        return
+    assert re.search(r"^validation cannot judge: all its \d+ epochs are N2; label more of it", said)
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    losses = {line["epoch"]: line["val_log_loss"] for line in lines if "val_log_loss" in line}
+    assert {line["val_kappa"] for line in lines if "val_kappa" in line} == {0.0}
+    least = min(losses.values())
+    assert record["chosen_epoch"] == max(e for e, loss in losses.items() if loss == least)
 
 
 def test_the_pretrained_weights_are_really_used(pretrained, sample_store, tmp_path):

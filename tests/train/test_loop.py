@@ -136,10 +136,68 @@ def test_the_best_epoch_is_kept(tmp_path):
         return {"val": scores[epoch]}
 
     ended = loop.fit(job(tmp_path, model, on_epoch=choose, best="val"))
-    assert ended.best == {"value": 0.9, "epoch": 2}
+    assert ended.best == {"value": 0.9, "epoch": 3}
     best = checkpoint.load(tmp_path / "best.pt")
-    assert torch.equal(best["model"]["net.0.weight"], copies[2])
+    assert torch.equal(best["model"]["net.0.weight"], copies[3])
     assert best["subjects_seen"] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("losses", "epoch"), [((1.4, 1.2, 1.3, 1.3), 2), ((1.4, 1.2, 1.2, 1.3), 3), ((1, 1, 1, 1), 4)]
+)
+@pytest.mark.parametrize("broken_at", [None, 20])
+def test_of_equal_scores_the_lower_loss_is_kept_then_the_later_epoch(
+    tmp_path, losses, epoch, broken_at
+):
+    def choose(number):
+        return {"val": 0.0, "val_loss": float(losses[number - 1])}
+
+    def failing(step):
+        if step == broken_at:
+            raise Stop
+        return batch_at(step)
+
+    options = {"on_epoch": choose, "best": "val", "ties": "val_loss"}
+    if broken_at:
+        with pytest.raises(Stop):
+            loop.fit(job(tmp_path, batches=failing, **options))
+    assert loop.fit(job(tmp_path, **options)).best == {"value": 0.0, "epoch": epoch}
+
+
+def test_a_score_that_is_no_number_is_taken_from_nobody(tmp_path):
+    scores = {1: float("nan"), 2: 0.1, 3: float("nan"), 4: 0.05}
+    ended = loop.fit(job(tmp_path, on_epoch=lambda epoch: {"val": scores[epoch]}, best="val"))
+    assert ended.best == {"value": 0.1, "epoch": 2}
+
+
+@pytest.mark.parametrize("lost", ["gone", "of an earlier epoch"])
+def test_chosen_weights_that_are_lost_are_made_again(tmp_path, lost):
+    scores = {1: 0.2, 2: 0.9, 3: 0.3, 4: 0.1}
+    kept = {}
+
+    def choose(epoch):
+        if epoch == 2:
+            kept["first"] = (tmp_path / "best.pt").read_bytes()
+        return {"val": scores[epoch]}
+
+    loop.fit(job(tmp_path, on_epoch=choose, best="val"))
+    whole = checkpoint.load(tmp_path / "best.pt")["model"]
+    if lost == "gone":
+        (tmp_path / "best.pt").unlink()
+    else:
+        (tmp_path / "best.pt").write_bytes(kept["first"])
+    ended = loop.fit(job(tmp_path, on_epoch=choose, best="val"))
+    assert ended.best == {"value": 0.9, "epoch": 2}
+    again = checkpoint.load(tmp_path / "best.pt")["model"]
+    assert all(torch.equal(value, again[name]) for name, value in whole.items())
+    assert checkpoint.load(checkpoint.newest(tmp_path))["step"] == 4 * STEPS
+
+
+def test_a_checkpoint_beyond_the_end_is_refused(tmp_path):
+    loop.fit(job(tmp_path))
+    short = FitConfig(epochs=3, batch_size=8)
+    with pytest.raises(CheckpointError, match=r"does not fit .*it is of step 24 of 18"):
+        loop.fit(job(tmp_path, config=short))
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_steps(tmp_path):

@@ -14,6 +14,7 @@ from partsig.core.normalise import instance_normalise, widened
 from partsig.core.objectives.decoder import Decoder
 from partsig.core.objectives.settings import DropPosConfig
 from partsig.core.position import sincos
+from partsig.core.whole import Gather, alone
 from partsig.errors import ConfigError
 
 
@@ -45,6 +46,7 @@ class DropPos(nn.Module):
         self.position_token = nn.Parameter(torch.empty(width))
         self.decoder = Decoder(config.decoder, width, n)
         nn.init.normal_(self.position_token, std=0.02)
+        self.gather: Gather | None = alone if config.temperature else None
 
     def smoothed(self, sigma: float) -> Tensor:
         """Return target distributions (N, N) over all positions: exp(-distance² / sigma²)."""
@@ -101,8 +103,8 @@ class DropPos(nn.Module):
 
         ``generator`` and ``share`` as in :class:`~partsig.core.objectives.part.Part`; ``progress``
         is the share of the training that is over, for the smoothing. The weights sum to 1 over the
-        visible patches of a window, and the loss is their mean over patches without position, of
-        each part by itself where a batch is divided.
+        visible patches of a window, and the loss is their mean over patches without position of
+        the whole batch, also where it is divided.
         """
         x, level = instance_normalise(x)
         first, total = share or (0, len(x))
@@ -115,8 +117,10 @@ class DropPos(nn.Module):
         nats = -(soft * logits.log_softmax(-1)).sum(-1)
         weight = take(self.weights(patches, level), seen)
         weight = (weight / weight.sum(-1, keepdim=True))[:, self.n_told :]
+        each = weight.sum(-1)  # (B,): what the told patches have is missing
+        each = each if self.gather is None else self.gather(each)
         return {
-            "loss": (weight * nats).sum() / weight.sum(),
+            "loss": (weight * nats).sum() / (each.mean() * len(x)),
             "accuracy": (logits.detach().argmax(-1) == truth).float().mean(),
             "chance_accuracy": torch.full((), 1 / len(self.code), device=x.device),
         }

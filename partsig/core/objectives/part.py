@@ -13,6 +13,7 @@ from partsig.core.normalise import instance_normalise, widened
 from partsig.core.objectives.settings import PartConfig
 from partsig.core.position import MaskedPositions
 from partsig.core.relative import CrossAttention, Mlp, PairwiseMLP
+from partsig.core.whole import Gather, alone
 from partsig.errors import ConfigError
 
 
@@ -58,6 +59,7 @@ class Part(nn.Module):
             MaskedPositions(width, config.position_mask) if config.positions == "sincos" else None
         )
         self.project = Projection(width) if config.context else None
+        self.gather: Gather | None = alone if config.context else None
         # What one unit of the network's output is worth in patches.
         self.unit = reach if config.target_scale == "unit" else 1.0
 
@@ -132,23 +134,25 @@ class Part(nn.Module):
 
         Draws come from ``generator`` alone. ``share`` (first, total) says that ``x`` holds rows
         first, first + 1, … of a batch of ``total``: draws are made for the whole batch, so a batch
-        gives the same loss however it is divided among processes (with ``loss_on`` masked or apart
-        nearly the same: each part is averaged over its own pairs). ``progress``, the share of the
-        training that is over, is not used.
+        gives the same loss however it is divided. ``progress``, the share of the training that is
+        over, is not used. *Differs from that*: jitter is drawn from torch's own generator.
         """
         first, total = share or (0, len(x))
+        mine = torch.arange(first, first + len(x))
         if self.project is not None:
             # Both halves, one after the other; rows are drawn as if the batch were twice as long.
             x = torch.cat([x[..., : self.window[-1]], x[..., -self.window[-1] :]])
-            first, total = 2 * first, 2 * total
+            mine, total = torch.cat([mine, total + mine]), 2 * total
         x, level = instance_normalise(x)
-        mine = slice(first, first + len(x))
-        positions, sizes = (t[mine].to(x.device) for t in self.sample(total, generator))
+        everywhere = self.sample(total, generator)
+        mine = mine.to(everywhere[0].device)
+        positions, sizes = (t[mine].to(x.device) for t in everywhere)
         n = positions.shape[1]
         pairs = self.draw_pairs(generator).to(x.device)
         code = hidden = None
         if self.positions is not None:
-            hidden = self.positions.draw(total, n, generator)[mine].to(x.device)
+            all_hidden = self.positions.draw(total, n, generator).to(x.device)
+            hidden = all_hidden[mine.to(x.device)]
             code = self.positions(positions, sizes, hidden)
         patches = self.crop(x, positions, sizes)
         if self.config.jitter and self.training:
@@ -168,12 +172,12 @@ class Part(nn.Module):
         metrics |= {name: metrics[name] * worth for name, worth in in_patches.items()}
         loss = losses.mean()
         if self.config.loss_on == "apart":
-            apart = (truth[..., : len(self.patch)].abs() >= 1).any(-1)  # (B, P)
-            loss = (losses * apart).sum() / apart.sum().clamp(min=1)
+            of_all = target.translation(*(t.to(x.device) for t in everywhere), pairs)
+            loss = _mean_where(losses, _apart(truth[..., : len(self.patch)]), _apart(of_all))
         if hidden is not None:
             ends = hidden[:, pairs].sum(-1)  # (B, P): how many ends of the pair are hidden
             if self.config.loss_on == "masked":
-                loss = (losses * (ends > 0)).sum() / (ends > 0).sum().clamp(min=1)
+                loss = _mean_where(losses, ends > 0, all_hidden[:, pairs].sum(-1) > 0)
             for k in range(3):
                 there = ends == k
                 metrics[f"loss_hidden{k}"] = (losses.detach() * there).sum() / there.sum().clamp(
@@ -181,8 +185,23 @@ class Part(nn.Module):
                 )
         if self.project is None:
             return {"loss": loss, **metrics}
-        summary = self.project(tokens.mean(1))
-        context, matched = info_nce(*widened(summary).chunk(2))
+        summary = widened(self.project(tokens.mean(1))).unflatten(0, (2, -1))  # (2, B, F)
+        context, matched = info_nce(*self.gather(summary.transpose(0, 1)).unbind(1))
         metrics |= {"loss_pairs": loss.detach(), "loss_context": context.detach()}
         metrics["context_accuracy"] = matched
         return {"loss": self.config.relate * loss + self.config.context * context, **metrics}
+
+
+def _apart(shift: Tensor) -> Tensor:
+    """Tell which pairs (B, P) of these translations (B, P, D) do not overlap."""
+    return (shift.abs() >= 1).any(-1)
+
+
+def _mean_where(losses: Tensor, chosen: Tensor, of_all: Tensor) -> Tensor:
+    """Return the mean of the ``chosen`` losses (B, P), 0 where there are none.
+
+    They are divided by as many as there are ``of_all`` the batch (total, P), times this part's
+    share of it: so the parts' losses average to the batch's.
+    """
+    count = of_all.sum().clamp(min=1) * (len(losses) / len(of_all))
+    return (losses * chosen).sum() / count

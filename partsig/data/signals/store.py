@@ -17,6 +17,7 @@ moment a writer is killed at, what the index names can be read. Here a store is 
 :mod:`~partsig.data.signals.store_index` reads and writes its index.
 """
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -151,6 +152,23 @@ class Store:
     def __getstate__(self) -> dict:
         # Without its maps: a copy in another process makes its own.
         return {key: value for key, value in self.__dict__.items() if key != "_signals"}
+
+    def item_digests(self, recordings: Iterable[str]) -> dict[str, str]:
+        """Return what tells each recording's signal and labels from others of its name: 48 bits.
+
+        Those without a label are left out, those whose labels cannot be read have an empty one.
+        """
+        digests = {}
+        for name in recordings:
+            row = self.recordings[name]
+            if row["n_epochs"] == row["unscored"]:
+                continue
+            try:
+                both = row["sha256"].encode() + self.labels(name).tobytes()
+                digests[name] = hashlib.sha256(both).hexdigest()[:12]
+            except DataError:  # whoever needs them says what is wrong with them
+                digests[name] = ""
+        return digests
 
     def labels(self, recording: str) -> np.ndarray:
         """Return the stages (E,) int8, -1 unscored."""

@@ -211,14 +211,26 @@ class LabelledWindows:
             held = over
 
     def signal(self, recording: str) -> np.ndarray:
-        """Return the whole signal (C, T) of a recording."""
-        return self.store.signal(recording)
+        """Return the whole signal (C, T) of a recording; DataError where it is not finite."""
+        signal = self.store.signal(recording)
+        if not np.isfinite(signal).all():
+            raise self._not_finite(recording, signal)
+        return signal
+
+    def _not_finite(self, recording: str, signal: np.ndarray) -> DataError:
+        at = int(np.flatnonzero(~np.isfinite(signal).all(0))[0])
+        return DataError(
+            f"{self.store.path / 'signals' / recording}.npy holds values that are not finite, the "
+            f"first at sample {at:,} (epoch {at // self.n_times}): preprocess this recording again "
+            "into a new --store, or leave it out."
+        )
 
     def windows(self, index: Iterable[int], shift: Iterable[int] | None = None) -> np.ndarray:
         """Return epochs as windows (n, C, T) in the store's type.
 
         ``shift``: samples by which each window starts later than its epoch (negative: earlier); it
-        stays within the recording.
+        stays within the recording. Raises DataError, naming the recording, where a value is not
+        finite: features, losses and trees would be made of it without a word.
         """
         index = np.fromiter(index, np.int64)
         starts = self.epoch[index].astype(np.int64) * self.n_times
@@ -231,6 +243,10 @@ class LabelledWindows:
             signal = self.store.signal(self.names[recording])
             first = min(max(at, 0), signal.shape[1] - self.n_times)
             out[:] = signal[:, first : first + self.n_times]
+        if not np.isfinite(batch).all():
+            wrong = int(np.flatnonzero(~np.isfinite(batch).all(axis=(1, 2)))[0])
+            name = self.names[self.recording[index[wrong]]]
+            raise self._not_finite(name, self.store.signal(name))
         return batch
 
 

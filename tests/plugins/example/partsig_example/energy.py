@@ -58,11 +58,13 @@ class Energy(nn.Module):
         energy = energy - energy.mean(1, keepdim=True)
         first, total = share or (0, len(x))
         drawn = torch.rand(total, energy.shape[1], generator=generator, device=generator.device)
-        hidden = (drawn[first : first + len(x)] < self.config.hidden).to(x.device)
+        every = (drawn < self.config.hidden).to(x.device)
+        hidden = every[first : first + len(x)]
         shown = patches * ~hidden.view(*hidden.shape, *(1,) * (patches.ndim - 2))
         tokens, _ = self.encoder(shown, level)
         wrong = (self.head(tokens).squeeze(-1) - energy).square()
-        n = hidden.sum().clamp(min=1)
+        # Of the whole batch, so that its parts' losses average to its own.
+        n = every.sum().clamp(min=1) * (len(x) / total)
         return {
             "loss": (wrong * hidden).sum() / n,
             "mse": (wrong * hidden).sum().detach() / n,
