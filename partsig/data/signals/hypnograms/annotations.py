@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from partsig.data.signals.hypnograms.codes import RK, YASA, stage_code
+from partsig.data.signals.hypnograms.codes import PRESETS, RK, stage_code
 from partsig.data.signals.hypnograms.hypnogram import Hypnogram, make_hypnogram
 from partsig.data.signals.hypnograms.settings import HypnogramConfig
 from partsig.data.signals.hypnograms.stages import UNSCORED
@@ -46,7 +46,7 @@ def from_marks(
         bare = BARE.fullmatch(mark.text.strip()) and mark.text.strip() not in own
         if bare and settings.codes == "auto":
             continue
-        numbers = YASA if settings.codes == "yasa" else RK
+        numbers = PRESETS.get(settings.codes, RK)
         code = stage_code(mark.text, numbers, own)
         if code is None and STAGE.match(mark.text):
             code = UNSCORED

@@ -11,6 +11,7 @@ from partsig.text import quoted, shown
 
 # A clock time is past midnight if it follows the one before within half of it.
 DAY_S = 86_400.0
+SAME_S = 1e-3  # steps that differ by less are one
 
 
 def seconds(place: str, text: str) -> float:
@@ -57,6 +58,33 @@ def onsets_and_start(
             raise DataError(f"{place}: {at} does not follow {before}; mend the file.")
         onsets.append(onsets[-1] + step)
     return onsets, first
+
+
+def stepwise(
+    onsets: Sequence[float], durations: Sequence[float], labels: Sequence[str]
+) -> list[float]:
+    """Return the durations (s) of rows that tell none and follow in equal steps: a step each.
+
+    A stage that stands in two rows running shows that rows are epochs, not changes of stage.
+
+    >>> stepwise([0, 30, 60], [math.nan] * 3, ["W", "W", "N1"])
+    [30.0, 30.0, 30.0]
+    """
+    if len(onsets) < 2 or not all(map(math.isnan, durations)):
+        return list(durations)
+    steps = [after - before for before, after in itertools.pairwise(onsets)]
+    equal = all(abs(step - steps[0]) < SAME_S for step in steps) and steps[0] > 0
+    repeated = any(before == after for before, after in itertools.pairwise(labels))
+    return [float(steps[0])] * len(onsets) if equal and repeated else list(durations)
+
+
+def is_clock(text: str) -> bool:
+    """Tell whether a text is a time of day, or a date and time."""
+    try:
+        clock("", text.strip().strip('"'))
+    except DataError:
+        return False
+    return True
 
 
 def _since_midnight(at: time) -> float:

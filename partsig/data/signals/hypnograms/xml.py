@@ -33,7 +33,7 @@ def from_xml(place: str, text: str, settings: HypnogramConfig) -> Hypnogram:
     if listed:  # Profusion: a number per epoch
         labels = [(item.text or "").strip() for item in listed]
         rk = settings if settings.codes != "auto" else replace(settings, codes="rk")
-        codes = stage_codes(place, labels, rk, events=False)
+        codes, _ = stage_codes(place, labels, rk, events=False)
         at = np.arange(len(codes)) * epoch_s
         return make_hypnogram(place, at, np.full(len(codes), epoch_s), codes)
     return _from_events(place, root, settings)
@@ -71,5 +71,5 @@ def _from_events(place: str, root: ElementTree.Element, settings: HypnogramConfi
         raise DataError(f"{place}: no sleep stages are in this XML.")
     if any(map(math.isnan, (*onsets, *durations))):
         raise DataError(f"{place}: a stage has no start or no duration.")
-    codes = stage_codes(place, labels, settings, events=False)
-    return make_hypnogram(place, onsets, durations, codes, start, in_signal=True)
+    codes, _ = stage_codes(place, labels, settings, events=False)
+    return replace(make_hypnogram(place, onsets, durations, codes, start), from_header=True)

@@ -246,6 +246,18 @@ def stages_of(
     """Return stages, the start of their grid (s) and notes; unscored where none are ``needed``."""
     if not needed and not (hypnogram.stages != UNSCORED).any():
         return np.full(n_epochs(file.duration_s, 1), UNSCORED, np.int8), 0.0, []
-    offset, why = find_offset(name, hypnogram, file.start, file.duration_s, settings.hypnogram)
+    offset, why = find_offset(
+        name,
+        hypnogram,
+        file.start,
+        file.duration_s,
+        settings.hypnogram,
+        lead_s=file.lead_s,
+        gaps=file.gaps,
+    )
     stages, start_s, notes = to_epochs(name, hypnogram, offset, file.duration_s, list(file.gaps))
-    return stages, start_s, [f"stages from {hypnogram.place}, placed {why}", *notes]
+    return (
+        stages,
+        start_s,
+        [f"stages from {hypnogram.place}, placed {why}", *hypnogram.notes, *notes],
+    )
