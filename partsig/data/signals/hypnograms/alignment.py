@@ -177,12 +177,12 @@ def to_epochs(
 
     The grid is the scorer's: it begins less than 30 s into the recording, whole epochs away from
     where most stages begin. An epoch has a stage where one stage
-    covers it; one in which the stage changes, that is not covered, or that touches a gap in the
-    signal, is unscored.
+    covers it; one in which the stage changes, that is not covered, in which something is said to be
+    unscored, or that touches a gap in the signal, is unscored.
 
     Raises DataError when nothing scored lies in the recording, or two stages claim one time.
     """
-    spans = _spans(name, hypnogram, offset_s, duration_s)
+    spans, unscored = _spans(name, hypnogram, offset_s, duration_s)
     inside = [span for span in spans if span[1] > 0 and span[0] < duration_s]
     if not inside:
         if any(code != UNSCORED for code in hypnogram.stages):
@@ -203,6 +203,10 @@ def to_epochs(
         low = int(np.floor((start - begin + TOLERANCE_S) / EPOCH_S))
         high = int(np.ceil((stop - begin - TOLERANCE_S) / EPOCH_S))
         touched[max(low, 0) : max(high, 0)] = True
+    for start, stop in unscored:
+        low = int(np.floor((start - begin + TOLERANCE_S) / EPOCH_S))
+        high = int(np.ceil((stop - begin - TOLERANCE_S) / EPOCH_S))
+        stages[max(low, 0) : max(high, 0)] = UNSCORED
     notes = []
     if begin:
         notes.append(f"the first {begin:.6g} s lie before the scorer's grid and are left out")
@@ -234,23 +238,31 @@ def _phase(starts: list[float]) -> float:
 
 def _spans(
     name: str, hypnogram: Hypnogram, offset_s: float, duration_s: float
-) -> list[tuple[float, float, int]]:
-    """Return (start, stop, stage) of the scored stretches, in order, equal neighbours joined."""
+) -> tuple[list[tuple[float, float, int]], list[tuple[float, float]]]:
+    """Return (start, stop, stage) of the scored stretches, in order, equal neighbours joined.
+
+    And (start, stop) of those that are said to be unscored.
+    """
     onsets, ends = hypnogram.onsets, hypnogram.onsets + hypnogram.durations
     following = np.append(onsets[1:], max(duration_s - offset_s, 0.0))
     ends = np.where(np.isnan(ends), following, ends)
     spans: list[tuple[float, float, int]] = []
+    unscored: list[tuple[float, float]] = []
     for start, stop, code in zip(onsets + offset_s, ends + offset_s, hypnogram.stages, strict=True):
+        if code == UNSCORED:
+            unscored.append((float(start), float(stop)))
+            continue
         together = spans and start < max(spans[-1][1] - TOLERANCE_S, spans[-1][0] + TOLERANCE_S)
         if together and code != spans[-1][2]:
             raise DataError(
-                f"{name}: {hypnogram.place} has two stages at {start:g} s; mend the file."
+                f"{name}: {hypnogram.place} has two stages at {start:g} s; mend the file, or leave "
+                "a label out, with --set 'hypnogram.ignore=[LABEL]'."
             )
         if spans and code == spans[-1][2] and start <= spans[-1][1] + TOLERANCE_S:
             spans[-1] = (spans[-1][0], max(stop, spans[-1][1]), int(code))
         else:
             spans.append((float(start), float(stop), int(code)))
-    return [span for span in spans if span[2] != UNSCORED]
+    return spans, unscored
 
 
 def trimmed(recording: Recording, minutes: float) -> Recording:

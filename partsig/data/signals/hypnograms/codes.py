@@ -1,5 +1,6 @@
 """Codes of stages by the labels that scorers and their programs use."""
 
+import fnmatch
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -9,7 +10,7 @@ from partsig.errors import DataError
 from partsig.text import LONGEST_VALUE, quoted, shown
 
 NAMES = {
-    **dict.fromkeys(("W", "WAKE", "AWAKE", "WAKEFULNESS", "WK"), 0),
+    **dict.fromkeys(("W", "S0", "WAKE", "AWAKE", "WAKEFULNESS", "WK"), 0),
     **dict.fromkeys(("N1", "S1", "NREM1", "NREM 1", "I"), 1),
     **dict.fromkeys(("N2", "S2", "NREM2", "NREM 2", "II"), 2),
     # Rechtschaffen and Kales' stages 3 and 4 are the AASM manual's N3.
@@ -38,6 +39,19 @@ PRESETS = {"rk": RK, "yasa": YASA, "ucddb": UCDDB, "dreams": DREAMS}
 PREFIX = re.compile(r"^(SLEEP[ _-]*)?STAGES?[ _:-]+|^SLEEP[ _:-]+|[ _]SLEEP$")
 
 
+# What stands after "Sleep stage" where there is none.
+NO_STAGE = ("X", "NO STAGE", "NONE", "UNSTAGED", "NOT STAGED", "INVALID")
+
+
+def is_prefixed(label: str) -> bool:
+    """Tell whether a label says that it is a stage, as "Sleep stage N2" does.
+
+    >>> is_prefixed("Sleep stage N2"), is_prefixed("SLEEP-S2"), is_prefixed("REM")
+    (True, True, False)
+    """
+    return PREFIX.search(label[:LONGEST_LABEL].strip().upper()) is not None
+
+
 def stage_code(label: str, numbers: Mapping[int, int], own: Mapping[str, str]) -> int | None:
     """Return a label's stage, -1 where it says that nothing was scored, None for other texts.
 
@@ -53,6 +67,8 @@ def stage_code(label: str, numbers: Mapping[int, int], own: Mapping[str, str]) -
         return STAGES.index(own[label]) if own[label] in STAGES else UNSCORED
     head = label.partition("|")[0].strip().upper()
     text = PREFIX.sub("", PREFIX.sub("", head)).strip()
+    if text != head and text in NO_STAGE:
+        return UNSCORED
     if text != head and DIGIT.fullmatch(text):
         code = RK.get(int(text), UNSCORED)  # "stage 4" is Rechtschaffen and Kales' word
     elif BARE.fullmatch(head):
@@ -63,6 +79,16 @@ def stage_code(label: str, numbers: Mapping[int, int], own: Mapping[str, str]) -
     if DIGIT.fullmatch(again) and RK.get(int(again), UNSCORED) != code:
         return None
     return code
+
+
+def is_ignored(label: str, settings: HypnogramConfig) -> bool:
+    """Tell whether the user has said that a label is no stage; * matches, and case does not count.
+
+    >>> is_ignored("Lights off", HypnogramConfig(ignore=("lights *",)))
+    True
+    """
+    low = label.strip().lower()
+    return any(fnmatch.fnmatchcase(low, pattern.strip().lower()) for pattern in settings.ignore)
 
 
 def number_codes(
@@ -123,11 +149,12 @@ def stage_codes(
     unknown = [
         shown(label, LONGEST_VALUE)
         for label, code in zip(labels, codes, strict=True)
-        if code is None
+        if code is None and not is_ignored(label, settings)
     ]
     if unknown and not events:
         raise DataError(
             f"{place}: {quoted(unknown[0])} is no stage that is known; say what it means, with "
-            f"--set 'hypnogram.stages={{{unknown[0]}: N2}}' (or unscored)."
+            f"--set 'hypnogram.stages={{{unknown[0]}: N2}}' (or unscored), or leave "
+            "it out, with hypnogram.ignore."
         )
     return codes, ((told,) if told else ())

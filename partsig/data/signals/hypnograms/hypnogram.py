@@ -47,7 +47,8 @@ def make_hypnogram(
     if any(spans) and not all(spans):
         raise DataError(
             f"{place}: {sum(spans)} stages have no duration and {len(spans) - sum(spans)} have "
-            "one, so that their ends cannot be told; mend the file."
+            "one, so that their ends cannot be told; mend the file, or leave a label out, with "
+            "--set 'hypnogram.ignore=[LABEL]'."
         )
     order = np.argsort(np.asarray(onsets, float), kind="stable")
     return Hypnogram(

@@ -34,6 +34,10 @@ class HypnogramConfig:
         Mapping[str, str],
         'labels of one\'s own, {"5": W, "4": REM, "1": N3}; W, N1, N2, N3, REM or unscored',
     ] = field(default_factory=dict)
+    ignore: Annotated[
+        tuple[str, ...],
+        'labels that are no stages, [Movement, "Lights *"]; * matches, and case does not count',
+    ] = ()
     epoch_s: Annotated[
         float, "length of the scorer's epochs in seconds, where the file does not say it"
     ] = EPOCH_S

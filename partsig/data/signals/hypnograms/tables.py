@@ -10,15 +10,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from partsig.data.signals.hypnograms.codes import stage_codes
+from partsig.data.signals.hypnograms.events import Labelled, stages_among
 from partsig.data.signals.hypnograms.hypnogram import Hypnogram, make_hypnogram
 from partsig.data.signals.hypnograms.settings import HypnogramConfig
+from partsig.data.signals.hypnograms.stages import UNSCORED
 from partsig.data.signals.hypnograms.times import (
     duration,
     is_clock,
     onsets_and_start,
     seconds,
-    stepwise,
 )
+from partsig.data.signals.readers.edf_header import plain_number
 from partsig.errors import DataError
 from partsig.text import shown
 
@@ -54,6 +56,11 @@ class Table:
             return [math.nan] * len(rows)
         return [duration(place, row[self.duration]) for row in rows]
 
+    def lasting(self, number: int) -> float:
+        """Return how long another event lasts (s), NaN where that is not told, or no number."""
+        text = "" if self.duration is None else self.rows[number][self.duration]
+        return plain_number(text.strip())
+
 
 def from_table(place: str, text: str, settings: HypnogramConfig, kind: str) -> Hypnogram:
     """Return the hypnogram of a text; ``kind`` is table, list, or text where either may be.
@@ -66,19 +73,35 @@ def from_table(place: str, text: str, settings: HypnogramConfig, kind: str) -> H
         codes, notes = stage_codes(place, labels, settings, events=False)
         _check_epochs(place, table, settings)
         at = np.arange(len(codes)) * settings.epoch_s
-        listed = make_hypnogram(place, at, np.full(len(codes), settings.epoch_s), codes)
+        held = [UNSCORED if code is None else code for code in codes]  # what is to be ignored
+        listed = make_hypnogram(place, at, np.full(len(codes), settings.epoch_s), held)
         return replace(listed, notes=notes)
-    codes, notes = stage_codes(place, labels, settings, events=table.names[table.stage] in EVENTS)
+    return _with_onsets(place, table, labels, settings)
+
+
+def _with_onsets(
+    place: str, table: Table, labels: list[str], settings: HypnogramConfig
+) -> Hypnogram:
+    events = table.names[table.stage] in EVENTS
+    codes, notes = stage_codes(place, labels, settings, events=events)
     onsets, start = onsets_and_start(place, [row[table.onset].strip() for row in table.rows])
     kept = [i for i, code in enumerate(codes) if code is not None]
-    starts = [onsets[i] for i in kept]
-    durations = [span if span > 0 else math.nan for span in table.durations(place, kept)]
-    durations = stepwise(starts, durations, [labels[i] for i in kept])
-    held = [at for at, span in zip(starts, durations, strict=True) if math.isnan(span)]
+    durations = dict(zip(kept, table.durations(place, kept), strict=True))
+    rows = [
+        Labelled(onset=at, duration=span if span > 0 else math.nan, label=label, code=code)
+        for at, label, code, span in zip(
+            onsets,
+            labels,
+            codes,
+            (durations.get(i, table.lasting(i)) for i in range(len(codes))),
+            strict=True,
+        )
+    ]
+    held = [row.onset for row in rows if row.code is not None and math.isnan(row.duration)]
     if any(after <= before for before, after in itertools.pairwise(held)):
         raise DataError(f"{place}: stages hold until the next onset, and onsets go back; mend it.")
-    hypnogram = make_hypnogram(place, starts, durations, [codes[i] for i in kept], start)
-    hypnogram = replace(hypnogram, notes=notes)
+    hypnogram = stages_among(place, rows, settings, start)
+    hypnogram = replace(hypnogram, notes=(*notes, *hypnogram.notes))
     if start is not None:
         return hypnogram
     # BIDS says what its onsets count from; other tables do not.

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 from collections.abc import Sequence
 from datetime import datetime, time
 
@@ -11,6 +12,8 @@ from partsig.text import quoted, shown
 
 # A clock time is past midnight if it follows the one before within half of it.
 DAY_S = 86_400.0
+# A decimal comma; before three digits it may be one between thousands.
+COMMA = re.compile(r"[+-]?[0-9]{1,12},(?:[0-9]{1,2}|[0-9]{4,12})")
 SAME_S = 1e-3  # steps that differ by less are one
 
 
@@ -19,7 +22,7 @@ def seconds(place: str, text: str) -> float:
     text = text.strip()
     if text.lower() in ("", "n/a", "nan"):
         return math.nan
-    value = plain_number(text)
+    value = plain_number(text.replace(",", ".") if COMMA.fullmatch(text) else text)
     if not abs(value) <= LONGEST_S:
         raise DataError(f"{place}: {quoted(text)} is no number of seconds.")
     return value

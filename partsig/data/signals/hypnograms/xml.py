@@ -11,6 +11,7 @@ import numpy as np
 from partsig.data.signals.hypnograms.codes import stage_codes
 from partsig.data.signals.hypnograms.hypnogram import Hypnogram, make_hypnogram
 from partsig.data.signals.hypnograms.settings import HypnogramConfig
+from partsig.data.signals.hypnograms.stages import UNSCORED
 from partsig.data.signals.hypnograms.times import clock, duration, seconds
 from partsig.errors import DataError
 
@@ -35,7 +36,8 @@ def from_xml(place: str, text: str, settings: HypnogramConfig) -> Hypnogram:
         rk = settings if settings.codes != "auto" else replace(settings, codes="rk")
         codes, _ = stage_codes(place, labels, rk, events=False)
         at = np.arange(len(codes)) * epoch_s
-        return make_hypnogram(place, at, np.full(len(codes), epoch_s), codes)
+        held = [UNSCORED if code is None else code for code in codes]
+        return make_hypnogram(place, at, np.full(len(codes), epoch_s), held)
     return _from_events(place, root, settings)
 
 
@@ -72,4 +74,6 @@ def _from_events(place: str, root: ElementTree.Element, settings: HypnogramConfi
     if any(map(math.isnan, (*onsets, *durations))):
         raise DataError(f"{place}: a stage has no start or no duration.")
     codes, _ = stage_codes(place, labels, settings, events=False)
-    return replace(make_hypnogram(place, onsets, durations, codes, start), from_header=True)
+    kept = [i for i, code in enumerate(codes) if code is not None]
+    rows = ([values[i] for i in kept] for values in (onsets, durations, codes))
+    return replace(make_hypnogram(place, *rows, start), from_header=True)

@@ -245,7 +245,8 @@ def stages_of(
 ) -> tuple[np.ndarray, float, list[str]]:
     """Return stages, the start of their grid (s) and notes; unscored where none are ``needed``."""
     if not needed and not (hypnogram.stages != UNSCORED).any():
-        return np.full(n_epochs(file.duration_s, 1), UNSCORED, np.int8), 0.0, []
+        unscored = np.full(n_epochs(file.duration_s, 1), UNSCORED, np.int8)
+        return unscored, 0.0, list(hypnogram.notes)
     offset, why = find_offset(
         name,
         hypnogram,

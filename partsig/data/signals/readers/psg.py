@@ -84,6 +84,10 @@ def _open_edf(path: Path) -> Psg:
         marks = [mark for mark in marks if mark.duration]
         notes.append("annotations without a duration are left out: what ends them may be missing")
 
+    # Cropping leaves a mark of no duration at the very end, of a stage that is cut off.
+    duration_s = file.duration_s + missing
+    marks = [mark for mark in marks if mark.duration or mark.onset < duration_s]
+
     def samples(index: int) -> Row:
         row = file.row(index)
         if not gaps:
@@ -101,7 +105,7 @@ def _open_edf(path: Path) -> Psg:
         scale=file.scale,
         offset=file.offset,
         limits=file.digital,
-        duration_s=file.duration_s + missing,
+        duration_s=duration_s,
         marks=tuple(marks),
         gaps=tuple(gaps),
         notes=tuple(notes),
