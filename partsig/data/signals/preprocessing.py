@@ -49,7 +49,8 @@ from partsig.text import shown
 Header = Path | pc18_segments.Segment
 # Notes with these words are worth more than a line in the index.
 NOTE_KEYWORDS = ("cut off", "lies beside it", "goes on for", "not scored", "missing samples")
-NOTE_KEYWORDS += ("no stages", "not understood")
+NOTE_KEYWORDS += ("no stages", "not understood", "after the last record", "how many records")
+NOTE_KEYWORDS += ("in pieces", "uncalibrated")
 # The index is rewritten at most this often, and so seldom that it takes at most this share of the
 # time, since it names every recording; and at the end.
 INDEX_EVERY_S, INDEX_SHARE = 2.0, 0.05

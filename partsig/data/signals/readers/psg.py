@@ -51,6 +51,7 @@ class Psg:
     scale: tuple[float, ...]  # value = (sample - offset) * scale, in the unit
     offset: tuple[float, ...]
     limits: tuple[tuple[int, int], ...] | None
+    faults: tuple[str, ...] = ()  # why a channel cannot be read, "" where it can
     lead_s: float = 0.0  # from the time in the header to the first sample
     duration_s: float  # gaps included
     marks: tuple[Mark, ...]
@@ -105,6 +106,7 @@ def _open_edf(path: Path) -> Psg:
         scale=file.scale,
         offset=file.offset,
         limits=file.digital,
+        faults=file.faults,
         duration_s=duration_s,
         marks=tuple(marks),
         gaps=tuple(gaps),
@@ -236,6 +238,8 @@ def read_rows(psg: Psg, resolved: Resolved, unit: str = "") -> tuple[tuple[Rows,
     """
     factors = {}
     for row in resolved.rows:
+        if psg.faults and psg.faults[row]:
+            raise DataError(psg.faults[row])
         stated = unit or psg.units[row]
         if stated.strip().lower() not in UNITS:
             raise DataError(

@@ -23,6 +23,7 @@ from partsig.data.signals.readers import psg
 from partsig.data.signals.readers.edf_header import LONGEST_S
 from partsig.data.signals.readers.edf_marks import Mark
 from partsig.data.signals.readers.wfdb_annotations import read_annotations
+from partsig.data.signals.readers.wfdb_checksums import Checksum
 from partsig.data.signals.recordings import (
     USUAL,
     ReadConfig,
@@ -48,7 +49,7 @@ MOST_BYTES, MOST_LINES, LEAST_GAIN = 2**20, 10_000, 1e-12
 SAMPLES_PER_BYTE, SMALL = 100, 2**24
 FROM_THE_MIDDLE = {"80", "160", "16", "61", "212", "310", "311", "24", "32"}
 # The sample that means "not digitised" in a format of so many bits (WFDB signal(5)).
-BITS = {"8": 8, "80": 8, "160": 16, "16": 16, "61": 16, "212": 12, "310": 10, "311": 10}
+BITS = {"80": 8, "160": 16, "16": 16, "61": 16, "212": 12, "310": 10, "311": 10}
 BITS |= {"24": 24, "32": 32, "508": 8, "516": 16, "524": 24}
 # Bytes that 1, 2, … samples of a block take (WFDB signal(5)); what is compressed has no such.
 BLOCKS = {"8": (1,), "80": (1,), "160": (2,), "16": (2,), "61": (2,), "24": (3,), "32": (4,)}
@@ -102,14 +103,18 @@ def read_recording(header: Path, settings: ReadConfig = USUAL) -> Recording:
         raise DataError(
             f"{header.name}: {head.sig_len} samples at {head.fs:g} Hz; the header is damaged."
         )
-    if not all(LEAST_GAIN <= abs(gain) <= 1 / LEAST_GAIN for gain in head.adc_gain):
-        raise DataError(f"{header.name}: a gain of {head.adc_gain}; the header is damaged.")
     if any(abs(delay or 0) > head.sig_len for delay in head.skew or ()):
         raise DataError(f"{header.name}: a signal begins after the end; the header is damaged.")
     resolved = resolve(name, labels, channels, settings)
+    for row in resolved.rows:  # others may have what they like
+        if not LEAST_GAIN <= abs(head.adc_gain[row]) <= 1 / LEAST_GAIN:
+            raise DataError(
+                f"{header.name}: a gain of {head.adc_gain[row]} of {labels[row]!r}; the header is "
+                "damaged."
+            )
     n_frames, notes = _frames(header, head, resolved.rows)
     try:
-        record, held = _decoded(header, head, list(resolved.rows), n_frames)
+        record, held = _decoded(header, head, list(resolved.rows), n_frames, verify=settings.verify)
     except DAMAGE as error:
         raise DataError(f"{name}: its signals cannot be read ({describe(error)}).") from error
     except RuntimeError as error:  # of soundfile, which wfdb reads FLAC with
@@ -201,12 +206,13 @@ def _frames(header: Path, head: "wfdb.Record", rows: Sequence[int]) -> tuple[int
 
 
 def _decoded(
-    header: Path, head: "wfdb.Record", channels: list[int], n_frames: int
+    header: Path, head: "wfdb.Record", channels: list[int], n_frames: int, *, verify: bool
 ) -> tuple["wfdb.Record", list[Row]]:
     """Return the first frame of a record, with all that is said of it, and its channels' samples.
 
     They are decoded once, a stretch at a time (where the format can be read from the middle), into
-    memory or, where they are many, into a temporary file.
+    memory or, where they are many, into a temporary file. To ``verify`` them, they are held against
+    the header's first values and checksums.
     """
     import wfdb
 
@@ -226,10 +232,14 @@ def _decoded(
         read(n_frames - 1, n_frames)  # a damaged file is refused before there is room
     per_frame = [n or 1 for n in record.samps_per_frame]
     held = room((len(channels), n_frames * max(per_frame)), np.int32)
+    sums = [Checksum() for _ in channels]
     for start, stop in stretches(n_frames, n_frames if whole else STRETCH):
         frames = record if whole else read(start, stop)
         for c, n in enumerate(per_frame):
             held[c : c + 1, start * n : stop * n] = frames.e_d_signal[c]
+            sums[c].add(np.asarray(frames.e_d_signal[c]), BITS.get(record.fmt[c]))
+    for c, row in enumerate(channels if verify and not any(head.skew or ()) else ()):
+        sums[c].check(header.stem, head, row, whole=n_frames == head.sig_len)
 
     def row(c: int) -> Row:
         def samples(start: int, stop: int) -> np.ndarray:
