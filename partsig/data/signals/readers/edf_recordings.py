@@ -21,6 +21,7 @@ from partsig.data.signals.hypnograms.settings import HypnogramConfig
 from partsig.data.signals.hypnograms.stages import UNSCORED, n_epochs
 from partsig.data.signals.readers import psg
 from partsig.data.signals.readers.edf import open_edf
+from partsig.data.signals.readers.fif_parts import first_parts
 from partsig.data.signals.recordings import (
     USUAL,
     ReadConfig,
@@ -64,14 +65,15 @@ def find_records(raw: Path) -> list[Path]:
 def below(raw: Path) -> list[Path]:
     """Return what may be recordings below a folder; raise DataError when it cannot be read."""
     check_folder(raw, "the recordings")
-    return [
+    found = (
         path
         for path in raw.rglob("*")
         if path.suffix.lower() in (*psg.EDF, *psg.MNE)
         and not path.name.startswith(".")
         and not path.is_dir()  # what is no regular file is told where it is read
         and not holds_no_signal(path)
-    ]
+    )
+    return first_parts(found)
 
 
 def holds_no_signal(path: Path) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 from partsig.data.foreign import open_regular
 from partsig.data.signals.channels import Resolved
 from partsig.data.signals.lazy import STRETCH, Row, Stack, forget, stretches
-from partsig.data.signals.readers import mne_process, segments
+from partsig.data.signals.readers import fif_parts, mne_process, segments
 from partsig.data.signals.readers.edf import open_edf
 from partsig.data.signals.readers.edf_marks import Mark, find_gaps, first_onset, read_marks
 from partsig.data.signals.readers.mne_child import describe
@@ -148,6 +148,7 @@ def _runs(
 
 
 def _open_mne(path: Path) -> Psg:
+    fif_parts.check_first(path)
     file = mne_process.open_mne(path)
     told = {"labels": file.labels, "sfreq": file.sfreq, "n_times": file.n_times}
     told |= {"start": file.start, "marks": file.marks}
@@ -312,9 +313,12 @@ def _check_amplitude(psg: Psg, part: Rows, unit: str) -> None:
 
 
 def fingerprint(*paths: Path) -> str:
-    """Return 16 hex digits of files: their size, and the first and the last MiB of each."""
+    """Return 16 hex digits of files: their size, and the first and the last MiB of each.
+
+    A recording in several files is all of them.
+    """
     digest = hashlib.sha256()
-    for path in paths:
+    for path in [part for first in paths for part in fif_parts.parts_of(first)]:
         try:
             with open_regular(path) as handle:
                 digest.update(handle.read(FINGERPRINT))
