@@ -16,6 +16,7 @@ import numpy as np
 
 from partsig.data.foreign import read_bytes
 from partsig.data.signals.lazy import Row
+from partsig.data.signals.readers.edf_header import NO_STARTS
 from partsig.data.signals.readers.edf_marks import Mark
 
 # Recorders' clocks and their sampling differ by so much (s) without a pause.
@@ -106,7 +107,7 @@ def _date(rest: str) -> datetime | None:
         at = datetime.strptime(text[:14], "%Y%m%d%H%M%S")
     except ValueError:
         return None
-    return at + timedelta(microseconds=int(text[14:]))
+    return None if at in NO_STARTS else at + timedelta(microseconds=int(text[14:]))
 
 
 def gaps_of(joins: Sequence[Join], sfreq: float) -> list[tuple[float, float]]:

@@ -22,7 +22,7 @@ from partsig.data.signals.hypnograms.annotations import from_marks
 from partsig.data.signals.hypnograms.stages import EPOCH_S, UNSCORED, n_epochs
 from partsig.data.signals.lazy import STRETCH, Row, room, stretches
 from partsig.data.signals.readers import psg, wfdb_segments
-from partsig.data.signals.readers.edf_header import LONGEST_S
+from partsig.data.signals.readers.edf_header import LONGEST_S, NO_STARTS
 from partsig.data.signals.readers.edf_marks import Mark
 from partsig.data.signals.readers.wfdb_annotations import read_annotations
 from partsig.data.signals.readers.wfdb_checksums import Checksum
@@ -108,7 +108,8 @@ def read_recording(header: Path, settings: ReadConfig = USUAL) -> Recording:
         else:
             head = _checked(place)
             file = _open(place, channels, settings)
-        file = replace(file, start=head.base_datetime)
+        start = head.base_datetime
+        file = replace(file, start=None if start in NO_STARTS else start)
         sfreq, notes = float(head.fs), [*left_out, *file.notes]
     chosen = resolve(name, file.labels, channels, settings)
     parts, chosen = psg.read_rows(file, chosen, settings.unit)

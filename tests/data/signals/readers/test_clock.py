@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-from partsig.data.signals.readers import edf_recordings, psg
+from partsig.data.signals.readers import edf_recordings, psg, wfdb_records
 from partsig.data.signals.recordings import ReadConfig
 from partsig.errors import DataError
 
@@ -250,3 +250,48 @@ def test_a_file_of_eeglab_with_a_boundary(tmp_path):
     night = edf_recordings.read_recording(tmp_path / "n.set", SETTINGS)
     assert night.gaps == ((30.0, 40.0),)
     assert night.parts[0].signal.shape == (1, 10_000)
+
+
+@pytest.mark.parametrize(
+    ("date", "at", "start"),
+    [
+        ("01.01.85", "00.00.00", None),
+        ("01.01.85", "22.00.00", datetime(1985, 1, 1, 22)),  # a time of day without its date
+        ("01.02.20", "00.00.00", datetime(2020, 2, 1)),
+    ],
+)
+def test_a_clock_that_nobody_set_tells_no_time(tmp_path, date, at, start):
+    path = write_edf(tmp_path / "n.edf", [signal("C4-M1", 100, 60)], date=date, time=at)
+    assert edf_recordings.read_recording(path, SETTINGS).start == start
+
+
+def test_the_first_second_of_1970_is_no_start():
+    info = mne.create_info(["C4-M1"], 100.0, "eeg")
+    raw = mne.io.RawArray(np.ones((1, 6000)), info, verbose="error").set_meas_date(0)
+    assert psg.from_raw(raw.crop(30.0), "n").start is None
+    assert psg.from_raw(raw.copy().set_meas_date(86_400), "n").start is not None
+
+
+@pytest.mark.parametrize(
+    ("told", "start"),
+    [
+        ("22:00:00 01/02/2020", datetime(2020, 2, 1, 22)),
+        ("22:00:00 01/02/89", None),
+        ("2006", None),
+        ("05-May-2020 09:49:17", None),
+        ("00:00:00 01/01/1970", None),
+        ("22:00:00 31/02/2020", None),
+    ],
+)
+def test_dates_in_wfdb_headers(tmp_path, told, start):
+    samples = np.round(np.random.default_rng(0).normal(size=6000) * 300).astype("<i2")
+    (tmp_path / "r.dat").write_bytes(samples.tobytes())
+    line = "r.dat 16 10/uV 16 0 0 0 0 EEG (C4-A1)"
+    (tmp_path / "r.hea").write_text(f"r 1 100 6000 {told}\n{line}\n")
+    night = wfdb_records.read_recording(tmp_path / "r.hea", SETTINGS)
+    assert night.start == start
+    assert bool(night.notes) == (start is None and "1970" not in told)
+    np.testing.assert_allclose(night.parts[0].microvolts(0), samples / 10, atol=1e-4)
+    (tmp_path / "r.hea").write_text(f"r 1 100 6000 {told}\n{line.replace('10/uV', '0/uV')}\n")
+    notes = wfdb_records.read_recording(tmp_path / "r.hea", SETTINGS).notes
+    assert "EEG (C4-A1) is uncalibrated (no gain in its header): 200 steps per uV" in notes[-1]
