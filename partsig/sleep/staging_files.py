@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from partsig.data.signals.hypnograms.stages import UNSCORED, count_stages
-from partsig.data.signals.readers import edf_recordings, psg
+from partsig.data.signals.readers import edf_recordings, psg, wfdb_segments
 from partsig.data.signals.recordings import sorted_by_name
 from partsig.errors import DataError
 from partsig.files import check_replaceable
@@ -23,8 +23,9 @@ def find_recordings(paths: Sequence[Path]) -> list[Path]:
     recordings: dict[Path, Path] = {}  # what is given twice counts once
     for path in paths:
         if path.is_dir():
-            members = list(path.rglob("*.hea"))
-            named = {member.stem for member in members}  # a header may describe an EDF file
+            headers = list(path.rglob("*.hea"))
+            members = wfdb_segments.without_segments(headers)
+            named = {header.stem for header in headers}  # a header may describe an EDF file
             members += [other for other in edf_recordings.below(path) if other.stem not in named]
             if not members:
                 raise DataError(f"no recordings in {path}: expected files that end in {ENDINGS}.")

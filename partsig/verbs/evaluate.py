@@ -91,8 +91,6 @@ def _written(judged: Judged, seed: int, figures: bool, output: Path | None = Non
     """Write the evaluation of a run into its folder, or another."""
     _warn_of(judged.leaked, judged.examples.unit)
     task, folder = tasks.get(judged.run.task), output or judged.folder
-    if output is not None:
-        _check_free(folder)
     result = result_of(judged, seed)
     given = judged.examples, judged.probabilities
     _check_ours(folder)
@@ -139,12 +137,6 @@ def _written_together(several: list[Judged], folder: Path, seed: int, figures: b
         follow_up=(),
         each=each,
     )
-
-
-def _check_free(folder: Path) -> None:
-    """Raise DataError where a folder has files of these names that are another's."""
-    for file in ("predictions.csv", "metrics.json"):
-        check_replaceable(folder / file, b",truth,prediction,", folder / "predictions.csv")
 
 
 def _warn_of(leaked: list[str], unit: str) -> None:

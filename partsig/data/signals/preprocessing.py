@@ -49,7 +49,8 @@ from partsig.text import shown
 Header = Path | pc18_segments.Segment
 # Notes with these words are worth more than a line in the index.
 NOTE_KEYWORDS = ("cut off", "lies beside it", "goes on for", "not scored", "missing samples")
-NOTE_KEYWORDS += ("no stages",)
+NOTE_KEYWORDS += ("no stages", "not understood", "after the last record", "how many records")
+NOTE_KEYWORDS += ("in pieces", "uncalibrated")
 
 
 @dataclass(frozen=True, kw_only=True)

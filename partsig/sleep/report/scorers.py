@@ -116,7 +116,8 @@ def _offset(
     """
     durations = np.nan_to_num(hypnogram.durations, nan=0.0)
     end = float((hypnogram.onsets + durations).max(initial=0.0))
-    if hypnogram.in_signal or (hypnogram.from_zero and end <= start_s + length_s + EPOCH_S):
+    from_start = hypnogram.from_zero or hypnogram.from_header
+    if hypnogram.in_signal or (from_start and end <= start_s + length_s + EPOCH_S):
         return 0.0
     if abs(end - n_epochs * EPOCH_S) < SAME_S:
         return start_s

@@ -19,7 +19,7 @@ from partsig.data.signals import filters, lazy
 from partsig.data.signals.filters import bandpass_resample_rows
 from partsig.data.signals.hypnograms.stages import EPOCH_S
 from partsig.data.signals.preprocessing import PreprocessConfig, filtered
-from partsig.data.signals.readers import edf_recordings, psg, wfdb_records
+from partsig.data.signals.readers import edf_recordings, psg, segments, wfdb_records
 from partsig.data.signals.readers.edf import open_edf
 from partsig.data.signals.recordings import ReadConfig, Recording, Rows
 from partsig.data.signals.store_writing import FLOAT16_MAX, make_meta, write_recording
@@ -187,7 +187,8 @@ def test_gaps_are_bridged_in_any_slice_as_in_the_whole():
         lengths = rng.choice([record_s, record_s * 1.3, record_s + 5], 40, p=[0.8, 0.1, 0.1])
         onsets = np.append(0, np.cumsum(lengths + rng.uniform(-1e-4, 1e-4, 40))[:-1])
         whole = whole_arrays.bridged(samples, per_record, record_s, onsets)
-        row = psg._bridged(lazy.in_memory(samples), per_record, record_s, onsets)
+        runs = psg._runs(onsets, per_record, record_s)
+        row = segments.bridged(lazy.in_memory(samples), *runs)
         np.testing.assert_array_equal(row[:], whole)
         assert row.dtype == whole.dtype
         for start, stop in np.sort(rng.integers(0, len(whole) + 1, (200, 2)), axis=1):
@@ -400,7 +401,7 @@ def wfdb_record(tmp_path):
     """A function that writes noise of two channels in a format, with samples missing."""
 
     def write(fmt: str, n_times: int = 5000) -> Path:
-        bits = wfdb_records.BITS[fmt]
+        bits = wfdb_records.BITS.get(fmt, 8)  # 8: differences, none that stands for no sample
         rng = np.random.default_rng(0)
         samples = rng.integers(-100, 100, (n_times, 2))
         for start, stop in ((0, 3), (1000, 1001), (1002, 2300), (n_times - 40, n_times)):
@@ -451,7 +452,7 @@ def test_records_are_decoded_in_stretches(wfdb_record, monkeypatch, fmt, held):
 @pytest.mark.parametrize("cut", [1, 2, 3, 4, 5, 6, 7, 8, 401])
 def test_a_record_that_is_cut_off_is_read_as_far_as_it_goes(tmp_path, fmt, cut):
     """As an EDF file is: to the last frame that wfdb itself can read of the bytes that are left."""
-    bits = wfdb_records.BITS[fmt]
+    bits = wfdb_records.BITS.get(fmt, 8)  # 8: differences, none that stands for no sample
     per_sample = {"212": 1.5, "310": 4 / 3, "311": 4 / 3}.get(fmt, bits / 8)
     data = np.random.default_rng(0).bytes(int(np.ceil(per_sample * 10_000)))
     signals = [f"a.dat {fmt} {2 ** (bits - 6)}/uV {bits} 0 0 0 0 {name}" for name in ("C3", "C4")]

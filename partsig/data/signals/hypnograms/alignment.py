@@ -1,6 +1,6 @@
 """Lays a hypnogram on a recording by what both files say or the user states; else refuses it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, time, timedelta
 
@@ -26,28 +26,29 @@ def find_offset(
     start: datetime | None,
     duration_s: float,
     settings: HypnogramConfig,
+    *,
+    lead_s: float = 0.0,
+    gaps: Sequence[tuple[float, float]] = (),
 ) -> tuple[float, str]:
     """Return the time (s) of the hypnogram's zero in a recording that starts at ``start``, and why.
 
-    In this order: what the user states of this very recording; 0 where onsets count from the
-    recording by the format's definition; the difference of the two starts; what the user states of
-    all recordings; 0 for onsets in seconds that end with the recording, or before, and for a list
-    that is as long as the recording, to an epoch.
+    ``start`` is the time of the first sample, ``lead_s`` seconds after the one in the recording's
+    header; ``gaps`` are (start, stop) in seconds from there. In this order: what the user states of
+    this very recording; the format's definition, by which onsets count from the first sample, or
+    from the header's time; the difference of the two starts; what the user states of all
+    recordings; onsets in seconds that do not pass the recording's end, and a list that is as long
+    as the recording, to an epoch, where the two zeros, and time with gaps and without, are one.
 
     Raises DataError with both times when they contradict each other or what is stated of all
     recordings, or when nothing tells.
     """
-    place, stated = hypnogram.place, settings.offset_s
-    ask = (
-        "is it this recording's? If so, state where it begins, with "
-        f"{commands.option('hypnogram.offset_s', {name: 'SECONDS'})}."
-    )
+    place, stated, ask = hypnogram.place, settings.offset_s, _ask(name)
     if isinstance(stated, Mapping):
         if name in stated:
             return float(stated[name]), "as stated for this recording"
         stated = None
     own = _near(hypnogram.start, start)
-    proved = _proved(name, hypnogram, start, own, ask)
+    proved = _proved(name, hypnogram, start, own, lead_s)
     if proved is not None:
         if stated is not None and abs(stated - proved[0]) > CLOCK_S:
             whole = int(stated) if stated == int(stated) else float(stated)
@@ -62,15 +63,47 @@ def find_offset(
     if stated is not None:
         return stated, "as stated for all recordings"
     end = _last_end(hypnogram)
-    if hypnogram.start is None and hypnogram.from_zero and end <= duration_s + EPOCH_S:
-        return 0.0, "by its onsets, seconds that do not pass the recording's end"
-    if hypnogram.start is None and not hypnogram.from_zero and abs(duration_s - end) < EPOCH_S:
-        return 0.0, "by its length, that of the recording"
+    if hypnogram.start is None:
+        fitting = _by_length(hypnogram, end, duration_s, lead_s, gaps)
+        if len(fitting) == 1:
+            return fitting[0]
+    after = f", {lead_s:.6g} s after the time in its header," if lead_s >= CLOCK_S else ""
+    missing = sum(stop - begin for begin, stop in gaps)
+    within = f" ({missing:.6g} s of it without signal)" if missing > CLOCK_S else ""
     raise DataError(
-        f"{name}: the recording starts at {start or 'an unknown time'} and lasts "
-        f"{_clock(duration_s)}, {place} starts at {hypnogram.start or 'an unknown time'} and "
-        f"lasts {_clock(end)}, so that its place cannot be told: {ask}"
+        f"{name}: the recording starts at {start or 'an unknown time'}{after} and lasts "
+        f"{_clock(duration_s)}{within}, {place} starts at {hypnogram.start or 'an unknown time'} "
+        f"and lasts {_clock(end)}, so that its place cannot be told: {ask}"
     )
+
+
+def _by_length(
+    hypnogram: Hypnogram,
+    end: float,
+    duration_s: float,
+    lead_s: float,
+    gaps: Sequence[tuple[float, float]],
+) -> list[tuple[float, str]]:
+    """Return the places that the ends of stages without a time of day allow, and why."""
+    lead_s = 0.0 if lead_s < CLOCK_S else lead_s
+    begun = float(hypnogram.onsets.min()) if len(hypnogram.onsets) else 0.0
+    signal_s = duration_s - sum(stop - start for start, stop in gaps)
+    if duration_s - signal_s > CLOCK_S and gaps[0][0] < end <= signal_s + EPOCH_S:
+        return []  # seconds of signal, or of a clock that went on where there was none
+    zeros = dict.fromkeys([0.0, -lead_s])
+    if not hypnogram.from_zero:
+        why = "by its length, that of the recording"
+        return [(zero, why) for zero in zeros if abs(duration_s - zero - end) < EPOCH_S]
+    if not lead_s:
+        why = "by its onsets, seconds that do not pass the recording's end"
+        return [(0.0, why)] if end <= duration_s + EPOCH_S else []
+    why = "by its onsets, seconds that begin or end with the recording"
+    # Counted from the header's time, what begins before the lead is over was not recorded.
+    with_header = begun >= lead_s - EPOCH_S or abs(duration_s + lead_s - end) < EPOCH_S
+    held = {0.0: end <= duration_s + EPOCH_S, -lead_s: with_header}
+    return [
+        (zero, why) for zero, fits in held.items() if fits and end + zero <= duration_s + EPOCH_S
+    ]
 
 
 def _proved(
@@ -78,26 +111,37 @@ def _proved(
     hypnogram: Hypnogram,
     start: datetime | None,
     own: datetime | None,
-    ask: str,
+    lead_s: float,
 ) -> tuple[float, str] | None:
     """Return the offset that the two files themselves tell, and how, or None."""
-    place = hypnogram.place
-    if hypnogram.in_signal:
-        if own is not None and start is not None and abs(_between(start, own)) > CLOCK_S:
+    place, ask = hypnogram.place, _ask(name)
+    if hypnogram.in_signal or hypnogram.from_header:
+        zero = 0.0 if hypnogram.in_signal else -lead_s
+        begins = None if start is None else start + timedelta(seconds=zero)
+        if own is not None and begins is not None and abs(_between(begins, own)) > CLOCK_S:
             raise DataError(
-                f"{name}: the recording starts at {start}, {place} says {own}, although its onsets "
-                f"count from the recording's start: {ask}"
+                f"{name}: the recording starts at {begins}, {place} says {own}, although its "
+                f"onsets count from the recording's start: {ask}"
             )
-        return 0.0, "by its format"
+        return zero, "by its format"
     if own is None or start is None:
         return None
     offset = _between(start, own)
+    if abs(offset) < CLOCK_S and not own.microsecond:
+        offset = 0.0  # whole seconds, of a start that has a fraction
     if abs(offset) > DAY_S:
         raise DataError(
             f"{name}: the recording starts at {start}, {place} at {own}, more than a day apart: "
             f"{ask}"
         )
     return offset, "by the start times of both"
+
+
+def _ask(name: str) -> str:
+    return (
+        "is it this recording's? If so, state where it begins, with "
+        f"{commands.option('hypnogram.offset_s', {name: 'SECONDS'})}."
+    )
 
 
 def _near(own: datetime | time | None, start: datetime | None) -> datetime | None:
@@ -135,12 +179,12 @@ def to_epochs(
 
     The grid is the scorer's: it begins less than 30 s into the recording, whole epochs away from
     where most stages begin. An epoch has a stage where one stage
-    covers it; one in which the stage changes, that is not covered, or that touches a gap in the
-    signal, is unscored.
+    covers it; one in which the stage changes, that is not covered, in which something is said to be
+    unscored, or that touches a gap in the signal, is unscored.
 
     Raises DataError when nothing scored lies in the recording, or two stages claim one time.
     """
-    spans = _spans(name, hypnogram, offset_s, duration_s)
+    spans, unscored = _spans(name, hypnogram, offset_s, duration_s)
     inside = [span for span in spans if span[1] > 0 and span[0] < duration_s]
     if not inside:
         if any(code != UNSCORED for code in hypnogram.stages):
@@ -161,6 +205,10 @@ def to_epochs(
         low = int(np.floor((start - begin + TOLERANCE_S) / EPOCH_S))
         high = int(np.ceil((stop - begin - TOLERANCE_S) / EPOCH_S))
         touched[max(low, 0) : max(high, 0)] = True
+    for start, stop in unscored:
+        low = int(np.floor((start - begin + TOLERANCE_S) / EPOCH_S))
+        high = int(np.ceil((stop - begin - TOLERANCE_S) / EPOCH_S))
+        stages[max(low, 0) : max(high, 0)] = UNSCORED
     notes = []
     if begin:
         notes.append(f"the first {begin:.6g} s lie before the scorer's grid and are left out")
@@ -192,23 +240,31 @@ def _phase(starts: list[float]) -> float:
 
 def _spans(
     name: str, hypnogram: Hypnogram, offset_s: float, duration_s: float
-) -> list[tuple[float, float, int]]:
-    """Return (start, stop, stage) of the scored stretches, in order, equal neighbours joined."""
+) -> tuple[list[tuple[float, float, int]], list[tuple[float, float]]]:
+    """Return (start, stop, stage) of the scored stretches, in order, equal neighbours joined.
+
+    And (start, stop) of those that are said to be unscored.
+    """
     onsets, ends = hypnogram.onsets, hypnogram.onsets + hypnogram.durations
     following = np.append(onsets[1:], max(duration_s - offset_s, 0.0))
     ends = np.where(np.isnan(ends), following, ends)
     spans: list[tuple[float, float, int]] = []
+    unscored: list[tuple[float, float]] = []
     for start, stop, code in zip(onsets + offset_s, ends + offset_s, hypnogram.stages, strict=True):
+        if code == UNSCORED:
+            unscored.append((float(start), float(stop)))
+            continue
         together = spans and start < max(spans[-1][1] - TOLERANCE_S, spans[-1][0] + TOLERANCE_S)
         if together and code != spans[-1][2]:
             raise DataError(
-                f"{name}: {hypnogram.place} has two stages at {start:g} s; mend the file."
+                f"{name}: {hypnogram.place} has two stages at {start:g} s; mend the file, or leave "
+                "a label out, with --set 'hypnogram.ignore=[LABEL]'."
             )
         if spans and code == spans[-1][2] and start <= spans[-1][1] + TOLERANCE_S:
             spans[-1] = (spans[-1][0], max(stop, spans[-1][1]), int(code))
         else:
             spans.append((float(start), float(stop), int(code)))
-    return [span for span in spans if span[2] != UNSCORED]
+    return spans, unscored
 
 
 def trimmed(recording: Recording, minutes: float) -> Recording:

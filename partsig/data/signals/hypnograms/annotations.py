@@ -3,19 +3,19 @@
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from partsig.data.signals.hypnograms.codes import RK, YASA, stage_code
-from partsig.data.signals.hypnograms.hypnogram import Hypnogram, make_hypnogram
+from partsig.data.signals.hypnograms.codes import PRESETS, RK, number_codes, stage_code
+from partsig.data.signals.hypnograms.events import Labelled, stages_among
+from partsig.data.signals.hypnograms.hypnogram import Hypnogram
 from partsig.data.signals.hypnograms.settings import HypnogramConfig
-from partsig.data.signals.hypnograms.stages import UNSCORED
 from partsig.data.signals.readers.edf import open_edf
 from partsig.data.signals.readers.edf_marks import Mark, read_marks
 from partsig.errors import DataError
 
 BARE = re.compile(r"-?[0-9.]+")
-STAGE = re.compile(r"sleep[ _-]*stage", re.IGNORECASE)
 
 
 def read_edf_annotations(path: Path, settings: HypnogramConfig) -> Hypnogram:
@@ -35,23 +35,21 @@ def from_marks(
     start: datetime | None = None,
     in_signal: bool = True,
 ) -> Hypnogram:
-    """Return the stages among annotations; other events are passed over.
+    """Return the stages among annotations, and notes on labels that are not understood.
 
-    A text that begins as a stage does and names none that is known ("Sleep stage X") is unscored.
+    Raises DataError where these have more than 1 % of the scored time.
     """
     # Numbers alone are no stages among annotations, unless the user says so.
-    own = settings.stages
-    kept, codes = [], []
+    bare = [mark.text for mark in marks if BARE.fullmatch(mark.text.strip())]
+    numbers, told = PRESETS.get(settings.codes, RK), ""
+    if settings.codes != "auto":
+        numbers, told = number_codes(place, bare, settings)
+    rows = []
     for mark in marks:
-        bare = BARE.fullmatch(mark.text.strip()) and mark.text.strip() not in own
-        if bare and settings.codes == "auto":
-            continue
-        numbers = YASA if settings.codes == "yasa" else RK
-        code = stage_code(mark.text, numbers, own)
-        if code is None and STAGE.match(mark.text):
-            code = UNSCORED
-        if code is not None and mark.text.strip():
-            kept.append(mark)
-            codes.append(code)
-    durations = [math.nan if m.duration is None or m.duration <= 0 else m.duration for m in kept]
-    return make_hypnogram(place, [m.onset for m in kept], durations, codes, start, in_signal)
+        text = mark.text.strip()
+        skipped = settings.codes == "auto" and BARE.fullmatch(text) and text not in settings.stages
+        code = None if skipped or not text else stage_code(text, numbers, settings.stages)
+        span = math.nan if mark.duration is None or mark.duration <= 0 else mark.duration
+        rows.append(Labelled(onset=mark.onset, duration=span, label=text, code=code))
+    hypnogram = stages_among(place, rows, settings, start, in_signal)
+    return replace(hypnogram, notes=(*([told] if told else ()), *hypnogram.notes))

@@ -15,8 +15,9 @@ class Hypnogram:
     """Stages (K,) int8 that hold from ``onsets`` (s) for ``durations`` (s; NaN: until the next).
 
     Onsets count from ``start`` where it is known (a date and time, or a time of day), from the
-    recording's first sample where the format says so (``in_signal``), and from some zero where they
-    are seconds in a table of one's own (``from_zero``).
+    recording's first sample where the format says so (``in_signal``), or from the time in its
+    header (``from_header``), and from some zero where they are seconds in a table of one's own
+    (``from_zero``). ``notes`` are sentences on what had to be decided in reading it.
     """
 
     onsets: np.ndarray
@@ -24,8 +25,10 @@ class Hypnogram:
     stages: np.ndarray
     start: datetime | time | None = None
     in_signal: bool = False
+    from_header: bool = False
     from_zero: bool = False
     place: str = ""  # where it was read, for messages
+    notes: tuple[str, ...] = ()
 
 
 def make_hypnogram(
@@ -44,7 +47,8 @@ def make_hypnogram(
     if any(spans) and not all(spans):
         raise DataError(
             f"{place}: {sum(spans)} stages have no duration and {len(spans) - sum(spans)} have "
-            "one, so that their ends cannot be told; mend the file."
+            "one, so that their ends cannot be told; mend the file, or leave a label out, with "
+            "--set 'hypnogram.ignore=[LABEL]'."
         )
     order = np.argsort(np.asarray(onsets, float), kind="stable")
     return Hypnogram(

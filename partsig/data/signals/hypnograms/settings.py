@@ -25,14 +25,19 @@ class HypnogramConfig:
         "(NSRR, Profusion); auto tells by the file",
     ] = "auto"
     codes: Annotated[
-        Literal["auto", "rk", "yasa"],
+        Literal["auto", "rk", "yasa", "ucddb", "dreams"],
         "what numbers mean: rk (Rechtschaffen and Kales, also Profusion's: 4 is N3, 5 REM, 9 "
-        "unscored) or yasa (4 is REM, -1 artefact, -2 unscored); auto asks where it matters",
+        "unscored), yasa (4 is REM, -1 artefact, -2 unscored), ucddb (1 is REM, 2 N1, 3 N2, 4 and "
+        "5 N3) or dreams (5 is W, 4 REM, 3 N1, 2 N2, 1 and 0 N3); auto asks where they differ",
     ] = "auto"
     stages: Annotated[
         Mapping[str, str],
         'labels of one\'s own, {"5": W, "4": REM, "1": N3}; W, N1, N2, N3, REM or unscored',
     ] = field(default_factory=dict)
+    ignore: Annotated[
+        tuple[str, ...],
+        'labels that are no stages, [Movement, "Lights *"]; * matches, and case does not count',
+    ] = ()
     epoch_s: Annotated[
         float, "length of the scorer's epochs in seconds, where the file does not say it"
     ] = EPOCH_S

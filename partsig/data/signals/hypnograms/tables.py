@@ -10,18 +10,29 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from partsig.data.signals.hypnograms.codes import stage_codes
+from partsig.data.signals.hypnograms.events import Labelled, stages_among
 from partsig.data.signals.hypnograms.hypnogram import Hypnogram, make_hypnogram
 from partsig.data.signals.hypnograms.settings import HypnogramConfig
-from partsig.data.signals.hypnograms.times import duration, onsets_and_start, seconds
+from partsig.data.signals.hypnograms.stages import UNSCORED
+from partsig.data.signals.hypnograms.times import (
+    duration,
+    is_clock,
+    onsets_and_start,
+    seconds,
+)
+from partsig.data.signals.readers.edf_header import plain_number
 from partsig.errors import DataError
 from partsig.text import shown
 
 ONSET = ("onset", "start", "start_s", "time", "onset_s", "begin")
+ONSET += ("starttime", "start_time", "clock_time", "clocktime", "clock", "time_of_day")
 DURATION = ("duration", "duration_s", "dur", "length")
 STAGE = ("stage", "sleep_stage", "sleepstage", "stages", "hypnogram", "trial_type", "description")
 STAGE += ("label", "annotation", "event", "value", "hypno", "score")
 EPOCH = ("epoch", "epoch_number", "epochs")
 LINE_END = re.compile(r"\r\n|\r|\n")
+# What may stand above the stages: nothing, a comment, or a name in brackets, as DREAMS has it.
+HEADING = re.compile(r"\s*|#.*|\[[A-Za-z][\w .-]*\]\s*")
 # A year of 30-s epochs has a million.
 MOST_LINES = 1_100_000
 # Columns that hold other events too; what is no stage there is passed over.
@@ -45,6 +56,11 @@ class Table:
             return [math.nan] * len(rows)
         return [duration(place, row[self.duration]) for row in rows]
 
+    def lasting(self, number: int) -> float:
+        """Return how long another event lasts (s), NaN where that is not told, or no number."""
+        text = "" if self.duration is None else self.rows[number][self.duration]
+        return plain_number(text.strip())
+
 
 def from_table(place: str, text: str, settings: HypnogramConfig, kind: str) -> Hypnogram:
     """Return the hypnogram of a text; ``kind`` is table, list, or text where either may be.
@@ -54,19 +70,38 @@ def from_table(place: str, text: str, settings: HypnogramConfig, kind: str) -> H
     table = _find_columns(place, _split(place, text), kind)
     labels = [row[table.stage].strip().strip('"') for row in table.rows]
     if table.onset is None:
-        codes = stage_codes(place, labels, settings, events=False)
+        codes, notes = stage_codes(place, labels, settings, events=False)
         _check_epochs(place, table, settings)
         at = np.arange(len(codes)) * settings.epoch_s
-        return make_hypnogram(place, at, np.full(len(codes), settings.epoch_s), codes)
-    codes = stage_codes(place, labels, settings, events=table.names[table.stage] in EVENTS)
+        held = [UNSCORED if code is None else code for code in codes]  # what is to be ignored
+        listed = make_hypnogram(place, at, np.full(len(codes), settings.epoch_s), held)
+        return replace(listed, notes=notes)
+    return _with_onsets(place, table, labels, settings)
+
+
+def _with_onsets(
+    place: str, table: Table, labels: list[str], settings: HypnogramConfig
+) -> Hypnogram:
+    events = table.names[table.stage] in EVENTS
+    codes, notes = stage_codes(place, labels, settings, events=events)
     onsets, start = onsets_and_start(place, [row[table.onset].strip() for row in table.rows])
     kept = [i for i, code in enumerate(codes) if code is not None]
-    starts = [onsets[i] for i in kept]
-    durations = [span if span > 0 else math.nan for span in table.durations(place, kept)]
-    held = [at for at, span in zip(starts, durations, strict=True) if math.isnan(span)]
+    durations = dict(zip(kept, table.durations(place, kept), strict=True))
+    rows = [
+        Labelled(onset=at, duration=span if span > 0 else math.nan, label=label, code=code)
+        for at, label, code, span in zip(
+            onsets,
+            labels,
+            codes,
+            (durations.get(i, table.lasting(i)) for i in range(len(codes))),
+            strict=True,
+        )
+    ]
+    held = [row.onset for row in rows if row.code is not None and math.isnan(row.duration)]
     if any(after <= before for before, after in itertools.pairwise(held)):
         raise DataError(f"{place}: stages hold until the next onset, and onsets go back; mend it.")
-    hypnogram = make_hypnogram(place, starts, durations, [codes[i] for i in kept], start)
+    hypnogram = stages_among(place, rows, settings, start)
+    hypnogram = replace(hypnogram, notes=(*notes, *hypnogram.notes))
     if start is not None:
         return hypnogram
     # BIDS says what its onsets count from; other tables do not.
@@ -80,7 +115,7 @@ def _split(place: str, text: str) -> list[list[str]]:
     if len(lines) > MOST_LINES:
         raise DataError(f"{place}: more than {MOST_LINES:,} lines, which no hypnogram has.")
     # Comments may stand above the stages only: a stage is not to become one.
-    lines = list(itertools.dropwhile(lambda line: not line.strip() or line[:1] == "#", lines))
+    lines = list(itertools.dropwhile(lambda line: HEADING.fullmatch(line) is not None, lines))
     if not lines:
         raise DataError(f"{place}: the hypnogram is empty.")
     cut = next((mark for mark in "\t;," if mark in lines[0]), None)
@@ -113,8 +148,12 @@ def _find_columns(place: str, rows: list[list[str]], kind: str) -> Table:
             f"{place}: no column of stages among {there}; expected one called "
             f"{', '.join(STAGE[:3])} or {STAGE[5]}."
         )
+    if onset is None and kind != "list" and stage is not None:
+        onset = _column_of_times(place, rows, stage)
     if kind == "table" and onset is None:
-        raise DataError(f"{place}: no column of onsets; expected one called {', '.join(ONSET)}.")
+        raise DataError(
+            f"{place}: no column of onsets; expected one called {', '.join(ONSET[:6])}."
+        )
     body = rows if stage is None else rows[1:]
     if any(len(row) < len(names) for row in body):
         raise DataError(f"{place}: some rows are shorter than the first.")
@@ -127,6 +166,25 @@ def _find_columns(place: str, rows: list[list[str]], kind: str) -> Table:
         onset=None if kind == "list" else onset,
         duration=column_of(DURATION),
     )
+
+
+def _column_of_times(place: str, rows: list[list[str]], stage: int) -> int | None:
+    """Return the column that holds times of day, whatever it is called, or None.
+
+    Raises DataError where several do: which of them says when a stage begins?
+    """
+    width, body = len(rows[0]), rows[1:]
+    timed = [
+        c
+        for c in range(width)
+        if c != stage and body and all(len(row) > c and is_clock(row[c]) for row in body)
+    ]
+    if len(timed) > 1:
+        told = shown(", ".join(rows[0][c].strip() for c in timed), 200)
+        raise DataError(
+            f"{place}: {told} are times of day; call the one at which a stage begins onset."
+        )
+    return timed[0] if timed else None
 
 
 def _check_epochs(place: str, table: Table, settings: HypnogramConfig) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from partsig.data.signals.hypnograms.codes import stage_codes
 from partsig.data.signals.hypnograms.hypnogram import Hypnogram, make_hypnogram
 from partsig.data.signals.hypnograms.settings import HypnogramConfig
+from partsig.data.signals.hypnograms.stages import UNSCORED
 from partsig.data.signals.hypnograms.times import clock, duration, seconds
 from partsig.errors import DataError
 
@@ -33,9 +34,10 @@ def from_xml(place: str, text: str, settings: HypnogramConfig) -> Hypnogram:
     if listed:  # Profusion: a number per epoch
         labels = [(item.text or "").strip() for item in listed]
         rk = settings if settings.codes != "auto" else replace(settings, codes="rk")
-        codes = stage_codes(place, labels, rk, events=False)
+        codes, _ = stage_codes(place, labels, rk, events=False)
         at = np.arange(len(codes)) * epoch_s
-        return make_hypnogram(place, at, np.full(len(codes), epoch_s), codes)
+        held = [UNSCORED if code is None else code for code in codes]
+        return make_hypnogram(place, at, np.full(len(codes), epoch_s), held)
     return _from_events(place, root, settings)
 
 
@@ -71,5 +73,7 @@ def _from_events(place: str, root: ElementTree.Element, settings: HypnogramConfi
         raise DataError(f"{place}: no sleep stages are in this XML.")
     if any(map(math.isnan, (*onsets, *durations))):
         raise DataError(f"{place}: a stage has no start or no duration.")
-    codes = stage_codes(place, labels, settings, events=False)
-    return make_hypnogram(place, onsets, durations, codes, start, in_signal=True)
+    codes, _ = stage_codes(place, labels, settings, events=False)
+    kept = [i for i, code in enumerate(codes) if code is not None]
+    rows = ([values[i] for i in kept] for values in (onsets, durations, codes))
+    return replace(make_hypnogram(place, *rows, start), from_header=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 from partsig.data.foreign import open_regular
 from partsig.data.listing import Remembered
 from partsig.data.signals.readers import edf_recordings, psg
+from partsig.data.signals.readers.fif_parts import first_parts
 from partsig.data.signals.recordings import (
     USUAL,
     ReadConfig,
@@ -45,7 +46,7 @@ def find_records(raw: Path) -> list[Path]:
     ]
     if not recordings:
         raise DataError(f"no recordings in {raw}: expected files such as sub-01/eeg/…_eeg.edf.")
-    return sorted_by_name(recordings)
+    return sorted_by_name(first_parts(recordings))
 
 
 def find_events(path: Path) -> Path | None:

@@ -7,6 +7,7 @@ the same samples (tests hold all three together); neither maps a file of several
 copying or resampling it.
 """
 
+import math
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -51,6 +52,7 @@ class Edf:
     scale: tuple[float, ...]  # value = (sample - offset) * scale, in the unit
     offset: tuple[float, ...]
     digital: tuple[tuple[int, int], ...]  # least and greatest sample
+    faults: tuple[str, ...]  # why a signal has no scale, "" where it has one
     n_samples: tuple[int, ...]  # per record
     first: tuple[int, ...]  # byte at which the signal starts in a record
     width: int  # bytes of a sample: 2 (EDF) or 3 (BDF)
@@ -130,9 +132,7 @@ def open_edf(path: Path) -> Edf:
             f"{path.name}: {count:,} records with annotations of {max(texts):,} bytes; the header "
             "is damaged."
         )
-    scaled = [
-        scale_of(path, labels[i], {k: v[i] for k, v in fields.items()}, width) for i in signals
-    ]
+    scaled = [_scale(path, labels[i], {k: v[i] for k, v in fields.items()}, width) for i in signals]
     start, agreed = start_of(head)
     if not agreed:
         notes.append("the header gives two dates, so that its start is not known")
@@ -147,9 +147,10 @@ def open_edf(path: Path) -> Edf:
         labels=tuple(labels[i] for i in signals),
         units=tuple(text_of(fields["unit"][i]) for i in signals),
         sfreqs=tuple(n_samples[i] / record_s for i in signals),
-        scale=tuple(scale for scale, _, _ in scaled),
-        offset=tuple(offset for _, offset, _ in scaled),
-        digital=tuple(span for _, _, span in scaled),
+        scale=tuple(scale for scale, _, _, _ in scaled),
+        offset=tuple(offset for _, offset, _, _ in scaled),
+        digital=tuple(span for _, _, span, _ in scaled),
+        faults=tuple(fault for _, _, _, fault in scaled),
         n_samples=tuple(n_samples[i] for i in signals),
         first=tuple(int(ends[i]) for i in signals),
         width=width,
@@ -164,6 +165,16 @@ def open_edf(path: Path) -> Edf:
         discontinuous=discontinuous,
         cut=cut,
     )
+
+
+def _scale(
+    path: Path, label: str, fields: dict[str, bytes], width: int
+) -> tuple[float, float, tuple[int, int], str]:
+    """Return scale, offset and range of a signal, and why it has none: others may have."""
+    try:
+        return (*scale_of(path, label, fields, width), "")
+    except DataError as error:
+        return math.nan, 0.0, (0, 0), str(error)
 
 
 def _read_header(path: Path) -> tuple[int, bytes, bytes]:

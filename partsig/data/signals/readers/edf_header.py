@@ -25,6 +25,8 @@ FIELDS = {
 LONGEST_S, MOST_VALUE = 366 * 86_400.0, 1e30
 # The first day that the header's two digits can say, and what stands there for none.
 UNTOLD = datetime(1985, 1, 1)
+# What stands where nobody set a clock: no time of day is to be told from it.
+NO_STARTS = (UNTOLD, datetime(1970, 1, 1))
 # Python's float also takes 1_0, nan and digits of every script. What was matched is never given
 # back, so that a long text takes time with its length, not with the square of it.
 NUMBER = re.compile(r"[+-]?(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][+-]?[0-9]{1,3})?")
@@ -131,7 +133,8 @@ def start_of(head: bytes) -> tuple[datetime | None, bool]:
         day, agreed = long or short, True
     else:
         day, agreed = long, f"{short:%d%m%y}" == f"{long:%d%m%y}"
-    return (datetime.combine(day, clock) if day and agreed else None), agreed
+    start = datetime.combine(day, clock) if day and agreed else None
+    return (None if start in NO_STARTS else start), agreed
 
 
 def _date(text: str, form: str) -> datetime | None:

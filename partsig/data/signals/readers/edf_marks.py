@@ -82,6 +82,20 @@ def read_marks(edf: Edf) -> tuple[list[Mark], Sequence[float]]:
     return moved, _onsets(edf, [None if onset is None else onset - zero for onset in told])
 
 
+def first_onset(edf: Edf) -> float:
+    """Return the seconds from the time in the header to the first sample.
+
+    EDF+ has a fraction of a second there; a file of which the first records were left out, more.
+    """
+    if not (edf.texts and edf.labels and len(edf.records)):
+        return 0.0
+    entry = next(_texts(edf, 0), b"").partition(b"\0")[0]
+    onset, _, texts = entry.partition(b"\x14")
+    if not entry or texts[:1] not in (b"", b"\x14"):
+        return 0.0
+    return number_of(edf.path, "the onset of the first record", onset)
+
+
 def _texts(edf: Edf, number: int) -> Iterator[bytes]:
     """Yield what each record has in one of the annotation signals, without the zeros after it."""
     first, n_bytes = edf.texts[number]

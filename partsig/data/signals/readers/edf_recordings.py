@@ -22,6 +22,7 @@ from partsig.data.signals.hypnograms.settings import HypnogramConfig
 from partsig.data.signals.hypnograms.stages import UNSCORED, n_epochs
 from partsig.data.signals.readers import psg
 from partsig.data.signals.readers.edf import open_edf
+from partsig.data.signals.readers.fif_parts import first_parts
 from partsig.data.signals.recordings import (
     USUAL,
     ReadConfig,
@@ -65,14 +66,15 @@ def find_records(raw: Path) -> list[Path]:
 def below(raw: Path) -> list[Path]:
     """Return what may be recordings below a folder; raise DataError when it cannot be read."""
     check_folder(raw, "the recordings")
-    return [
+    found = (
         path
         for path in raw.rglob("*")
         if path.suffix.lower() in (*psg.EDF, *psg.MNE)
         and not path.name.startswith(".")
         and not path.is_dir()  # what is no regular file is told where it is read
         and not holds_no_signal(path)
-    ]
+    )
+    return first_parts(found)
 
 
 def holds_no_signal(path: Path) -> bool:
@@ -246,7 +248,20 @@ def stages_of(
 ) -> tuple[np.ndarray, float, list[str]]:
     """Return stages, the start of their grid (s) and notes; unscored where none are ``needed``."""
     if not needed and not (hypnogram.stages != UNSCORED).any():
-        return np.full(n_epochs(file.duration_s, 1), UNSCORED, np.int8), 0.0, []
-    offset, why = find_offset(name, hypnogram, file.start, file.duration_s, settings.hypnogram)
+        unscored = np.full(n_epochs(file.duration_s, 1), UNSCORED, np.int8)
+        return unscored, 0.0, list(hypnogram.notes)
+    offset, why = find_offset(
+        name,
+        hypnogram,
+        file.start,
+        file.duration_s,
+        settings.hypnogram,
+        lead_s=file.lead_s,
+        gaps=file.gaps,
+    )
     stages, start_s, notes = to_epochs(name, hypnogram, offset, file.duration_s, list(file.gaps))
-    return stages, start_s, [f"stages from {hypnogram.place}, placed {why}", *notes]
+    return (
+        stages,
+        start_s,
+        [f"stages from {hypnogram.place}, placed {why}", *hypnogram.notes, *notes],
+    )

@@ -56,6 +56,8 @@ def describe(raw: "mne.io.BaseRaw") -> dict:
     # In MNE the date is that of sample 0, from which a cropped recording's first sample and all
     # onsets are counted, with a date or without.
     start, zero = raw.info["meas_date"], raw.first_time
+    if start is not None and start.timestamp() == 0:
+        start = None  # where nobody set a clock: no time of day is to be told from it
     if len(raw.ch_names) > MOST_CHANNELS or len(raw.annotations) > MOST_MARKS:
         raise TooManyError(f"{len(raw.ch_names)} channels, {len(raw.annotations)} annotations")
     told = raw.annotations

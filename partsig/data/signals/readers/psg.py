@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +13,9 @@ import numpy as np
 from partsig.data.foreign import open_regular
 from partsig.data.signals.channels import Resolved
 from partsig.data.signals.lazy import STRETCH, Row, Stack, forget, stretches
-from partsig.data.signals.readers import mne_process
+from partsig.data.signals.readers import fif_parts, mne_process, segments
 from partsig.data.signals.readers.edf import open_edf
-from partsig.data.signals.readers.edf_marks import Mark, find_gaps, read_marks
+from partsig.data.signals.readers.edf_marks import Mark, find_gaps, first_onset, read_marks
 from partsig.data.signals.readers.mne_child import describe
 from partsig.data.signals.recordings import LEAST_HZ, MICROVOLTS, MOST_HZ, Rows
 from partsig.errors import DataError
@@ -44,13 +44,15 @@ class Psg:
     """An open recording: what its header says, and each channel's samples, not read yet."""
 
     name: str
-    start: datetime | None
+    start: datetime | None  # of the first sample
     labels: tuple[str, ...]
     units: tuple[str, ...]
     sfreqs: tuple[float, ...]
     scale: tuple[float, ...]  # value = (sample - offset) * scale, in the unit
     offset: tuple[float, ...]
     limits: tuple[tuple[int, int], ...] | None
+    faults: tuple[str, ...] = ()  # why a channel cannot be read, "" where it can
+    lead_s: float = 0.0  # from the time in the header to the first sample
     duration_s: float  # gaps included
     marks: tuple[Mark, ...]
     gaps: tuple[tuple[float, float], ...]
@@ -77,39 +79,35 @@ def _open_edf(path: Path) -> Psg:
     file = open_edf(path)
     marks, onsets = read_marks(file)
     gaps = find_gaps(file, onsets) if file.discontinuous else []
-    missing = sum(stop - start for start, stop in gaps)
-    if missing > min(MOST_GAPS_S, MOST_GAPS * file.duration_s):
-        raise DataError(
-            f"{path.name}: {missing / 3600:.2g} h are missing between its records; cut it into the "
-            "recordings it holds."
-        )
-    notes = list(file.notes)
-    if gaps:
-        sentence = (
-            "1 gap of {:.6g} s is"
-            if len(gaps) == 1
-            else f"{len(gaps)} gaps of {{:.6g}} s in all are"
-        )
-        notes.append(f"{sentence.format(missing)} bridged and unscored")
-
+    missing = _missing(path.name, gaps, file.duration_s, "records")
+    notes = [*file.notes, *_told(gaps)]
     if file.cut and not all(mark.duration for mark in marks):
         marks = [mark for mark in marks if mark.duration]
         notes.append("annotations without a duration are left out: what ends them may be missing")
 
+    # Cropping leaves a mark of no duration at the very end, of a stage that is cut off.
+    duration_s = file.duration_s + missing
+    marks = [mark for mark in marks if mark.duration or mark.onset < duration_s]
+
     def samples(index: int) -> Row:
         row = file.row(index)
-        return _bridged(row, file.n_samples[index], file.record_s, onsets) if gaps else row
+        if not gaps:
+            return row
+        return segments.bridged(row, *_runs(onsets, file.n_samples[index], file.record_s))
 
+    start, lead_s = file.start, first_onset(file)
     return Psg(
         name=path.stem,
-        start=file.start,
+        start=None if start is None else start + timedelta(seconds=lead_s),
+        lead_s=lead_s,
         labels=file.labels,
         units=file.units,
         sfreqs=file.sfreqs,
         scale=file.scale,
         offset=file.offset,
         limits=file.digital,
-        duration_s=file.duration_s + missing,
+        faults=file.faults,
+        duration_s=duration_s,
         marks=tuple(marks),
         gaps=tuple(gaps),
         notes=tuple(notes),
@@ -117,41 +115,47 @@ def _open_edf(path: Path) -> Psg:
     )
 
 
-def _bridged(row: Row, per_record: int, record_s: float, onsets: Sequence[float]) -> Row:
-    """Return samples at their times, straight lines over what is missing between records."""
-    sfreq = per_record / record_s
-    at = np.round(np.asarray(onsets) * sfreq).astype(np.int64)
-    # Runs of records that follow one another: where they begin in the file, and in time.
+def _missing(
+    name: str, gaps: Sequence[tuple[float, float]], duration_s: float, pieces: str = "pieces"
+) -> float:
+    """Return the seconds that gaps last in all; raise DataError where there is hardly more."""
+    missing = sum(stop - start for start, stop in gaps)
+    if missing > min(MOST_GAPS_S, MOST_GAPS * duration_s):
+        raise DataError(
+            f"{name}: {missing / 3600:.2g} h are missing between its {pieces}; cut it into "
+            "the recordings it holds."
+        )
+    return missing
+
+
+def _told(gaps: Sequence[tuple[float, float]]) -> list[str]:
+    """Return a sentence on gaps, where there are any."""
+    spans = [stop - start for start, stop in gaps if stop > start]
+    if not spans:
+        return []
+    one = f"1 gap of {spans[0]:.6g} s is"
+    told = one if len(spans) == 1 else f"{len(spans)} gaps of {sum(spans):.6g} s in all are"
+    return [f"{told} bridged and unscored"]
+
+
+def _runs(
+    onsets: Sequence[float], per_record: int, record_s: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return where runs of records that follow one another begin, in the file and in time."""
+    at = np.round(np.asarray(onsets) * (per_record / record_s)).astype(np.int64)
     first = np.append(0, np.flatnonzero(np.diff(at) != per_record) + 1)
-    held, starts = first * per_record, at[first]
-    ends = starts + np.diff(np.append(held, len(row)))
-
-    def read(start: int, stop: int) -> np.ndarray:
-        bridged = np.zeros(stop - start, row.dtype)
-        low = max(int(np.searchsorted(starts, start, "right")) - 1, 0)
-        high = int(np.searchsorted(starts, stop, "left"))  # its line may begin before the stop
-        for r in range(low, min(high + 1, len(starts))):
-            a, b = max(starts[r], start), min(ends[r], stop)
-            if a < b:
-                bridged[a - start : b - start] = row[
-                    held[r] + a - starts[r] : held[r] + b - starts[r]
-                ]
-            end = ends[r - 1] if r else starts[r]
-            a, b = max(end, start), min(starts[r], stop)
-            if a < b:
-                before, after = (float(row[i : i + 1][0]) for i in (held[r] - 1, held[r]))
-                slope = (after - before) / (starts[r] - end + 1)
-                steps = np.arange(a - end + 1, b - end + 1)
-                bridged[a - start : b - start] = steps * slope + before
-        return bridged
-
-    return Row(int(at[-1]) + per_record, row.dtype, read, row.base)
+    return first * per_record, at[first]
 
 
 def _open_mne(path: Path) -> Psg:
+    fif_parts.check_first(path)
     file = mne_process.open_mne(path)
     told = {"labels": file.labels, "sfreq": file.sfreq, "n_times": file.n_times}
-    return _in_volts(path.stem, told | {"start": file.start, "marks": file.marks}, file.read)
+    told |= {"start": file.start, "marks": file.marks}
+    joins = None
+    if path.suffix.lower() == ".vhdr":  # MNE keeps no pause, and any piece's date for the first's
+        told["start"], joins = segments.read_brainvision(path, file.sfreq, file.n_times)
+    return _in_volts(path.stem, told, file.read, joins)
 
 
 def from_raw(raw: "mne.io.BaseRaw", name: str) -> Psg:
@@ -166,13 +170,32 @@ def from_raw(raw: "mne.io.BaseRaw", name: str) -> Psg:
 
 
 def _in_volts(
-    name: str, told: Mapping[str, Any], read: Callable[[list[int], int, int], np.ndarray]
+    name: str,
+    told: Mapping[str, Any],
+    read: Callable[[list[int], int, int], np.ndarray],
+    joins: list[segments.Join] | None = None,
 ) -> Psg:
-    """Return what was told of a recording, of which ``read`` returns channels (C, T) in volts."""
-    n_times, sfreq = told["n_times"], told["sfreq"]
-    duration_s = n_times / sfreq
+    """Return what was told of a recording, of which ``read`` returns channels (C, T) in volts.
+
+    ``joins`` are those of its pieces; None: what its annotations tell of them.
+    """
+    n_times, sfreq, start = told["n_times"], told["sfreq"], told["start"]
     marks = [Mark(onset=onset, duration=span, text=text) for onset, span, text in told["marks"]]
+    # Cropping leaves a mark of no duration at the very end, of a stage that is cut off.
+    marks = [mark for mark in marks if mark.onset < n_times / sfreq]
     n = len(told["labels"])
+    if joins is None:
+        joins = segments.joins_among(marks, sfreq, n_times)
+    gaps = segments.gaps_of(joins, sfreq)
+    missing = _missing(name, gaps, n_times / sfreq)
+    notes = _told(gaps)
+    unknown = [gap for gap, join in zip(gaps, joins, strict=True) if join.missing_s is None]
+    if unknown:  # after a pause of unknown length, no clock holds
+        start = None
+        notes.append(
+            f"recorded in pieces, and nothing tells how long the pause at {unknown[0][0]:.6g} s "
+            "was, so that no time of day is known"
+        )
 
     # MNE reads all channels to get one: those asked for are read together, a stretch at a time.
     chosen: list[int] = []
@@ -188,22 +211,22 @@ def _in_volts(
                 last[start, stop] = dict(zip(picks, read(picks, start, stop), strict=True))
             return last[start, stop][index]
 
-        return Row(n_times, np.dtype(float), row)
+        whole = Row(n_times, np.dtype(float), row)
+        return segments.spread(whole, joins, sfreq) if missing else whole
 
     return Psg(
         name=name,
-        start=told["start"],
+        start=start,
         labels=tuple(told["labels"]),
         units=("V",) * n,
         sfreqs=(sfreq,) * n,
         scale=(1.0,) * n,
         offset=(0.0,) * n,
         limits=None,
-        duration_s=duration_s,
-        # Cropping leaves a mark of no duration at the very end, of a stage that is cut off.
-        marks=tuple(mark for mark in marks if mark.onset < duration_s),
-        gaps=(),
-        notes=(),
+        duration_s=n_times / sfreq + missing,
+        marks=tuple(segments.at_true_times(marks, joins, sfreq)),
+        gaps=tuple(gaps),
+        notes=tuple(notes),
         samples=samples,
     )
 
@@ -216,6 +239,8 @@ def read_rows(psg: Psg, resolved: Resolved, unit: str = "") -> tuple[tuple[Rows,
     """
     factors = {}
     for row in resolved.rows:
+        if psg.faults and psg.faults[row]:
+            raise DataError(psg.faults[row])
         stated = unit or psg.units[row]
         if stated.strip().lower() not in UNITS:
             raise DataError(
@@ -242,7 +267,7 @@ def read_rows(psg: Psg, resolved: Resolved, unit: str = "") -> tuple[tuple[Rows,
             offset=tuple(psg.offset[row] for row in members),
             limits=None if psg.limits is None else tuple(psg.limits[row] for row in members),
         )
-        _check_amplitude(psg.name, part, unit)
+        _check_amplitude(psg, part, unit)
         parts.append(part)
     order = [row for members in by_rate.values() for row in members]
     mix = resolved.mix
@@ -252,11 +277,15 @@ def read_rows(psg: Psg, resolved: Resolved, unit: str = "") -> tuple[tuple[Rows,
     return tuple(parts), Resolved(rows=tuple(order), mix=mix, filled=resolved.filled)
 
 
-def _check_amplitude(name: str, part: Rows, unit: str) -> None:
+def _check_amplitude(psg: Psg, part: Rows, unit: str) -> None:
     lag = max(round(STEP_S * part.sfreq), 1)
     n_times = part.signal.shape[1]
     every = max(n_times // LOOKED_AT, 1)
     at = np.arange(0, max(n_times - lag, 0), every)
+    if psg.gaps:  # the straight lines over them are no signal
+        begins, ends = np.array(psg.gaps).T * part.sfreq
+        last = np.searchsorted(begins, at + lag) - 1
+        at = at[(last < 0) | (ends[np.maximum(last, 0)] <= at)]
     if not len(at):
         return
     steps = np.empty((len(part.labels), len(at)))
@@ -273,7 +302,7 @@ def _check_amplitude(name: str, part: Rows, unit: str) -> None:
         usual = float(np.median(step[step > 0])) if (step > 0).any() else 0.0
         if usual and not LEAST_UV <= usual <= MOST_UV:
             raise DataError(
-                f"{name}: channel {quoted(label)} usually changes by {usual:.2g} µV within "
+                f"{psg.name}: channel {quoted(label)} usually changes by {usual:.2g} µV within "
                 f"{STEP_S:g} s, "
                 + (
                     f"so its unit is not {unit}, as stated."
@@ -284,9 +313,12 @@ def _check_amplitude(name: str, part: Rows, unit: str) -> None:
 
 
 def fingerprint(*paths: Path) -> str:
-    """Return 16 hex digits of files: their size, and the first and the last MiB of each."""
+    """Return 16 hex digits of files: their size, and the first and the last MiB of each.
+
+    A recording in several files is all of them.
+    """
     digest = hashlib.sha256()
-    for path in paths:
+    for path in [part for first in paths for part in fif_parts.parts_of(first)]:
         try:
             with open_regular(path) as handle:
                 digest.update(handle.read(FINGERPRINT))

@@ -6,23 +6,27 @@ points). The signals are read by wfdb; annotations by annotations.py, which says
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from partsig.data import listing as folders
-from partsig.data.foreign import check_regular, read_bytes
+from partsig.data.foreign import check_regular
 from partsig.data.guard import describe
 from partsig.data.signals.channels import resolve
 from partsig.data.signals.hypnograms.alignment import to_epochs
 from partsig.data.signals.hypnograms.annotations import from_marks
 from partsig.data.signals.hypnograms.stages import EPOCH_S, UNSCORED, n_epochs
 from partsig.data.signals.lazy import STRETCH, Row, room, stretches
-from partsig.data.signals.readers import psg
-from partsig.data.signals.readers.edf_header import LONGEST_S
+from partsig.data.signals.readers import psg, wfdb_segments
+from partsig.data.signals.readers.edf_header import LONGEST_S, NO_STARTS
 from partsig.data.signals.readers.edf_marks import Mark
 from partsig.data.signals.readers.wfdb_annotations import read_annotations
+from partsig.data.signals.readers.wfdb_checksums import Checksum
+from partsig.data.signals.readers.wfdb_header import check_size, readable, uncalibrated
 from partsig.data.signals.recordings import (
     USUAL,
     ReadConfig,
@@ -41,14 +45,13 @@ FILES = ("*.hea",)
 # What wfdb raises for a damaged header or signal file, beside its own ValueError.
 DAMAGE = (ValueError, IndexError, KeyError, TypeError, AttributeError, OSError, OverflowError)
 # Formats of which a stretch can be read by itself: not of differences, nor compressed.
-# A header is a line for each signal, and comments; steps per unit are no smaller, nor greater than
-# its inverse.
-MOST_BYTES, MOST_LINES, LEAST_GAIN = 2**20, 10_000, 1e-12
+# Steps per unit are no smaller, nor greater than its inverse.
+LEAST_GAIN = 1e-12
 # FLAC makes EEG two to four times smaller; a flat signal of so many samples is let pass.
 SAMPLES_PER_BYTE, SMALL = 100, 2**24
 FROM_THE_MIDDLE = {"80", "160", "16", "61", "212", "310", "311", "24", "32"}
 # The sample that means "not digitised" in a format of so many bits (WFDB signal(5)).
-BITS = {"8": 8, "80": 8, "160": 16, "16": 16, "61": 16, "212": 12, "310": 10, "311": 10}
+BITS = {"80": 8, "160": 16, "16": 16, "61": 16, "212": 12, "310": 10, "311": 10}
 BITS |= {"24": 24, "32": 32, "508": 8, "516": 16, "524": 24}
 # Bytes that 1, 2, … samples of a block take (WFDB signal(5)); what is compressed has no such.
 BLOCKS = {"8": (1,), "80": (1,), "160": (2,), "16": (2,), "61": (2,), "24": (3,), "32": (4,)}
@@ -56,12 +59,15 @@ BLOCKS |= {"212": (2, 3), "310": (2, 4, 4), "311": (2, 3, 4)}
 
 
 def find_records(raw: Path) -> list[Path]:
-    """Return the headers below ``raw``, sorted by name; raise DataError when there is none."""
+    """Return the headers below ``raw``, sorted by name; those of another's segments are none.
+
+    Raises DataError when there is none.
+    """
     check_folder(raw, "the records")
     records = list(raw.rglob("*.hea"))
     if not records:
         raise DataError(f"no records in {raw}: expected headers such as slp01a.hea.")
-    return sorted_by_name(records, "record")
+    return sorted_by_name(wfdb_segments.without_segments(records), "record")
 
 
 def find_marks(header: Path) -> Path | None:
@@ -75,6 +81,7 @@ def find_marks(header: Path) -> Path | None:
 def fingerprint(header: Path, settings: ReadConfig = USUAL) -> str:
     """Return 16 hex digits of a record's header, signal files and stages."""
     others = [p for p in folders.matching(header.parent, f"{header.stem}.*") if p != header]
+    others += wfdb_segments.files_of(header)
     return psg.fingerprint(
         header, *(p for p in others if p.is_file() and not p.name.endswith(".tmp"))
     )
@@ -86,61 +93,33 @@ def read_recording(header: Path, settings: ReadConfig = USUAL) -> Recording:
     Samples that were not digitised are bridged by straight lines, and frames that are cut off at
     the end are left out, both with a note. Raises DataError for anything damaged or missing.
     """
-    # Imported here, since pandas comes with it, 70 MB: only where there is such a record.
-    import wfdb
-
     name, channels = header.stem, settings.channels or CHANNELS
-    _check_size(header)
-    try:
-        head = wfdb.rdheader(str(header.with_suffix("")))
-        labels = tuple(head.sig_name or ())
-    except DAMAGE as error:
-        raise DataError(f"{header.name}: not a WFDB header ({describe(error)}).") from error
-    if not head.fs or not head.sig_len or not labels or None in labels:
-        raise DataError(f"{header.name}: the header names no signals, rate or length.")
-    if not 0 < head.sig_len / head.fs <= LONGEST_S:
-        raise DataError(
-            f"{header.name}: {head.sig_len} samples at {head.fs:g} Hz; the header is damaged."
-        )
-    if not all(LEAST_GAIN <= abs(gain) <= 1 / LEAST_GAIN for gain in head.adc_gain):
-        raise DataError(f"{header.name}: a gain of {head.adc_gain}; the header is damaged.")
-    if any(abs(delay or 0) > head.sig_len for delay in head.skew or ()):
-        raise DataError(f"{header.name}: a signal begins after the end; the header is damaged.")
-    resolved = resolve(name, labels, channels, settings)
-    n_frames, notes = _frames(header, head, resolved.rows)
-    try:
-        record, held = _decoded(header, head, list(resolved.rows), n_frames)
-    except DAMAGE as error:
-        raise DataError(f"{name}: its signals cannot be read ({describe(error)}).") from error
-    except RuntimeError as error:  # of soundfile, which wfdb reads FLAC with
-        reason = str(error).rstrip(".")
-        raise DataError(
-            f"{name}: its compressed signals are cut off or damaged ({reason}); copy them again."
-        ) from error
-    file = psg.Psg(
-        name=name,
-        start=record.base_datetime,
-        labels=tuple(record.sig_name),
-        units=tuple(record.units),
-        sfreqs=tuple(float(head.fs) * n for n in record.samps_per_frame),
-        scale=tuple(1 / gain for gain in record.adc_gain),
-        offset=tuple(float(zero) for zero in record.baseline),
-        limits=None,
-        duration_s=n_frames / head.fs,
-        marks=(),
-        gaps=(),
-        notes=(),
-        samples=lambda c: _whole(held[c], record, c, notes),
-    )
+    with readable(header) as (place, left_out):
+        if wfdb_segments.is_master(place):
+            head = _header(place)
+            file = wfdb_segments.open_master(
+                place,
+                float(head.fs),
+                channels,
+                settings,
+                _labels,
+                partial(_open, settings=settings),
+            )
+        else:
+            head = _checked(place)
+            file = _open(place, channels, settings)
+        start = head.base_datetime
+        file = replace(file, start=None if start in NO_STARTS else start)
+        sfreq, notes = float(head.fs), [*left_out, *file.notes]
     chosen = resolve(name, file.labels, channels, settings)
     parts, chosen = psg.read_rows(file, chosen, settings.unit)
     stages, start_s = np.full(n_epochs(file.duration_s, 1), UNSCORED, np.int8), 0.0
     scored = find_marks(header)
     if scored is not None:
-        marks = _marks(scored, float(head.fs))
+        marks = _marks(scored, sfreq)
         hypnogram = from_marks(scored.name, marks, settings.hypnogram)
-        stages, start_s, more = to_epochs(name, hypnogram, 0.0, file.duration_s)
-        notes += more
+        stages, start_s, more = to_epochs(name, hypnogram, 0.0, file.duration_s, list(file.gaps))
+        notes += [*hypnogram.notes, *more]
     return Recording(
         name=name,
         subject=settings.subject_of(name),
@@ -153,14 +132,83 @@ def read_recording(header: Path, settings: ReadConfig = USUAL) -> Recording:
         source=fingerprint(header),
         notes=tuple(notes),
         start=file.start,
+        gaps=file.gaps,
     )
 
 
-def _check_size(header: Path) -> None:
-    """Raise DataError for a header of more bytes or lines than a record of signals has."""
-    lines = read_bytes(header, MOST_BYTES, "header of a record").count(b"\n")
-    if lines > MOST_LINES:
-        raise DataError(f"{header.name}: a header of {lines:,} lines; it is damaged.")
+def _header(header: Path) -> "wfdb.Record":
+    # Imported here, since pandas comes with it, 70 MB: only where there is such a record.
+    import wfdb
+
+    try:
+        head = wfdb.rdheader(str(header.with_suffix("")))
+    except DAMAGE as error:
+        raise DataError(f"{header.name}: not a WFDB header ({describe(error)}).") from error
+    if not head.fs:
+        raise DataError(f"{header.name}: the header names no rate.")
+    return head
+
+
+def _labels(header: Path) -> tuple[str, ...]:
+    check_size(header)
+    return tuple(label or "" for label in _header(header).sig_name or ())
+
+
+def _checked(header: Path) -> "wfdb.Record":
+    """Return a record's header; raise DataError where it claims what no record has."""
+    head = _header(header)
+    if not head.sig_len or not head.sig_name or None in head.sig_name:
+        raise DataError(f"{header.name}: the header names no signals, rate or length.")
+    if not 0 < head.sig_len / head.fs <= LONGEST_S:
+        raise DataError(
+            f"{header.name}: {head.sig_len} samples at {head.fs:g} Hz; the header is damaged."
+        )
+    if any(abs(delay or 0) > head.sig_len for delay in head.skew or ()):
+        raise DataError(f"{header.name}: a signal begins after the end; the header is damaged.")
+    return head
+
+
+def _open(header: Path, channels: Sequence[str], settings: ReadConfig) -> psg.Psg:
+    """Return a record of one segment, with those signals alone that these channels are made of."""
+    name, head = header.stem, _checked(header)
+    rows = resolve(name, head.sig_name, channels, settings).rows
+    for row in rows:  # others may have what they like
+        if not LEAST_GAIN <= abs(head.adc_gain[row]) <= 1 / LEAST_GAIN:
+            raise DataError(
+                f"{header.name}: a gain of {head.adc_gain[row]} of {head.sig_name[row]!r}; the "
+                "header is damaged."
+            )
+    n_frames, notes = _frames(header, head, rows)
+    try:
+        record, held = _decoded(header, head, list(rows), n_frames, verify=settings.verify)
+    except DAMAGE as error:
+        raise DataError(f"{name}: its signals cannot be read ({describe(error)}).") from error
+    except RuntimeError as error:  # of soundfile, which wfdb reads FLAC with
+        reason = str(error).rstrip(".")
+        raise DataError(
+            f"{name}: its compressed signals are cut off or damaged ({reason}); copy them again."
+        ) from error
+    notes += [
+        f"{head.sig_name[row]} is uncalibrated (no gain in its header): {head.adc_gain[row]:g} "
+        f"steps per {head.units[row]} are taken"
+        for row in sorted(uncalibrated(header) & set(rows))
+    ]
+    whole = [_whole(row, record, c, notes) for c, row in enumerate(held)]
+    return psg.Psg(
+        name=name,
+        start=record.base_datetime,
+        labels=tuple(record.sig_name),
+        units=tuple(record.units),
+        sfreqs=tuple(float(head.fs) * n for n in record.samps_per_frame),
+        scale=tuple(1 / gain for gain in record.adc_gain),
+        offset=tuple(float(zero) for zero in record.baseline),
+        limits=None,
+        duration_s=n_frames / head.fs,
+        marks=(),
+        gaps=(),
+        notes=tuple(notes),
+        samples=lambda c: whole[c],
+    )
 
 
 def _frames(header: Path, head: "wfdb.Record", rows: Sequence[int]) -> tuple[int, list[str]]:
@@ -201,12 +249,13 @@ def _frames(header: Path, head: "wfdb.Record", rows: Sequence[int]) -> tuple[int
 
 
 def _decoded(
-    header: Path, head: "wfdb.Record", channels: list[int], n_frames: int
+    header: Path, head: "wfdb.Record", channels: list[int], n_frames: int, *, verify: bool
 ) -> tuple["wfdb.Record", list[Row]]:
     """Return the first frame of a record, with all that is said of it, and its channels' samples.
 
     They are decoded once, a stretch at a time (where the format can be read from the middle), into
-    memory or, where they are many, into a temporary file.
+    memory or, where they are many, into a temporary file. To ``verify`` them, they are held against
+    the header's first values and checksums.
     """
     import wfdb
 
@@ -226,10 +275,14 @@ def _decoded(
         read(n_frames - 1, n_frames)  # a damaged file is refused before there is room
     per_frame = [n or 1 for n in record.samps_per_frame]
     held = room((len(channels), n_frames * max(per_frame)), np.int32)
+    sums = [Checksum() for _ in channels]
     for start, stop in stretches(n_frames, n_frames if whole else STRETCH):
         frames = record if whole else read(start, stop)
         for c, n in enumerate(per_frame):
             held[c : c + 1, start * n : stop * n] = frames.e_d_signal[c]
+            sums[c].add(np.asarray(frames.e_d_signal[c]), BITS.get(record.fmt[c]))
+    for c, row in enumerate(channels if verify and not any(head.skew or ()) else ()):
+        sums[c].check(header.stem, head, row, whole=n_frames == head.sig_len)
 
     def row(c: int) -> Row:
         def samples(start: int, stop: int) -> np.ndarray:

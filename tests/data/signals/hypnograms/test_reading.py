@@ -100,7 +100,7 @@ def test_past_midnight(tmp_path):
         (
             "a.txt",
             "0\n1\n4\n2\n",
-            r"4 may be REM \(YASA\) or stage 4 .*codes=yasa or rk",
+            r"0, 1, 2, 4 mean different stages by rk and yasa .*codes=rk",
         ),
         ("a.txt", "W\nN2\nbanana\n", r"a\.txt: 'banana' is no stage that is known; say what it"),
         ("a.txt", "", r"a\.txt: the hypnogram is empty"),

@@ -346,7 +346,7 @@ def test_a_scale_that_is_none_is_refused(night):
         patch(night, physical, low)
         patch(night, physical + n * 8, high)
         with pytest.raises(DataError, match=r"channel 'EEG C4-A1' maps samples -32768 to 32767 on"):
-            open_edf(night)
+            edf_recordings.read_recording(night, ReadConfig(channels=("C4-M1",)))
 
 
 def test_a_bdf_without_records_has_no_samples(tmp_path):
