@@ -158,10 +158,13 @@ def audit(
     jobs: options.Jobs = -1,
 ) -> None:
     """Raw recordings or a store to a page of what is wrong with their signals and stages."""
+    from partsig.data.twins import TWICE, told
     from partsig.verbs.audit import audit as task
 
     result = task(path, source=source, output=output, overrides=set_ or (), jobs=jobs)
     options.say(result.table)
+    for line in told(result.twins, *TWICE):
+        options.say(line)
     options.say(f"page: {result.page}")
     if result.n_faulty:
         options.say(

@@ -60,6 +60,11 @@ Device = Annotated[
     str,
     typer.Option("--device", help="auto, cpu, cuda or cuda:N; auto is the GPU if there is one."),
 ]
+Protocol = Annotated[
+    str | None,
+    typer.Option("--protocol", help="Subjects as published work divides them: part, folds5."),
+]
+Fold = Annotated[int | None, typer.Option("--fold", help="The fold that is tested on, from 0.")]
 CpuProcesses = Annotated[int, typer.Option("--cpu-processes", help="Processes on the CPU (gloo).")]
 
 

@@ -29,6 +29,8 @@ def pretrain(
     ] = None,
     config: options.Config = None,
     set_: options.Set = None,
+    protocol: options.Protocol = None,
+    fold: options.Fold = None,
     seed: options.Seed = 0,
     gpus: Annotated[
         str, typer.Option("--gpus", metavar="auto|N", help="GPUs to use; 0 is the CPU.")
@@ -50,6 +52,8 @@ def pretrain(
         config=config,
         overrides=set_ or (),
         from_=from_,
+        protocol=protocol,
+        fold=fold,
         seed=seed,
         gpus=gpus,
         cpu_processes=cpu_processes,
@@ -113,6 +117,8 @@ def finetune(
     ] = None,
     config: options.Config = None,
     set_: options.Set = None,
+    protocol: options.Protocol = None,
+    fold: options.Fold = None,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     gpus: Annotated[
@@ -143,6 +149,8 @@ def finetune(
         weights=weights,
         config=config,
         overrides=set_ or (),
+        protocol=protocol,
+        fold=fold,
         seed=seed,
         device=device,
         gpus=gpus,

@@ -1,6 +1,6 @@
 """What an opened store offers, and what it hands over: plain records of windows and labels."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -70,6 +70,7 @@ class LabelSplit:
 
     ``label`` is the budget in short, as runs are named; ``facts`` are what a run must not change;
     ``settings`` those that the split has settled; ``written`` is what split.json holds, if any.
+    ``held_out`` are units that a pretraining which has seen them is refused for.
     """
 
     label: str
@@ -77,6 +78,7 @@ class LabelSplit:
     open: Callable[[], tuple[Examples, Examples]]
     written: dict | None = None
     settings: dict = field(default_factory=dict)
+    held_out: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

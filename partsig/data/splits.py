@@ -1,10 +1,16 @@
-"""Splits into training, validation and test: whole subjects, decided in this one place."""
+"""Splits into training, validation and test: whole subjects, decided in this one place.
 
-import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+Subjects that are the same under two names (``twins``) are one here: counted and drawn once, and
+told by all of their names.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
+from partsig.data import protocols
+from partsig.data.protocols import by_hash
+from partsig.data.twins import NO_TWINS, Twins, apart, joined
 from partsig.errors import ConfigError, DataError, check_range
 from partsig.seeds import Stream, rng_of
 
@@ -13,8 +19,16 @@ from partsig.seeds import Stream, rng_of
 class SplitConfig:
     """How many subjects are kept away from training.
 
-    Test subjects are the same for every run on a store, whatever its seed.
+    Test subjects are the same for every run on a store, whatever its seed. A ``protocol`` of
+    :data:`~partsig.data.protocols.PROTOCOLS` says itself who they are, and how many.
     """
+
+    protocol: Annotated[
+        protocols.Name | None,
+        "a published way to divide subjects: part (1,653 to pretrain on, 10 labelled, 200 held "
+        "out) or folds5 (five folds over the sorted names); null: as the other keys say",
+    ] = None
+    fold: Annotated[int, "which fold of such a protocol is the test, from 0"] = 0
 
     test_fraction: Annotated[float, "share of the labelled subjects that are kept for the test"] = (
         0.2
@@ -32,11 +46,15 @@ class SplitConfig:
         check_range("split.test_max", self.test_max, 0)
         check_range("split.monitor_subjects", self.monitor_subjects, 0)
         check_range("split.val_subjects", self.val_subjects, 1)
+        protocols.check(self.protocol, self.fold)
 
-
-def _by_hash(subjects: Iterable[str]) -> list[str]:
-    """Order subjects by a hash of their names: fixed for ever, and blind to age, site and label."""
-    return sorted(set(subjects), key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    @property
+    def label(self) -> str:
+        """What runs are named by: the protocol and its fold; empty without."""
+        if self.protocol is None:
+            return ""
+        fold = f".{self.fold}" if protocols.PROTOCOLS[self.protocol].folds else ""
+        return f"{self.protocol}{fold}"
 
 
 # Labelled subjects without whom there is no result: one to train on, to choose by, to test on.
@@ -50,21 +68,62 @@ def test_subjects(
     labelled: Sequence[str],
     config: SplitConfig,
     roles: Roles = NO_ROLES,  # noqa: PT028
+    twins: Twins = NO_TWINS,  # noqa: PT028
 ) -> list[str]:
     """Return the held-out subjects of a store with these labelled subjects, sorted.
 
-    ``roles``: the store's own split, which then holds, whatever the configuration says.
+    ``roles``: the store's own split, which then holds, whatever the configuration says, and which
+    a protocol is refused beside.
 
     >>> len(test_subjects([f"tr{i}" for i in range(994)], SplitConfig()))
     199
     """
-    if "test" in roles:
-        return sorted(roles["test"])
-    count = min(round(config.test_fraction * len(set(labelled))), config.test_max)
-    return sorted(_by_hash(labelled)[:count])
+    return apart(_held_out(labelled, config, roles, twins)[0], labelled, twins)
 
 
 test_subjects.__test__ = False  # not a pytest test
+
+
+def _check_alone(config: SplitConfig) -> None:
+    """Raise ConfigError for settings that a protocol decides, or that only a protocol needs."""
+    if config.protocol is None:
+        if config.fold:
+            raise ConfigError(
+                f"split.fold is {config.fold}; without a protocol of folds, such as --protocol "
+                "folds5, there is none."
+            )
+        return
+    own = ["test_fraction", "test_max"]
+    own += ["val_subjects"] if protocols.PROTOCOLS[config.protocol].val else []
+    said = [f"split.{key}" for key in own if getattr(config, key) != getattr(SplitConfig, key)]
+    if said:
+        raise ConfigError(
+            f"--protocol {config.protocol} decides {', '.join(said)}: leave "
+            f"{'it' if len(said) == 1 else 'them'} out."
+        )
+
+
+def _held_out(
+    labelled: Sequence[str], config: SplitConfig, roles: Roles, twins: Twins
+) -> tuple[list[str], list[str] | None]:
+    """Return whom to test on, as one name each, sorted, and whom to validate on (None: drawn)."""
+    _check_alone(config)
+    if config.protocol is not None:
+        if roles:
+            raise ConfigError(
+                f"--protocol {config.protocol} is for a store without a split of its own; this one "
+                "has it in split.csv: leave --protocol out."
+            )
+        return protocols.held_out(config.protocol, joined(labelled, twins), config.fold)
+    if "test" in roles:
+        test = joined(roles["test"], twins)
+    else:
+        names = joined(labelled, twins)
+        count = min(round(config.test_fraction * len(names)), config.test_max)
+        test = set(by_hash(names)[:count])
+    # A twin of a test subject is tested on, too, whatever the store's own split says of it.
+    val = joined(roles.get("val", ()), twins) & joined(labelled, twins)
+    return sorted(test), sorted(val - test) or None
 
 
 def split_pretraining(
@@ -72,17 +131,28 @@ def split_pretraining(
     labelled: Sequence[str],
     config: SplitConfig,
     roles: Roles = NO_ROLES,
+    twins: Twins = NO_TWINS,
 ) -> dict[str, list[str]]:
     """Return ``{"train", "monitor", "test"}`` for pretraining: test subjects are never touched.
 
-    The monitor takes at most a tenth of what remains. ``roles``: the store's own split; its
-    validation subjects count as others do, since no label is used here.
+    The monitor takes at most a tenth of what remains; with a protocol that says how many are
+    trained on, of those that are left over. ``roles``: the store's own split; its validation
+    subjects count as others do, since no label is used here. Raises ConfigError where a protocol
+    needs more subjects.
     """
-    test = test_subjects(labelled, config, roles)
-    rest = _by_hash(set(subjects) - set(test))
-    count = min(config.monitor_subjects, len(rest) // 10)
-    split = {"train": sorted(rest[count:]), "monitor": sorted(rest[:count]), "test": test}
-    return _checked(split)
+    test, _ = _held_out(labelled, config, roles, twins)
+    rest = by_hash(joined(subjects, twins) - set(test))
+    exactly = None
+    if config.protocol is not None:
+        exactly = protocols.to_pretrain(config.protocol, rest, len(test))
+    if exactly is None:
+        count = min(config.monitor_subjects, len(rest) // 10)
+        monitor, train = rest[:count], rest[count:]
+    else:
+        train, monitor = rest[:exactly], rest[exactly:][: config.monitor_subjects]
+    everybody = set(subjects) | set(roles.get("test", ()))
+    split = {"train": train, "monitor": monitor, "test": test}
+    return _checked({role: apart(names, everybody, twins) for role, names in split.items()})
 
 
 def split_finetuning(
@@ -91,6 +161,7 @@ def split_finetuning(
     seed: int,
     config: SplitConfig,
     roles: Roles = NO_ROLES,
+    twins: Twins = NO_TWINS,
 ) -> dict[str, list[str]]:
     """Return ``{"train", "val", "test"}``: N training subjects drawn by ``seed``; 0 takes all.
 
@@ -99,9 +170,9 @@ def split_finetuning(
     ones. Raises ConfigError when there are not enough labelled subjects.
     """
     check_range("--subjects", n_subjects, 0)
-    test = test_subjects(labelled, config, roles)
-    val = sorted(set(roles.get("val", ())) & set(labelled))
-    n = len(set(labelled))
+    test, val = _held_out(labelled, config, roles, twins)
+    names = joined(labelled, twins)
+    n = len(names)
     least = "one to train on, one to choose by and one to test on are the least"
     if not test:
         told = f"until there are {LEAST}: {least}"
@@ -110,7 +181,7 @@ def split_finetuning(
         raise DataError(
             f"{n} labelled subjects leave none to test on; score more recordings {told}."
         )
-    rest = sorted(set(labelled) - set(test) - set(val))
+    rest = sorted(names - set(test) - set(val or ()))
     n_val = 0 if val else config.val_subjects
     if len(rest) < (1 if val else 2):
         lower = " or lower split.test_fraction" if len(test) > 1 and "test" not in roles else ""
@@ -134,12 +205,10 @@ def split_finetuning(
         )
     order = rng_of(Stream.LABELLED_SUBJECTS, seed).permutation(len(rest))
     drawn = [rest[i] for i in order]
-    split = {
-        "train": sorted(drawn[n_val:][: n_subjects or None]),
-        "val": val or sorted(drawn[:n_val]),
-        "test": test,
-    }
-    return _checked(split)
+    split = {"train": drawn[n_val:][: n_subjects or None], "val": val or drawn[:n_val]}
+    split["test"] = test
+    everybody = set(labelled) | set(roles.get("test", ()))
+    return _checked({role: apart(whom, everybody, twins) for role, whom in split.items()})
 
 
 def draw_segments(segments: Mapping[str, Sequence[str]], per_class: int, seed: int) -> list[str]:

@@ -10,6 +10,7 @@ ImageNet's constants.
 
 import difflib
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from partsig.core.encoder import Encoder, EncoderConfig
 from partsig.core.geometry import grid_index
 from partsig.core.position import resample, sincos
 from partsig.errors import CheckpointError, ConfigError
+from partsig.interop.vit_check import HEAD, ONLY, check_plain
 from partsig.runs.encoder_sources import ForeignEncoder
 from partsig.runs.models import load_encoder
 from partsig.runs.settings import Shape
@@ -93,6 +95,11 @@ def to_timm(run: str | Path, **options: object) -> "VisionTransformer":
     code = resample(code, (size // patch,) * 2, model.patch_embed.grid_size)
     state = _renamed(encoder, TIMM, channels, patch) | {"pos_embed": _at_front(code)}
     _fill(model, state, "head.")
+    if from_timm(model).config.heads != shape.heads:
+        raise ConfigError(
+            f"these options make a ViT of other heads than the run's {shape.heads}: leave out "
+            "num_heads."
+        )
     return model
 
 
@@ -128,42 +135,50 @@ def to_torchvision(run: str | Path, num_classes: int = 1000) -> "TorchvisionViT"
 def from_timm(model: "VisionTransformer") -> Encoder:
     """Return the encoder that has the weights of timm's ViT; its position embeddings are left out.
 
-    Raises ConfigError for a model that is built otherwise (another activation than GELU, registers,
-    layer scale, no [CLS], …).
+    With these as its ``code`` its tokens are those of timm's ``forward_features``, within 1e-5.
+
+    Raises ConfigError, naming what differs, for a model that computes otherwise (another activation
+    than GELU, another epsilon, registers, layer scale, no [CLS], …).
     """
+    check_plain(model)
     state = model.state_dict()
-    if "patch_embed.proj.weight" not in state or "blocks.0.attn.qkv.weight" not in state:
-        raise ConfigError(f"{type(model).__name__} is no ViT of timm; one can be taken over.")
-    first = next(iter(model.blocks))
-    activation = getattr(first.mlp, "act", None)
-    if not isinstance(activation, torch.nn.GELU) or activation.approximate != "none":
-        raise ConfigError(
-            f"this ViT has {activation} in its blocks; one with GELU can be taken over."
-        )
-    embed = state["patch_embed.proj.weight"]
+    width, channels, *patch = state["patch_embed.proj.weight"].shape
+    first = model.blocks[0]
     config = EncoderConfig(
-        width=embed.shape[0],
+        width=width,
         depth=len(model.blocks),
         heads=first.attn.num_heads,
-        mlp_ratio=state["blocks.0.mlp.fc1.weight"].shape[0] / embed.shape[0],
+        mlp_ratio=first.mlp.fc1.out_features / width,
         drop_path=0.0,
     )
-    encoder = Encoder(config, embed.shape[1], tuple(embed.shape[2:]))
+    encoder = Encoder(config, channels, patch)
     names = _names(encoder, TIMM)
     left = [
         name
         for name in state
-        if name not in names.values() and not name.startswith(("pos_embed", "head.", "fc_norm."))
+        if name not in names.values() and name != "pos_embed" and not name.startswith(HEAD)
     ]
     missing = [name for name in names.values() if name not in state]
     if left or missing:
         raise ConfigError(
             f"this ViT has {', '.join(left[:3]) or 'nothing more'} and lacks "
-            f"{', '.join(missing[:3]) or 'nothing'}; a plain one, with [CLS], can be taken over."
+            f"{', '.join(missing[:3]) or 'nothing'}; {ONLY}"
         )
     own = encoder.state_dict()
     encoder.load_state_dict({key: state[names[key]].reshape(own[key].shape) for key in own})
     return encoder
+
+
+def position_code(model: "VisionTransformer", grid: Sequence[int]) -> torch.Tensor | None:
+    """Return the position codes (N + 1, E) of timm's ViT on a grid of patches, [CLS]'s last.
+
+    None where it has none; [CLS]'s are zero where they belong to the patches only.
+    """
+    if model.pos_embed is None:
+        return None
+    own = model.pos_embed.detach()[0].float()
+    patches, cls = (own, torch.zeros_like(own[:1])) if model.no_embed_class else (own[1:], own[:1])
+    return resample(torch.cat([patches, cls]), model.patch_embed.grid_size, grid)
 
 
 def open_timm(name: str, weights: Path | None, window: Shape, _n_channels: int) -> ForeignEncoder:
@@ -204,13 +219,11 @@ def open_timm(name: str, weights: Path | None, window: Shape, _n_channels: int) 
             "ones."
         )
     grid = [length // p for length, p in zip(window, patch, strict=True)]
-    own = model.pos_embed.detach()[0]
-    code = resample(torch.cat([own[1:], own[:1]]), model.patch_embed.grid_size, grid)
     return ForeignEncoder(
         encoder=encoder,
         patch=patch,
         n_channels=model.patch_embed.proj.in_channels,
-        code=code,
+        code=position_code(model, grid),
         method=f"timm:{name}",
     )
 
@@ -229,7 +242,9 @@ def _load(model: torch.nn.Module, file: Path) -> None:
             f"--weights {file} is no file of plain weights ({type(error).__name__}); it must "
             "hold a state dict, saved by torch.save or as safetensors."
         ) from None
-    state = state.get("model", state)
+    state = state.get("model", state) if isinstance(state, Mapping) else state
+    if not isinstance(state, Mapping) or not all(map(torch.is_tensor, state.values())):
+        raise ConfigError(f"--weights {file} holds no weights by name; it must hold a state dict.")
     own = model.state_dict()
     state = {key: value for key, value in state.items() if not key.startswith("head.")}
     wrong = sorted(own.keys() ^ state.keys())

@@ -172,6 +172,7 @@ class ImageDataset(OpenedStore):
         """Return the numbers of images to train on, ``per_class`` each (0: all), and of role val.
 
         Draws are nested: a smaller budget's images are among a larger one's, with the same seed.
+        Of a class that no training image has, none is drawn.
         Raises ConfigError when a class has too few, DataError when there is nothing to learn from.
         """
         store, train, val = self.store, self.labelled("train"), self.labelled("val")
@@ -191,6 +192,8 @@ class ImageDataset(OpenedStore):
         parts = []
         for number, name in enumerate(store.classes):
             members = train[store.labels[train] == number]
+            if not len(members):
+                continue  # a class of the test set alone, which nothing can learn
             if len(members) < per_class:
                 raise ConfigError(
                     f"--segments-per-class {per_class}: there are only {len(members)} training "

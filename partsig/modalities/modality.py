@@ -1,13 +1,13 @@
 """What a modality is, and what it hands to whoever trains on it; never a branch in the code."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from partsig import registries
 from partsig.contracts import Dataset, Labels
 from partsig.data.store import read_meta
-from partsig.errors import DataError
+from partsig.errors import ConfigError, DataError
 from partsig.modalities import registry
 from partsig.runs.model_card import CardWords
 from partsig.runs.run import Run
@@ -51,6 +51,28 @@ class Modality:
     def rank(self) -> int:
         """Number of axes D."""
         return len(self.axes)
+
+    def with_protocol(
+        self,
+        recipe: type,
+        overrides: Mapping[str, object] | Iterable[str],
+        protocol: str | None,
+        fold: int | None,
+    ) -> Mapping[str, object] | Iterable[str]:
+        """Return overrides of a recipe that say by which protocol subjects are divided, too.
+
+        Raises ConfigError where it divides no subjects.
+        """
+        own = {"split.protocol": protocol, "split.fold": fold}
+        own = {key: value for key, value in own.items() if value is not None}
+        if own and "split" not in {setting.name for setting in fields(recipe)}:
+            raise ConfigError(
+                f"--protocol and --fold divide subjects, which {self.plural} here have none of: "
+                "leave them out."
+            )
+        if isinstance(overrides, Mapping):
+            return {**overrides, **own}
+        return [*overrides, *(f"{key}={value}" for key, value in own.items())]
 
     def open(self, store: Path) -> Dataset:
         """Open a store; raise DataError for what is none."""

@@ -18,7 +18,7 @@ from partsig.contracts import (
     TrainingBatches,
     UnseenWindows,
 )
-from partsig.data import splits
+from partsig.data import protocols, splits
 from partsig.data.shuffling import Shuffled
 from partsig.data.signals.hypnograms.stages import SLEEP
 from partsig.data.signals.store import Store, open_store
@@ -81,7 +81,11 @@ class SignalDataset(OpenedStore):
         """Return windows to pretrain on; test subjects are never among them."""
         store = self.store
         split = splits.split_pretraining(
-            list(store.subjects), store.labelled_subjects, settings.split, store.roles
+            list(store.subjects),
+            store.labelled_subjects,
+            settings.split,
+            store.roles,
+            store.twins,
         )
         window, patch = settings.extents(store.sfreq)
         seen = split["train"] + split["monitor"]
@@ -151,10 +155,17 @@ class SignalDataset(OpenedStore):
         """Return which labels a run may use: so many subjects, or so many recordings a class."""
         self._check_model(settings)
         per_class = budget.per_class
-        subjects = 10 if budget.subjects is None else budget.subjects
+        protocol = settings.split.protocol
+        subjects = protocols.labels_of(protocol, budget.subjects)
+        if per_class is not None and subjects and protocol is not None:
+            raise ConfigError(
+                f"--protocol {protocol} is on {subjects} labelled subjects: leave out "
+                "--segments-per-class."
+            )
         split, recordings = self._draw(subjects, per_class, settings.split, seed)
+        told = f"{settings.split.label}-" if protocol else ""
         return LabelSplit(
-            label=f"n{subjects}" if per_class is None else f"k{per_class}",
+            label=f"{told}n{subjects}" if per_class is None else f"{told}k{per_class}",
             facts={
                 "subjects": subjects if per_class is None else None,
                 "segments_per_class": per_class,
@@ -170,6 +181,7 @@ class SignalDataset(OpenedStore):
             },
             open=partial(self._open_split, split, recordings),
             written=split,
+            held_out=[] if protocol is None else split["test"],
         )
 
     def _check_model(self, settings: SignalFinetuneConfig) -> None:
@@ -201,10 +213,10 @@ class SignalDataset(OpenedStore):
         self, subjects: int, per_class: int | None, config: SplitConfig, seed: int
     ) -> tuple[dict[str, list[str]], list[str] | None]:
         store = self.store
-        labelled, roles = store.labelled_subjects, store.roles
+        known = {"config": config, "roles": store.roles, "twins": store.twins}
         if per_class is None:
-            return splits.split_finetuning(labelled, subjects, seed, config, roles), None
-        split = splits.split_finetuning(labelled, 0, seed, config, roles)
+            return splits.split_finetuning(store.labelled_subjects, subjects, seed, **known), None
+        split = splits.split_finetuning(store.labelled_subjects, 0, seed, **known)
         segments: dict[str, list[str]] = {name: [] for name in store.classes}
         for name in store.recordings_of(split["train"]):
             classes = store.classes_of(name)

@@ -133,6 +133,12 @@ def open_finetuning(request: FinetuneRequest) -> Finetuning:
     start = start_from(request.origin, dataset, request.settings, request.like)
     settings = start.settings
     split = dataset.split_labels(request.budget, settings, request.seed)
+    seen = sorted(set(split.held_out) & set(start.seen))
+    if seen:
+        raise DataError(
+            f"{len(seen)} of those that the protocol holds out were pretrained on by "
+            f"{start.origin} ({', '.join(seen[:3])}, …): pretrain with the same --protocol."
+        )
     label = start.origin.label or (settings.model if settings.model != "encoder" else SCRATCH)
     label += "" if start.like is None else f"-like-{start.like.name}"
     label += "" if settings.train == "full" else f"-{settings.train}"

@@ -23,20 +23,24 @@ from partsig.places import place_name, without_places
 from partsig.progress import bar
 from partsig.sleep import html
 from partsig.sleep.audit import page as pages
-from partsig.sleep.audit.measure import of_store, read_raw
+from partsig.sleep.audit.measure import find_twins, of_store, read_raw
 from partsig.sleep.audit.page import STORED
 from partsig.sleep.audit.rules import LEVELS, Audited, audited
 
 
 @dataclass(frozen=True, kw_only=True)
 class Audit:
-    """Where the audit is, its recordings (the worst first), and how many of them have a fault."""
+    """Where the audit is, its recordings (the worst first), and how many of them have a fault.
+
+    ``twins`` are recordings that are there twice: each with the first that is the same.
+    """
 
     path: Path
     page: Path
     recordings: list[Audited]
     table: str
     n_faulty: int
+    twins: list[tuple[str, str]]
 
 
 def audit(
@@ -89,6 +93,7 @@ def audit(
     about = {
         "audited": place_name(path),
         "source": source,
+        "twins": find_twins([a.recording for a in recordings]),
         "settings": {} if source == STORED else configs.to_dict(told),
         "versions": {
             "partsig": __version__,
@@ -133,5 +138,6 @@ def _write(output: Path, about: dict, recordings: list[Audited]) -> Audit:
         page=output / "audit.html",
         recordings=recordings,
         table=pages.table(recordings),
+        twins=about["twins"],
         n_faulty=sum(a.count("fault") > 0 for a in recordings),
     )

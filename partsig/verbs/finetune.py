@@ -26,6 +26,8 @@ def finetune(
     weights: str | Path | None = None,
     config: str | Path | None = None,
     overrides: Mapping[str, object] | Iterable[str] = (),
+    protocol: str | None = None,
+    fold: int | None = None,
     seed: int = 0,
     device: str = "auto",
     gpus: str | int | None = None,
@@ -50,6 +52,8 @@ def finetune(
     One process trains, on ``device``; or so many as ``gpus`` (auto: those visible) or
     ``cpu_processes`` say, each on its share of every batch. What is drawn for a batch is the same
     whatever their number; drop path and mixing are drawn by each process for its own share.
+    ``protocol`` divides subjects as published work does (part; folds5, whose ``fold`` is 0 to 4),
+    see :data:`partsig.data.protocols.PROTOCOLS`.
     ``allow_http``: ``store`` may be at http:// or ftp://, which is not encrypted.
 
     Raises ConfigError, DataError or CheckpointError for whatever the user can mend.
@@ -67,6 +71,7 @@ def finetune(
     for other in registry.others(kind.name):
         meant = f"{other.plural}; the store holds {kind.plural}"
         configs.check_meant(kind.finetune, "finetune", config, other.finetune, meant)
+    overrides = kind.with_protocol(kind.finetune, overrides, protocol, fold)
     settings = configs.compose(kind.finetune, "finetune", config, overrides)
     # Only now what needs torch: what is wrong with the settings has been told.
     from partsig.recipes.finetuning import (

@@ -21,6 +21,8 @@ def pretrain(
     config: str | Path | None = None,
     overrides: Mapping[str, object] | Iterable[str] = (),
     from_: str | Path | None = None,
+    protocol: str | None = None,
+    fold: int | None = None,
     seed: int = 0,
     gpus: str | int = "auto",
     cpu_processes: int = 1,
@@ -37,6 +39,8 @@ def pretrain(
     subjects measure the pretext. The same call again continues an interrupted run, and does nothing
     to a finished one. With ``profile`` nothing is trained: a few steps are timed, a table is
     printed and ``RUN/profile`` written.
+    ``protocol`` divides subjects as published work does (part; folds5, whose ``fold`` is 0 to 4),
+    see :data:`partsig.data.protocols.PROTOCOLS`.
     ``allow_http``: ``store`` may be at http:// or ftp://, which is not encrypted.
 
     Raises ConfigError, DataError or CheckpointError for whatever the user can mend.
@@ -53,8 +57,11 @@ def pretrain(
         if place is not None:
             meant = f"{other.plural}; {place} holds {kind.plural}"
         configs.check_meant(kind.pretrain, "pretrain", config, other.pretrain, meant)
+    overrides = kind.with_protocol(kind.pretrain, overrides, protocol, fold)
     settings = configs.compose(kind.pretrain, "pretrain", config, overrides)
     name = Path(config).stem if config else "part"
+    label = getattr(getattr(settings, "split", None), "label", "")
+    name += f"-{label}" if label else ""
     path = Path(run or runs.RUNS / f"pretrain-{name}-s{seed}")
     if not profile and not (path / "run.json").is_file():
         check_warmup(settings.optim, settings.fit)

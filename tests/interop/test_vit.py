@@ -172,3 +172,12 @@ def test_images_of_another_size_are_given_interpolated_codes(batch, tmp_path, ru
     x = torch.nn.functional.interpolate(batch, 24)
     with torch.inference_mode():
         torch.testing.assert_close(large.forward_features(x), theirs.forward_features(x))
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [({"act_layer": torch.nn.ReLU}, "ReLU"), ({"num_heads": 2}, "of other heads than the run's 4")],
+)
+def test_options_that_make_other_features_of_the_same_weights_are_refused(run, options, named):
+    with pytest.raises(ConfigError, match=named):
+        to_timm(run, **options)

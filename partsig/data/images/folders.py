@@ -7,35 +7,30 @@ class; files that lie in no class folder have no label.
 import hashlib
 import os
 import stat
-import struct
+import unicodedata
 import zipfile
-import zlib
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from partsig.contracts import UNLABELLED
 from partsig.data.foreign import read_bytes
 from partsig.data.images import imagenet
+from partsig.data.images.decoding import DAMAGED, decode, told
 from partsig.data.images.store import CH_NAMES, Item, Source
 from partsig.errors import DataError, check_range
 
-# Decoders that are tried, whatever a file's suffix: none that calls another program, as EPS does.
-Image.init()  # Pillow knows only some of them before
-FORMATS = tuple(
-    kind
-    for kind in ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000")
-    if kind in Image.OPEN
-)
+# Suffixes of files that are tried; what is in them decides the decoder.
 SUFFIXES = (
-    *(".jpg", ".jpeg", ".jpe", ".mpo", ".png", ".gif", ".bmp", ".tif", ".tiff"),
-    *(".webp", ".ppm", ".pgm", ".pbm", ".jp2"),
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".pjpeg", ".pjp", ".mpo", ".png", ".apng", ".gif"),
+    *(".bmp", ".dib", ".tif", ".tiff", ".webp", ".avif", ".avifs", ".ppm", ".pgm", ".pbm", ".pnm"),
+    *(".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
 )
 FOLDER_ROLES = {
     **{"train": "train", "training": "train", "test": "test", "testing": "test"},
@@ -43,12 +38,10 @@ FOLDER_ROLES = {
 }
 # Files without a suffix that are tried as images, but for these.
 BESIDE = ("readme", "license", "licence", "copying", "notice", "changelog", "makefile", "index")
-ORIENTATION = 0x0112  # EXIF tag, from 1 (upright) to 8
-# What Pillow and zipfile raise on damaged files.
-DAMAGED = (
-    *(OSError, ValueError, SyntaxError, TypeError, KeyError, IndexError, AttributeError),
-    *(OverflowError, MemoryError, EOFError, NotImplementedError, RuntimeError, struct.error),
-    *(zlib.error, zipfile.BadZipFile, Image.DecompressionBombError, Image.DecompressionBombWarning),
+# Suffixes of what usually lies beside images and says something of them.
+DOCUMENTS = (
+    *(".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".xml", ".html", ".yaml", ".yml", ".pdf"),
+    *(".py", ".sh", ".log", ".mat", ".xlsx", ".ini", ".db", ".sha1", ".sha256", ".md5"),
 )
 DIGITS_TEST_SHARE = 0.2
 
@@ -84,16 +77,22 @@ class ImagePreprocessConfig:
 def open_images_in(raw: Path, config: ImagePreprocessConfig) -> Source:
     """Return the images of a folder or a .zip; nothing is decoded yet.
 
-    Files whose suffix says that they are no images are left out, hidden ones too. Raises DataError
-    when there is none, when train, val or test lie beside other folders of images, or when
-    ImageNet's validation list cannot be understood.
+    Files whose suffix says that they are no images are left out, and counted in ``notes`` unless
+    they are documents; hidden ones are passed over. Folders whose names differ in their form of
+    Unicode alone (composed or not, as macOS writes them) are one class.
+
+    Raises DataError when there is none, when train, val or test lie beside other folders of images,
+    or when ImageNet's validation list cannot be understood.
     """
     files = _Zip(raw) if raw.is_file() else _Folder(raw)
     prints = files.prints
     found = sorted(name for name in prints if _may_be_image(name))
+    left_out = _left_out(prints)
     if not found:
+        there = f" ({left_out})" if left_out else ""
         raise DataError(
-            f"no images in {raw}; pass --raw with a folder or a .zip of {', '.join(SUFFIXES)}."
+            f"no images in {raw}{there}; pass --raw with a folder or a .zip of "
+            f"{', '.join(SUFFIXES)}."
         )
     base = _base(found)
     inner = {name: PurePosixPath(name).relative_to(base).parts for name in found}
@@ -112,7 +111,7 @@ def open_images_in(raw: Path, config: ImagePreprocessConfig) -> Source:
     for name, parts in inner.items():
         roles[name] = FOLDER_ROLES[parts[0].lower()] if with_roles else "train"
         below = parts[1:] if with_roles else parts
-        folders[name] = _printable(below[0]) if len(below) > 1 else ""
+        folders[name] = _class_of(below[0]) if len(below) > 1 else ""
         if roles[name] == "val" and not folders[name]:
             folders[name] = listed.get(PurePosixPath(name).stem, "")
         if roles[name] == "val":
@@ -127,7 +126,7 @@ def open_images_in(raw: Path, config: ImagePreprocessConfig) -> Source:
         classes=classes,
         items=[Item(_printable(n), numbers[folders[n]], roles[n], prints[n]) for n in found],
         read=partial(_read, files, found, size, config.grey),
-        notes=_notes(classes, roles, folders),
+        notes=(*_notes(classes, roles, folders), *([left_out] if left_out else [])),
     )
 
 
@@ -148,6 +147,32 @@ def _notes(
     return tuple(notes)
 
 
+def _left_out(names: Iterable[str]) -> str:
+    """Return how many files are left out for their suffix, documents apart; "" for none.
+
+    >>> _left_out(["a/1.heic", "a/2.HEIC", "a/3.png", "a/4.tga", "notes.txt", ".hidden.tga"])
+    '3 files are left out by their suffix: 2 .heic, 1 .tga'
+    """
+    found = (PurePosixPath(name).suffix.lower() for name in names if not _is_hidden(name))
+    suffixes = Counter(suffix for suffix in found if suffix not in ("", *SUFFIXES, *DOCUMENTS))
+    if not suffixes:
+        return ""
+    few = [f"{count:,} {_printable(suffix)}" for suffix, count in suffixes.most_common(5)]
+    more = ", …" if len(suffixes) > 5 else ""
+    total = sum(suffixes.values())
+    begin = "1 file is left out by its" if total == 1 else f"{total:,} files are left out by their"
+    return f"{begin} suffix: {', '.join(few)}{more}"
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
+
+
+def _class_of(folder: str) -> str:
+    """Return a class's name: however a system writes its accents, the same letters are one."""
+    return unicodedata.normalize("NFC", _printable(folder))
+
+
 def _may_be_image(name: str) -> bool:
     """Tell whether a file's name allows an image: one without a suffix is tried.
 
@@ -155,7 +180,7 @@ def _may_be_image(name: str) -> bool:
     [True, True, False, False, False]
     """
     path = PurePosixPath(name)
-    if any(part.startswith(".") or part == "__MACOSX" for part in path.parts):
+    if _is_hidden(name):
         return False
     if not path.suffix:
         return path.name.lower() not in BESIDE
@@ -228,14 +253,23 @@ class _Zip:
             self.archive = zipfile.ZipFile(path)
         except (OSError, ValueError, zipfile.BadZipFile) as error:
             raise DataError(f"{path} is no readable .zip ({error}); download it again.") from error
-        members = [m for m in self.archive.infolist() if not m.is_dir()]
-        self.prints = {m.filename.lstrip("/"): f"{m.CRC:08x}-{m.file_size}" for m in members}
-        self._members = {m.filename.lstrip("/"): m for m in members}
+        named = {_in_zip(member.filename): member for member in self.archive.infolist()}
+        self._members = {name: m for name, m in named.items() if not name.endswith("/")}
+        self.prints = {name: f"{m.CRC:08x}-{m.file_size}" for name, m in self._members.items()}
 
     def read(self, name: str) -> bytes:
         member = self._members[name]
         _refuse_long(member.file_size)
         return self.archive.read(member)
+
+
+def _in_zip(name: str) -> str:
+    """Return a member's name as the format has it, however Windows has written it.
+
+    >>> _in_zip("train\\\\cat\\\\1.png")
+    'train/cat/1.png'
+    """
+    return name.replace("\\", "/").lstrip("/")
 
 
 def _refuse_long(n_bytes: int) -> None:
@@ -248,74 +282,7 @@ def _read(files: _Folder | _Zip, names: list[str], size: int, grey: bool, i: int
     try:
         return decode(files.read(names[i]), size, grey)
     except DAMAGED as error:
-        raise DataError(f"it cannot be read ({_told(error)})") from error
-
-
-def decode(data: bytes, size: int, grey: bool = False) -> np.ndarray:
-    """Return an encoded image as (3, size, size) uint8, or (1, size, size) when ``grey``.
-
-    Turned as its EXIF says, alpha over white, 16 bits rounded to 8, the first frame of several. An
-    image of that size is copied exactly. Raises DataError for one that is damaged, of more pixels
-    than Pillow's limit, or of floats or 32-bit integers, whose range nobody knows.
-    """
-    try:
-        with Image.open(BytesIO(data), formats=FORMATS) as image:
-            n_pixels = image.width * image.height
-            if n_pixels > Image.MAX_IMAGE_PIXELS:
-                raise DataError(
-                    f"it has {n_pixels:,} pixels, more than Pillow's limit of "
-                    f"{Image.MAX_IMAGE_PIXELS:,}: a decompression bomb, or an image to make smaller"
-                )
-            image.draft(image.mode, (2 * size, 2 * size))
-            image.load()
-            pixels = _to_bytes(_upright(image), image.format, grey)
-            side = min(pixels.size)
-            left, top = ((extent - side) // 2 for extent in pixels.size)
-            box = (left, top, left + side, top + side)
-            if side == size:
-                pixels = pixels.crop(box)
-            else:
-                pixels = pixels.resize((size, size), Image.Resampling.BICUBIC, box, 2.0)
-    except UnidentifiedImageError:
-        # Pillow's own sentence holds an address in memory.
-        raise DataError(f"it is none of {', '.join(FORMATS)}") from None
-    except DAMAGED as error:
-        raise DataError(f"it cannot be decoded ({_told(error)})") from error
-    array = np.asarray(pixels).reshape(size, size, -1)
-    return np.ascontiguousarray(array.transpose(2, 0, 1))
-
-
-def _told(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        turned = image.getexif().get(ORIENTATION, 1) in range(2, 9)
-    except DAMAGED:  # broken EXIF says nothing about the pixels
-        return image
-    return ImageOps.exif_transpose(image) if turned else image
-
-
-def _to_bytes(image: Image.Image, kind: str | None, grey: bool) -> Image.Image:
-    """Return an image of any mode, from a file of that format, in L or RGB."""
-    if image.mode == "F":
-        raise DataError("its values are floats of unknown range; convert it to 8 or 16 bits")
-    if image.mode == "I" and kind not in ("PNG", "PPM"):  # of these, 16 bits come as such too
-        raise DataError(
-            "its values are 32-bit integers of unknown range; convert it to 8 or 16 bits"
-        )
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        values = np.asarray(image).astype(np.int64)
-        # Pillow's own conversion would cut everything above 255.
-        image = Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
-    elif image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image).convert("RGB")
-    elif image.mode not in ("L", "RGB"):
-        image = image.convert("RGB")
-    return image.convert("L" if grey else "RGB")
+        raise DataError(f"it cannot be read ({told(error)})") from error
 
 
 def open_digits() -> Source:

@@ -13,8 +13,10 @@ from partsig.data.guard import guarded
 from partsig.data.images import store as image_store
 from partsig.data.images.cifar import LAYOUTS, open_cifar
 from partsig.data.images.folders import ImagePreprocessConfig, open_digits, open_images_in
+from partsig.data.images.twins import find_twins
 from partsig.data.preprocessed import PreprocessRequest, PreprocessResult
 from partsig.data.store import FAILED, OK
+from partsig.data.twins import told
 from partsig.errors import ConfigError, DataError, check_jobs
 from partsig.files import locked
 from partsig.progress import bar
@@ -60,6 +62,8 @@ def preprocess_images(request: PreprocessRequest) -> PreprocessResult:
     with locked(path):
         known = image_store.create(path, image_store.make_meta(images, settings.val_share))
         rows = _write(path, images, known, request.jobs)
+        twins = find_twins(path, rows)
+        _keep(path, rows)
     failed = {str(row["image"]): str(row["reason"]) for row in rows if row["status"] == FAILED}
     if len(failed) == len(rows):
         first = next(iter(failed.items()))
@@ -76,8 +80,19 @@ def preprocess_images(request: PreprocessRequest) -> PreprocessResult:
         failed=failed,
         counted="images",
         item="images",
-        notes=[f"{len(opened):,} images of {shape} in {path}", *images.notes],
+        notes=[
+            f"{len(opened):,} images of {shape} in {path}",
+            *images.notes,
+            *(_told(twins, opened) if twins else ()),
+        ],
     )
+
+
+def _told(twins: list[tuple[str, str]], opened: image_store.ImageStore) -> list[str]:
+    """Return a sentence on images that are there twice, and on how many are left out for it."""
+    n_left_out = len(opened.members(image_store.LEFT_OUT))
+    also = f"; {n_left_out:,} are left out, being of another side too" if n_left_out else ""
+    return [told(twins, "image", "image")[0] + also]
 
 
 def _open(source: str, raw: Path, settings: ImagePreprocessConfig) -> image_store.Source:
@@ -109,7 +124,8 @@ def _write(
         if image_store.is_whole(file, (len(part), *shape)):
             for i in part:
                 if _is_stored(known.get(items[i].name), items[i], i):
-                    rows[i] = image_store.index_row(items[i], i)
+                    stored = known[items[i].name]["fingerprint"]
+                    rows[i] = image_store.index_row(items[i], i) | {"fingerprint": stored}
         left = [i for i in part if rows[i] is None]
         if left:
             todo[start] = left

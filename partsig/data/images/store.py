@@ -5,7 +5,8 @@
     STORE/ meta.json         format version, modality, source, size, ch_names, classes, provenance
            index.csv         one row per image: its label (-1: none), role (train, val, test),
                              state, row (its place, counted through all arrays), source (a
-                             fingerprint of its file)
+                             fingerprint of its file), fingerprint (what tells it re-encoded,
+                             resized or mirrored), same_as (the first image that is the same)
            images/00000.npy  (n, C, H, W) uint8, memory-mapped, 16,384 images each but the last;
                              an image that could not be read leaves its place empty
 
@@ -42,7 +43,9 @@ from partsig.errors import DataError
 from partsig.files import atomic, is_a_writers, remove_leftovers, write_json, write_text
 
 COLUMNS = ("image", "label", "role", "status", "reason", "row", "source")
+LATER = ("fingerprint", "same_as")  # columns that earlier stores lack
 ROLES = ("train", "val", "test")
+LEFT_OUT = "twin"  # of an image that is on another side already
 # Images per array: 50 MB of CIFAR's, 2.5 GB of 224 x 224 in colour.
 PER_FILE = 16_384
 CH_NAMES = {False: ("red", "green", "blue"), True: ("grey",)}
@@ -163,7 +166,8 @@ def is_whole(file: Path, shape: tuple[int, ...]) -> bool:
 
 def write_index(path: Path, rows: Iterable[dict[str, object]]) -> None:
     """Write ``index.csv`` in one atomic step."""
-    write_text(path / INDEX, as_table(COLUMNS, [[row[name] for name in COLUMNS] for row in rows]))
+    columns = (*COLUMNS, *LATER)
+    write_text(path / INDEX, as_table(columns, [[row.get(k, "") for k in columns] for row in rows]))
 
 
 def read_index(path: Path) -> Iterator[dict[str, str]]:
@@ -172,10 +176,11 @@ def read_index(path: Path) -> Iterator[dict[str, str]]:
     try:
         with open(file, newline="", encoding="utf-8") as handle:
             table = read_table(handle)
-            if tuple(next(table, ())) != COLUMNS:
-                raise DataError(f"{file}: expected the columns {', '.join(COLUMNS)}.")
+            header = tuple(next(table, ()))
+            if header not in (COLUMNS, (*COLUMNS, *LATER)):
+                raise DataError(f"{file}: expected the columns {', '.join((*COLUMNS, *LATER))}.")
             for row in table:
-                yield dict(zip(COLUMNS, row, strict=True))
+                yield dict.fromkeys(LATER, "") | dict(zip(header, row, strict=True))
     except (ValueError, csv.Error) as error:
         raise DataError(f"{file} is damaged ({error}).") from error
 
@@ -194,8 +199,8 @@ def share_of(names: Iterable[str], share: float) -> np.ndarray:
 class ImageStore:
     """A store of images opened for reading; N are the images that could be read.
 
-    ``labels`` (N,) int64, -1 without a label; ``roles`` (N,) train, val or test; ``names`` (N,);
-    ``rows`` (N,) int64, their places counted through all arrays.
+    ``labels`` (N,) int64, -1 without a label; ``roles`` (N,) train, val, test or twin; ``names``
+    (N,); ``rows`` (N,) int64, their places counted through all arrays.
     """
 
     path: Path
@@ -282,7 +287,9 @@ def open_images(path: str | Path) -> ImageStore:
     """Open a store of images; raise DataError when it is missing, empty or of something else.
 
     Where its source names no validation images, a share of the training images (``val_share``, of
-    the settings it was made with) chosen by the hash of their names has the role val.
+    the settings it was made with) chosen by the hash of their names has the role val. An image that
+    is the same as one of the test has no part in training or validation, nor one of training that
+    is the same as one of validation: its role is :data:`LEFT_OUT`.
     """
     path = Path(path)
     meta = read_meta(path)
@@ -306,11 +313,26 @@ def open_images(path: str | Path) -> ImageStore:
     if "val" not in roles:
         train = np.flatnonzero(roles == "train")
         roles = roles.astype("<U5")
-        roles[train[share_of((names[i] for i in train), meta["val_share"])]] = "val"
+        firsts = (rows[i]["same_as"] or names[i] for i in train)  # what is the same stays together
+        roles[train[share_of(firsts, meta["val_share"])]] = "val"
+    roles = _apart(names, roles, [row["same_as"] for row in rows])
     return ImageStore(path, meta, labels, roles, names, places)
+
+
+def _apart(names: Sequence[str], roles: np.ndarray, same_as: Sequence[str]) -> np.ndarray:
+    """Return the roles (N,) of images of which those that are the same are on one side only."""
+    if not any(same_as):
+        return roles
+    firsts = [same or name for name, same in zip(names, same_as, strict=True)]
+    side: dict[str, int] = {}
+    for first, role in zip(firsts, roles, strict=True):
+        side[first] = max(side.get(first, 0), ROLES.index(role))
+    kept = [side[first] == ROLES.index(role) for first, role in zip(firsts, roles, strict=True)]
+    return np.where(kept, roles, LEFT_OUT)
 
 
 def index_row(item: Item, row: int, reason: str | None = None) -> dict[str, object]:
     """Return the row of an image in the index; with a ``reason``, that of one that failed."""
     state = (OK, "", row) if reason is None else (FAILED, reason, "")
-    return dict(zip(COLUMNS, (*item[:3], *state, item.source), strict=True))
+    row = dict(zip(COLUMNS, (*item[:3], *state, item.source), strict=True))
+    return row | dict.fromkeys(LATER, "")

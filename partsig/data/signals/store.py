@@ -4,7 +4,8 @@
 
     STORE/ meta.json            format version, modality, sfreq, ch_names, unit, filter, provenance
            index.csv            one row per recording: who, how long, which stages, its state;
-                                start_s: where the store's first sample lies in the recording
+                                start_s: where the store's first sample lies in the recording;
+                                fingerprint: what tells it under another name (landmarks.py)
            signals/REC.npy      (C, T) float16 or float32, µV, memory-mapped
            labels/REC.npy       (E,) int8, the class of every epoch (as long as meta.json's
                                 labels say: 30 s of sleep), -1 unscored
@@ -29,8 +30,10 @@ from partsig.cells import read_rows
 from partsig.contracts import Labels, labels_of
 from partsig.data.foreign import check_regular
 from partsig.data.mapped import MappedArrays, unreadable
+from partsig.data.signals.landmarks import find_twins
 from partsig.data.signals.store_index import SPLIT, index_path, read_index, read_signal_meta
 from partsig.data.store import OK
+from partsig.data.twins import grouped
 from partsig.errors import DataError
 
 # What a subject may be in a store's own split; who trains need not be named.
@@ -67,6 +70,13 @@ class Store:
         for row in self.rows:
             recordings.setdefault(row["subject"], []).append(row["recording"])
         return {subject: sorted(recordings[subject]) for subject in sorted(recordings)}
+
+    @cached_property
+    def twins(self) -> dict[str, str]:
+        """Whom a subject counts as, where a recording of theirs is there under another name."""
+        subjects = {row["recording"]: row["subject"] for row in self.rows}
+        pairs = ((subjects[one], subjects[other]) for one, other in find_twins(self.rows))
+        return grouped(pairs)
 
     @cached_property
     def labelled_subjects(self) -> list[str]:

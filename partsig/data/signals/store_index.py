@@ -12,8 +12,9 @@ from partsig.errors import DataError
 from partsig.files import write_text
 
 SPLIT, SHARDS = "split.csv", "shards"
-# Columns that stores of partsig 0.1 may lack.
-LATER = ("start_s", "filled", "notes")
+# Columns that earlier stores may lack: the last one, or all.
+FINGERPRINT = "fingerprint"
+LATER = ("start_s", "filled", "notes", FINGERPRINT)
 # What shards are called, all at once, from when their index is whole until they are deleted.
 MERGED = ".shards.merged"
 
@@ -76,7 +77,7 @@ def read_index(path: Path, shard: str = "") -> list[dict]:
         with open(file, newline="", encoding="utf-8") as handle:
             table = read_table(handle)
             header = tuple(next(table, ()))
-            if header not in (columns, columns[: -len(LATER)]):
+            if header not in (columns, columns[:-1], columns[: -len(LATER)]):
                 raise DataError(f"{file}: expected the columns {', '.join(columns)}.")
             rows = [
                 dict.fromkeys(LATER, "") | row | {key: int(row[key]) for key in counted}

@@ -10,10 +10,12 @@ import numpy as np
 
 from partsig.cells import as_table
 from partsig.contracts import Labels, labels_of
+from partsig.data.signals import landmarks
 from partsig.data.signals.hypnograms.stages import SLEEP
 from partsig.data.signals.lazy import OnDisk, stretches
 from partsig.data.signals.recordings import Recording
 from partsig.data.signals.store_index import (
+    FINGERPRINT,
     MERGED,
     SHARDS,
     SPLIT,
@@ -96,6 +98,7 @@ def write_recording(
         "start_s": round(recording.start_s, 6),
         "filled": "; ".join(recording.filled),
         "notes": "; ".join(recording.notes),
+        FINGERPRINT: landmarks.encode(landmarks.fingerprint(signal, meta["sfreq"])),
     }
 
 

@@ -171,8 +171,12 @@ class LabelledWindows:
         return LabelledWindows(self.store, names, self.labelled)
 
     def units(self) -> tuple[list[str], np.ndarray]:
-        """Return the subjects, in the order of their first epoch, and each epoch's number (n,)."""
+        """Return the subjects, in the order of their first epoch, and each epoch's number (n,).
+
+        Those that are the same under two names are one.
+        """
         own = [self.store.recordings[name]["subject"] for name in self.names]
+        own = [self.store.twins.get(subject, subject) for subject in own]
         numbers = {subject: number for number, subject in enumerate(dict.fromkeys(own))}
         return list(numbers), np.repeat([numbers[subject] for subject in own], self.counts)
 

@@ -1,6 +1,6 @@
 """Recordings as an audit sees them, from a store or from raw files, one channel at a time."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -10,6 +10,7 @@ import numpy as np
 
 from partsig.data.foreign import name_of
 from partsig.data.guard import guarded
+from partsig.data.signals import landmarks
 from partsig.data.signals.hypnograms.alignment import trimmed
 from partsig.data.signals.hypnograms.stages import EPOCH_S, UNSCORED
 from partsig.data.signals.lazy import Row, beside, forget
@@ -19,6 +20,7 @@ from partsig.data.signals.store import Store, open_store
 from partsig.data.signals.store_index import read_index
 from partsig.data.signals.store_writing import FLOAT16_MAX
 from partsig.data.store import OK
+from partsig.data.twins import grouped
 from partsig.errors import ConfigError, DataError, DiskFullError
 from partsig.sleep.clipping import find_clipped
 from partsig.sleep.quality import Quality, is_eeg, measure
@@ -32,7 +34,8 @@ class MeasuredRecording:
     """What is known of one recording: (E,) stages, seconds of signal, what was measured of it.
 
     ``measured`` has the channels' qualities, ``refused`` why a channel could not be measured,
-    ``notes`` what the reader said, ``reason`` why the recording could not be read at all.
+    ``notes`` what the reader said, ``reason`` why the recording could not be read at all;
+    ``fingerprint`` (k, 2) is what tells it under another name.
     """
 
     name: str
@@ -45,6 +48,7 @@ class MeasuredRecording:
     filled: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     reason: str = ""
+    fingerprint: np.ndarray = field(default_factory=lambda: landmarks.sketch([]))
 
     @property
     def n_whole(self) -> int:
@@ -117,6 +121,14 @@ def _measured_of(name: str, row: Mapping[str, Any], store: Store) -> MeasuredRec
     return measured
 
 
+def find_twins(recordings: Sequence[MeasuredRecording]) -> list[tuple[str, str]]:
+    """Return which recordings are one, whole or in part: each with the first that is the same."""
+    ordered = sorted(recordings, key=lambda recording: recording.name)
+    pairs = landmarks.find_pairs([recording.fingerprint for recording in ordered])
+    same = grouped((ordered[i].name, ordered[j].name) for i, j in pairs)
+    return [(first, name) for name, first in same.items()]
+
+
 def read_raw(
     header: Path,
     read: Callable[[Path, ReadConfig], Recording],
@@ -151,9 +163,10 @@ def duration(recording: Recording) -> float:
 
 def _measured(recording: Recording) -> MeasuredRecording:
     """Measure a recording's channels, one after the other."""
-    measured, refused = {}, {}
+    measured, refused, keys = {}, {}, []
     for c, name in enumerate(recording.ch_names):
         signal, clipped, sfreq = read_channel(recording, c)
+        keys.append(landmarks.keys_of(landmarks.times_of(signal, sfreq)))
         try:
             measured[name] = measure(signal, sfreq, clipped, is_eeg(name))
         except DataError as error:
@@ -168,6 +181,7 @@ def _measured(recording: Recording) -> MeasuredRecording:
         refused=refused,
         filled=recording.filled,
         notes=recording.notes,
+        fingerprint=landmarks.sketch(keys),
     )
 
 

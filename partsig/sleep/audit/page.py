@@ -7,6 +7,7 @@ import numpy as np
 
 from partsig import __version__
 from partsig.data.signals.hypnograms.stages import EPOCH_S, STAGES, count_stages
+from partsig.data.twins import TWICE, told
 from partsig.sleep import html
 from partsig.sleep.audit.rules import LEVELS, Audited, share_bad
 from partsig.sleep.quality import LOWEST_HZ, QUALITY
@@ -126,6 +127,7 @@ def pages(about: dict, audited: list[Audited]) -> Iterator[tuple[str, str]]:
     )
     if about["source"] == STORED:
         how += " A store is band-passed: audit the raw recordings to see clipping and line noise."
+    how += "".join(f" There is {sentence}." for sentence in told(about["twins"], *TWICE))
     title = f"Audit of {about['audited']}"
     last = -(-len(audited) // ON_ONE_PAGE)
     for number in range(1, last + 1):

@@ -11,7 +11,7 @@ import pytest
 import scipy.io
 from PIL import Image
 
-from partsig.data.images import folders as image_files
+from partsig.data.images import decoding as image_files
 from partsig.data.images.folders import ImagePreprocessConfig, decode, open_digits, open_images_in
 from partsig.errors import ConfigError, DataError
 

@@ -1,0 +1,217 @@
+"""One night, one image under two names: how often is it found, and what is taken for one wrongly?
+
+Run: ``python benchmarks/twins.py DATA`` with a folder that holds pc18_segments/ (excerpts of
+PhysioNet-2018), pets/ and cifar10_jpeg_subset.zip, and psg_six_channel/.
+
+Real recordings and images are held against each other, all pairs; pairs that are found are listed,
+to be looked at, and only those named in ``--looked-at N`` (how many of the images' are the same)
+are no false alarms. Copies are made of 200 excerpts and of 300 images of each kind. The cost is the
+share of ``partsig preprocess`` that fingerprints take, in one process.
+Writes benchmarks/results/twins.json. Some ten minutes on one core.
+"""
+
+import argparse
+import io
+import json
+import os
+import platform
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import PIL
+from PIL import Image, ImageOps
+from scipy.signal import resample_poly
+
+from partsig.data.images import perceptual
+from partsig.data.images import twins as image_twins
+from partsig.data.images.decoding import decode
+from partsig.data.signals import landmarks
+from partsig.data.signals.filters import bandpass_resample
+from partsig.runs import directory as runs
+from partsig.verbs.preprocess import preprocess
+
+RESULTS = Path(__file__).parent / "results" / "twins.json"
+N_SIGNALS, N_IMAGES = 200, 300
+NOISE = np.random.default_rng(0)
+
+
+def noisy(x: np.ndarray) -> np.ndarray:
+    return x + 0.05 * x.std(1, keepdims=True) * NOISE.standard_normal(x.shape)
+
+
+# What is made of an excerpt (3, 12000) at 200 Hz: signal, and its rate.
+SIGNALS = {
+    "another export (steps of 1.4 µV)": lambda x: (np.round(x / 1.4) * 1.4, 200.0),
+    "noise, 5 % of the SD": lambda x: (noisy(x), 200.0),
+    "256 Hz": lambda x: (resample_poly(x, 32, 25, axis=1), 256.0),
+    "128 Hz": lambda x: (resample_poly(x, 16, 25, axis=1), 128.0),
+    "100 Hz": lambda x: (resample_poly(x, 1, 2, axis=1), 100.0),
+    "other order of channels": lambda x: (x[::-1], 200.0),
+    "3.7 times, plus 120 µV": lambda x: (3.7 * x + 120, 200.0),
+    "polarity": lambda x: (-x, 200.0),
+    "7.3 s later": lambda x: (x[:, 1460:], 200.0),
+    "cut by 20 s": lambda x: (x[:, 1500:-2500], 200.0),
+    "half of it": lambda x: (x[:, 6000:], 200.0),
+    "order, polarity, gain, offset, 5.6 s, 128 Hz": lambda x: (
+        resample_poly(-2 * x[::-1, 1111:], 16, 25, axis=1) + 50,
+        128.0,
+    ),
+}
+
+
+def coded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    data = io.BytesIO()
+    image.save(data, kind, **options)
+    return data.getvalue()
+
+
+def scaled(image: Image.Image, by: float) -> Image.Image:
+    size = [max(16, round(side * by)) for side in image.size]
+    return image.resize(size, Image.Resampling.BICUBIC)
+
+
+IMAGES = {
+    "JPEG 75": lambda i: coded(i, "JPEG", quality=75),
+    "JPEG 40": lambda i: coded(i, "JPEG", quality=40),
+    "WebP 80": lambda i: coded(i, "WEBP", quality=80),
+    "half the size": lambda i: coded(scaled(i, 0.5)),
+    "1.5 times the size": lambda i: coded(scaled(i, 1.5)),
+    "left to right": lambda i: coded(ImageOps.mirror(i)),
+    "upside down": lambda i: coded(ImageOps.flip(i)),
+    "left to right, JPEG 75": lambda i: coded(ImageOps.mirror(i), "JPEG", quality=75),
+}
+
+
+def band_passed(x: np.ndarray, sfreq: float) -> np.ndarray:
+    x = np.ascontiguousarray(x, np.float32)
+    return bandpass_resample(x, sfreq, 100.0, reflect="even")
+
+
+def of_signals(folder: Path) -> dict:
+    """Hold all excerpts against each other, and copies of some against these."""
+    parts = [np.load(folder / f"{kind}labelled.npz") for kind in ("", "un")]
+    raw = np.concatenate([part["x"] for part in parts])
+    groups = parts[0]["group"]
+    prints = [landmarks.fingerprint(band_passed(x, 200.0), 100.0) for x in raw]
+    pairs = landmarks.find_pairs(prints)
+    _, counts = np.unique(groups, return_counts=True)
+    recall = {}
+    chosen = np.random.default_rng(0).choice(len(raw), N_SIGNALS, replace=False)
+    for name, change in SIGNALS.items():
+        copies = [change(raw[i].astype(np.float64)) for i in chosen]
+        own = [landmarks.fingerprint(band_passed(*copy), 100.0) for copy in copies]
+        found = set(landmarks.find_pairs([*(prints[i] for i in chosen), *own]))
+        recall[name] = float(np.mean([(k, k + N_SIGNALS) in found for k in range(N_SIGNALS)]))
+    return {
+        "recordings": len(raw),
+        "pairs": len(raw) * (len(raw) - 1) // 2,
+        "pairs_of_one_sleeper": int((counts * (counts - 1) // 2).sum()),
+        "without_fingerprint": sum(not len(p) for p in prints),
+        "found": pairs,
+        "copies": N_SIGNALS,
+        "recall": recall,
+    }
+
+
+def of_images(files: list[bytes], size: int) -> dict:
+    """Hold all images against each other, and copies of some against these."""
+    prints = [perceptual.fingerprints(decode(data, size)[None])[0] for data in files]
+    begun = time.perf_counter()
+    pairs = perceptual.find_pairs(prints)
+    took = time.perf_counter() - begun
+    recall = {}
+    chosen = np.random.default_rng(0).choice(len(files), N_IMAGES, replace=False)
+    for name, change in IMAGES.items():
+        opened = (Image.open(io.BytesIO(files[i])).convert("RGB") for i in chosen)
+        own = [perceptual.fingerprints(decode(change(image), size)[None])[0] for image in opened]
+        mine = [prints[i] for i in chosen]
+        found = set(perceptual.find_pairs([*mine, *own]))
+        joined = [(k, k + N_IMAGES) in found or mine[k] in mine[:k] for k in range(N_IMAGES)]
+        recall[name] = float(np.mean(joined))
+    return {
+        "images": len(files),
+        "size": size,
+        "pairs": len(files) * (len(files) - 1) // 2,
+        "found": pairs,
+        "seconds_to_find": round(took, 2),
+        "copies": N_IMAGES,
+        "recall": recall,
+    }
+
+
+def cost(source: str, raw: Path, settings: list[str], owner: object, name: str) -> dict:
+    """Return how long a store takes in one process, and what of it a function takes."""
+    spent, original = [0.0], getattr(owner, name)
+
+    def timed(*given: object) -> object:
+        begun = time.perf_counter()
+        try:
+            return original(*given)
+        finally:
+            spent[0] += time.perf_counter() - begun
+
+    with tempfile.TemporaryDirectory() as folder, mock.patch.object(owner, name, timed):
+        begun = time.perf_counter()
+        preprocess(source, raw, Path(folder) / "store", overrides=settings, jobs=1)
+        whole = time.perf_counter() - begun
+    return {
+        "source": source,
+        "seconds": round(whole, 3),
+        "fingerprints_s": round(spent[0], 3),
+        "share": round(spent[0] / whole, 4),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--looked-at", type=int, nargs=2, metavar=("PETS", "CIFAR"))
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    data = options.data
+    pets = [file.read_bytes() for file in sorted((data / "pets").rglob("*.jpg"))]
+    with zipfile.ZipFile(data / "cifar10_jpeg_subset.zip") as archive:
+        names = sorted(n for n in archive.namelist() if n.endswith((".jpg", ".jpeg", ".png")))
+        cifar = [archive.read(name) for name in names]
+    looked = options.looked_at
+    result = {
+        "what": __doc__.partition("\n")[0],
+        "command": "python benchmarks/twins.py DATA"
+        + (f" --looked-at {looked[0]} {looked[1]}" if looked else ""),
+        "date": runs.now(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, shared; one used",
+        "environment": runs.environment() | {"pillow": PIL.__version__},
+        "signals": of_signals(data / "pc18_segments"),
+        "pets": of_images(pets, 224),
+        "cifar": of_images(cifar, 32),
+        "cost": [
+            cost(*of, landmarks, "fingerprint")
+            for of in (
+                ("edf", data / "psg_six_channel", ["channels=[F3,F4,C3,C4,O1,O2]"]),
+                ("pc18-segments", data / "pc18_segments", []),
+            )
+        ]
+        + [
+            cost("images", data / place, settings, image_twins, "find_twins")
+            for place, settings in (
+                ("pets", ["size=224"]),
+                ("cifar10_jpeg_subset.zip", ["size=32"]),
+            )
+        ],
+    }
+    for kind, truly in zip(("signals", "pets", "cifar"), (0, *(looked or (0, 0))), strict=True):
+        told = result[kind]
+        told["same_when_looked_at"] = truly
+        told["false_alarms"] = len(told["found"]) - truly
+        told["false_alarms_in_10000_pairs"] = 1e4 * told["false_alarms"] / told["pairs"]
+        print(kind, {key: value for key, value in told.items() if key != "found"})
+    print(*result["cost"], sep="\n")
+    options.results.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

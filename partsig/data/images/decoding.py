@@ -1,0 +1,166 @@
+"""Bytes of an image file to pixels: any mode of Pillow to 8 bits, grey or red, green and blue."""
+
+import struct
+import zipfile
+import zlib
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from partsig.errors import DataError
+
+# Decoders that are tried, whatever a file's suffix: none that calls another program, as EPS does.
+Image.init()  # Pillow knows only some of them before
+FORMATS = tuple(
+    kind
+    for kind in ("JPEG", "PNG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "AVIF", "PPM", "JPEG2000")
+    if kind in Image.OPEN
+)
+ORIENTATION = 0x0112  # EXIF tag, from 1 (upright) to 8
+# Tags of TIFF 6.0, section 4: bits of a value; 0 where the lowest value is white.
+BITS_PER_SAMPLE, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0
+# JPEG 2000 (ISO 15444-1, annex A.5.1): the markers SOC and SIZ; the first component's precision
+# comes 40 bytes after SIZ has begun.
+SIZ, PRECISION = b"\xff\x4f\xff\x51", 42
+# Bits of a value in Pillow's names of how a PNG stores it.
+PNG_BITS = {"1": 1, "L;2": 2, "L;4": 4, "L": 8, "RGB": 8, "I;16B": 16, "RGB;16B": 16}
+# What Pillow and zipfile raise on damaged files.
+DAMAGED = (
+    *(OSError, ValueError, SyntaxError, TypeError, KeyError, IndexError, AttributeError),
+    *(OverflowError, MemoryError, EOFError, NotImplementedError, RuntimeError, struct.error),
+    *(zlib.error, zipfile.BadZipFile, Image.DecompressionBombError, Image.DecompressionBombWarning),
+)
+
+
+def decode(data: bytes, size: int, grey: bool = False) -> np.ndarray:
+    """Return an encoded image as (3, size, size) uint8, or (1, size, size) when ``grey``.
+
+    Turned as its EXIF says, alpha over white, 16 bits rounded to 8, the first frame of several. An
+    image of that size is copied exactly. Raises DataError for one that is damaged, of more pixels
+    than Pillow's limit, or of floats or 32-bit integers, whose range nobody knows.
+    """
+    try:
+        with Image.open(BytesIO(data), formats=FORMATS) as image:
+            n_pixels = image.width * image.height
+            if n_pixels > Image.MAX_IMAGE_PIXELS:
+                raise DataError(
+                    f"it has {n_pixels:,} pixels, more than Pillow's limit of "
+                    f"{Image.MAX_IMAGE_PIXELS:,}: a decompression bomb, or an image to make smaller"
+                )
+            image.draft(image.mode, (2 * size, 2 * size))
+            stored = image.tile[0].args if image.tile else None  # loading forgets it
+            image.load()
+            pixels = _to_bytes(_upright(image), _levels(image, stored, data), grey)
+            side = min(pixels.size)
+            left, top = ((extent - side) // 2 for extent in pixels.size)
+            box = (left, top, left + side, top + side)
+            if side == size:
+                pixels = pixels.crop(box)
+            else:
+                pixels = pixels.resize((size, size), Image.Resampling.BICUBIC, box, 2.0)
+    except UnidentifiedImageError:
+        # Pillow's own sentence holds an address in memory.
+        raise DataError(f"it is none of {', '.join(FORMATS)}") from None
+    except DAMAGED as error:
+        raise DataError(f"it cannot be decoded ({told(error)})") from error
+    array = np.asarray(pixels).reshape(size, size, -1)
+    return np.ascontiguousarray(array.transpose(2, 0, 1))
+
+
+def told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        turned = image.getexif().get(ORIENTATION, 1) in range(2, 9)
+    except DAMAGED:  # broken EXIF says nothing about the pixels
+        return image
+    return ImageOps.exif_transpose(image) if turned else image
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Levels:
+    """What the numbers of an image mean that Pillow gives in more than 8 bits, or as stored.
+
+    ``scale``: what they are divided by to be those of the file, of which ``top`` is white, or black
+    where they are ``inverted``. ``clear`` is the one that is transparent, in 8 bits or in the
+    file's; None where none is.
+    """
+
+    scale: float = 1.0
+    top: int = 65535
+    inverted: bool = False
+    clear: int | tuple[int, ...] | None = None
+
+
+def _levels(image: Image.Image, stored: object, data: bytes) -> _Levels:
+    """Return what an image's numbers mean; raise DataError where that cannot be known.
+
+    ``stored`` is what Pillow has told its decoder: for PNG a name of bits, for PPM the top value.
+    """
+    deep = image.mode == "I" or image.mode.startswith("I;16")
+    if image.format == "PNG":
+        return _Levels(clear=_clear(image, PNG_BITS.get(stored)))
+    if image.mode == "I" and image.format != "PPM":  # of which 16 bits come as such too
+        raise DataError(
+            "its values are 32-bit integers of unknown range; convert it to 8 or 16 bits"
+        )
+    if deep and image.format == "PPM" and isinstance(stored, tuple):
+        return _Levels(scale=65535 / stored[1], top=stored[1])
+    if deep and image.format == "JPEG2000":
+        bits = (data[data.index(SIZ) + PRECISION] & 0x7F) + 1
+        return _Levels(scale=2 ** (16 - bits), top=2**bits - 1)
+    if deep and image.format == "TIFF":
+        bits = image.tag_v2.get(BITS_PER_SAMPLE, (16,))[0]
+        inverted = image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO
+        return _Levels(top=2**bits - 1, inverted=inverted)
+    return _Levels()
+
+
+def _clear(image: Image.Image, bits: int | None) -> int | tuple[int, ...] | None:
+    """Return the value of a PNG that is transparent, as large as Pillow gives the others."""
+    clear = image.info.get("transparency")
+    if clear is None or isinstance(clear, bytes) or image.mode == "P" or bits is None:
+        return None
+    if isinstance(clear, tuple) and bits == 16:
+        raise DataError(
+            "one of its colours of 16 bits is transparent, of which 8 bits are read; convert it "
+            "to 8 bits"
+        )
+    return clear * 255 // (2**bits - 1) if bits < 8 else clear
+
+
+def _to_bytes(image: Image.Image, levels: _Levels, grey: bool) -> Image.Image:
+    """Return an image of any mode, whose numbers mean that, in L or RGB."""
+    if image.mode == "F":
+        raise DataError("its values are floats of unknown range; convert it to 8 or 16 bits")
+    clear = levels.clear
+    if clear is not None:
+        values = np.asarray(image.convert("L") if image.mode == "1" else image)
+        same = values == np.asarray(clear)
+        clear = same.all(-1) if same.ndim == 3 else same
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        # Pillow's own conversion would cut everything above 255.
+        values = np.rint(np.asarray(image).astype(np.float64) / levels.scale).astype(np.int64)
+        values = (2 * 255 * values + levels.top) // (2 * levels.top)
+        values = np.clip(255 - values if levels.inverted else values, 0, 255)
+        image = Image.fromarray(values.astype(np.uint8))
+    elif clear is None and (
+        image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
+    ):
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image).convert("RGB")
+    elif image.mode not in ("L", "RGB"):
+        image.info.pop("transparency", None)  # it is in ``clear``, in other numbers
+        image = image.convert("RGB")
+    if clear is not None:
+        image = Image.composite(Image.new(image.mode, image.size, "white"), image, _mask(clear))
+    return image.convert("L" if grey else "RGB")
+
+
+def _mask(where: np.ndarray) -> Image.Image:
+    return Image.fromarray(np.where(where, 255, 0).astype(np.uint8))
