@@ -149,8 +149,14 @@ def _read_file(path: Path, reading: PreprocessConfig, settings: StageConfig) -> 
     if path.suffix.lower() == ".hea":
         return wfdb_records.read_recording(path, reading)
     if settings.scored:
-        beside = edf_recordings.find_hypnogram(path, settings.hypnogram)
-        return edf_recordings.read_night(path, beside, reading, ())
+        try:
+            beside = edf_recordings.find_hypnogram(path, settings.hypnogram)
+            return edf_recordings.read_night(path, beside, reading, ())
+        except MissingChannelsError:
+            raise
+        except DataError as error:
+            _read_file(path, reading, replace(settings, scored=False))  # is it the stages?
+            raise DataError(f"{error} Without its stages: --set scored=false.") from None
     file, source = replace(psg.open_psg(path), marks=()), source_of(path, settings)
     return edf_recordings.night_of(file, path.name, None, reading, (), source, needed=False)
 

@@ -162,6 +162,28 @@ def test_stages_in_the_file_stand_beside_and_decide_the_grid(raw_records, stager
     assert stage(path, stager, overrides={"scored": False}).scored is None
 
 
+def test_stages_that_contradict_are_told_with_the_way_around_them(raw_records, stager, tmp_path):
+    path = as_edf(tmp_path / "d.edf", raw_records[next(iter(raw_records))], stages=["N2", "R"])
+    (tmp_path / "d.csv").write_text("onset,duration,stage\n0,60,W\n30,30,N2\n")
+    with pytest.raises(DataError, match=r"two stages at 30 s.*Without its stages: --set scored=f"):
+        stage(path, stager)
+    assert stage(path, stager, overrides={"scored": False}).scored is None
+
+
+def test_a_fraction_of_a_second_is_in_the_clock_of_what_is_written(raw_records, run, tmp_path):
+    path = as_edf(tmp_path / "d.edf", raw_records[next(iter(raw_records))])
+    edf = edfio.read_edf(path)
+    edf.starttime = edf.starttime.replace(microsecond=500_000)
+    edf.write(path)
+    found = stage_all([path], run, output=tmp_path / "out", device="cpu")
+    with open(found.files["d"]["csv"], newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    assert [row["clock_time"] for row in rows[:2]] == [
+        "2021-05-04 22:47:30.500000",
+        "2021-05-04 22:48:00.500000",
+    ]
+
+
 def test_channels_that_do_not_fit_are_refused_with_the_aliases(raw_records, stager, tmp_path):
     name = next(iter(raw_records))
     path = as_edf(tmp_path / "e.edf", raw_records[name], labels=("EEG Oz", "EOG Left", "EMG"))

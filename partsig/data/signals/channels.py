@@ -32,6 +32,8 @@ PARTS = tuple(
 # Between two electrodes; not within a run of blanks, which would be gone through from each of them.
 DASH = re.compile(r"(?<! ) *+[-:/_–−] *+")
 BLANKS = re.compile(r"\s+")
+# One of several channels of one name, by its number.
+NUMBERED = re.compile(r"([^#]{1,200})#([0-9]{1,4})")
 # Characters of a label that are looked at; EDF has 16, and no format's names are much longer.
 LONGEST_LABEL = 200
 RUN_ON = re.compile(r"^(FP[12Z]|[FCPOT][0-9Z]|E[12])([AM][12])$")
@@ -149,7 +151,13 @@ def _find(
     channel: str,
     settings: ReadConfig,
 ) -> tuple[int, int | None] | None:
-    for wanted in (channel, *settings.aliases.get(channel, ())):
+    aliases = settings.aliases.get(channel, ())
+    for alias in aliases:  # "C4-M1#2" is the second that is called so
+        numbered = NUMBERED.fullmatch(alias)
+        same = [i for i, label in enumerate(labels) if numbered and label.strip() == numbered[1]]
+        if numbered and 0 < int(numbered[2]) <= len(same):
+            return same[int(numbered[2]) - 1], None
+    for wanted in (channel, *aliases):
         same = [i for i, label in enumerate(labels) if label.strip() == wanted]
         if same:
             return _only(name, labels, same, channel), None
@@ -174,6 +182,12 @@ def _find(
 
 
 def _only(name: str, labels: Sequence[str], same: list[int], channel: str) -> int:
+    if len(same) > 1 and len({labels[i].strip() for i in same}) == 1:
+        label = labels[same[0]].strip()
+        raise DataError(
+            f"{name}: {len(same)} channels are called {label!r}; choose the first or another by "
+            f"its number, with --set 'aliases={{{channel}: [\"{label}#1\"]}}'."
+        )
     if len(same) > 1:
         raise DataError(
             f"{name}: channel {channel!r} could be {' or '.join(repr(labels[i]) for i in same)}; "

@@ -17,7 +17,8 @@ from partsig.errors import ConfigError, DataError, check_range
 # Settings that staging shares.
 Aliases = Annotated[
     Mapping[str, tuple[str, ...]],
-    'other names of channels, {C4-M1: [EEG4, "C4:M1"]}, tried before the rules',
+    'other names of channels, {C4-M1: [EEG4, "C4:M1"]}, tried before the rules; "C4-M1#2" is the '
+    "second channel of that name",
 ]
 Missing = Annotated[
     Literal["refuse", "fill"],

@@ -29,10 +29,18 @@ ONSET += ("starttime", "start_time", "clock_time", "clocktime", "clock", "time_o
 DURATION = ("duration", "duration_s", "dur", "length")
 STAGE = ("stage", "sleep_stage", "sleepstage", "stages", "hypnogram", "trial_type", "description")
 STAGE += ("label", "annotation", "event", "value", "hypno", "score")
+MOST_WORDS = 6  # of a label
 EPOCH = ("epoch", "epoch_number", "epochs")
 LINE_END = re.compile(r"\r\n|\r|\n")
 # What may stand above the stages: nothing, a comment, or a name in brackets, as DREAMS has it.
 HEADING = re.compile(r"\s*|#.*|\[[A-Za-z][\w .-]*\]\s*")
+# How files begin that are read by none of the rules here, and what they are.
+NOT_READ = {
+    "{": "JSON",
+    "[": "JSON",
+    "RemLogic": "an event export of REMlogic",
+    "Signal ID:": "a sleep profile of DOMINO",
+}
 # A year of 30-s epochs has a million.
 MOST_LINES = 1_100_000
 # Columns that hold other events too; what is no stage there is passed over.
@@ -111,6 +119,13 @@ def _with_onsets(
 
 def _split(place: str, text: str) -> list[list[str]]:
     """Return the cells of every line that holds something."""
+    first = text.lstrip()[:200].partition("\n")[0].strip()
+    foreign = next((told for word, told in NOT_READ.items() if first.startswith(word)), "")
+    if foreign and not HEADING.fullmatch(first):
+        raise DataError(
+            f"{place} is {foreign}, which is not read: export the stages as CSV, with onsets or "
+            "one stage a line."
+        )
     lines = LINE_END.split(text.rstrip(), MOST_LINES)
     if len(lines) > MOST_LINES:
         raise DataError(f"{place}: more than {MOST_LINES:,} lines, which no hypnogram has.")
@@ -142,6 +157,11 @@ def _find_columns(place: str, rows: list[list[str]], kind: str) -> Table:
         return next((names.index(word) for word in words if word in names), None)
 
     stage, onset = column_of(STAGE), column_of(ONSET)
+    if len(rows) == 1 and (len(rows[0]) > 1 or len(rows[0][0].split()) > MOST_WORDS):
+        raise DataError(
+            f"{place}: everything stands on one line; one stage a line is expected, or a table "
+            "whose columns are named."
+        )
     if stage is None and len(rows[0]) > 1:
         there = shown(", ".join(rows[0]), 400)
         raise DataError(

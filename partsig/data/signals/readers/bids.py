@@ -12,6 +12,7 @@ from pathlib import Path
 
 from partsig.data.foreign import open_regular
 from partsig.data.listing import Remembered
+from partsig.data.signals.hypnograms.stages import UNSCORED
 from partsig.data.signals.readers import edf_recordings, psg
 from partsig.data.signals.readers.fif_parts import first_parts
 from partsig.data.signals.recordings import (
@@ -49,22 +50,42 @@ def find_records(raw: Path) -> list[Path]:
     return sorted_by_name(first_parts(recordings))
 
 
-def find_events(path: Path) -> Path | None:
-    """Return the ``_events.tsv`` of a recording, or None."""
-    events = path.with_name(path.stem.removesuffix("_eeg") + "_events.tsv")
+def find_events(path: Path, settings: ReadConfig = USUAL) -> Path | None:
+    """Return the ``_events.tsv`` of a recording, or None.
+
+    With a pattern of the user's the file that it names: ``{name}`` is without ``_eeg``.
+    """
+    bare = path.stem.removesuffix("_eeg")
+    if settings.hypnogram.pattern:
+        return edf_recordings.find_hypnogram(path.with_name(bare + path.suffix), settings.hypnogram)
+    events = path.with_name(f"{bare}_events.tsv")
     return events if events.is_file() else None
+
+
+def _overlooked(path: Path) -> list[str]:
+    """Return a sentence where stages may be in a file of a proposal to BIDS that is not read."""
+    other = path.with_name(path.stem.removesuffix("_eeg") + "_hypnogram.tsv")
+    if not other.is_file():
+        return []
+    return [
+        f"no stages were found, but {other.name} lies beside it: pass --set "
+        "'hypnogram.pattern={name}_hypnogram.tsv'"
+    ]
 
 
 def fingerprint(path: Path, settings: ReadConfig = USUAL) -> str:
     """Return 16 hex digits of a recording and of its events."""
-    events = find_events(path)
+    events = find_events(path, settings)
     return psg.fingerprint(path, *([] if events is None else [events]))
 
 
 def read_recording(path: Path, settings: ReadConfig = USUAL) -> Recording:
     """Return one recording; see :func:`.edf_recordings.read_recording`."""
     subject = subject_of(path)
-    night = edf_recordings.read_night(path, find_events(path), settings, CHANNELS, needed=False)
+    events = find_events(path, settings)
+    night = edf_recordings.read_night(path, events, settings, CHANNELS, needed=False)
+    if not (night.stages != UNSCORED).any() and not settings.hypnogram.pattern:
+        night = replace(night, notes=(*night.notes, *_overlooked(path)))
     age, sex = _participants(path, subject)
     own = settings.subject_of(path.stem) if settings.subject else subject
     return replace(night, subject=own, age=age, sex=sex)

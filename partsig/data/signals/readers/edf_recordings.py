@@ -47,7 +47,9 @@ PATTERNS = tuple(
     )
 )
 # Files beside a recording without stages that may hold them all the same.
-SCORES = (".csv", ".tsv", ".txt", ".xml", ".edf", ".hyp", ".json", ".xlsx", ".mat", ".npy")
+SCORES = (".csv", ".tsv", ".txt", ".xml", ".edf", ".hyp")
+# Such that may hold them in a format that is not read.
+OTHER_SCORES = (".json", ".xlsx", ".xls", ".mat", ".npy", ".npz", ".annot", ".eannot", ".rml")
 
 
 def find_records(raw: Path) -> list[Path]:
@@ -155,10 +157,15 @@ def _overlooked(path: Path, settings: HypnogramConfig) -> str:
         other, tail = path.parent / name, name.removeprefix(path.stem)
         if (
             not tail[:1].isalnum()  # night10 is another's
-            and other.suffix.lower() in SCORES
+            and other.suffix.lower() in (*SCORES, *OTHER_SCORES)
             and other != path
             and (other.suffix.lower() not in psg.EDF or holds_no_signal(other))
         ):
+            if other.suffix.lower() in OTHER_SCORES:
+                return (
+                    f"no stages were found, but {name} lies beside it, of a format that is not "
+                    "read: export it as CSV, with onsets or one stage a line"
+                )
             return (
                 f"no stages were found, but {name} lies beside it: pass "
                 f"{commands.pattern_option('hypnogram.pattern', tail)}"

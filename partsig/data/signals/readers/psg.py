@@ -77,6 +77,11 @@ def open_psg(path: Path) -> Psg:
 
 def _open_edf(path: Path) -> Psg:
     file = open_edf(path)
+    if not file.labels:
+        raise DataError(
+            f"{path.name} holds annotations alone and no signal: name the recording that they are "
+            "of."
+        )
     marks, onsets = read_marks(file)
     gaps = find_gaps(file, onsets) if file.discontinuous else []
     missing = _missing(path.name, gaps, file.duration_s, "records")

@@ -1,0 +1,86 @@
+"""What cannot be read as it is: the sentence says what it is, and what to do."""
+
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+
+import edfio
+import numpy as np
+import pytest
+
+from partsig.data.signals.hypnograms.settings import HypnogramConfig
+from partsig.data.signals.readers import bids, edf_recordings
+from partsig.data.signals.recordings import ReadConfig
+from partsig.errors import DataError
+
+PLACE = Path(__file__).parents[3] / "edf_bytes.py"
+spec = importlib.util.spec_from_file_location("edf_bytes", PLACE)
+edf_bytes = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(edf_bytes)
+signal, write_edf = edf_bytes.signal, edf_bytes.write_edf
+
+SETTINGS = ReadConfig(channels=("C4-M1",))
+
+
+def test_channels_of_one_name_are_chosen_by_their_number(tmp_path):
+    signals = [signal("C4-M1", 100, 60, seed) for seed in (1, 2)]
+    path = write_edf(tmp_path / "n.edf", signals)
+    message = r"2 channels are called 'C4-M1'; choose .*aliases=\{C4-M1: \[\"C4-M1#1\"\]\}"
+    with pytest.raises(DataError, match=message):
+        edf_recordings.read_recording(path, SETTINGS)
+    for number in (1, 2):
+        chosen = ReadConfig(channels=("C4-M1",), aliases={"C4-M1": (f"C4-M1#{number}",)})
+        values = edf_recordings.read_recording(path, chosen).parts[0].microvolts(0)
+        expected = signals[number - 1]["data"] * (500 / 32767)
+        np.testing.assert_allclose(values, expected, rtol=1e-4, atol=1e-3)
+    beyond = ReadConfig(channels=("C4-M1",), aliases={"C4-M1": ("C4-M1#3",)})
+    with pytest.raises(DataError, match="2 channels are called"):
+        edf_recordings.read_recording(path, beyond)
+
+
+def test_a_file_of_annotations_is_no_recording(tmp_path):
+    marks = [(0.0, 30.0, "Sleep stage W")]
+    path = tmp_path / "h.edf"
+    edfio.Edf([], annotations=[edfio.EdfAnnotation(*mark) for mark in marks]).write(path)
+    with pytest.raises(DataError, match=r"h\.edf holds annotations alone and no signal"):
+        edf_recordings.read_recording(path, SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[0, 1, 2, 3]", "is JSON, which is not read: export the stages as CSV"),
+        ('{"stages": [0, 1]}', "is JSON, which is not read"),
+        ("RemLogic Event Export\nPatient:\tX\n\n", "is an event export of REMlogic, which is not"),
+        ("Signal ID: SchlafProfil\n\n22:00:00,000; Wake\n", "is a sleep profile of DOMINO, which"),
+        ("0,0,1,2,3,4\n", "everything stands on one line; one stage a line is expected"),
+        ("W W N1 N2 N2 N3 N3 R\n", "everything stands on one line; one stage a line is expected"),
+    ],
+)
+def test_hypnograms_of_formats_that_are_not_read(tmp_path, text, message):
+    path = write_edf(tmp_path / "n.edf", [signal("C4-M1", 100, 60)])
+    (tmp_path / "n.txt").write_text(text)
+    with pytest.raises(DataError, match=rf"n\.txt.*{message}"):
+        edf_recordings.read_recording(path, SETTINGS)
+
+
+def test_a_file_of_a_format_that_is_not_read_is_told_of(tmp_path):
+    path = write_edf(tmp_path / "n.edf", [signal("C4-M1", 100, 60)])
+    (tmp_path / "n.json").write_text("[]")
+    told = edf_recordings.read_recording(path, SETTINGS).notes[-1]
+    assert "n.json lies beside it, of a format that is not read: export it as CSV" in told
+
+
+def test_a_hypnogram_beside_a_recording_of_bids(tmp_path):
+    folder = tmp_path / "sub-01" / "eeg"
+    folder.mkdir(parents=True)
+    path = write_edf(folder / "sub-01_task-sleep_eeg.edf", [signal("C4-M1", 100, 60)])
+    (folder / "sub-01_task-sleep_hypnogram.tsv").write_text(
+        "onset\tduration\tstage\n0\t30\tW\n30\t30\tN2\n"
+    )
+    night = bids.read_recording(path, SETTINGS)
+    pattern = "{name}_hypnogram.tsv"
+    assert f"hypnogram.pattern={pattern}" in night.notes[-1]
+    stated = replace(SETTINGS, hypnogram=HypnogramConfig(pattern=pattern))
+    assert bids.read_recording(path, stated).stages.tolist() == [0, 2]
+    assert bids.fingerprint(path, stated) != bids.fingerprint(path, SETTINGS)
