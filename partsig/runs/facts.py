@@ -9,6 +9,7 @@ from partsig.files import read_json
 TEXTS = ("kind", "state", "started", "finished", "store", "from", "modality", "task", "teacher")
 NAMES = ("ch_names", "subjects_seen", "pretraining_subjects")
 SECTIONS = ("config", "environment", "split", "calibration", "labels", "pretraining")
+NEVER_NONE = ("kind", "state", "store", "ch_names", "config", "environment", "split", "seed")
 COUNTS = ("seed", "parameters", "n_epochs_train", "images_trained", "chosen_epoch")
 
 
@@ -33,7 +34,7 @@ def read_facts(file: Path) -> Facts:
         if not isinstance(found, dict) or "kind" not in found:
             raise ValueError("it does not tell its kind")
         for key, value in found.items():
-            if value is not None and not _fits(key, value):
+            if not (_fits(key, value) if value is not None else key not in NEVER_NONE):
                 raise ValueError(f"{key} is no such thing: {str(value)[:60]!r}")
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{file} is damaged ({error}).") from None

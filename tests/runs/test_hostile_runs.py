@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import partsig
-from partsig.errors import CheckpointError, ConfigError
+from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.recipes.loading import load_classifier, load_model
 from partsig.runs.models import load_encoder, load_part
 from partsig.runs.run import Run
@@ -152,3 +152,123 @@ def test_a_pickle_that_runs_code_is_refused(pretrained, capsys):
     with pytest.raises(CheckpointError, match="cannot be read"):
         checkpoint.load(file)
     assert "stranger" not in "".join(capsys.readouterr())
+
+
+BENT = {
+    "no extra field's end": lambda entry: entry[:30] + b"\x04\x00" + entry[32:],
+    "a later version": lambda entry: entry[:6] + b"\x46\x00" + entry[8:],
+}
+
+
+@pytest.mark.parametrize("bent", BENT)
+def test_an_archive_that_only_torch_can_read_is_refused(bent, pretrained):
+    """Else what bounds it would not see what is read."""
+    file = newest(pretrained)
+    content = bytearray(file.read_bytes())
+    at = content.index(b"PK\x01\x02")
+    content[at:] = BENT[bent](bytes(content[at:]))
+    file.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"cannot be read|does not fit"):
+        load_encoder(pretrained)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1j])
+def test_weights_that_are_no_finite_numbers_are_refused(value, pretrained):
+    """A hypnogram would come of them as of others."""
+    file = newest(pretrained)
+    content = torch.load(file, weights_only=True)
+    name = next(key for key in content["model"] if key.startswith("encoder.blocks"))
+    content["model"][name] = torch.full(content["model"][name].shape, value)
+    torch.save(content, file)
+    with pytest.raises(CheckpointError, match="are not finite real numbers"):
+        load_encoder(pretrained)
+
+
+@pytest.mark.parametrize(
+    "content", [b"\x80\x02h\x05.", b"\x80\x02K\x01s.", b"\x80\x02)R.", b"]" * 99]
+)
+def test_a_bare_pickle_is_no_checkpoint(content, pretrained):
+    newest(pretrained).write_bytes(content.ljust(60_000, b"\0"))
+    with pytest.raises(CheckpointError, match=r"cannot be read|do not belong together"):
+        load_encoder(pretrained)
+
+
+LIES = {
+    "store": [None, 3, {}, "a\ud800"],
+    "state": [3, []],
+    "ch_names": ["C4", [["C4"]], [3], {}],
+    "sfreq": [{}, 0, -1, "fast", 1e300],
+    "split": ["test", {"test": "all"}, {"test": [3]}, []],
+    "seed": [{}, -1, 1.5, True, 10**30],
+    "environment": ["x", {"python": 3}],
+    "calibration": ["x", [], {"temperature": "hot"}],
+    "labels": ["x", [None]],
+    "pretraining_subjects": ["x", [[]], 10**30],
+    "config": ["x", []],
+}
+
+
+def used(run):
+    """Use a run for what there is."""
+    load_model(run)
+    partsig.evaluate(run, device="cpu", figures=False)
+    partsig.report(run)
+    partsig.compare([run])
+
+
+@pytest.mark.parametrize("key", LIES)
+def test_a_record_of_other_types_is_one_sentence(key, tuned):
+    for value in LIES[key]:
+        edit(tuned, lambda facts, value=value: facts.update({key: value}))
+        with pytest.raises((CheckpointError, ConfigError, DataError)):
+            used(tuned)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 200_000,
+        '{"kind": ' + "[" * 200_000,
+        "[]",
+        '{"kind": "pretrain"',
+        "{}",
+        '"kind"',
+        "NaN",
+    ],
+    ids=["lists", "within", "a list", "cut", "empty", "a text", "no number"],
+)
+def test_a_record_that_is_none_is_one_sentence(text, pretrained, sample_store, tmp_path):
+    (pretrained / "run.json").write_text(text)
+    with pytest.raises(CheckpointError, match="is damaged"):
+        load_model(pretrained)
+    store = tmp_path / "store"
+    shutil.copytree(sample_store, store)
+    (store / "meta.json").write_text(text)
+    with pytest.raises(DataError):
+        partsig.pretrain(store, tmp_path / "new", gpus="0")
+
+
+@pytest.mark.parametrize("key", ["state", "store", "ch_names", "config", "split"])
+def test_what_a_record_does_not_tell_is_one_sentence(key, tuned):
+    edit(tuned, lambda facts: facts.pop(key, None))
+    with pytest.raises((CheckpointError, DataError, ConfigError)):
+        used(tuned)
+
+
+def test_nothing_is_written_or_deleted_through_a_link_in_a_run(tuned, pretrained, tmp_path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    for name in ("metrics.json", "predictions.csv", "step-000000000.pt"):
+        (mine / name).write_text("mine")
+    (tuned / "evaluation").symlink_to(mine)
+    with pytest.raises(DataError, match="evaluation is a link"):
+        partsig.evaluate(tuned, device="cpu")
+    shutil.copy(newest(pretrained), mine)
+    shutil.rmtree(pretrained / "checkpoints")
+    (pretrained / "checkpoints").symlink_to(mine)
+    with pytest.raises(DataError, match="checkpoints is a link"):
+        checkpoint.prune(pretrained, 1, 10**6)
+    with pytest.raises(DataError, match="checkpoints is a link"):
+        checkpoint.save(checkpoint.path_of(pretrained, 9), {"kind": "pretrain"})
+    for name in ("metrics.json", "predictions.csv", "step-000000000.pt"):
+        assert (mine / name).read_text() == "mine"

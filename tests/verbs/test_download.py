@@ -1,5 +1,6 @@
 """Download from a server of our own that drops, truncates, lies, refuses and remembers."""
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -756,3 +757,31 @@ def test_the_real_lists_are_read(challenge_files):
     assert counts == {"training": 994, "test": 989}
     text = (challenge_files / "age-sex.csv").read_text()
     assert physionet2018_index.parse_demographics(text) == 1983
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling", "hard link", "pipe"])
+@pytest.mark.parametrize("name", ["training_SHA1SUMS", MAT])
+def test_nothing_is_written_through_what_lies_where_a_part_grows(kind, name, site, tmp_path):
+    """In a folder that others write to, a link there would lead to any file of the user's."""
+    precious, part = tmp_path / "precious", part_of(tmp_path / "raw" / name)
+    part.parent.mkdir(parents=True)
+    precious.write_text("kept")
+    if kind == "pipe":
+        os.mkfifo(part)
+    elif kind == "hard link":
+        os.link(precious, part)
+    else:
+        part.symlink_to(precious if kind == "link" else tmp_path / "elsewhere")
+    found = []
+    with contextlib.suppress(DataError):
+        found = download(raw=tmp_path / "raw", mirror=site.url, records="tr03-0002").failed
+    assert precious.read_text() == "kept"
+    assert not (tmp_path / "elsewhere").exists()
+    assert not (tmp_path / "raw" / name).exists() or not found
+
+
+def test_a_users_own_file_called_part_is_kept(site, tmp_path):
+    own = tmp_path / "training_SHA1SUMS.part"
+    own.write_text("mine")
+    assert download(raw=tmp_path, mirror=site.url, records="tr03-0002").failed == {}
+    assert own.read_text() == "mine"

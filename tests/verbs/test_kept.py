@@ -58,3 +58,27 @@ def test_its_own_files_are_replaced(verb, tuned, sample_store, tmp_path):
     first = sorted(path.name for path in (tmp_path / "out").iterdir())
     CALLS[verb](tuned, sample_store, tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == first
+
+
+def test_a_page_that_speaks_of_partsig_is_another_all_the_same(tuned, tmp_path):
+    out = tmp_path / "thesis"
+    out.mkdir()
+    (out / "README.md").write_text("# My thesis, made with partsig\n")
+    (out / "config.json").write_text('{"tool": "partsig"}')
+    (out / "model.onnx").write_bytes(b"mine")
+    with pytest.raises(DataError, match=r"README\.md is there already"):
+        partsig.export(tuned, out)
+    (out / "README.md").unlink()
+    with pytest.raises(DataError, match=r"config\.json is there already"):
+        partsig.export(tuned, out)
+    assert (out / "model.onnx").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "arrays.npz", "symmetry.png"])
+def test_an_inspection_keeps_anothers_files(name, encoder_run, sample_store, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / name).write_text("mine")
+    with pytest.raises(DataError, match=f"{name} is there already"):
+        partsig.inspect(encoder_run, sample_store, output=out, n=1, device="cpu")
+    assert [path.name for path in out.iterdir()] == [name]
