@@ -27,7 +27,7 @@ from PIL import Image, ImageOps
 from scipy.signal import resample_poly
 
 from partsig.data.images import perceptual
-from partsig.data.images import twins as image_twins
+from partsig.data.images import preprocessing as image_preprocessing
 from partsig.data.images.decoding import decode
 from partsig.data.signals import landmarks
 from partsig.data.signals.filters import bandpass_resample
@@ -196,7 +196,7 @@ def main() -> None:
             )
         ]
         + [
-            cost("images", data / place, settings, image_twins, "find_twins")
+            cost("images", data / place, settings, image_preprocessing, "find_twins")
             for place, settings in (
                 ("pets", ["size=224"]),
                 ("cifar10_jpeg_subset.zip", ["size=32"]),
