@@ -138,8 +138,8 @@ class SignalDataset(OpenedStore):
                 )
         if not run.facts["subjects_held_out"] and not monitor:
             raise DataError(
-                f"{run.path} has held nobody out, as its store was too small: pretrain on one of 3 "
-                "labelled subjects, or of 10, or more."
+                f"{self.path} has none of the run's held-out subjects, since {run.path} held none "
+                "out: pretrain on a store of 3 labelled subjects, or of 10, or more."
             )
         raise DataError(
             f"{self.path} has none of the run's held-out subjects; give the store it was trained "
