@@ -14,10 +14,10 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TextIO
 
-RUN = re.compile(r"'*[=+\-@\t\r\n]")
+RUN = re.compile(r"\A'*[=+\-@\t\r\n]")
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 SPECIAL = re.compile(r'[",\r\n]')
-MARKED = re.compile(r"'+[=+\-@\t\r\n]")
+MARKED = re.compile(r"\A'+[=+\-@\t\r\n]")
 
 
 def to_cell(value: object) -> object:

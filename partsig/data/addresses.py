@@ -19,7 +19,7 @@ SCHEME = re.compile(r"([a-z][a-z0-9+.-]{0,20})://", re.IGNORECASE)
 # An address in a text, without the full stop after it; also one whose slashes a path has swallowed.
 IN_TEXT = re.compile(r"[a-z][a-z0-9+.-]{1,20}:/{1,3}[^\s'\"<>]*[^\s'\"<>.,;:!?)]", re.IGNORECASE)
 # What stands in a file where a folder is meant, and leads to another machine.
-ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]{1,20}:/|//|\\\\|.*::|.*://", re.IGNORECASE | re.DOTALL)
+ELSEWHERE = re.compile(r"\A(?:[a-z][a-z0-9+.-]{1,20}:/|//|\\\\)|::|://", re.IGNORECASE)
 # The links of a chain (``zip://a::s3://b``), but not the colons of an IPv6 address.
 CHAIN = re.compile(r"::(?![0-9a-f:.%]{0,50}\])", re.IGNORECASE)
 SHORTEST_SECRET = 3  # characters; less is no secret, and stands in every text
@@ -42,7 +42,7 @@ def leads_elsewhere(text: object) -> bool:
     >>> leads_elsewhere("http:/host/a"), leads_elsewhere("zip::a.zip"), leads_elsewhere("data/a")
     (True, True, False)
     """
-    return ELSEWHERE.match(str(text)) is not None
+    return ELSEWHERE.search(str(text)) is not None
 
 
 def check(url: str, option: str, allow_http: bool) -> None:
@@ -88,7 +88,7 @@ def shown(url: str) -> str:
 
 
 def _shown(bit: str) -> str:
-    match = re.match(r"([a-z][a-z0-9+.-]*:/+)(.*)", bit, re.IGNORECASE | re.DOTALL)
+    match = re.match(r"\A([a-z][a-z0-9+.-]*:/+)(.*)", bit, re.IGNORECASE | re.DOTALL)
     if match is None:
         return bit
     scheme, rest = match.groups()

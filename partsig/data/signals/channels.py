@@ -33,7 +33,7 @@ PARTS = tuple(
 DASH = re.compile(r"(?<! ) *+[-:/_–−] *+")
 BLANKS = re.compile(r"\s+")
 # One of several channels of one name, by its number.
-NUMBERED = re.compile(r"([^#]{1,200})#([0-9]{1,4})")
+NUMBERED = re.compile(r"\A([^#]{1,200})#([0-9]{1,4})")
 # Characters of a label that are looked at; EDF has 16, and no format's names are much longer.
 LONGEST_LABEL = 200
 RUN_ON = re.compile(r"^(FP[12Z]|[FCPOT][0-9Z]|E[12])([AM][12])$")

@@ -24,7 +24,7 @@ from partsig.errors import DataError
 from partsig.text import quoted
 
 MOST_BYTES = 2**20
-MASTER = re.compile(r"\s*[^\s/]{1,100}/[0-9]{1,6}(?:\s|$)")
+MASTER = re.compile(r"\A\s{0,9}[^\s/]{1,100}/[0-9]{1,6}(?:\s|$)")
 NAME = re.compile(r"[\w-]{1,100}")
 MISSING = "~"
 
