@@ -26,7 +26,7 @@ from partsig.verbs.report import report
 N, E = 60, 80
 # Names as files and links must not have them, those of the page of all, and such as differ in case
 # or in how Unicode writes a letter alone.
-ODD = ("a&b <i>.1", "50% \"x'", "c#1?q=2", "../up", "n/1", "räw ü", "Night", "night")
+ODD = ("a&b <i>.1", "50% \"x'", "c#1?q=2", "..up", "n\\1", "räw ü", "Night", "night")
 ODD += ("report.html", "report", "Report", "ra\u0308w u\u0308", "night-2")
 HEAD = ["recording", "subject", "epoch", "onset_s", "truth", "prediction"]
 HEAD += [*(f"p_{stage}" for stage in STAGES), "confidence"]
