@@ -96,7 +96,7 @@ def test_a_choice_among_like_labels(label, tmp_path):
 def test_a_stage_that_is_not_known(label, tmp_path):
     with pytest.raises(DataError) as told:
         stage_codes("night.csv", [label], HypnogramConfig(), events=False)
-    words = str(told.value).partition("say what it means, with ")[2].removesuffix(" (or unscored).")
+    words = str(told.value).partition("say what it means, with ")[2].rpartition(" (or ")[0]
     assert dict(set_by(words, tmp_path).hypnogram.stages) == {label: "N2"}
 
 
@@ -170,6 +170,8 @@ def test_what_differs_between_runs(name, tmp_path):
             budget=1,
             draw=0,
             pretraining_seed=None,
+            encoder={},
+            pretrained=False,
             n_train=1,
             confusion=table,
             counts=table,

@@ -88,10 +88,9 @@ def test_an_exported_folder_that_would_fill_the_memory_is_refused(tuned, tmp_pat
 @pytest.mark.parametrize("temperature", [0, 0.0, -1.0, float("nan"), float("inf"), "1", None, 1e9])
 def test_a_temperature_that_nothing_can_be_divided_by_is_refused(temperature, tuned):
     edit(tuned, lambda facts: facts["calibration"].update(temperature=temperature))
-    with pytest.raises(CheckpointError, match="has the temperature"):
-        _ = Run.read(tuned).calibration
-    with pytest.raises(CheckpointError, match="has the temperature"):
-        load_model(tuned)
+    for use in (lambda: Run.read(tuned).calibration, lambda: load_model(tuned)):
+        with pytest.raises(CheckpointError, match=r"has the temperature|is no number"):
+            use()
 
 
 def test_a_folder_with_such_a_temperature_is_refused(tuned, tmp_path):
