@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from partsig.data.signals.hypnograms.codes import PRESETS, RK, number_codes, stage_code
@@ -23,8 +23,12 @@ def read_edf_annotations(path: Path, settings: HypnogramConfig) -> Hypnogram:
     edf = open_edf(path)
     if edf.cut:
         raise DataError(f"{path.name}: {'; '.join(edf.notes)}; copy the hypnogram again.")
-    marks, _ = read_marks(edf)
-    return from_marks(path.name, marks, settings, start=edf.start, in_signal=False)
+    marks, onsets = read_marks(edf)
+    start, lead = edf.start, onsets[0] if len(onsets) else 0.0
+    if start is not None and 0 < lead < 1:  # the first record tells the part of a second (EDF+)
+        start += timedelta(seconds=lead)
+        marks = [replace(mark, onset=mark.onset - lead) for mark in marks]
+    return from_marks(path.name, marks, settings, start=start, in_signal=False)
 
 
 def from_marks(

@@ -149,6 +149,11 @@ def _split(place: str, text: str) -> list[list[str]]:
         raise DataError(f"{place} is no readable table ({error}).") from error
 
 
+def _is_one_line(row: list[str]) -> bool:
+    """Tell whether a file's only row holds several stages, or words."""
+    return len(row) > 1 or len(row[0].split()) > MOST_WORDS
+
+
 def _find_columns(place: str, rows: list[list[str]], kind: str) -> Table:
     """Return the table with its columns; one column without a name is of stages."""
     names = [cell.strip().strip('"').lower().replace(" ", "_") for cell in rows[0]]
@@ -157,7 +162,7 @@ def _find_columns(place: str, rows: list[list[str]], kind: str) -> Table:
         return next((names.index(word) for word in words if word in names), None)
 
     stage, onset = column_of(STAGE), column_of(ONSET)
-    if len(rows) == 1 and (len(rows[0]) > 1 or len(rows[0][0].split()) > MOST_WORDS):
+    if stage is None and len(rows) == 1 and _is_one_line(rows[0]):
         raise DataError(
             f"{place}: everything stands on one line; one stage a line is expected, or a table "
             "whose columns are named."

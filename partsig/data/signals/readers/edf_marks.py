@@ -76,7 +76,7 @@ def read_marks(edf: Edf) -> tuple[list[Mark], Sequence[float]]:
                 ]
     marks.sort(key=lambda m: m.onset)
     if not edf.labels or not told:
-        return marks, [0.0] * len(told)
+        return marks, [onset or 0.0 for onset in told]
     zero = told[0] or 0.0
     moved = [Mark(onset=m.onset - zero, duration=m.duration, text=m.text) for m in marks]
     return moved, _onsets(edf, [None if onset is None else onset - zero for onset in told])
