@@ -31,6 +31,7 @@ FLOOR_UV = 0.1
 # Own choices, measured in benchmarks/twins.py: keys that must agree, their share of those that
 # could, how far apart (steps) their distances in time may be.
 AGREE, SHARE, APART = 6, 0.15, 3
+MARK = ":"  # before what is encoded
 NOTHING = "none"  # a fingerprint of no keys; earlier stores have none at all
 PIECE, MARGIN_S = 2**20, 4.0  # samples looked at in one go, and seconds around them
 
@@ -121,7 +122,9 @@ def sketch(channels: Sequence[np.ndarray]) -> np.ndarray:
 
 def encode(print_: np.ndarray) -> str:
     """Return a fingerprint as text for a table: base64 of 4 + 4 bytes a key; of none, NOTHING."""
-    return base64.b64encode(print_.astype("<u4").tobytes()).decode() or NOTHING
+    # Behind a letter: a cell that begins with + would be taken for a formula.
+    text = base64.b64encode(print_.astype("<u4").tobytes()).decode()
+    return MARK + text if text else NOTHING
 
 
 def decode(text: str) -> np.ndarray:
@@ -133,7 +136,7 @@ def decode(text: str) -> np.ndarray:
     if text == NOTHING:
         return np.empty((0, 2), np.int64)
     try:
-        data = base64.b64decode(text, validate=True)
+        data = base64.b64decode(text.removeprefix(MARK), validate=True)
         return np.frombuffer(data, "<u4").reshape(-1, 2).astype(np.int64)
     except ValueError:
         return np.empty((0, 2), np.int64)

@@ -141,11 +141,18 @@ def _account(place: str, known: list[Labelled], others: list[Labelled], changes:
         seconds.setdefault(row.label.strip(), []).append(span)
     total = math.fsum(scored_s) + math.fsum(unknown_s)
     most_first = sorted(seconds.items(), key=lambda item: -math.fsum(item[1]))
-    told = ", ".join(
+    # What somebody wrote once, in several words, is no label: it may speak of the sleeper.
+    labels = [item for item in most_first if len(item[1]) > 1 or len(item[0].split()) <= 3]
+    parts = [
         f"{quoted(label)} ({len(spans)}, {math.fsum(spans) / (total or 1.0):.2%})"
-        for label, spans in most_first[:NAMED]
-    )
-    told += f" and {len(seconds) - NAMED} more labels" if len(seconds) > NAMED else ""
+        for label, spans in labels[:NAMED]
+    ]
+    parts += [f"{len(labels) - NAMED} more labels"] if len(labels) > NAMED else []
+    comments = [math.fsum(spans) for _, spans in most_first if len(spans) == 1]
+    n = len(most_first) - len(labels)
+    share = math.fsum(comments) / (total or 1.0)
+    parts += [f"comments in several words ({n}, at most {share:.2%})"] if n else []
+    told = ", ".join(parts)
     if scored and math.fsum(unknown_s) > MOST_UNKNOWN * total:
         first = most_first[0][0][:LONGEST_VALUE]
         raise DataError(
