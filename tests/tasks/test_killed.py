@@ -32,14 +32,14 @@ N_NIGHTS = 12
 HELPER = """
 import json, os, signal, sys, time
 import partsig, scipy.fft, scipy.signal, scipy.io.matlab
-from partsig.data.signals import preprocessing
+from partsig.data.signals import growing_index
 from partsig.data.signals.readers import edf_recordings
 for line in sys.stdin:
     asked = json.loads(line)
     begin = time.monotonic()
     child = os.fork()
     if not child:
-        preprocessing.INDEX_EVERY_S = asked["every"]
+        growing_index.INDEX_EVERY_S = asked["every"]
         partsig.preprocess(**asked["run"])
         os._exit(0)
     if asked["after"] is not None:
