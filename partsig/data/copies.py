@@ -5,7 +5,6 @@ what has a record is replaced or deleted; anything else there is somebody's.
 """
 
 import hashlib
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import numpy as np
 
 from partsig.data.addresses import shown
 from partsig.errors import DataError
-from partsig.files import write_json
+from partsig.files import read_json, write_json
 
 
 def array_sha256_of(path: Path) -> str | None:
@@ -59,7 +58,7 @@ class Copy:
         """Return the record of a file that is as it was fetched; {} of any other."""
         path = self.folder / name
         try:
-            record = json.loads(self._record(name).read_text(encoding="utf-8"))
+            record = read_json(self._record(name))
             about = path.lstat()
         except (OSError, ValueError):
             return {}

@@ -1,6 +1,5 @@
 """Transfer of many records: which files are there and right, what is to come, and fetching it."""
 
-import json
 import shutil
 import threading
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 from partsig.data import fetch
 from partsig.data.addresses import below
 from partsig.errors import DataError, DiskFullError
-from partsig.files import write_json
+from partsig.files import read_json, write_json
 from partsig.progress import bar
 
 # {record: {file: hash}}, a file as "training/REC/REC.hea", a hash as "sha1:…".
@@ -160,7 +159,7 @@ def _inspect(files: Mapping[str, str], raw: Path, seen: Mapping[str, list]) -> t
 def _read_verified(raw: Path) -> dict[str, list]:
     """Return {file: stamp} of the files found right before; {} when nothing is remembered."""
     try:
-        return dict(json.loads((raw / VERIFIED).read_text(encoding="utf-8")))
+        return dict(read_json(raw / VERIFIED))
     except (OSError, ValueError, TypeError):
         return {}
 

@@ -2,12 +2,12 @@
 
 import hashlib
 import itertools
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from partsig.data.store import index_digest
+from partsig.files import read_json
 from partsig.runs.run import Run
 
 
@@ -44,7 +44,7 @@ def is_of(measured: Mapping, store: Path) -> bool:
 def _is_of_another(evaluation: Path, store: Path) -> bool:
     """Whether a folder holds an evaluation, and on another store."""
     try:
-        found = json.loads((evaluation / "metrics.json").read_text(encoding="utf-8"))
+        found = read_json(evaluation / "metrics.json")
         return not is_of(found, store)
     except (OSError, ValueError, KeyError, TypeError):
         return False

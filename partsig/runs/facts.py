@@ -8,7 +8,7 @@ from partsig.files import read_json
 
 TEXTS = ("kind", "state", "started", "finished", "store", "from", "modality", "task", "teacher")
 NAMES = ("ch_names", "subjects_seen", "pretraining_subjects")
-SECTIONS = ("config", "environment", "split", "calibration", "labels", "pretraining")
+SECTIONS = ("config", "calibration", "labels", "pretraining")
 NEVER_NONE = ("kind", "state", "store", "ch_names", "config", "environment", "split", "seed")
 COUNTS = ("seed", "parameters", "n_epochs_train", "images_trained", "chosen_epoch")
 

@@ -14,6 +14,7 @@ from partsig.data.pseudonyms import PseudonymTable
 from partsig.data.signals.deidentified import without_names
 from partsig.data.signals.lazy import beside
 from partsig.errors import DataError, DiskFullError
+from partsig.files import read_json
 from partsig.progress import bar
 from partsig.sleep.settings import StageConfig
 from partsig.sleep.stager import LoadedStager, load, read, source_of, staged
@@ -118,7 +119,7 @@ def _is_made(
     if not all(path.is_file() for path in paths.values()):
         return False
     try:
-        written = json.loads(paths["json"].read_text(encoding="utf-8"))
+        written = read_json(paths["json"])
         known = {key: written[key] for key in ("partsig", "source", "stager")}
     except (OSError, ValueError, KeyError, TypeError):
         return False

@@ -58,8 +58,9 @@ def prune(run: Path, keep: int, step: int) -> None:
     """
     check_no_link(run / FOLDER)
     at = path_of(run, step)
-    own = [path for path in newest_first(run) if path <= at]
-    for path in {*newest_first(run)} - {*own[:keep]}:
+    there = newest_first(run)
+    own = [path for path in there if path <= at]
+    for path in {*there} - {*own[:keep]}:
         path.unlink(missing_ok=True)
 
 

@@ -1,6 +1,5 @@
 """``partsig export``: a run in, a folder for others out: safetensors, ONNX or torch.export."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import numpy as np
 import torch
 
 from partsig.errors import ConfigError, check_option
-from partsig.files import check_replaceable, remove_leftovers, write_json, write_text
+from partsig.files import check_replaceable, read_json, remove_leftovers, write_json, write_text
 from partsig.recipes.loading import load_model
 from partsig.runs import directory as runs
 from partsig.runs import exported as packing
@@ -109,7 +108,7 @@ def _check_ours(folder: Path) -> None:
 def _drop_others(folder: Path, facts: dict) -> None:
     """Remove a model of other facts from a folder: its formats must all be of one model."""
     try:
-        same = json.loads((folder / packing.CONFIG).read_text(encoding="utf-8")) == facts
+        same = read_json(folder / packing.CONFIG) == facts
     except (OSError, ValueError):
         same = False
     if not same and (folder / packing.CONFIG).is_file():

@@ -1,6 +1,5 @@
 """``partsig report``: an evaluated run in, or scorers; one page on their agreement out."""
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Literal
 from partsig import config as configs
 from partsig.data.signals.store import open_store
 from partsig.data.store import locate
+from partsig.files import read_json
 from partsig.modalities import registry
 from partsig.places import place_name
 from partsig.recipes.evaluation_folder import evaluation_of, is_of
@@ -132,7 +132,7 @@ def _evaluated(run: Run, store: Path, device: str, seed: int) -> tuple[Path, dic
     """Return the folder of the evaluation and its metrics, made anew where they are out of date."""
     folder, _ = evaluation_of(run, store)
     try:
-        measured = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        measured = read_json(folder / "metrics.json")
         whole = (folder / "predictions.csv").is_file() and all(key in measured for key in NEEDED)
         same = is_of(measured, store)
         # Both are UTC in ISO 8601, so that their order as texts is that of time.

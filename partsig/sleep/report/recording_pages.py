@@ -1,13 +1,12 @@
 """The recordings of a report: on its page where they are few, else each on a page of its own."""
 
 import itertools
-import json
 import unicodedata
 from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
 
-from partsig.files import check_replaceable, write_json, write_text
+from partsig.files import check_replaceable, read_json, write_json, write_text
 from partsig.sleep.exports.paths import file_stem
 from partsig.sleep.html import COLOURS, MARK, UNSCORED_COLOUR, link, remove
 from partsig.sleep.report.charts import OTHER
@@ -90,7 +89,7 @@ def write_report(
 def _earlier(file: Path) -> set[str]:
     """Return the paths of the recordings' pages of the report that is there, if one is."""
     try:
-        rows = json.loads(file.read_text(encoding="utf-8"))["recordings"]
+        rows = read_json(file)["recordings"]
         return set(files_of(row["recording"] for row in rows).values())
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return set()
