@@ -58,9 +58,9 @@ PHASES: dict[str, tuple[str, str, float | None]] = {
     "correctness": ("gpu_correctness", "run", 90),
     "compiled": ("gpu_correctness", "run_compiled", 90),
     "throughput": ("gpu_throughput", "run", 180),
-    "verbs": ("gpu_throughput", "others", 120),
-    "seeds": ("gpu_seeds", "run", 210),
-    "adapting": ("gpu_seeds", "adapting", 210),
+    "verbs": ("gpu_throughput", "others", 100),
+    "seeds": ("gpu_seeds", "run", 180),
+    "adapting": ("gpu_seeds", "adapting", 180),
     "learning": ("gpu_learning", "run", None),
     "images": ("gpu_learning", "images", None),
 }

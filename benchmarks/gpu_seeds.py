@@ -18,7 +18,7 @@ from partsig.train.journal import read_metrics
 from partsig.verbs.pretrain import pretrain
 
 SEEDS = (0, 1, 2)
-STEPS = {"seeds": 1500, "adapting": 1200}
+STEPS = {"seeds": 1200, "adapting": 1000}
 ALONE, OTHER = "O2-M1", "E1-M2"
 
 
