@@ -32,7 +32,7 @@ FLOOR_UV = 0.1
 AGREE, SHARE, APART = 6, 0.15, 3
 MARK = ":"  # before what is encoded
 NOTHING = "none"  # a fingerprint of no keys; earlier stores have none at all
-# Samples read, and looked at, in one go (what is looked at stays near the processor); seconds around.
+# Samples read, and looked at in one go, near the processor; seconds around them.
 READ, PIECE, MARGIN_S = 2**20, 2**17, 4.0
 
 
