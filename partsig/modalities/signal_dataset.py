@@ -328,9 +328,8 @@ class SignalDataset(OpenedStore):
         if known is None:  # an older partsig did not keep it
             return self.index_changed(run)
         now = self.store.item_digests(self.store.recordings_of(run.split["test"]))
-        return sorted(
-            name for name in known.keys() | now.keys() if known.get(name) != now.get(name)
-        )
+        changed = {name for name in known.keys() | now.keys() if known.get(name) != now.get(name)}
+        return sorted(changed | set(self.store.altered(now)))
 
     def seen_in_pretraining(self, run: Run, examples: LabelledWindows) -> list[str]:
         """Return the units of examples whose inputs a run has seen without labels."""
