@@ -66,7 +66,7 @@ def test_nothing_at_all_is_not_a_number():
 
 @pytest.mark.parametrize("wrong", [7, -1])
 def test_labels_of_no_class_are_refused(wrong):
-    with pytest.raises(ValueError, match="labels of the prediction go from .* there are 3"):
+    with pytest.raises(ValueError, match=r"labels of the prediction go from .* there are 3"):
         segmentation.pixel_confusion(np.array([0, 1]), np.array([0, wrong]), 3)
 
 

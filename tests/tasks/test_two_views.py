@@ -9,7 +9,7 @@ import torch
 import partsig
 from partsig.core.contrast import info_nce
 from partsig.core.normalise import instance_normalise
-from partsig.data.images.augment import Augmented, AugmentConfig, TwoViews
+from partsig.data.images.augment import AugmentConfig, Augmented, TwoViews
 from partsig.errors import ConfigError
 from partsig.interop import to_timm
 from partsig.modalities.image_settings import ImagePretrainConfig
@@ -22,7 +22,8 @@ from partsig.verbs.pretrain import pretrain
 VIEWS = {"augment.crop": "pad"}
 SHORT = VIEWS | {
     "fit.epochs": 10, "encoder.width": 48, "encoder.depth": 2, "optim.warmup_epochs": 1,
-    "windows_per_epoch": 320, "fit.batch_size": 64, "objective.context": 1.0, "objective.pairs": 0.1,
+    "windows_per_epoch": 320, "fit.batch_size": 64,
+    "objective.context": 1.0, "objective.pairs": 0.1,
 }  # fmt: skip
 CHANGES = AugmentConfig(crop="resized", flip=0.5, jitter=0.4, hue=0.1, grey=0.2, blur=0.5)
 

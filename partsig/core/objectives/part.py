@@ -142,7 +142,8 @@ class Part(nn.Module):
         first, total = share or (0, len(x))
         mine = torch.arange(first, first + len(x))
         if self.project is not None:
-            # Both halves (of images: views), one after the other; rows are drawn as if the batch were twice as long.
+            # Both halves (of images: views), one after the other; rows are drawn as if the batch
+            # were twice as long.
             x = torch.cat([x[..., : self.window[-1]], x[..., -self.window[-1] :]])
             mine, total = torch.cat([mine, total + mine]), 2 * total
         x, level = instance_normalise(x)
