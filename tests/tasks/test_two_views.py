@@ -127,7 +127,7 @@ def test_its_encoder_is_used_as_any_other(run, digits, tmp_path):
     assert found.metrics["accuracy"] > 0.5  # chance .1
     assert to_timm(run).patch_embed.img_size == (8, 8)
     partsig.embed(run, digits, output=tmp_path / "e.npz", device="cpu")
-    assert np.load(tmp_path / "e.npz")["embeddings"].shape[1] == 48
+    assert np.load(tmp_path / "e.npz")["embeddings"].shape[1] == 2 * 48
 
 
 def test_beside_part_both_losses_are_learned(digits, tmp_path):
