@@ -26,8 +26,8 @@ def open_frozen(origin: Origin, dataset: Dataset) -> FrozenEncoder:
     elif origin.path is None:
         raise ConfigError(f"--from {SCRATCH} has no weights; name a run, or an encoder.")
     else:
-        run = Run.finished(origin.path, "pretrain")
-        dataset.check_pretrained(run)
+        run = Run.finished(origin.path, "pretrain", dataset.modality)
+        dataset.channels_from(run, registry.get(dataset.modality).finetune())
         pretrained = load_encoder(origin.path)
         _, patch = pretrained.settings.extents(run.samples_per_unit)
         positions = pretrained.settings.positions
