@@ -77,8 +77,8 @@ def finetune(
         str | None,
         typer.Option(
             "--from",
-            metavar="RUN|scratch|timm:NAME",
-            help="Pretraining run (default: the last), or another encoder.",
+            metavar="RUN|scratch|SOURCE:NAME",
+            help="Pretraining run (default: the last), or another encoder, such as timm:NAME.",
             autocompletion=completion.runs,
         ),
     ] = None,
@@ -113,7 +113,7 @@ def finetune(
         typer.Option("--teacher", help="A fine-tuned run whose opinion is learned from as well."),
     ] = None,
     weights: Annotated[
-        Path | None, typer.Option("--weights", help="The file of weights of --from timm:NAME.")
+        Path | None, typer.Option("--weights", help="The file of weights of --from SOURCE:NAME.")
     ] = None,
     channels: Annotated[
         list[str] | None,

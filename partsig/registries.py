@@ -3,7 +3,8 @@
 A place may be a module alone.
 
 Another package offers more names by entry points in its ``pyproject.toml``, of the groups
-``partsig.objectives``, ``partsig.tasks``, ``partsig.sources`` and ``partsig.encoders``::
+``partsig.objectives``, ``partsig.tasks``, ``partsig.sources``, ``partsig.encoders``,
+``partsig.frozen_encoders`` and ``partsig.encoder_builders``::
 
     [project.entry-points."partsig.tasks"]
     arousals = "their_package.arousals:Arousals"

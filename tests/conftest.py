@@ -23,6 +23,7 @@ import torch
 from filelock import FileLock
 
 from partsig.data import sample
+from partsig.data.images import store as images
 from partsig.data.signals.readers import physionet2018
 from partsig.verbs.finetune import finetune
 from partsig.verbs.preprocess import preprocess
@@ -161,6 +162,33 @@ def digits(made_once: Callable[..., Path]) -> Path:
         preprocess("digits", store=folder / "store")
 
     return made_once("digits", make) / "store"
+
+
+@pytest.fixture(scope="session")
+def bright_images(made_once: Callable[..., Path]) -> Path:
+    """A store of 48 images of 32 x 32 in colour: one class of two is brighter to the left."""
+
+    def make(folder: Path) -> None:
+        rng, labels = np.random.default_rng(0), np.arange(48) % 2
+        pixels = rng.integers(100, size=(48, 3, 32, 32)).astype(np.uint8)
+        pixels[labels == 1, :, :, :16] += 100
+        roles = np.repeat(["train", "val", "test"], 16)
+        told = enumerate(zip(roles, labels, strict=True))
+        source = images.Source(
+            name="images",
+            size=(32, 32),
+            ch_names=("red", "green", "blue"),
+            classes=("even", "left"),
+            items=[images.Item(f"{role}/{i}", int(k), role, "") for i, (role, k) in told],
+            read=lambda i: pixels[i],
+        )
+        path = folder / "store"
+        images.create(path, images.make_meta(source, 0.1))
+        images.write_array(images.array_path(path, 0), pixels.shape, enumerate(pixels), True)
+        rows = [images.index_row(item, i) for i, item in enumerate(source.items)]
+        images.write_index(path, rows)
+
+    return made_once("bright", make) / "store"
 
 
 @pytest.fixture(scope="session")

@@ -122,6 +122,31 @@ def test_an_encoder_of_elsewhere_is_fine_tuned(partsig, sample_store, tmp_path):
     assert "it is a width, such as untrained:16" in done.stderr
 
 
+@pytest.mark.slow
+def test_a_frozen_encoder_of_elsewhere_is_probed_judged_embedded_and_exported(
+    partsig, sample_store, tmp_path
+):
+    partsig(
+        *("finetune", "--from", "loudness:6", "--store", sample_store, "--run", "r"),
+        *("--subjects", 6, *settings("train=probe", "pool=mean+sd")),
+        cwd=tmp_path,
+    )
+    done = partsig("evaluate", "--run", "r", "--no-figures", cwd=tmp_path)
+    assert "kappa" in done.stdout
+    partsig("embed", "--run", "r", cwd=tmp_path)
+    (embedded,) = (tmp_path / "r" / "embeddings").glob("*.npz")
+    assert np.load(embedded)["embeddings"].shape[1] == 6  # three means, three SDs
+    partsig("export", "--run", "r", "--output", "out", cwd=tmp_path)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert f"Their licence: nobody's; SHA-256 {'0' * 64}." in card
+    told = partsig(
+        *("finetune", "--from", "loudness:6", "--store", sample_store, "--run", "s"),
+        cwd=tmp_path,
+        code=2,
+    ).stderr
+    assert "is used as it is, and cannot be trained further: pass --set train=probe or knn" in told
+
+
 def test_a_source_is_preprocessed_and_audited(partsig, tmp_path):
     raw = tmp_path / "raw"
     raw.mkdir()

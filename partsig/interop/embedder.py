@@ -76,7 +76,7 @@ class PartEmbedder(TransformerMixin, BaseEstimator):
         self.ch_names_ = tuple(loaded.facts["ch_names"])
         self.sfreq_ = loaded.facts["sfreq"]
         self.subjects_seen_ = _seen(loaded.run)
-        self._n_features_out = features.width_of(loaded.model, self.pool_)
+        self._n_features_out = loaded.model.width_of(self.pool_, self.blocks)
         return self
 
     def transform(self, X: object) -> np.ndarray:

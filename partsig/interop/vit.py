@@ -10,7 +10,7 @@ ImageNet's constants.
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,9 @@ from partsig.core.encoder import Encoder, EncoderConfig
 from partsig.core.geometry import grid_index
 from partsig.core.position import resample, sincos
 from partsig.errors import CheckpointError, ConfigError
+from partsig.interop.timm_encoder import fetched
 from partsig.interop.vit_check import HEAD, ONLY, check_plain
+from partsig.interop.weights import fill_strictly, read_weights, state_sha256, state_under
 from partsig.runs.encoder_sources import ForeignEncoder
 from partsig.runs.models import load_encoder
 from partsig.runs.settings import Shape
@@ -200,17 +202,21 @@ def open_timm(name: str, weights: Path | None, window: Shape, _n_channels: int) 
         near = difflib.get_close_matches(name, timm.list_models("vit*"), n=1)
         told = f"; nearest is {near[0]!r}" if near else ""
         raise ConfigError(f"--from timm:{name}: timm has no such model{told}.")
+    model = timm.create_model(name, pretrained=False, num_classes=0)
     try:
-        model = timm.create_model(name, pretrained=weights is None, num_classes=0)
-    except Exception as error:  # noqa: BLE001 - whatever its download meets
+        encoder = from_timm(model)  # what cannot be taken over is told before weights are read
+    except ConfigError as error:
         raise ConfigError(
-            f"--from timm:{name}: its weights are not in timm's cache and cannot be fetched "
-            f"({type(error).__name__}); pass --weights FILE."
+            f"--from timm:{name}: {error} As it is, frozen, it is used by --set train=probe or knn."
         ) from None
-    encoder = from_timm(model)  # what cannot be taken over is told before its weights are read
-    if weights is not None:
-        _load(model, weights)
-        encoder = from_timm(model)
+    if weights is None:
+        model = fetched(name, f"timm:{name}")
+    else:
+        state = state_under(read_weights(weights), ("model",), weights)
+        state = {key: value for key, value in state.items() if not key.startswith("head.")}
+        fill_strictly(model, state, f"--weights {weights}")
+    encoder = from_timm(model)
+    licence = timm.get_pretrained_cfg(name).license
     patch = tuple(model.patch_embed.patch_size)
     if any(length % p for length, p in zip(window, patch, strict=True)):
         raise ConfigError(
@@ -225,36 +231,10 @@ def open_timm(name: str, weights: Path | None, window: Shape, _n_channels: int) 
         n_channels=model.patch_embed.proj.in_channels,
         code=position_code(model, grid),
         method=f"timm:{name}",
+        # Of a file that came under no tag, nobody knows whose weights they are.
+        licence=licence if weights is None or "." in name else None,
+        sha256=state_sha256(model.state_dict()) if weights is None else None,
     )
-
-
-def _load(model: torch.nn.Module, file: Path) -> None:
-    """Give a model the weights in a file; an encoder's must all be there, and no others."""
-    try:
-        if file.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state = load_file(file)
-        else:
-            state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 - a damaged file fails in many ways
-        raise ConfigError(
-            f"--weights {file} is no file of plain weights ({type(error).__name__}); it must "
-            "hold a state dict, saved by torch.save or as safetensors."
-        ) from None
-    state = state.get("model", state) if isinstance(state, Mapping) else state
-    if not isinstance(state, Mapping) or not all(map(torch.is_tensor, state.values())):
-        raise ConfigError(f"--weights {file} holds no weights by name; it must hold a state dict.")
-    own = model.state_dict()
-    state = {key: value for key, value in state.items() if not key.startswith("head.")}
-    wrong = sorted(own.keys() ^ state.keys())
-    wrong += [k for k in own.keys() & state.keys() if own[k].shape != state[k].shape]
-    if wrong:
-        raise ConfigError(
-            f"--weights {file} does not fit the model: {', '.join(wrong[:3])} differ; it must hold "
-            "the model's state dict."
-        )
-    model.load_state_dict(state)
 
 
 def _of_images(run: Path) -> tuple[Encoder, torch.Tensor, int, int, int]:

@@ -16,8 +16,8 @@ from partsig.runs.run import Run
 NOT_FOR = """\
 ## What it is not for
 
-- Images normalised by constants (ImageNet's, say): each channel of each image is normalised inside,
-  so values from 0 to 255 are expected as they are stored.
+- Images normalised by constants (ImageNet's, say): they are normalised inside, so values from 0 to
+  255 are expected as they are stored.
 - Other sizes, channels or kinds of images than the above, unless you measure it on them.
 - Decisions about people, diagnosis among them: it has not been tested for any."""
 

@@ -119,7 +119,7 @@ class Finetuning:
             "labels": self.labels.as_facts(),
             "pretraining": start.pretraining,
             "pretraining_subjects": start.seen,
-            **start.origin.facts(),
+            **start.facts,
             **self.split.facts,
         }
 

@@ -5,10 +5,11 @@ from pathlib import Path
 
 from partsig import __version__
 from partsig import config as configs
-from partsig.core.objectives.supervised import Classifier, SupervisedModule
+from partsig.core.objectives.supervised import EncoderClassifier, SupervisedModule
 from partsig.data.store import read_meta
 from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.modalities import registry
+from partsig.runs.encoder_sources import FROZEN
 from partsig.runs.exported import CONFIG, FORMAT, LoadedModel, build, read
 from partsig.runs.models import load_encoder
 from partsig.runs.run import Run
@@ -16,6 +17,9 @@ from partsig.runs.settings import Shape
 from partsig.tasks import registry as tasks
 from partsig.tasks.classification import settings_of, shape_of
 from partsig.tasks.frozen import Neighbours
+
+# What is told of weights that are somebody else's.
+WEIGHTS = ("weights_licence", "weights_sha256")
 
 
 def load_model(path: str | Path, modality: str | None = None) -> LoadedModel:
@@ -49,7 +53,7 @@ def load_classifier(path: str | Path) -> tuple[SupervisedModule, Run]:
 def _finetuned(path: Path) -> LoadedModel:
     classifier, run = load_classifier(path)
     model = classifier.net if isinstance(classifier, Neighbours) else classifier
-    if not isinstance(model, Classifier):
+    if not isinstance(model, EncoderClassifier):
         raise ConfigError(
             f"{path} is a run of model={run.config['model']}, which has no encoder; name another."
         )
@@ -70,7 +74,9 @@ def _finetuned(path: Path) -> LoadedModel:
             "data": run.store.name,
             **registry.get(run.modality).training_facts(run),
             "pretraining": run.pretraining.get("objective"),
+            **{key: run.facts[key] for key in WEIGHTS if run.facts.get(key)},
         },
+        **({FROZEN: run.facts[FROZEN], "blocks": settings.blocks} if FROZEN in run.facts else {}),
     )
     return LoadedModel(model=model, facts=facts, run=run)
 

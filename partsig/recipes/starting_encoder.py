@@ -11,9 +11,12 @@ from partsig import config as configs
 from partsig.contracts import Dataset
 from partsig.core.channels import take_channels
 from partsig.core.encoder import Encoder, EncoderConfig, check_blocks
+from partsig.core.frozen_encoder import FrozenEncoder
+from partsig.core.objectives.frozen_classifier import check_use
 from partsig.errors import CheckpointError, ConfigError
 from partsig.modalities import registry
 from partsig.runs.encoder_sources import Origin
+from partsig.runs.frozen import open_as_it_is, provenance
 from partsig.runs.models import load_encoder, pretraining_settings
 from partsig.runs.run import Run
 from partsig.runs.settings import SCRATCH, FinetuneRecipe, Shape
@@ -28,7 +31,9 @@ class Start:
     It takes ``n_channels`` and patches of ``extent`` samples; ``weights`` are its own, none from
     scratch, where ``like`` may be a run whose encoder it has in all but these. ``code`` are
     position codes (N + 1, E) that it was trained with, where it brings them. ``taken`` tells whose
-    weights each channel takes, by number; None: those drawn.
+    weights each channel takes, by number; None: those drawn. ``frozen`` is an encoder that is used
+    as it is, in place of all of these; ``facts`` are what a run tells of weights that are somebody
+    else's.
     """
 
     n_channels: int
@@ -41,9 +46,13 @@ class Start:
     taken: tuple[int | None, ...]
     code: Tensor | None = None
     like: Path | None = None
+    frozen: FrozenEncoder | None = None
+    facts: Mapping[str, object] = field(default_factory=dict)
 
-    def encoder(self, seed: int) -> Encoder:
+    def encoder(self, seed: int) -> Encoder | FrozenEncoder:
         """Return the encoder; what has no weights yet is drawn by ``seed``."""
+        if self.frozen is not None:
+            return self.frozen
         torch.manual_seed(seed_of(Stream.ENCODER_WEIGHTS, seed))
         encoder = Encoder(self.settings.encoder, self.n_channels, self.extent)
         if self.weights:
@@ -69,6 +78,8 @@ class _Brought:
     seen: list[str] = field(default_factory=list)
     code: Tensor | None = None
     taken: tuple[int | None, ...] | None = None
+    frozen: FrozenEncoder | None = None
+    facts: Mapping[str, object] = field(default_factory=dict)
 
 
 def start_from(
@@ -90,6 +101,8 @@ def start_from(
         if str(origin) != SCRATCH or settings.model != "encoder":
             raise ConfigError("--like is for --from scratch, and for model=encoder.")
         brought = _like_run(like, dataset, settings)
+    elif origin.source and settings.train in frozen.FROZEN and origin.is_used_as_it_is:
+        brought = _as_it_is(origin, dataset, settings)
     elif origin.source:
         brought = _from_source(origin, dataset, settings)
     elif origin.path is not None:
@@ -122,11 +135,39 @@ def start_from(
         taken=tuple(range(len(dataset.ch_names))) if brought.taken is None else brought.taken,
         code=brought.code if settings.positions == "learned" else None,
         like=like,
+        frozen=brought.frozen,
+        facts=brought.facts,
+    )
+
+
+def _as_it_is(origin: Origin, dataset: Dataset, settings: FinetuneRecipe) -> _Brought:
+    """Return an encoder as its makers use it; what it is given is its own matter, of any extent."""
+    opened = open_as_it_is(origin, dataset)
+    if settings.positions not in ("auto", "none"):
+        raise ConfigError(
+            f"positions={settings.positions}: the encoder of {origin} has its own; leave it out."
+        )
+    check_use(opened.encoder, settings.pool, settings.blocks)
+    rank = opened.encoder.rank
+    usual = type(settings)().encoder
+    patch = settings.patch_from((1,) * rank, dataset.samples_per_unit)
+    _check_shape(settings, usual, patch, str(origin))
+    return _Brought(
+        shape=usual,
+        patch=patch,
+        pretraining={"objective": opened.method, "seed": None},
+        frozen=opened.encoder,
+        facts=provenance(opened),
     )
 
 
 def _from_source(origin: Origin, dataset: Dataset, settings: FinetuneRecipe) -> _Brought:
     """Return an encoder that no run of ours has trained; all of its blocks, or the first ones."""
+    if not origin.can_be_trained:
+        raise ConfigError(
+            f"--from {origin} is used as it is, and cannot be trained further: pass --set "
+            f"train={' or '.join(frozen.FROZEN)}."
+        )
     foreign = origin.open(dataset.window_for(settings), len(dataset.ch_names))
     if foreign.n_channels != len(dataset.ch_names):
         raise CheckpointError(
@@ -146,6 +187,11 @@ def _from_source(origin: Origin, dataset: Dataset, settings: FinetuneRecipe) -> 
         weights={key: weights[key] for key in kept},
         pretraining={"objective": foreign.method, "seed": None},
         code=foreign.code,
+        facts={
+            "weights_licence": foreign.licence,
+            "weights_sha256": foreign.sha256,
+            **origin.facts(),
+        },
     )
 
 

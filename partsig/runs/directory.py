@@ -123,7 +123,8 @@ def _completed(facts: dict, wanted: Mapping) -> dict:
     modality = registry.of(facts)
     unsaid: dict[str, object] = {"modality": modality.name, "task": modality.usual_task}
     unsaid["pretraining_subjects"] = []  # of images none are named
-    unsaid["items"] = wanted.get("items")  # what its store held is not known
+    # What its store held is not known, nor whose weights it started from.
+    unsaid |= {key: wanted.get(key) for key in ("items", "weights_licence", "weights_sha256")}
     labels = labels_of(facts) or modality.usual_labels
     if labels is not None:
         unsaid["labels"] = labels.as_facts()

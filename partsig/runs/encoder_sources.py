@@ -1,12 +1,17 @@
-"""Where an encoder may come from: a run, scratch, or a source by name (``timm:NAME``)."""
+"""Where an encoder may come from: a run, scratch, or a source by name (``timm:NAME``).
+
+A source gives encoders of partsig's own class, which can be trained on, or such as are used as they
+are (:class:`~partsig.core.frozen_encoder.FrozenEncoder`), or both.
+"""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from partsig import registries
-from partsig.errors import ConfigError, nearest
+from partsig.errors import CheckpointError, ConfigError, nearest
 from partsig.places import place_name
 from partsig.runs.settings import SCRATCH, Shape
 
@@ -14,11 +19,24 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from partsig.core.encoder import Encoder
+    from partsig.core.frozen_encoder import FrozenEncoder
 
 # What opens an encoder of this kind of name: called with the rest of the name, a file of weights or
 # None, and the extent and the number of channels of the windows to come; it returns a
 # ForeignEncoder, of other channels where it cannot help it: that is refused afterwards.
 SOURCES = {"timm": "partsig.interop.vit:open_timm"}
+# What opens an encoder that is used as it is: called with the rest of the name and a file of
+# weights or None, it returns an OpenedEncoder.
+FROZEN_SOURCES = {
+    "timm": "partsig.interop.timm_sources:open_timm",
+    "official": "partsig.interop.official:open_official",
+    "packaged": "partsig.interop.packaged:open_packaged",
+}
+# What builds such an encoder without weights, from what a run tells of it: by its ``builder``.
+BUILDERS = {"timm": "partsig.interop.timm_encoder:build"}
+# What a run, or an exported folder, tells of such an encoder by: OpenedEncoder.facts.
+FROZEN = "frozen_encoder"
+FROZEN_GROUP = "frozen_encoders"  # the entry points of plug-ins that offer such
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -26,7 +44,8 @@ class ForeignEncoder:
     """An encoder that no run of ours has trained, for windows of any extent (*L).
 
     ``code`` (N + 1, E) are its position codes for the windows asked for, the last [CLS]'s; None
-    where it has none. ``method`` is what it is called in a table.
+    where it has none. ``method`` is what it is called in a table; ``licence`` its weights', as
+    whoever made them tells it, and ``sha256`` theirs, where they came from no file.
     """
 
     encoder: "Encoder"
@@ -34,6 +53,24 @@ class ForeignEncoder:
     n_channels: int
     code: "Tensor | None"
     method: str
+    licence: str | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OpenedEncoder:
+    """An encoder that is used as it is, with what is told of its weights.
+
+    ``method`` is what it is called in a table. ``facts`` are plain values that a ``builder`` of
+    :data:`BUILDERS`, which they name, builds it from without weights. ``licence`` is the weights',
+    ``sha256`` that of their file, or of themselves.
+    """
+
+    encoder: "FrozenEncoder"
+    method: str
+    facts: Mapping[str, Any]
+    licence: str | None
+    sha256: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +111,21 @@ class Origin:
         """Return a source's encoder for windows of this extent and so many channels."""
         opened = registries.load("--from", self.source, SOURCES, "encoders")
         return opened(self.name, self.weights, window, n_channels)
+
+    @property
+    def is_used_as_it_is(self) -> bool:
+        """Whether its source gives encoders that do not learn."""
+        return self.source in _offered(FROZEN_SOURCES, FROZEN_GROUP)
+
+    @property
+    def can_be_trained(self) -> bool:
+        """Whether its source gives encoders of partsig's own class."""
+        return self.source in _offered(SOURCES, "encoders")
+
+    def open_frozen(self) -> OpenedEncoder:
+        """Return a source's encoder as it is; :func:`partsig.runs.frozen.open_frozen` any."""
+        opened = registries.load("--from", self.source, FROZEN_SOURCES, FROZEN_GROUP)
+        return opened(self.name, self.weights)
 
 
 def parse(text: str | Path, weights: str | Path | None = None) -> Origin:
@@ -121,9 +173,28 @@ def recall(text: str | None) -> Origin:
     return Origin(path=Path(text))
 
 
+def rebuild(facts: Mapping[str, Any]) -> "FrozenEncoder":
+    """Return an encoder without its weights, from what an :class:`OpenedEncoder` told of it.
+
+    Raises CheckpointError where that is damaged, ConfigError for a builder that there is not.
+    """
+    name = facts.get("builder") if isinstance(facts, Mapping) else None
+    if not isinstance(name, str):
+        raise CheckpointError("what is told of the encoder names no builder: it is damaged.")
+    return registries.load("builder", name, BUILDERS, "encoder_builders")(facts)
+
+
 def names() -> list[str]:
     """Return what sources there are, with those of plug-ins."""
-    return [*SOURCES, *registries.plugged("encoders", SOURCES)]
+    return list(
+        dict.fromkeys(
+            [*_offered(SOURCES, "encoders"), *_offered(FROZEN_SOURCES, FROZEN_GROUP)],
+        )
+    )
+
+
+def _offered(own: Mapping[str, str], group: str) -> list[str]:
+    return [*own, *registries.plugged(group, own)]
 
 
 def _there_are() -> str:

@@ -14,9 +14,15 @@ from pathlib import Path
 from partsig import __version__
 from partsig import config as configs
 from partsig.core.encoder import Encoder, EncoderConfig
-from partsig.core.objectives.supervised import Classifier, ClassifierConfig
+from partsig.core.objectives.frozen_classifier import FrozenClassifier
+from partsig.core.objectives.supervised import (
+    Classifier,
+    ClassifierConfig,
+    EncoderClassifier,
+)
 from partsig.errors import CheckpointError, ConfigError
 from partsig.files import atomic, read_json, write_json, write_text
+from partsig.runs.encoder_sources import FROZEN, rebuild
 from partsig.runs.models import built
 from partsig.runs.run import Run, check_temperature
 
@@ -36,7 +42,7 @@ class LoadedModel:
     former only.
     """
 
-    model: Classifier
+    model: EncoderClassifier
     facts: dict
     run: Run | None = None
 
@@ -66,9 +72,13 @@ def _extent(extent: int | Sequence[int]) -> tuple[int, ...]:
     return (extent,) if isinstance(extent, int) else tuple(extent)
 
 
-def build(facts: Mapping) -> Classifier:
+def build(facts: Mapping) -> EncoderClassifier:
     """Return the untrained classifier that facts describe; raise CheckpointError if they do not."""
     try:
+        n_classes = len(facts["classes"]) or UNTRAINED
+        if FROZEN in facts:
+            encoder = rebuild(facts[FROZEN])
+            return FrozenClassifier(encoder, facts["pool"], n_classes, facts["blocks"])
         shape = configs.build(EncoderConfig, facts["encoder"])
         patch, window = _extent(facts["patch"]), _extent(facts["window"])
         settings = {"positions": facts["positions"], "pool": facts["pool"]}
@@ -77,7 +87,7 @@ def build(facts: Mapping) -> Classifier:
             Encoder(shape, len(facts["ch_names"]), patch),
             window=window,
             patch=patch,
-            n_classes=len(facts["classes"]) or UNTRAINED,
+            n_classes=n_classes,
         )
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{CONFIG} is damaged ({error!r}); export the run again.") from None

@@ -6,7 +6,7 @@ themselves, so that it is right or not found, whatever is called how; it may be 
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from partsig import __version__
 from partsig.contracts import Examples
-from partsig.core.objectives.supervised import Classifier, pooled, pooled_width
-from partsig.errors import ConfigError, DataError
+from partsig.core.frozen_encoder import Encoded, FrozenEncoder, joined
+from partsig.core.objectives.supervised import EncoderClassifier, pooled
+from partsig.errors import ConfigError, DataError, check_option
 from partsig.files import atomic
 from partsig.runs.exported import POOLS, LoadedModel
 
@@ -35,20 +36,23 @@ class FrozenNetwork:
     """A network that does not learn, and what is taken of it: ``take`` of windows (B, C, *L).
 
     ``folder`` is where results are kept; None: nowhere. They are told from any others by
-    :func:`key_of` of the ``network``, which must decide all that is taken.
+    :func:`key_of` of the ``network`` and by ``told``, which must decide all that is taken.
     """
 
     take: Callable[[Tensor], Tensor]
     network: nn.Module | None = None
     folder: Path | None = None
+    told: str = ""
 
     @torch.inference_mode()
     def features(self, examples: Examples, device: torch.device) -> Iterator[np.ndarray]:
         """Yield what is taken of all examples in their order, (b, …) float32."""
+        if self.network is not None:
+            self.network.eval().to(device)
         if self.folder is None or len(examples) < KEPT_FROM:
             yield from self._computed(examples, device)
             return
-        key = key_of(self.network)
+        key = key_of(self.network) + self.told
         for part in examples.apart():
             file = self.folder / f"{_name(key, part)}.npy"
             kept = _read(file, len(part))
@@ -82,6 +86,61 @@ class FrozenNetwork:
                     handle.write(seal)  # at its end, where nothing of the array is
         except DataError:
             return
+
+
+# What can be taken of a frozen encoder: vectors (B, F), which may be taken together, or maps.
+VECTORS: dict[str, Callable[[Encoded], Tensor | None]] = {
+    "pooled": lambda made: made.pooled,
+    "cls": lambda made: made.cls,
+    "mean": lambda made: made.mean,
+    "projection": lambda made: made.projection,
+}
+MAPS = ("map", "prefix")
+
+
+def taken_of(
+    encoder: FrozenEncoder,
+    what: Sequence[str] = ("pooled",),
+    taps: Sequence[int] = (),
+    *,
+    norm: bool = False,
+    folder: Path | None = None,
+) -> FrozenNetwork:
+    """Return what takes ``what`` of an encoder; its ``features(examples, device)`` yields it.
+
+    Vectors, one beside the other (b, sum of F): pooled, cls, mean, projection. Or by itself map,
+    (b, E, *grid): the last one, or those after the blocks ``taps`` (from 0), brought to the grid of
+    the first and joined; or prefix, (b, P, sum of E), after ``taps``. ``norm``: behind the
+    encoder's last norm.
+
+    Raises ConfigError for what there is not.
+    """
+    for name in what:
+        check_option("what is taken of an encoder", name, (*VECTORS, *MAPS))
+    alone = [name for name in what if name in MAPS]
+    if not what or (alone and len(what) > 1):
+        raise ConfigError(f"{' and '.join(what) or 'nothing'} cannot be taken together.")
+    if taps and not alone:
+        raise ConfigError(f"{what[0]} is of the whole encoder; taps are for {', '.join(MAPS)}.")
+    if what[0] == "prefix" and not taps:
+        raise ConfigError("prefix is what stands beside a map after some block: pass taps.")
+    if "cls" in what and not encoder.has_cls:
+        raise ConfigError("this encoder has no [CLS]; take pooled, or mean.")
+    project = "projection" in what
+    encoder.check(taps, project)
+
+    def take(x: Tensor) -> Tensor:
+        made = encoder.encode(x, taps, norm, project)
+        if what[0] == "map":
+            return joined(made.maps) if taps else made.map
+        if what[0] == "prefix":
+            if made.prefix[0] is None:
+                raise ConfigError("this encoder has no tokens besides those of its map.")
+            return torch.cat(made.prefix, dim=-1)
+        return torch.cat([VECTORS[name](made) for name in what], dim=1)
+
+    told = f" {','.join(what)} {','.join(map(str, taps))} {norm}"
+    return FrozenNetwork(take=take, network=encoder, folder=folder, told=told)
 
 
 def _name(key: str, part: Examples) -> str:
@@ -149,11 +208,6 @@ def check_pool(pool: str | None, loaded: LoadedModel) -> str:
     return pool
 
 
-def width_of(model: Classifier, pool: str) -> int:
-    """Return how many numbers :func:`embed_windows` gives."""
-    return pooled_width(model.encoder, model.patch, pool)
-
-
 def starts(n_times: int, window: int) -> list[int]:
     """Return where windows begin that cover ``n_times`` samples, as few as will do.
 
@@ -164,7 +218,9 @@ def starts(n_times: int, window: int) -> list[int]:
     return [round(i * (n_times - window) / max(n - 1, 1)) for i in range(n)]
 
 
-def embed_windows(model: Classifier, window: int, x: Tensor, pool: str, blocks: int = 0) -> Tensor:
+def embed_windows(
+    model: EncoderClassifier, window: int, x: Tensor, pool: str, blocks: int = 0
+) -> Tensor:
     """Return embeddings (B, F) of windows (B, C, *L), the last axis at least ``window`` long.
 
     Longer signals are encoded in the windows of :func:`starts`, each normalised by itself as in
@@ -181,7 +237,7 @@ def embed_windows(model: Classifier, window: int, x: Tensor, pool: str, blocks: 
     return pooled(pool, tokens.unflatten(0, together).flatten(1, 2), cls, spectrum)
 
 
-def embed_tokens(model: Classifier, x: Tensor, blocks: int = 0) -> Tensor:
+def embed_tokens(model: EncoderClassifier, x: Tensor, blocks: int = 0) -> Tensor:
     """Return all tokens (B, N + 1, E) of windows (B, C, *L) as long as the model's, [CLS] the last.
 
     Patch n lies at row n of :func:`~partsig.core.geometry.grid_index`, counted along the last axis

@@ -9,6 +9,7 @@ import yaml
 
 from partsig.errors import CheckpointError
 from partsig.modalities import registry
+from partsig.runs.encoder_sources import FROZEN, recall
 
 WEIGHTS_TELL = (
     "The weights: they were learned from these recordings or images, and nothing bounds what could "
@@ -83,7 +84,9 @@ def write_card(facts: Mapping, measured: Mapping | None = None) -> str:
         front["metrics"] = [words.listed.metric]
         front["model-index"] = [entry]
     head = yaml.safe_dump(front, sort_keys=False, allow_unicode=True)
-    data = facts["training"].get("data") or "not recorded"
+    training = facts["training"]
+    data = training.get("data") or "not recorded"
+    whose = [whose_weights(training)] if recall(training.get("pretraining")).source else []
     figures = NOT_MEASURED if measured is None else words.measured(measured)
     parts = [
         # A placeholder: whoever publishes weights decides, and the data may have a say.
@@ -91,7 +94,7 @@ def write_card(facts: Mapping, measured: Mapping | None = None) -> str:
         f"# {name}",
         words.what(facts),
         words.input(facts),
-        "## Training\n\n" + " ".join([*words.training(facts["training"]), f"Data: {data}."]),
+        "## Training\n\n" + " ".join([*words.training(training), *whose, f"Data: {data}."]),
         f"## Measured\n\n{figures}" if classifies else "",
         "## People\n\n" + "\n".join(f"- {line}" for line in about_people(facts, measured)),
         words.use(facts),
@@ -115,8 +118,19 @@ def about_people(facts: Mapping, measured: Mapping | None = None) -> list[str]:
 
 def describe_encoder(facts: Mapping) -> str:
     """Return an encoder's shape in words."""
+    if FROZEN in facts:
+        first = f"; its first {facts['blocks']} blocks or stages" if facts["blocks"] else ""
+        return f"{facts['training']['pretraining']}, used as it is{first}"
     shape = facts["encoder"]
     return f"width {shape['width']}, depth {shape['depth']}, {shape['tokens']} tokens"
+
+
+def whose_weights(training: Mapping) -> str:
+    """Return the licence and the hash of the weights that a model started from, in a sentence."""
+    licence = training.get("weights_licence")
+    sha256 = training.get("weights_sha256")
+    told = f"Their licence: {licence}" if licence else "Their licence is not known here"
+    return f"{told}; SHA-256 {sha256}." if sha256 else f"{told}."
 
 
 def interval(measured: Mapping, key: str) -> str:

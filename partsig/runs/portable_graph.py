@@ -50,6 +50,10 @@ class PortableStager(nn.Module):
 
     def __init__(self, model: Classifier, temperature: float) -> None:
         super().__init__()
+        if not isinstance(model, Classifier):
+            raise ConfigError(
+                "an encoder of elsewhere has no portable form here: export it as safetensors."
+            )
         self.model = model.float().cpu().eval()
         self.temperature = temperature
         spectral = model.encoder.spectrum is not None or model.config.pool == "mean+sd+spectrum"

@@ -15,6 +15,7 @@ from partsig.errors import ConfigError, DataError
 from partsig.files import read_columns
 from partsig.metrics.agreement import confusion, kappa
 from partsig.modalities import registry
+from partsig.runs.encoder_sources import FROZEN
 from partsig.runs.run import Run
 from partsig.runs.settings import SCRATCH
 
@@ -182,6 +183,8 @@ def _encoder_of(run: Run) -> dict[str, object] | None:
     """Return what an encoder is, its weights apart: shape, tokens, patch, whether it has codes."""
     if run.config.get("model", "encoder") != "encoder":
         return None
+    if FROZEN in run.facts:
+        return dict(run.facts[FROZEN])
     settings = configs.build(registry.get(run.modality).finetune, run.config)
     window, patch = settings.extents(run.samples_per_unit, run.labels.unit_s)
     shape = configs.to_dict(settings.encoder)

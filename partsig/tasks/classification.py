@@ -15,6 +15,8 @@ from partsig import registries
 from partsig.cells import is_marked, write_table
 from partsig.contracts import Examples, Labels
 from partsig.core.encoder import Encoder
+from partsig.core.frozen_encoder import FrozenEncoder
+from partsig.core.objectives.frozen_classifier import FrozenClassifier
 from partsig.core.objectives.supervised import (
     Classifier,
     ClassifierConfig,
@@ -30,6 +32,7 @@ from partsig.metrics.agreement import (
 from partsig.metrics.calibration import calibration_error, log_loss, reliability
 from partsig.metrics.resampling import bootstrap
 from partsig.modalities import registry
+from partsig.runs.encoder_sources import FROZEN, rebuild
 from partsig.runs.features import folder_of
 from partsig.runs.kept import chosen_file, chosen_state
 from partsig.runs.models import built
@@ -75,23 +78,32 @@ class Classification:
         return examples
 
     def build(
-        self, encoder: Encoder, settings: FinetuneRecipe, shape: InputShape, modality: str
+        self,
+        encoder: Encoder | FrozenEncoder,
+        settings: FinetuneRecipe,
+        shape: InputShape,
+        modality: str,
     ) -> SupervisedModule:
         """Return the untrained module; the caller seeds torch."""
+        n_classes = len(shape.classes)
         if settings.model != "encoder":
             places = registry.get(modality).baselines
             kind = registries.load("model", settings.model, places)
             return kind(settings.model, shape, settings.loss)
-        net = Classifier(
-            ClassifierConfig(positions=settings.positions, pool=settings.pool),
-            encoder,
-            window=shape.window,
-            patch=shape.patch,
-            n_classes=len(shape.classes),
-            loss=settings.loss,
-        )
+        if isinstance(encoder, FrozenEncoder):
+            net = FrozenClassifier(
+                encoder, settings.pool, n_classes, settings.blocks, settings.loss
+            )
+        else:
+            net = Classifier(
+                ClassifierConfig(positions=settings.positions, pool=settings.pool),
+                encoder,
+                window=shape.window,
+                patch=shape.patch,
+                n_classes=n_classes,
+                loss=settings.loss,
+            )
         if settings.train == "knn":
-            n_classes = len(shape.classes)
             return frozen.Neighbours(net, shape.n_train, settings.neighbours, n_classes)
         return net
 
@@ -101,6 +113,9 @@ class Classification:
         shape = shape_of(run, settings)
 
         def build() -> SupervisedModule:
+            told = run.facts.get(FROZEN)
+            if told is not None:
+                return self.build(rebuild(told), settings, shape, run.modality)
             encoder = Encoder(settings.encoder, len(shape.ch_names), shape.patch)
             return self.build(encoder, settings, shape, run.modality)
 

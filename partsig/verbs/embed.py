@@ -67,7 +67,7 @@ def embed(
     path = Path(run) if run else runs.last("pretrain")
     loaded = load_model(path)
     chosen = features.check_pool(pool, loaded)
-    depth = loaded.model.encoder.config.depth
+    depth = loaded.model.depth
     check_blocks(blocks, depth)
     if store is None and loaded.run is None:
         raise ConfigError(f"{path} is an exported folder and knows no store: pass --store.")
@@ -94,7 +94,7 @@ def embed(
         "date": runs.now(),
     }
     where = distributed.pick_device(device)
-    model, width = loaded.model.eval().to(where), features.width_of(loaded.model, chosen)
+    model, width = loaded.model.eval().to(where), loaded.model.width_of(chosen, blocks)
     bar = progress.bar(total=everything.n, unit=everything.item, desc="embed")
     network = features.FrozenNetwork(
         take=lambda x: features.embed_windows(model, loaded.window[-1], x, chosen, blocks)

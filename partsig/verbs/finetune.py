@@ -38,17 +38,20 @@ def finetune(
     """Fine-tune on N labelled ``subjects`` (default 10) drawn by ``seed``; return the run.
 
     ``from_`` is a pretraining run (default: the one that finished last), ``"scratch"``, the
-    supervised baseline, or ``"timm:NAME"``, a ViT of timm with the weights of a file, ``weights``,
-    or timm's cache. ``like``: from scratch, but with the encoder, tokens, patches and positions of
-    this run, untrained: what a gain of its pretraining is measured on. ``store`` defaults to the
-    run's, or ``data/store/physionet2018``. ``task`` is what is learned; by default what the store's
-    labels are for. ``segments_per_class`` replaces ``subjects`` where recordings are short and of
-    one class each: so many recordings of every class, of any training subject; of images so many of
-    every class. 0 takes all, of either. The epoch is chosen by kappa on ``split.val_subjects``
-    further labelled subjects (of images by accuracy on those of role val); what is tested on is the
-    store's own and never read here. ``teacher``: a finished fine-tuning run whose opinion of
-    unlabelled epochs is learned from as well, see ``pseudo``. ``run`` defaults to
-    ``runs/finetune-ORIGIN-nN-sSEED``. The same call again continues an interrupted run.
+    supervised baseline, or an encoder by name: ``"timm:NAME"``, with the weights of a file,
+    ``weights``, or timm's cache; ``"official:NAME"``, a published checkpoint ``weights``;
+    ``"packaged:NAME"``. By train=probe and knn these are used as their makers use them; trained
+    further are plain ViTs of timm alone. ``like``: from scratch, but with the encoder, tokens,
+    patches and positions of this run, untrained: what a gain of its pretraining is measured on.
+    ``store`` defaults to the run's, or ``data/store/physionet2018``. ``task`` is what is learned;
+    by default what the store's labels are for. ``segments_per_class`` replaces ``subjects`` where
+    recordings are short and of one class each: so many recordings of every class, of any training
+    subject; of images so many of every class. 0 takes all, of either. The epoch is chosen by kappa
+    on ``split.val_subjects`` further labelled subjects (of images by accuracy on those of role
+    val); what is tested on is the store's own and never read here. ``teacher``: a finished
+    fine-tuning run whose opinion of unlabelled epochs is learned from as well, see ``pseudo``.
+    ``run`` defaults to ``runs/finetune-ORIGIN-nN-sSEED``. The same call again continues an
+    interrupted run.
 
     One process trains, on ``device``; or so many as ``gpus`` (auto: those visible) or
     ``cpu_processes`` say, each on its share of every batch. What is drawn for a batch is the same

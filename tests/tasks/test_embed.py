@@ -44,7 +44,7 @@ def test_one_window_is_what_a_classifier_sees(pool):
     x = 20 * torch.randn(4, 2, 60)
     found = features.embed_windows(model, 60, x, pool)
     torch.testing.assert_close(found, model.features(x))
-    assert found.shape[1] == features.width_of(model, pool) == model.head.in_features
+    assert found.shape[1] == model.width_of(pool) == model.head.in_features
 
 
 @pytest.mark.parametrize("pool", packed.POOLS)

@@ -145,7 +145,40 @@ def pooled_width(encoder: Encoder, patch: Sequence[int], pool: str) -> int:
     return width
 
 
-class Classifier(SupervisedModule):
+class EncoderClassifier(SupervisedModule):
+    """A linear ``head`` on what is pooled of an ``encoder``'s tokens, by ``config.pool``."""
+
+    @property
+    def depth(self) -> int:
+        """How many blocks of the encoder are used."""
+        return self.encoder.config.depth
+
+    @abstractmethod
+    def width_of(self, pool: str, blocks: int = 0) -> int:
+        """Return how many numbers F a pool gives, of so many blocks; 0 is all."""
+
+    @abstractmethod
+    def encode(self, x: Tensor, pool: str, blocks: int = 0) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return patch tokens (B, N, E), [CLS] (B, E) and spectrum (B, S) of windows (B, C, *L).
+
+        As far as a ``pool`` needs them. ``blocks``: as they are after the first so many blocks of
+        the encoder; 0 is all.
+        """
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return what the head sees, (B, F), of windows (B, C, *L), as recorded."""
+        return pooled(self.config.pool, *self.encode(x, self.config.pool))
+
+    def from_features(self, features: Tensor) -> Tensor:
+        """Return logits (B, classes) of what the head sees, (B, F)."""
+        return self.head(features)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Return logits (B, classes) of windows (B, C, *L), as recorded."""
+        return self.from_features(self.features(x))
+
+
+class Classifier(EncoderClassifier):
     """An encoder on grid patches, position codes, a linear head (PART, section 3.3)."""
 
     def __init__(
@@ -175,6 +208,9 @@ class Classifier(SupervisedModule):
     def compilable(self) -> list[nn.Module]:
         return [self.encoder.blocks]
 
+    def width_of(self, pool: str, blocks: int = 0) -> int:
+        return pooled_width(self.encoder, self.patch, pool)
+
     def encode(self, x: Tensor, pool: str, blocks: int = 0) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return patch tokens (B, N, E), [CLS] (B, E) and spectrum (B, S) of windows (B, C, *L).
 
@@ -190,18 +226,6 @@ class Classifier(SupervisedModule):
         if pool == "mean+sd+spectrum":
             spectrum = log_spectrum(patches, level).mean(1).flatten(1)
         return tokens, cls, spectrum
-
-    def features(self, x: Tensor) -> Tensor:
-        """Return what the head sees, (B, F), of windows (B, C, *L), as recorded."""
-        return pooled(self.config.pool, *self.encode(x, self.config.pool))
-
-    def from_features(self, features: Tensor) -> Tensor:
-        """Return logits (B, classes) of what the head sees, (B, F)."""
-        return self.head(features)
-
-    def logits(self, x: Tensor) -> Tensor:
-        """Return logits (B, classes) of windows (B, C, *L), as recorded."""
-        return self.from_features(self.features(x))
 
     def distance_from_head(self, parameter: str) -> int:
         """Return how many layers lie above a parameter: 0 for the head, most for the tokens."""
