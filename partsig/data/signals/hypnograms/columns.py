@@ -158,9 +158,13 @@ def find_columns(place: str, rows: list[list[str]], kind: str, wanted: str = "")
 def _of_scorers(names: list[str], rows: list[list[str]]) -> dict[str, int]:
     """Return the columns that are one scorer's each, by the scorer: all in them may be a stage."""
     columns: dict[str, int] = {}
+    # Else "Stage 1" is the first of a list, and no column's name.
+    headed = any(name in (*ONSET, *DURATION, *EPOCH) for name in names)
     for c, name in enumerate(names):
-        if name in (*STAGE, *ONSET, *DURATION, *EPOCH, *SCORER) or is_stage_word(rows[0][c]):
-            continue  # "Stage 1" is the first of a list, and no column's name
+        if name in (*STAGE, *ONSET, *DURATION, *EPOCH, *SCORER):
+            continue
+        if not headed and is_stage_word(rows[0][c]):
+            continue
         cells = [row[c] for row in rows[1:] if len(row) > c]
         who = _scorer_of(name)
         if who and cells and all(is_stage_word(cell.strip().strip('"')) for cell in cells):

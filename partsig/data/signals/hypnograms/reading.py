@@ -24,6 +24,7 @@ BY_SUFFIX = {
     ".rml": "xml",
     ".annot": "luna",
     ".eannot": "list",
+    ".json": "json",
 }
 HEAD = 4000  # characters by which a format is told
 

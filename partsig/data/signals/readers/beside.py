@@ -12,7 +12,7 @@ from partsig import commands
 from partsig.data import listing as folders
 from partsig.data.guard import guarded
 from partsig.data.signals.hypnograms.scorers import choose
-from partsig.data.signals.hypnograms.settings import CONSENSUS, HypnogramConfig
+from partsig.data.signals.hypnograms.settings import HypnogramConfig
 from partsig.data.signals.readers import psg
 from partsig.data.signals.readers.edf import open_edf
 from partsig.errors import DataError
@@ -111,7 +111,7 @@ def _called(folder: Path, name: str) -> list[Path]:
 
 
 def _by_pattern(path: Path, settings: HypnogramConfig, subject: str) -> dict[str, Path]:
-    pattern, wanted = settings.pattern, settings.scorer
+    pattern = settings.pattern
     base, text = path.parent, pattern
     while text.startswith("../"):
         base, text = base.parent, text.removeprefix("../")
@@ -120,7 +120,6 @@ def _by_pattern(path: Path, settings: HypnogramConfig, subject: str) -> dict[str
         raise DataError(f"hypnogram.pattern is {pattern!r}; {{scorer}} may stand in it once.")
     values = {"name": path.stem, "stem": path.stem, "subject": subject or path.stem}
     values |= {"part": _part(path.stem, settings), "scorer": ""}
-    named = wanted if scored and wanted != CONSENSUS else ""
     found: dict[str, dict[Path, None]] = {}
     for form in ("", "NFC", "NFD"):  # how accents are composed
         held = {k: unicodedata.normalize(form, v) if form else v for k, v in values.items()}
@@ -128,10 +127,7 @@ def _by_pattern(path: Path, settings: HypnogramConfig, subject: str) -> dict[str
         held = held if exact else {k: glob.escape(v) for k, v in held.items()}
         shape = unicodedata.normalize(form, text) if form else text
         parts = _filled(pattern, shape, held | {"scorer": "\0"}).split("\0")
-        if exact:
-            files = _called(base, parts[0])
-        else:
-            files = folders.matching(base, (glob.escape(named) if named else "*").join(parts))
+        files = _called(base, parts[0]) if exact else folders.matching(base, "*".join(parts))
         rule = "([^/]+?)".join(translate(part)[4:-3] for part in parts)
         for file in files:
             if file == path:
