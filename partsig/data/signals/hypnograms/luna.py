@@ -25,7 +25,7 @@ from partsig.text import quoted
 
 # Columns: class and interval, with an instance before the interval, and with a channel.
 WIDTHS = {3: (0, 0, 1, 2), 4: (0, 1, 2, 3)}
-WIDE = (0, 1, 3, 4)
+WIDE, LEAST_WIDE = (0, 1, 3, 4), 5
 EPOCH = re.compile(r"e:([0-9]{1,7})(?::([0-9.]{1,9}))?(?::([0-9.]{1,9}))?")
 ELAPSED = re.compile(r"0\+([0-9]{1,3}):([0-9]{2}):([0-9]{2}(?:\.[0-9]{1,9})?)")
 CLOCK = re.compile(r"[0-9]{1,2}[:.][0-9]{2}[:.][0-9]{2}(?:\.[0-9]{1,9})?(?: ?[AaPp][Mm])?")
@@ -96,7 +96,7 @@ def from_luna(place: str, text: str, settings: HypnogramConfig) -> dict[str, Hyp
 
 def _cells(place: str, text: str) -> tuple[list[str], list[str], list[str]]:
     """Return the labels, starts and stops of all intervals."""
-    labels, starts, stops = [], [], []
+    labels, starts, stops, width = [], [], [], 0
     for number, line in enumerate(lines_of(place, text), 1):
         if not line.strip() or line.startswith("#"):
             continue
@@ -108,7 +108,13 @@ def _cells(place: str, text: str) -> tuple[list[str], list[str], list[str]]:
                 f"{place}: line {number} has {len(cells)} columns; expected class, start and stop, "
                 "or class, instance, channel, start, stop and meta."
             )
+        # Columns may follow the fifth in some lines; fewer in one line than in others are lost.
+        width = width or min(len(cells), LEAST_WIDE)
+        if min(len(cells), LEAST_WIDE) != width:
+            raise DataError(f"{place}: line {number} has other columns than those before; mend it.")
         name, instance, start, stop = (cells[k] for k in WIDTHS.get(len(cells), WIDE))
+        if not (name and start and stop):
+            raise DataError(f"{place}: line {number} has no class, no start or no stop; mend it.")
         labels.append(instance if name.lower() in STAGED and instance != name else name)
         starts.append(start)
         stops.append(stop)
@@ -174,10 +180,12 @@ def _span(
     """Return how long an interval lasts (s); NaN where it holds until the next, or is a moment."""
     if stop == "...":
         span = following[0] - onset if following else math.nan
-    elif stop in (".", ""):
+    elif stop == ".":
         span = moment.epoch_s
     elif stop.startswith("+"):
         span = seconds(place, stop[1:])
+        if math.isnan(span):
+            raise DataError(f"{place}: {quoted(stop)} is no duration; expected +30 or so.")
     else:
         until = _moment(place, stop)
         end = until.at

@@ -44,6 +44,12 @@ def from_rml(
         stages = [stage for staging in root.iter(name) for stage in staging.iter("Stage")]
         if not stages:
             continue
+        if any(
+            ("Start" in other.attrib and other.tag != "Stage") or (other.tail or "").strip()
+            for staging in root.iter(name)
+            for other in staging.iter()
+        ):
+            raise DataError(f"{place}: something begins among the stages of {name} that is none.")
         onsets = [seconds(place, stage.get("Start") or "") for stage in stages]
         if any(map(math.isnan, onsets)):
             raise DataError(f"{place}: a stage has no start.")

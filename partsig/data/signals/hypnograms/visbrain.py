@@ -21,6 +21,7 @@ from partsig.text import quoted, shown
 
 HEAD = ("time_base", "sampling_period", "epoch_nb", "epoch_list")
 SPACE = re.compile(r"[ \t,;]+")
+NUMBER = re.compile(r"-?[0-9]{1,2}")
 DURATION = "*duration_sec"
 
 
@@ -48,6 +49,9 @@ def from_elan(place: str, text: str, settings: HypnogramConfig) -> dict[str, Hyp
         raise DataError(
             f"{place}: {len(labels)} epochs, where the header has {n:g}; copy it again."
         )
+    words = [label for label in labels if not NUMBER.fullmatch(label)]
+    if words:
+        raise DataError(f"{place}: {quoted(words[0])} where a number of a stage was expected.")
     rk = settings if settings.codes != "auto" else replace(settings, codes="rk")
     codes, notes = stage_codes(place, labels, rk, events=False)
     held = [UNSCORED if code is None else code for code in codes]
