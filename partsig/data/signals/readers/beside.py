@@ -50,17 +50,6 @@ FIELDS = ("name", "stem", "subject", "part", "scorer")
 WILD = re.compile(r"[*?[]")
 
 
-def find_hypnogram(path: Path, settings: HypnogramConfig, subject: str = "") -> Path | None:
-    """Return the one file of a recording's stages, None where there is none.
-
-    Raises what :func:`find_scorings` raises, and DataError where several files are asked for.
-    """
-    files = find_scorings(path, settings, subject)
-    if len(files) > 1:
-        raise DataError(f"{path.stem}: {len(files)} scorers' files, and one is needed here.")
-    return next(iter(files.values()), None)
-
-
 def find_scorings(path: Path, settings: HypnogramConfig, subject: str = "") -> dict[str, Path]:
     """Return the files of a recording's stages by scorer, "" for a file that names nobody.
 
