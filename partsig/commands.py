@@ -47,6 +47,21 @@ def option(key: str, value: object) -> str:
     return f"--set {shlex.quote(setting(key, value))}"
 
 
+def text_option(key: str, text: str) -> str:
+    """Return an option that sets a text, for a shell.
+
+    >>> print(text_option("hypnogram.scorer", "anna"), text_option("hypnogram.scorer", "1"))
+    --set hypnogram.scorer=anna --set 'hypnogram.scorer="1"'
+    """
+    try:
+        plain = yaml.safe_load(text) == text
+    except yaml.YAMLError:
+        plain = False
+    dumped = yaml.dump(text, Dumper=_OneLine, default_style='"', allow_unicode=True, width=WIDTH)
+    value = text if plain and text.isprintable() else dumped.strip()
+    return f"--set {shlex.quote(f'{key}={value}')}"
+
+
 def pattern_option(key: str, tail: str) -> str:
     """Return an option that sets a pattern of file names, ``{name}`` and this tail, for a shell.
 

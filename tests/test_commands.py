@@ -135,8 +135,8 @@ def test_a_file_that_may_hold_stages(tail, tmp_path):
     raw.mkdir()
     (raw / f"night{tail}").write_text("W\n")
     found = set_by(pattern_option("hypnogram.pattern", tail), place).hypnogram
-    assert edf_recordings.find_hypnogram(raw / "night.edf", found) == raw / f"night{tail}"
-    told = edf_recordings._overlooked(raw / "night.edf", HypnogramConfig())
+    assert edf_recordings.find_scorings(raw / "night.edf", found) == {"": raw / f"night{tail}"}
+    told = edf_recordings.nothing_found(raw / "night.edf", HypnogramConfig())
     assert told.endswith(pattern_option("hypnogram.pattern", tail)) or not told
 
 

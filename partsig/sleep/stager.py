@@ -107,9 +107,8 @@ def source_of(path: Path, settings: StageConfig) -> str:
     """Return the fingerprint of a recording's files, without reading any sample of it."""
     if path.suffix.lower() == ".hea":
         return wfdb_records.fingerprint(path)
-    scored = settings.scored
-    beside = edf_recordings.find_hypnogram(path, settings.hypnogram) if scored else None
-    return psg.fingerprint(path, *([] if beside is None else [beside]))
+    beside = edf_recordings.find_scorings(path, settings.hypnogram) if settings.scored else {}
+    return psg.fingerprint(path, *beside.values())
 
 
 def read(
@@ -125,7 +124,7 @@ def read(
             names = [Path(f).stem for f in recording.filenames or () if f]
             file = psg.from_raw(recording, names[0] if names else "raw")
             file = file if settings.scored else replace(file, marks=())
-            return edf_recordings.night_of(file, file.name, None, reading, (), "", needed=False)
+            return edf_recordings.night_of(file, file.name, {}, reading, (), "", needed=False)
         if not isinstance(recording, str | Path):
             raise DataError(
                 f"a recording is a file's path or an mne.io.Raw, not {type(recording).__name__}."
@@ -150,7 +149,7 @@ def _read_file(path: Path, reading: PreprocessConfig, settings: StageConfig) -> 
         return wfdb_records.read_recording(path, reading)
     if settings.scored:
         try:
-            beside = edf_recordings.find_hypnogram(path, settings.hypnogram)
+            beside = edf_recordings.find_scorings(path, settings.hypnogram)
             return edf_recordings.read_night(path, beside, reading, ())
         except MissingChannelsError:
             raise
@@ -158,7 +157,7 @@ def _read_file(path: Path, reading: PreprocessConfig, settings: StageConfig) -> 
             _read_file(path, reading, replace(settings, scored=False))  # is it the stages?
             raise DataError(f"{error} Without its stages: --set scored=false.") from None
     file, source = replace(psg.open_psg(path), marks=()), source_of(path, settings)
-    return edf_recordings.night_of(file, path.name, None, reading, (), source, needed=False)
+    return edf_recordings.night_of(file, path.name, {}, reading, (), source, needed=False)
 
 
 def staged(stager: LoadedStager, recording: Recording, settings: StageConfig) -> Staging:

@@ -584,7 +584,7 @@ def test_partsig_reads_a_real_recording_with_the_stages_it_wrote(real_psg, kind,
     beside = write_all(staging, tmp_path)[kind]
     channels = open_psg(real_psg).labels[:1]
     night = edf_recordings.read_night(
-        real_psg, beside, ReadConfig(channels=channels), edf_recordings.CHANNELS
+        real_psg, {"": beside}, ReadConfig(channels=channels), edf_recordings.CHANNELS
     )
     assert night.start_s == 10.25
     assert night.stages.tolist() == staging.stages.tolist()

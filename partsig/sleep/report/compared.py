@@ -98,7 +98,7 @@ def gather(store: Store, folders: Mapping[str, Path], settings: ReportConfig) ->
             f"--scorer {STORE} has the name of the store's own labels; give this scorer another."
         )
     found = [
-        find_files(scorer, place, store.recordings, settings.hypnogram)
+        find_files(scorer, place, store.recordings, settings.hypnogram, store)
         for scorer, place in folders.items()
     ]
     names = [name for name in store.recordings if any(name in files for files in found)]

@@ -2,17 +2,20 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from partsig import commands
 from partsig.data.guard import guarded
-from partsig.data.signals.hypnograms.alignment import to_epochs
+from partsig.data.signals.hypnograms.alignment import placed, to_epochs
 from partsig.data.signals.hypnograms.hypnogram import Hypnogram
 from partsig.data.signals.hypnograms.reading import read_hypnogram
+from partsig.data.signals.hypnograms.scorers import consensus
 from partsig.data.signals.hypnograms.settings import HypnogramConfig
 from partsig.data.signals.hypnograms.stages import EPOCH_S
-from partsig.data.signals.readers.edf_recordings import find_hypnogram
+from partsig.data.signals.readers.beside import find_scorings
 from partsig.data.signals.store import Store
 from partsig.errors import ConfigError, DataError
 
@@ -46,7 +49,7 @@ def read_scorer(
     when the folder or a recording's file is missing, and when a file cannot be laid on the epochs.
     """
     names = list(recordings)
-    files = find_files(scorer, folder, names, settings)
+    files = find_files(scorer, folder, names, settings, store)
     missing = [name for name in names if name not in files]
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
@@ -56,23 +59,28 @@ def read_scorer(
         )
     with _told_of(scorer):
         return {
-            name: _on_epochs(name, read_hypnogram(file, settings), store, settings)
-            for name, file in files.items()
+            name: _on_epochs(name, _placed(name, beside, store, settings), store)
+            for name, beside in files.items()
         }
 
 
 def find_files(
-    scorer: str, folder: Path, recordings: Iterable[str], settings: HypnogramConfig
-) -> dict[str, Path]:
-    """Return a scorer's file of each recording that has one.
+    scorer: str, folder: Path, recordings: Iterable[str], settings: HypnogramConfig, store: Store
+) -> dict[str, dict[str, Path]]:
+    """Return a scorer's file of each recording that has one; several for a consensus, by scorer.
 
     Raises DataError when the folder is missing, and when several files could be one recording's.
     """
     if not folder.is_dir():
         raise DataError(f"--scorer {scorer}: there is no folder {folder}.")
     with _told_of(scorer):
-        files = {name: find_hypnogram(folder / f"{name}.edf", settings) for name in recordings}
-    return {name: file for name, file in files.items() if file is not None}
+        files = {
+            name: find_scorings(
+                folder / f"{name}.edf", settings, str(store.recordings[name]["subject"])
+            )
+            for name in recordings
+        }
+    return {name: beside for name, beside in files.items() if beside}
 
 
 @contextmanager
@@ -85,16 +93,33 @@ def _told_of(scorer: str) -> Iterator[None]:
         raise DataError(f"--scorer {scorer}: {error}") from None
 
 
-def _on_epochs(
-    name: str, hypnogram: Hypnogram, store: Store, settings: HypnogramConfig
-) -> np.ndarray:
+def _placed(
+    name: str, beside: Mapping[str, Path], store: Store, settings: HypnogramConfig
+) -> Hypnogram:
+    """Return the hypnogram of a recording's file, or the consensus of several, where it lies."""
     row = store.recordings[name]
     start_s, n = float(row["start_s"] or 0.0), row["n_epochs"]
     stated = settings.offset_s
     stated = stated.get(name) if isinstance(stated, Mapping) else stated
-    if stated is None:
-        stated = _offset(name, hypnogram, start_s, row["n_samples"] / store.sfreq, n)
-    stages, begin, _ = to_epochs(name, hypnogram, stated - start_s, n * EPOCH_S)
+    # Whose they are, the names of several files say.
+    inside = settings if list(beside) == [""] else replace(settings, scorer="")
+    held = {}
+    for who, file in beside.items():
+        hypnogram = read_hypnogram(file, inside)
+        offset_s = stated
+        if offset_s is None:
+            offset_s = _offset(name, hypnogram, start_s, row["n_samples"] / store.sfreq, n)
+        held[who] = placed(hypnogram, offset_s)
+    if len(held) > 1:
+        return consensus(f"{len(held)} files", held)
+    return next(iter(held.values()))
+
+
+def _on_epochs(name: str, hypnogram: Hypnogram, store: Store) -> np.ndarray:
+    """Return the stages of a hypnogram that lies in its place, one for each epoch of the store."""
+    row = store.recordings[name]
+    start_s, n = float(row["start_s"] or 0.0), row["n_epochs"]
+    stages, begin, _ = to_epochs(name, hypnogram, -start_s, n * EPOCH_S)
     shift = begin if begin < EPOCH_S / 2 else begin - EPOCH_S
     if abs(shift) > SAME_S:
         raise DataError(
@@ -102,7 +127,7 @@ def _on_epochs(
             "both must be scored on the same 30-s epochs."
         )
     if shift:
-        stages, _, _ = to_epochs(name, hypnogram, stated - start_s - shift, n * EPOCH_S)
+        stages, _, _ = to_epochs(name, hypnogram, -start_s - shift, n * EPOCH_S)
     return stages
 
 
@@ -111,14 +136,26 @@ def _offset(
 ) -> float:
     """Return the time (s) of the hypnogram's zero in the recording.
 
-    The store does not keep the recording's clock, so what does not count from the recording's start
-    must be as long as the recording, or hold one stage for every epoch of the store.
+    The store does not keep the recording's clock, nor how long after the time in its header the
+    first sample lies; so what does not count from the recording's start must be as long as the
+    recording, or hold one stage for every epoch of the store.
     """
     durations = np.nan_to_num(hypnogram.durations, nan=0.0)
     end = float((hypnogram.onsets + durations).max(initial=0.0))
-    from_start = hypnogram.from_zero or hypnogram.from_header
-    if hypnogram.in_signal or (from_start and end <= start_s + length_s + EPOCH_S):
+    if hypnogram.in_signal:
         return 0.0
+    if hypnogram.from_zero and end <= start_s + length_s + EPOCH_S:
+        return 0.0
+    if hypnogram.from_header:
+        if abs(end - (start_s + length_s)) < EPOCH_S:  # a late first sample would make it longer
+            return 0.0
+        raise DataError(
+            f"{place}: the seconds of {hypnogram.place} count from the time in the recording's "
+            f"header and end at {end:g} s, the store's at {start_s + length_s:g} s, and no store "
+            "keeps how long after that time the first sample lies (0 s but for an EDF+ file that "
+            "was cut at its start): state it, with "
+            f"{commands.option('hypnogram.offset_s', {place: 'MINUS_SECONDS'})}."
+        )
     if abs(end - n_epochs * EPOCH_S) < SAME_S:
         return start_s
     if abs(end - (start_s + length_s)) < EPOCH_S:

@@ -171,9 +171,9 @@ def test_two_hundred_recordings_are_one_scan(many, scans):
     nights = [many / f"night{number:03d}.edf" for number in range(N)]
     usual, own = HypnogramConfig(), HypnogramConfig(pattern="{name}.m*v")
     for path in nights:
-        assert edf_recordings.find_hypnogram(path, usual) is None
-        assert edf_recordings.find_hypnogram(path, own) == path.with_suffix(".mine.csv")
-        assert f"{path.stem}.mine.csv lies beside it" in edf_recordings._overlooked(path, usual)
+        assert edf_recordings.find_scorings(path, usual) == {}
+        assert edf_recordings.find_scorings(path, own) == {"": path.with_suffix(".mine.csv")}
+        assert f"{path.stem}.mine.csv lies beside it" in edf_recordings.nothing_found(path, usual)
     digests = {wfdb_records.fingerprint(path.with_suffix(".hea")) for path in nights}
     assert len(digests) == N
     for number in range(N):
@@ -195,17 +195,17 @@ def test_every_file_of_a_record_is_in_its_fingerprint(many):
 def test_the_usual_names_are_taken_as_they_are(tmp_path):
     for name in ("n[1].edf", "n[1].csv", "n1.csv", "n*.edf", "n1_hypnogram.csv"):
         (tmp_path / name).write_text("")
-    found = edf_recordings.find_hypnogram(tmp_path / "n[1].edf", HypnogramConfig())
-    assert found == tmp_path / "n[1].csv"
-    assert edf_recordings.find_hypnogram(tmp_path / "n*.edf", HypnogramConfig()) is None
+    found = edf_recordings.find_scorings(tmp_path / "n[1].edf", HypnogramConfig())
+    assert found == {"": tmp_path / "n[1].csv"}
+    assert edf_recordings.find_scorings(tmp_path / "n*.edf", HypnogramConfig()) == {}
 
 
 def test_a_folder_named_as_a_recording_lies_beside_it(tmp_path):
     (tmp_path / "night1").mkdir()
     (tmp_path / "night1.edf").write_text("")
-    assert edf_recordings._overlooked(tmp_path / "night1.edf", HypnogramConfig()) == ""
+    assert edf_recordings.nothing_found(tmp_path / "night1.edf", HypnogramConfig()) == ""
     (tmp_path / "night1_mine.csv").write_text("")
-    told = edf_recordings._overlooked(tmp_path / "night1.edf", HypnogramConfig())
+    told = edf_recordings.nothing_found(tmp_path / "night1.edf", HypnogramConfig())
     assert told.endswith("'hypnogram.pattern={name}_mine.csv'")
 
 

@@ -1,5 +1,6 @@
 """Lays a hypnogram on a recording by what both files say or the user states; else refuses it."""
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, time, timedelta
@@ -18,6 +19,18 @@ TOLERANCE_S = 0.5
 # Starts that differ by less are one start: headers have whole seconds.
 CLOCK_S = 1.0
 DAY_S = 86_400.0
+
+
+def placed(hypnogram: Hypnogram, offset_s: float) -> Hypnogram:
+    """Return a hypnogram whose onsets count from the recording's first sample."""
+    return replace(
+        hypnogram,
+        onsets=hypnogram.onsets + offset_s,
+        start=None,
+        in_signal=True,
+        from_header=False,
+        from_zero=False,
+    )
 
 
 def find_offset(
@@ -44,8 +57,11 @@ def find_offset(
     """
     place, stated, ask = hypnogram.place, settings.offset_s, _ask(name)
     if isinstance(stated, Mapping):
-        if name in stated:
-            return float(stated[name]), "as stated for this recording"
+        # Whoever types an accent may compose it otherwise than the file's name does.
+        by_name = {unicodedata.normalize("NFC", key): s for key, s in stated.items()}
+        exact = stated.get(name, by_name.get(unicodedata.normalize("NFC", name)))
+        if exact is not None:
+            return float(exact), "as stated for this recording"
         stated = None
     own = _near(hypnogram.start, start)
     proved = _proved(name, hypnogram, start, own, lead_s)
@@ -184,7 +200,7 @@ def to_epochs(
 
     Raises DataError when nothing scored lies in the recording, or two stages claim one time.
     """
-    spans, unscored = _spans(name, hypnogram, offset_s, duration_s)
+    spans, unscored = spans_of(name, hypnogram, offset_s, duration_s)
     inside = [span for span in spans if span[1] > 0 and span[0] < duration_s]
     if not inside:
         if any(code != UNSCORED for code in hypnogram.stages):
@@ -238,7 +254,7 @@ def _phase(starts: list[float]) -> float:
     return float(phases[counts.argmax()])
 
 
-def _spans(
+def spans_of(
     name: str, hypnogram: Hypnogram, offset_s: float, duration_s: float
 ) -> tuple[list[tuple[float, float, int]], list[tuple[float, float]]]:
     """Return (start, stop, stage) of the scored stretches, in order, equal neighbours joined.

@@ -10,6 +10,7 @@ from pathlib import Path
 from partsig.data.signals.hypnograms.codes import PRESETS, RK, number_codes, stage_code
 from partsig.data.signals.hypnograms.events import Labelled, stages_among
 from partsig.data.signals.hypnograms.hypnogram import Hypnogram
+from partsig.data.signals.hypnograms.scorers import choose
 from partsig.data.signals.hypnograms.settings import HypnogramConfig
 from partsig.data.signals.readers.edf import open_edf
 from partsig.data.signals.readers.edf_marks import Mark, read_marks
@@ -55,5 +56,7 @@ def from_marks(
         code = None if skipped or not text else stage_code(text, numbers, settings.stages)
         span = math.nan if mark.duration is None or mark.duration <= 0 else mark.duration
         rows.append(Labelled(onset=mark.onset, duration=span, label=text, code=code))
+    if settings.scorer and any(row.code is not None and row.code >= 0 for row in rows):
+        choose(place, {"": rows}, settings)  # annotations name nobody
     hypnogram = stages_among(place, rows, settings, start, in_signal)
     return replace(hypnogram, notes=(*([told] if told else ()), *hypnogram.notes))

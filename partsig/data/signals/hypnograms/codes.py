@@ -36,6 +36,7 @@ UCDDB = {0: 0, 1: 4, 2: 1, 3: 2, 4: 3, 5: 3, 6: UNSCORED, 7: UNSCORED}
 # The DREAMS subjects (doi 10.5281/zenodo.2650142), epochs of 5 s: -1 is movement, the rest unknown.
 DREAMS = {5: 0, 3: 1, 2: 2, 1: 3, 0: 3, 4: 4, **dict.fromkeys((-1, -2, -3), UNSCORED)}
 PRESETS = {"rk": RK, "yasa": YASA, "ucddb": UCDDB, "dreams": DREAMS}
+ANY = {number: UNSCORED for codes in PRESETS.values() for number in codes}
 # "Sleep stage 2", "Stage 2 sleep", "SLEEP-S2", "sleep_stage_w"
 PREFIX = re.compile(r"^(SLEEP[ _-]*)?STAGES?[ _:-]+|^SLEEP[ _:-]+|[ _]SLEEP$")
 
@@ -80,6 +81,15 @@ def stage_code(label: str, numbers: Mapping[int, int], own: Mapping[str, str]) -
     if DIGIT.fullmatch(again) and RK.get(int(again), UNSCORED) != code:
         return None
     return code
+
+
+def is_stage_word(label: str) -> bool:
+    """Tell whether a label may be a stage, or say that there is none, in one code or another.
+
+    >>> [is_stage_word(label) for label in ("N2", "5", "?", "0.93", "banana")]
+    [True, True, True, False, False]
+    """
+    return stage_code(label, ANY, {}) is not None
 
 
 def is_ignored(label: str, settings: HypnogramConfig) -> bool:

@@ -36,9 +36,12 @@ EVENT = re.compile(
 OF_SLEEP = re.compile(
     r"sleep|stage|wake|\bn?rem\b|schlaf|stadium|sommeil|sue[nñ]o|sonno|slaap|sono", re.IGNORECASE
 )
+# Words for being awake, which alone may stand for a stage.
+WAKE = re.compile(r"wach|veil|vigil|despiert|svegli|wakker|vaken|acordad|bdeni", re.IGNORECASE)
 # More of the scored time with labels that are not understood is refused.
 MOST_UNKNOWN = 0.01
 TOLERANCE_S = 0.5
+MOST_WORDS = 3  # of a label; more are a comment
 NAMED, LONGEST = 6, 200  # labels that a sentence names, characters of one that are looked at
 
 
@@ -141,20 +144,21 @@ def _account(place: str, known: list[Labelled], others: list[Labelled], changes:
         seconds.setdefault(row.label.strip(), []).append(span)
     total = math.fsum(scored_s) + math.fsum(unknown_s)
     most_first = sorted(seconds.items(), key=lambda item: -math.fsum(item[1]))
-    # What somebody wrote once, in several words, is no label: it may speak of the sleeper.
-    labels = [item for item in most_first if len(item[1]) > 1 or len(item[0].split()) <= 3]
+    # What stands there once, or in many words, is a comment, and may speak of the sleeper.
+    lasting = {row.label.strip() for row in others if row.duration >= EPOCH_S / 2}
+    labels = [item for item in most_first if _is_label(*item, item[0] in lasting)]
     parts = [
         f"{quoted(label)} ({len(spans)}, {math.fsum(spans) / (total or 1.0):.2%})"
         for label, spans in labels[:NAMED]
     ]
     parts += [f"{len(labels) - NAMED} more labels"] if len(labels) > NAMED else []
-    comments = [math.fsum(spans) for _, spans in most_first if len(spans) == 1]
-    n = len(most_first) - len(labels)
-    share = math.fsum(comments) / (total or 1.0)
-    parts += [f"comments in several words ({n}, at most {share:.2%})"] if n else []
+    comments = [spans for item, spans in most_first if not _is_label(item, spans, item in lasting)]
+    n = sum(map(len, comments))
+    share = math.fsum(map(math.fsum, comments)) / (total or 1.0)
+    parts += [f"comments ({n}, {share:.2%})"] if n else []
     told = ", ".join(parts)
     if scored and math.fsum(unknown_s) > MOST_UNKNOWN * total:
-        first = most_first[0][0][:LONGEST_VALUE]
+        first = labels[0][0][:LONGEST_VALUE] if labels else "LABEL"
         raise DataError(
             f"{place}: labels that are not understood have {math.fsum(unknown_s) / total:.1%} of "
             f"the scored time, {told}: say what each means, with "
@@ -163,6 +167,18 @@ def _account(place: str, known: list[Labelled], others: list[Labelled], changes:
             f"{commands.option('hypnogram.ignore', [first])}."
         )
     return [f"labels not understood (how many, of the scored time): {told}"]
+
+
+def _is_label(label: str, spans: Sequence[float], lasts: bool) -> bool:
+    """Tell whether a text may be shown: a stage's in other words, and nobody's comment.
+
+    A word for sleep or wake, or up to three words that say that they are a stage, that stand there
+    again, or for half an epoch or more.
+    """
+    words, short = label.split(), label[:LONGEST]
+    if len(words) == 1 and (OF_SLEEP.search(short) or WAKE.search(short)):
+        return True
+    return len(words) <= MOST_WORDS and (len(spans) > 1 or lasts or is_prefixed(label))
 
 
 def _until_next(rows: list[Labelled], known: list[Labelled]) -> list[float]:

@@ -1,12 +1,16 @@
 """How the hypnograms of recordings are found and read."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 from partsig.data.signals.hypnograms.stages import EPOCH_S, STAGES
 from partsig.errors import ConfigError, check_range
+
+# What is asked for instead of a scorer's name, for what most of them say.
+CONSENSUS = "consensus"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,13 +20,38 @@ class HypnogramConfig:
     pattern: Annotated[
         str,
         "file beside the recording, {name} being the recording's without its extension "
-        "({name}.csv, ../scores/{name}-nsrr.xml; * matches); none: the usual names, else "
-        "annotations in the recording",
+        "({name}.csv, ../scores/{name}-nsrr.xml; * matches), {subject} its subject, {part} what "
+        "hypnogram.part finds in the name, {scorer} any scorer's name (../{scorer}/{name}.txt); "
+        "none: the usual names, else annotations in the recording",
+    ] = ""
+    part: Annotated[
+        str,
+        "regular expression whose first group, in a recording's name, is {part} in the pattern "
+        "(^(SC\\d+) finds SC4001 in SC4001E0-PSG)",
+    ] = ""
+    scorer: Annotated[
+        str,
+        "whose stages, where a file or a folder holds those of several: a name, or consensus (of "
+        "three or more: the majority; ties go to the most agreeing of those tied)",
     ] = ""
     format: Annotated[
-        Literal["auto", "annotations", "table", "list", "xml"],
-        "annotations (EDF+), table (onsets and stages in columns), list (one stage a row) or xml "
-        "(NSRR, Profusion); auto tells by the file",
+        Literal[
+            "auto",
+            "annotations",
+            "table",
+            "list",
+            "xml",
+            "json",
+            "remlogic",
+            "domino",
+            "luna",
+            "elan",
+            "visbrain",
+            "mne",
+        ],
+        "annotations (EDF+), table (onsets and stages in columns), list (one stage a row), xml "
+        "(NSRR, Profusion, Philips' rml), json, or the text of REMlogic, DOMINO, Luna (annot), "
+        "Elan (hyp), visbrain or MNE; auto tells by the file",
     ] = "auto"
     codes: Annotated[
         Literal["auto", "rk", "yasa", "ucddb", "dreams"],
@@ -60,6 +89,16 @@ class HypnogramConfig:
 
     def __post_init__(self) -> None:
         check_range("hypnogram.epoch_s", self.epoch_s, 0.1, 3600.0)
+        if self.part:
+            try:
+                groups = re.compile(self.part).groups
+            except re.error as error:
+                raise ConfigError(f"hypnogram.part is no regular expression ({error}).") from None
+            if not groups:
+                raise ConfigError(
+                    f"hypnogram.part is {self.part!r}; what {{part}} stands for is its first "
+                    "group, in brackets."
+                )
         offsets = self.offset_s if isinstance(self.offset_s, Mapping) else {"": self.offset_s}
         for name, offset in offsets.items():
             if offset is not None and not math.isfinite(offset):

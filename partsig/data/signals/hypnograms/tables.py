@@ -1,97 +1,168 @@
-"""Hypnograms in tables with onsets, and in lists of one stage per epoch."""
+"""Hypnograms in tables with onsets, and in lists of one stage per epoch, by one scorer or more."""
 
-import csv
 import itertools
 import math
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import date, datetime, time
 
 import numpy as np
 
 from partsig.data.signals.hypnograms.codes import stage_codes
+from partsig.data.signals.hypnograms.columns import EPOCH, ONSET, Table, find_columns, split
 from partsig.data.signals.hypnograms.events import Labelled, stages_among
 from partsig.data.signals.hypnograms.hypnogram import Hypnogram, make_hypnogram
 from partsig.data.signals.hypnograms.settings import HypnogramConfig
 from partsig.data.signals.hypnograms.stages import UNSCORED
-from partsig.data.signals.hypnograms.times import (
-    duration,
-    is_clock,
-    onsets_and_start,
-    seconds,
-)
-from partsig.data.signals.readers.edf_header import plain_number
+from partsig.data.signals.hypnograms.times import DAY_S, onsets_and_start, seconds
 from partsig.errors import DataError
 from partsig.text import shown
 
-ONSET = ("onset", "start", "start_s", "time", "onset_s", "begin")
-ONSET += ("starttime", "start_time", "clock_time", "clocktime", "clock", "time_of_day")
-DURATION = ("duration", "duration_s", "dur", "length")
-STAGE = ("stage", "sleep_stage", "sleepstage", "stages", "hypnogram", "trial_type", "description")
-STAGE += ("label", "annotation", "event", "value", "hypno", "score")
-MOST_WORDS = 6  # of a label
-EPOCH = ("epoch", "epoch_number", "epochs")
-LINE_END = re.compile(r"\r\n|\r|\n")
-# What may stand above the stages: nothing, a comment, or a name in brackets, as DREAMS has it.
-HEADING = re.compile(r"\s*|#.*|\[[A-Za-z][\w .-]*\]\s*")
-# How files begin that are read by none of the rules here, and what they are.
-NOT_READ = {
-    "{": "JSON",
-    "[": "JSON",
-    "RemLogic": "an event export of REMlogic",
-    "Signal ID:": "a sleep profile of DOMINO",
-}
-# A year of 30-s epochs has a million.
-MOST_LINES = 1_100_000
-# Columns that hold other events too; what is no stage there is passed over.
-EVENTS = ("trial_type", "description", "label", "annotation", "event")
+# What says that nobody is named.
+NOBODY = ("", "n/a", "nan")
+# Where the onsets of a table of MNE's count from if they have no date.
+EPOCH_OF_UNIX = date(1970, 1, 1)
+TOLERANCE_S = 0.5
 
 
-@dataclass(frozen=True, kw_only=True)
-class Table:
-    """A table without its head; columns by number, None where there is none of that kind."""
+def from_table(place: str, text: str, settings: HypnogramConfig, kind: str) -> dict[str, Hypnogram]:
+    """Return the hypnograms of a text by scorer, "" where nobody is named.
 
-    names: list[str]
-    rows: list[list[str]]
-    stage: int
-    onset: int | None
-    duration: int | None
-
-    def durations(self, place: str, numbers: Sequence[int] | None = None) -> list[float]:
-        """Return the durations (s) of rows, NaN where the table has none or says n/a."""
-        rows = self.rows if numbers is None else [self.rows[i] for i in numbers]
-        if self.duration is None:
-            return [math.nan] * len(rows)
-        return [duration(place, row[self.duration]) for row in rows]
-
-    def lasting(self, number: int) -> float:
-        """Return how long another event lasts (s), NaN where that is not told, or no number."""
-        text = "" if self.duration is None else self.rows[number][self.duration]
-        return plain_number(text.strip())
-
-
-def from_table(place: str, text: str, settings: HypnogramConfig, kind: str) -> Hypnogram:
-    """Return the hypnogram of a text; ``kind`` is table, list, or text where either may be.
-
-    Raises DataError where the columns, a label, or times of the table are not understood.
+    ``kind`` is table, list, or text where either may be. Raises DataError where the columns, a
+    label, or times of the table are not understood.
     """
-    table = _find_columns(place, _split(place, text), kind)
-    labels = [row[table.stage].strip().strip('"') for row in table.rows]
+    return from_rows(place, split(place, text), settings, kind)
+
+
+def from_rows(
+    place: str, rows: list[list[str]], settings: HypnogramConfig, kind: str
+) -> dict[str, Hypnogram]:
+    """Return the hypnograms of rows of cells, the first of them the columns' names."""
+    table = find_columns(place, rows, kind, settings.scorer)
+    columns = list(table.stages.items())
+    labels = [[row[column].strip().strip('"') for row in table.rows] for _, column in columns]
+    events = table.onset is not None and table.may_hold_events
+    # All columns are of one code: what one of them proves holds for the others.
+    codes, notes = stage_codes(place, list(itertools.chain(*labels)), settings, events=events)
+    n = len(table.rows)
+    scored = [codes[k * n : (k + 1) * n] for k in range(len(columns))]
+    if table.scorer is not None and len(columns) == 1:
+        return _by_row(place, table, labels[0], scored[0], notes, settings)
+    return {
+        name: _one(place, table, labels[k], scored[k], notes, settings)
+        for k, (name, _) in enumerate(columns)
+    }
+
+
+def _one(
+    place: str,
+    table: Table,
+    labels: list[str],
+    codes: list[int | None],
+    notes: tuple[str, ...],
+    settings: HypnogramConfig,
+) -> Hypnogram:
+    """Return the hypnogram of one scorer's rows."""
+    if table.onset is not None:
+        return _with_onsets(place, table, labels, codes, notes, settings)
+    _check_epochs(place, table, settings)
+    at = np.arange(len(codes)) * settings.epoch_s
+    held = [UNSCORED if code is None else code for code in codes]  # what is to be ignored
+    listed = make_hypnogram(place, at, np.full(len(codes), settings.epoch_s), held)
+    return replace(listed, notes=notes)
+
+
+def _by_row(
+    place: str,
+    table: Table,
+    labels: list[str],
+    codes: list[int | None],
+    notes: tuple[str, ...],
+    settings: HypnogramConfig,
+) -> dict[str, Hypnogram]:
+    """Return the hypnograms of a table that says of each row who scored it."""
+    whose = [row[table.scorer].strip().strip('"') for row in table.rows]
+    whose = ["" if name.lower() in NOBODY else name for name in whose]
+    names = list(dict.fromkeys(filter(None, whose)))
+    if len(names) < 2:
+        return {"".join(names): _one(place, table, labels, codes, notes, settings)}
+    nobodys = sum(code is not None for code, name in zip(codes, whose, strict=True) if not name)
+    if nobodys:
+        raise DataError(
+            f"{place}: {nobodys} stages have no scorer, and others have; mend the file."
+        )
+    if table.onset is None and not any(name in table.names for name in EPOCH):
+        raise DataError(
+            f"{place}: rows of {len(names)} scorers and no column of onsets or epochs; expected "
+            f"one called {', '.join(ONSET[:3])} or {EPOCH[0]}."
+        )
+    scorings = {}
+    for name in names:
+        kept = [k for k, who in enumerate(whose) if who in (name, "")]
+        part = replace(table, rows=[table.rows[k] for k in kept])
+        scorings[name] = _one(
+            place, part, [labels[k] for k in kept], [codes[k] for k in kept], notes, settings
+        )
     if table.onset is None:
-        codes, notes = stage_codes(place, labels, settings, events=False)
-        _check_epochs(place, table, settings)
-        at = np.arange(len(codes)) * settings.epoch_s
-        held = [UNSCORED if code is None else code for code in codes]  # what is to be ignored
-        listed = make_hypnogram(place, at, np.full(len(codes), settings.epoch_s), held)
-        return replace(listed, notes=notes)
-    return _with_onsets(place, table, labels, settings)
+        column = next(table.names.index(name) for name in EPOCH if name in table.names)
+        numbers = {
+            name: [row[column] for row, who in zip(table.rows, whose, strict=True) if who == name]
+            for name in names
+        }
+        if any(epochs != numbers[names[0]] for epochs in numbers.values()):
+            raise DataError(f"{place}: the scorers have not scored the same epochs; mend the file.")
+    scorings = _from_one_zero(scorings)
+    return _in_turns(place, scorings) or scorings
+
+
+def _from_one_zero(scorings: Mapping[str, Hypnogram]) -> dict[str, Hypnogram]:
+    """Return hypnograms of one table whose onsets all count from the first one's start."""
+    first = next(iter(scorings.values())).start
+    if first is None:
+        return dict(scorings)
+    moved = {}
+    for name, hypnogram in scorings.items():
+        later = _later(first, hypnogram.start)
+        moved[name] = replace(hypnogram, onsets=hypnogram.onsets + later, start=first)
+    return moved
+
+
+def _later(first: datetime | time, start: datetime | time) -> float:
+    """Return the seconds from one start to another; times of day are less than 12 h apart."""
+    if isinstance(first, datetime):
+        return (start - first).total_seconds()
+    day = EPOCH_OF_UNIX
+    later = (datetime.combine(day, start) - datetime.combine(day, first)).total_seconds()
+    return (later + DAY_S / 2) % DAY_S - DAY_S / 2
+
+
+def _in_turns(place: str, scorings: Mapping[str, Hypnogram]) -> dict[str, Hypnogram]:
+    """Return the one hypnogram of scorers of whom each scored other parts of a night, or none."""
+    held = list(scorings.values())
+    onsets, durations, stages = (
+        np.concatenate([getattr(hypnogram, key) for hypnogram in held])
+        for key in ("onsets", "durations", "stages")
+    )
+    order = np.argsort(onsets, kind="stable")
+    onsets, durations, stages = onsets[order], durations[order], stages[order]
+    if np.isnan(durations).any() or (np.diff(onsets) < durations[:-1] - TOLERANCE_S).any():
+        return {}
+    told = f"scored in turns by {', '.join(shown(name, 80) for name in list(scorings)[:8])}"
+    notes = dict.fromkeys(note for hypnogram in held for note in hypnogram.notes)
+    whole = replace(
+        held[0], onsets=onsets, durations=durations, stages=stages, notes=(told, *notes)
+    )
+    return {"": whole}
 
 
 def _with_onsets(
-    place: str, table: Table, labels: list[str], settings: HypnogramConfig
+    place: str,
+    table: Table,
+    labels: list[str],
+    codes: list[int | None],
+    notes: tuple[str, ...],
+    settings: HypnogramConfig,
 ) -> Hypnogram:
-    events = table.names[table.stage] in EVENTS
-    codes, notes = stage_codes(place, labels, settings, events=events)
     onsets, start = onsets_and_start(place, [row[table.onset].strip() for row in table.rows])
     kept = [i for i, code in enumerate(codes) if code is not None]
     durations = dict(zip(kept, table.durations(place, kept), strict=True))
@@ -110,106 +181,22 @@ def _with_onsets(
         raise DataError(f"{place}: stages hold until the next onset, and onsets go back; mend it.")
     hypnogram = stages_among(place, rows, settings, start)
     hypnogram = replace(hypnogram, notes=(*notes, *hypnogram.notes))
+    if isinstance(start, datetime) and start.date() == EPOCH_OF_UNIX and _is_of_mne(table):
+        midnight = datetime.combine(EPOCH_OF_UNIX, time())
+        since = hypnogram.onsets + (start - midnight).total_seconds()
+        return replace(hypnogram, onsets=since, start=None, in_signal=True)
     if start is not None:
         return hypnogram
     # BIDS says what its onsets count from; other tables do not.
-    bids = place.endswith("_events.tsv")
+    bids = place.endswith("_events.tsv") or (
+        place.startswith("sub-") and place.endswith("_hypnogram.tsv")
+    )
     return replace(hypnogram, in_signal=bids, from_zero=not bids)
 
 
-def _split(place: str, text: str) -> list[list[str]]:
-    """Return the cells of every line that holds something."""
-    first = text.lstrip()[:200].partition("\n")[0].strip()
-    foreign = next((told for word, told in NOT_READ.items() if first.startswith(word)), "")
-    if foreign and not HEADING.fullmatch(first):
-        raise DataError(
-            f"{place} is {foreign}, which is not read: export the stages as CSV, with onsets or "
-            "one stage a line."
-        )
-    lines = LINE_END.split(text.rstrip(), MOST_LINES)
-    if len(lines) > MOST_LINES:
-        raise DataError(f"{place}: more than {MOST_LINES:,} lines, which no hypnogram has.")
-    # Comments may stand above the stages only: a stage is not to become one.
-    lines = list(itertools.dropwhile(lambda line: HEADING.fullmatch(line) is not None, lines))
-    if not lines:
-        raise DataError(f"{place}: the hypnogram is empty.")
-    cut = next((mark for mark in "\t;," if mark in lines[0]), None)
-    if not cut and not all(line.strip() for line in lines):
-        raise DataError(
-            f"{place}: an empty line among the stages: write ? where an epoch was not scored, or "
-            "leave the line out."
-        )
-    lines = [line for line in lines if line.strip()]
-    try:  # line by line, or an open quotation mark would swallow those that follow
-        return [
-            next(csv.reader([line], delimiter=cut, strict=True)) if cut else [line]
-            for line in lines
-        ]
-    except csv.Error as error:
-        raise DataError(f"{place} is no readable table ({error}).") from error
-
-
-def _is_one_line(row: list[str]) -> bool:
-    """Tell whether a file's only row holds several stages, or words."""
-    return len(row) > 1 or len(row[0].split()) > MOST_WORDS
-
-
-def _find_columns(place: str, rows: list[list[str]], kind: str) -> Table:
-    """Return the table with its columns; one column without a name is of stages."""
-    names = [cell.strip().strip('"').lower().replace(" ", "_") for cell in rows[0]]
-
-    def column_of(words: Sequence[str]) -> int | None:
-        return next((names.index(word) for word in words if word in names), None)
-
-    stage, onset = column_of(STAGE), column_of(ONSET)
-    if stage is None and len(rows) == 1 and _is_one_line(rows[0]):
-        raise DataError(
-            f"{place}: everything stands on one line; one stage a line is expected, or a table "
-            "whose columns are named."
-        )
-    if stage is None and len(rows[0]) > 1:
-        there = shown(", ".join(rows[0]), 400)
-        raise DataError(
-            f"{place}: no column of stages among {there}; expected one called "
-            f"{', '.join(STAGE[:3])} or {STAGE[5]}."
-        )
-    if onset is None and kind != "list" and stage is not None:
-        onset = _column_of_times(place, rows, stage)
-    if kind == "table" and onset is None:
-        raise DataError(
-            f"{place}: no column of onsets; expected one called {', '.join(ONSET[:6])}."
-        )
-    body = rows if stage is None else rows[1:]
-    if any(len(row) < len(names) for row in body):
-        raise DataError(f"{place}: some rows are shorter than the first.")
-    if any("".join(row[len(names) :]).strip() for row in body):
-        raise DataError(f"{place}: some rows are longer than the first.")
-    return Table(
-        names=names,
-        rows=body,
-        stage=stage or 0,
-        onset=None if kind == "list" else onset,
-        duration=column_of(DURATION),
-    )
-
-
-def _column_of_times(place: str, rows: list[list[str]], stage: int) -> int | None:
-    """Return the column that holds times of day, whatever it is called, or None.
-
-    Raises DataError where several do: which of them says when a stage begins?
-    """
-    width, body = len(rows[0]), rows[1:]
-    timed = [
-        c
-        for c in range(width)
-        if c != stage and body and all(len(row) > c and is_clock(row[c]) for row in body)
-    ]
-    if len(timed) > 1:
-        told = shown(", ".join(rows[0][c].strip() for c in timed), 200)
-        raise DataError(
-            f"{place}: {told} are times of day; call the one at which a stage begins onset."
-        )
-    return timed[0] if timed else None
+def _is_of_mne(table: Table) -> bool:
+    """Tell whether MNE wrote a table: without a date, its onsets count from 1970 on."""
+    return {"onset", "duration", "description"} <= set(table.names)
 
 
 def _check_epochs(place: str, table: Table, settings: HypnogramConfig) -> None:

@@ -156,4 +156,11 @@ def _dotted(text: str) -> datetime:
     return datetime.strptime(text, "%d.%m.%Y %H:%M:%S")
 
 
-READ = (time.fromisoformat, datetime.fromisoformat, _padded, _half_day, _dotted)
+def _iso(text: str) -> datetime:
+    """Return a date and a time after a space or a T; Python takes any character for these."""
+    if text[10:11] not in (" ", "T"):
+        raise ValueError(text)
+    return datetime.fromisoformat(text)
+
+
+READ = (time.fromisoformat, _iso, _padded, _half_day, _dotted)

@@ -1,4 +1,4 @@
-"""Hypnograms in XML: the National Sleep Research Resource's, and Profusion's."""
+"""Hypnograms in XML: the National Sleep Research Resource's, Profusion's and Philips'."""
 
 import math
 import re
@@ -10,6 +10,7 @@ import numpy as np
 
 from partsig.data.signals.hypnograms.codes import stage_codes
 from partsig.data.signals.hypnograms.hypnogram import Hypnogram, make_hypnogram
+from partsig.data.signals.hypnograms.rml import ROOT, from_rml
 from partsig.data.signals.hypnograms.settings import HypnogramConfig
 from partsig.data.signals.hypnograms.stages import UNSCORED
 from partsig.data.signals.hypnograms.times import clock, duration, seconds
@@ -20,12 +21,14 @@ DECLARATION = re.compile(r"^\s*<\?xml[^>]{0,200}\?>")
 MOST_TAGS = 2_000_000
 
 
-def from_xml(place: str, text: str, settings: HypnogramConfig) -> Hypnogram:
-    """Return the hypnogram of an XML text.
+def from_xml(place: str, text: str, settings: HypnogramConfig) -> dict[str, Hypnogram]:
+    """Return the hypnograms of an XML text by scorer, "" where nobody is named.
 
     Raises DataError when it is damaged, has definitions of its own, or holds no stage.
     """
     root = _parse(place, text)
+    if root.tag == ROOT:
+        return from_rml(place, root, settings)
     epoch = root.findtext(".//EpochLength")
     epoch_s = settings.epoch_s if epoch is None else seconds(place, epoch)
     if not 0.1 <= epoch_s <= 3600:
@@ -37,8 +40,8 @@ def from_xml(place: str, text: str, settings: HypnogramConfig) -> Hypnogram:
         codes, _ = stage_codes(place, labels, rk, events=False)
         at = np.arange(len(codes)) * epoch_s
         held = [UNSCORED if code is None else code for code in codes]
-        return make_hypnogram(place, at, np.full(len(codes), epoch_s), held)
-    return _from_events(place, root, settings)
+        return {"": make_hypnogram(place, at, np.full(len(codes), epoch_s), held)}
+    return {"": _from_events(place, root, settings)}
 
 
 def _parse(place: str, text: str) -> ElementTree.Element:
@@ -49,9 +52,12 @@ def _parse(place: str, text: str) -> ElementTree.Element:
     if "<!" in bare.replace("<!--", ""):
         raise DataError(f"{place}: the XML has definitions of its own; expected none.")
     try:
-        return ElementTree.fromstring(bare)
+        root = ElementTree.fromstring(bare)
     except ElementTree.ParseError as error:
         raise DataError(f"{place} is no readable XML ({error}).") from error
+    for element in root.iter():  # a schema that is named adds nothing to what stages are called
+        element.tag = element.tag.rpartition("}")[2]
+    return root
 
 
 def _from_events(place: str, root: ElementTree.Element, settings: HypnogramConfig) -> Hypnogram:

@@ -1,8 +1,8 @@
 """Recordings in a BIDS tree (EEG-BIDS, doi 10.1038/s41597-019-0104-8), found by their names.
 
 A recording is named by its entities (``sub-01_ses-1_task-sleep_eeg``), its subject is the tree's;
-stages are in ``_events.tsv`` (onsets count from the first sample) or in the recording itself; age
-and sex in ``participants.tsv``.
+stages are in ``_hypnogram.tsv`` (a proposal), in ``_events.tsv`` (onsets of both count from the
+first sample) or in the recording itself; age and sex in ``participants.tsv``.
 """
 
 import csv
@@ -12,7 +12,6 @@ from pathlib import Path
 
 from partsig.data.foreign import open_regular
 from partsig.data.listing import Remembered
-from partsig.data.signals.hypnograms.stages import UNSCORED
 from partsig.data.signals.readers import edf_recordings, psg
 from partsig.data.signals.readers.fif_parts import first_parts
 from partsig.data.signals.recordings import (
@@ -50,33 +49,23 @@ def find_records(raw: Path) -> list[Path]:
     return sorted_by_name(first_parts(recordings))
 
 
-def find_events(path: Path, settings: ReadConfig = USUAL) -> Path | None:
-    """Return the ``_events.tsv`` of a recording, or None.
+def find_events(path: Path, settings: ReadConfig = USUAL) -> dict[str, Path]:
+    """Return the files of a recording's stages, by scorer where their names tell one.
 
-    With a pattern of the user's the file that it names: ``{name}`` is without ``_eeg``.
+    ``_hypnogram.tsv``, which is proposed for stages alone, else ``_events.tsv``; with a pattern of
+    the user's the files that it names: ``{name}`` is without ``_eeg``.
     """
     bare = path.stem.removesuffix("_eeg")
     if settings.hypnogram.pattern:
-        return edf_recordings.find_hypnogram(path.with_name(bare + path.suffix), settings.hypnogram)
-    events = path.with_name(f"{bare}_events.tsv")
-    return events if events.is_file() else None
-
-
-def _overlooked(path: Path) -> list[str]:
-    """Return a sentence where stages may be in a file of a proposal to BIDS that is not read."""
-    other = path.with_name(path.stem.removesuffix("_eeg") + "_hypnogram.tsv")
-    if not other.is_file():
-        return []
-    return [
-        f"no stages were found, but {other.name} lies beside it: pass --set "
-        "'hypnogram.pattern={name}_hypnogram.tsv'"
-    ]
+        named = path.with_name(bare + path.suffix)
+        return edf_recordings.find_scorings(named, settings.hypnogram, subject_of(path))
+    files = (path.with_name(f"{bare}_{kind}.tsv") for kind in ("hypnogram", "events"))
+    return {"": file} if (file := next((f for f in files if f.is_file()), None)) else {}
 
 
 def fingerprint(path: Path, settings: ReadConfig = USUAL) -> str:
     """Return 16 hex digits of a recording and of its events."""
-    events = find_events(path, settings)
-    return psg.fingerprint(path, *([] if events is None else [events]))
+    return psg.fingerprint(path, *find_events(path, settings).values())
 
 
 def read_recording(path: Path, settings: ReadConfig = USUAL) -> Recording:
@@ -84,8 +73,6 @@ def read_recording(path: Path, settings: ReadConfig = USUAL) -> Recording:
     subject = subject_of(path)
     events = find_events(path, settings)
     night = edf_recordings.read_night(path, events, settings, CHANNELS, needed=False)
-    if not (night.stages != UNSCORED).any() and not settings.hypnogram.pattern:
-        night = replace(night, notes=(*night.notes, *_overlooked(path)))
     age, sex = _participants(path, subject)
     own = settings.subject_of(path.stem) if settings.subject else subject
     return replace(night, subject=own, age=age, sex=sex)

@@ -4,23 +4,28 @@ A recording is a file; its name is the file's without the extension. ``ReadConfi
 channels, whose night it is, and where its stages are.
 """
 
-import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from partsig import commands
-from partsig.data import listing as folders
 from partsig.data.guard import guarded
 from partsig.data.signals.channels import resolve
-from partsig.data.signals.hypnograms.alignment import find_offset, to_epochs
+from partsig.data.signals.hypnograms.alignment import find_offset, placed, to_epochs
 from partsig.data.signals.hypnograms.annotations import from_marks
 from partsig.data.signals.hypnograms.hypnogram import Hypnogram
 from partsig.data.signals.hypnograms.reading import read_hypnogram
+from partsig.data.signals.hypnograms.scorers import consensus
 from partsig.data.signals.hypnograms.settings import HypnogramConfig
 from partsig.data.signals.hypnograms.stages import UNSCORED, n_epochs
 from partsig.data.signals.readers import psg
+from partsig.data.signals.readers.beside import (
+    find_scorings,
+    holds_no_signal,
+    unused,
+)
+from partsig.data.signals.readers.beside import overlooked as nothing_found
 from partsig.data.signals.readers.edf import open_edf
 from partsig.data.signals.readers.fif_parts import first_parts
 from partsig.data.signals.recordings import (
@@ -31,25 +36,13 @@ from partsig.data.signals.recordings import (
     sorted_by_name,
 )
 from partsig.errors import DataError
+from partsig.text import shown
 
 CHANNELS = ("F3-M2", "F4-M1", "C3-M2", "C4-M1", "O1-M2", "O2-M1")
 # What a recording is called, where a folder cannot be looked into.
 FILES = tuple(f"*{suffix}" for suffix in (*psg.EDF, *psg.MNE))
-# Hypnograms are looked for under these names, beside the recording, where no pattern is given.
-PATTERNS = tuple(
-    f"{{name}}{tail}"
-    for tail in (
-        *(".xml", "-nsrr.xml", "-profusion.xml", ".XML"),
-        *(".csv", ".tsv", ".txt", ".hyp", ".hypnogram"),
-        *("_hypnogram.csv", "_hypnogram.tsv", "_hypnogram.txt", "_hypno.csv", "_hypno.txt"),
-        *("-hypnogram.csv", "_stages.csv", "_stages.tsv", "_stages.txt", "_annotations.csv"),
-        *("_hypnogram.edf", "-Hypnogram.edf", "_annotations.edf", "_scoring.edf"),
-    )
-)
-# Files beside a recording without stages that may hold them all the same.
-SCORES = (".csv", ".tsv", ".txt", ".xml", ".edf", ".hyp")
-# Such that may hold them in a format that is not read.
-OTHER_SCORES = (".json", ".xlsx", ".xls", ".mat", ".npy", ".npz", ".annot", ".eannot", ".rml")
+# What MNE saves annotations alone in, beside recordings of the same ending.
+ANNOTATIONS = ("-annot.fif", "_annot.fif")
 
 
 def find_records(raw: Path) -> list[Path]:
@@ -73,21 +66,11 @@ def below(raw: Path) -> list[Path]:
         for path in raw.rglob("*")
         if path.suffix.lower() in (*psg.EDF, *psg.MNE)
         and not path.name.startswith(".")
+        and not path.name.endswith(ANNOTATIONS)
         and not path.is_dir()  # what is no regular file is told where it is read
         and not holds_no_signal(path)
     )
     return first_parts(found)
-
-
-def holds_no_signal(path: Path) -> bool:
-    """Tell whether this is an EDF file of annotations alone."""
-    if path.suffix.lower() not in psg.EDF:
-        return False
-    try:
-        with guarded(path.name):
-            return not open_edf(path).labels
-    except DataError:
-        return False  # damaged: found, and then skipped with its reason
 
 
 def overlooked(paths: list[Path], settings: ReadConfig) -> list[str]:
@@ -118,65 +101,16 @@ def overlooked(paths: list[Path], settings: ReadConfig) -> list[str]:
     return warnings
 
 
-def find_hypnogram(path: Path, settings: HypnogramConfig) -> Path | None:
-    """Return the file of a recording's stages, None where there is none.
-
-    Raises DataError when several files could be it, or the pattern is none.
-    """
-    patterns = (settings.pattern,) if settings.pattern else PATTERNS
-    hypnograms: dict[Path, None] = {}
-    for pattern in patterns:
-        try:
-            text = pattern.format(name=path.stem)
-        except (KeyError, IndexError, ValueError):
-            raise DataError(
-                f"hypnogram.pattern is {pattern!r}; it may hold {{name}} and *, and no other {{}}."
-            ) from None
-        base = path.parent
-        while text.startswith("../"):
-            base, text = base.parent, text.removeprefix("../")
-        if settings.pattern:
-            files = folders.matching(base, text)
-        else:  # a name, whatever characters are in it
-            files = [base / text] if os.path.exists(base / text) else []
-        hypnograms |= dict.fromkeys(file for file in files if file != path)
-    if len(hypnograms) > 1:
-        names = " or ".join(file.name for file in hypnograms)
-        raise DataError(
-            f"{path.stem}: its stages may be in {names}; say which, "
-            "with --set 'hypnogram.pattern={name}…'."
-        )
-    return next(iter(hypnograms), None)
-
-
-def _overlooked(path: Path, settings: HypnogramConfig) -> str:
-    """Return what to say of a recording without stages: files that may hold them, or nothing."""
-    if settings.pattern:
-        return f"no {settings.pattern.format(name=path.stem)} beside it, and no stages inside"
-    for name in folders.names(path.parent, path.stem):
-        other, tail = path.parent / name, name.removeprefix(path.stem)
-        if (
-            not tail[:1].isalnum()  # night10 is another's
-            and other.suffix.lower() in (*SCORES, *OTHER_SCORES)
-            and other != path
-            and (other.suffix.lower() not in psg.EDF or holds_no_signal(other))
-        ):
-            if other.suffix.lower() in OTHER_SCORES:
-                return (
-                    f"no stages were found, but {name} lies beside it, of a format that is not "
-                    "read: export it as CSV, with onsets or one stage a line"
-                )
-            return (
-                f"no stages were found, but {name} lies beside it: pass "
-                f"{commands.pattern_option('hypnogram.pattern', tail)}"
-            )
-    return ""
-
-
 def fingerprint(path: Path, settings: ReadConfig = USUAL) -> str:
-    """Return 16 hex digits of a recording and of its hypnogram."""
-    beside = find_hypnogram(path, settings.hypnogram)
-    return psg.fingerprint(path, *([] if beside is None else [beside]))
+    """Return 16 hex digits of a recording and of its hypnograms."""
+    return psg.fingerprint(path, *scorings_beside(path, settings).values())
+
+
+def scorings_beside(path: Path, settings: ReadConfig) -> dict[str, Path]:
+    """Return the files of a recording's stages by scorer; see :func:`.beside.find_scorings`."""
+    pattern = settings.hypnogram.pattern
+    subject = settings.subject_of(path.stem) if "{subject}" in pattern else ""
+    return find_scorings(path, settings.hypnogram, subject)
 
 
 def read_recording(path: Path, settings: ReadConfig = USUAL) -> Recording:
@@ -184,33 +118,34 @@ def read_recording(path: Path, settings: ReadConfig = USUAL) -> Recording:
 
     Raises DataError for anything damaged, missing or ambiguous, naming the file and what to do.
     """
-    return read_night(path, find_hypnogram(path, settings.hypnogram), settings, CHANNELS)
+    return read_night(path, scorings_beside(path, settings), settings, CHANNELS)
 
 
 def read_night(
     path: Path,
-    beside: Path | None,
+    beside: Mapping[str, Path],
     settings: ReadConfig,
     usual: tuple[str, ...],
     *,
     needed: bool = True,
 ) -> Recording:
-    """Return the night of a recording and of the hypnogram beside it (None: its annotations).
+    """Return the night of a recording and of the hypnograms beside it, by scorer.
 
-    A file beside it that holds no stage is refused, unless none are ``needed``.
+    Without any, its annotations. A file beside it that holds no stage is refused, unless none are
+    ``needed``.
     """
-    source = psg.fingerprint(path, *([] if beside is None else [beside]))
+    source = psg.fingerprint(path, *beside.values())
     night = night_of(psg.open_psg(path), path.name, beside, settings, usual, source, needed=needed)
-    if beside is None and not (night.stages != UNSCORED).any():
-        told = filter(None, [_overlooked(path, settings.hypnogram)])
-        night = replace(night, notes=(*night.notes, *told))
-    return night
+    told = unused(path, beside, settings.hypnogram)
+    if not beside and not (night.stages != UNSCORED).any():
+        told = [*filter(None, [nothing_found(path, settings.hypnogram)])]
+    return replace(night, notes=(*night.notes, *told))
 
 
 def night_of(
     file: psg.Psg,
     place: str,
-    beside: Path | None,
+    beside: Mapping[str, Path],
     settings: ReadConfig,
     usual: tuple[str, ...],
     source: str,
@@ -223,11 +158,11 @@ def night_of(
     parts, resolved = psg.read_rows(file, resolved, settings.unit)
     if not all(part.signal.shape[1] for part in parts):
         raise DataError(f"{name}: there are no samples in it.")
-    if beside is None:
-        hypnogram = from_marks(place, file.marks, settings.hypnogram)
+    if beside:
+        hypnogram = _scored(name, file, beside, settings.hypnogram)
     else:
-        hypnogram = read_hypnogram(beside, settings.hypnogram)
-    needed = needed and beside is not None
+        hypnogram = from_marks(place, file.marks, settings.hypnogram)
+    needed = needed and bool(beside)
     try:
         stages, start_s, notes = stages_of(name, file, hypnogram, needed, settings)
     except DataError as error:
@@ -250,6 +185,38 @@ def night_of(
     )
 
 
+def _scored(
+    name: str, file: psg.Psg, beside: Mapping[str, Path], settings: HypnogramConfig
+) -> Hypnogram:
+    """Return the hypnogram of one file, or the consensus of several, each in its own place."""
+    if list(beside) == [""]:
+        return read_hypnogram(beside[""], settings)
+    # Whose they are, the files' names say.
+    inside = replace(settings, scorer="")
+    held = {who: read_hypnogram(path, inside) for who, path in beside.items()}
+    if len(held) == 1:
+        who, hypnogram = next(iter(held.items()))
+        return replace(hypnogram, notes=(f"the stages of {shown(who, 80)}", *hypnogram.notes))
+    for who, hypnogram in held.items():
+        offset, _ = _offset_of(name, file, hypnogram, settings)
+        held[who] = placed(hypnogram, offset)
+    return consensus(f"{len(held)} files", held)
+
+
+def _offset_of(
+    name: str, file: psg.Psg, hypnogram: Hypnogram, settings: HypnogramConfig
+) -> tuple[float, str]:
+    return find_offset(
+        name,
+        hypnogram,
+        file.start,
+        file.duration_s,
+        settings,
+        lead_s=file.lead_s,
+        gaps=file.gaps,
+    )
+
+
 def stages_of(
     name: str, file: psg.Psg, hypnogram: Hypnogram, needed: bool, settings: ReadConfig
 ) -> tuple[np.ndarray, float, list[str]]:
@@ -257,15 +224,7 @@ def stages_of(
     if not needed and not (hypnogram.stages != UNSCORED).any():
         unscored = np.full(n_epochs(file.duration_s, 1), UNSCORED, np.int8)
         return unscored, 0.0, list(hypnogram.notes)
-    offset, why = find_offset(
-        name,
-        hypnogram,
-        file.start,
-        file.duration_s,
-        settings.hypnogram,
-        lead_s=file.lead_s,
-        gaps=file.gaps,
-    )
+    offset, why = _offset_of(name, file, hypnogram, settings.hypnogram)
     stages, start_s, notes = to_epochs(name, hypnogram, offset, file.duration_s, list(file.gaps))
     return (
         stages,

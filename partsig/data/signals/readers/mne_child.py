@@ -76,6 +76,18 @@ def describe(raw: "mne.io.BaseRaw") -> dict:
     }
 
 
+def describe_annotations(told: "mne.Annotations") -> dict:
+    """Return annotations, and the time that they count from, as JSON can hold it."""
+    if len(told) > MOST_MARKS:
+        raise TooManyError(f"{len(told)} annotations")
+    start = told.orig_time
+    marks = [
+        [float(onset), float(length), str(text[:LONGEST_TEXT])]
+        for onset, length, text in zip(told.onset, told.duration, told.description, strict=True)
+    ]
+    return {"marks": marks, "start": start and start.replace(tzinfo=None).isoformat()}
+
+
 def send(channel: socket.socket, message: Mapping[str, object]) -> None:
     """Send a message as JSON, its length before it."""
     data = json.dumps(message).encode()
@@ -113,8 +125,12 @@ def _answer(channel: socket.socket) -> None:
         _limit(request["memory"], request["seconds"])
         sys.addaudithook(_guard)
         try:
-            from mne import io
+            from mne import io, read_annotations
 
+            if request["what"] == "annotations":
+                told = read_annotations(request["path"])
+                send(channel, describe_annotations(told))
+                return
             # Not MNE's own choice among all readers, which loads every one of them.
             read = getattr(io, READERS[os.path.splitext(request["path"])[1].lower()])
             raw = read(request["path"], preload=False, verbose="error")

@@ -74,25 +74,60 @@ def open_mne(path: Path) -> MneFile:
     Raises DataError, one sentence, where it is damaged, takes too much memory or time, or MNE is
     not installed.
     """
+    # An EEGLAB file may hold all samples itself.
+    held = TIMES_THE_FILE * check_regular(path).st_size * (path.suffix.lower() == ".set")
+    answer, channel, seconds = _begin(path, MEMORY + held, "recording")
+    try:
+        return _checked(path, answer, channel, MEMORY + held, seconds)
+    except BaseException:
+        channel.close()
+        raise
+
+
+def read_annotations(path: Path) -> tuple[list[tuple[float, float, str]], datetime | None]:
+    """Return (onset s, duration s, text) of annotations that MNE saved, and what they count from.
+
+    None where that is the recording's first sample. Raises what :func:`open_mne` raises.
+    """
+    answer, channel, _ = _begin(path, MEMORY, "annotations")
+    channel.close()
+    marks, start = answer.get("marks"), answer.get("start")
+    if not _are_marks(marks):
+        raise _odd(path)
+    try:
+        begins = None if start is None else datetime.fromisoformat(start)
+    except (TypeError, ValueError):
+        raise _odd(path) from None
+    return [(float(onset), float(length), text) for onset, length, text in marks], begins
+
+
+def _begin(path: Path, memory: int, what: str) -> tuple[dict, socket.socket, float]:
+    """Return what a new process says of a file, its socket, and the seconds that it has."""
     if importlib.util.find_spec("mne") is None:
         raise DataError(
             f"{path.name}: reading {path.suffix} files needs MNE: pip install 'partsig[mne]'."
         )
-    size = check_regular(path).st_size
-    # An EEGLAB file may hold all samples itself.
-    memory = MEMORY + TIMES_THE_FILE * size * (path.suffix.lower() == ".set")
-    seconds = SECONDS + size / BYTES_PER_S
+    seconds = SECONDS + check_regular(path).st_size / BYTES_PER_S
     ours, theirs = socket.socketpair()
     with theirs:
         _hand_over(path, theirs)
-    request = {"path": os.path.abspath(path), "memory": memory, "seconds": seconds}
+    request = {"path": os.path.abspath(path), "memory": memory, "seconds": seconds, "what": what}
     try:
         _ask(ours, request)
-        answer = _receive(path, ours, seconds)
-        return _checked(path, answer, ours, memory, seconds)
+        return _receive(path, ours, seconds), ours, seconds
     except BaseException:
         ours.close()
         raise
+
+
+def _are_marks(marks: object) -> bool:
+    return (
+        isinstance(marks, list)
+        and len(marks) <= mne_child.MOST_MARKS
+        and all(isinstance(mark, list) and len(mark) == 3 for mark in marks)
+        and all(mne_child.is_number(number) for mark in marks for number in mark[:2])
+        and all(isinstance(mark[2], str) for mark in marks)
+    )
 
 
 def _checked(
@@ -107,11 +142,7 @@ def _checked(
         and all(isinstance(label, str) for label in labels)
         and mne_child.is_number(sfreq)
         and mne_child.is_number(n_times)
-        and isinstance(marks, list)
-        and len(marks) <= mne_child.MOST_MARKS
-        and all(isinstance(mark, list) and len(mark) == 3 for mark in marks)
-        and all(mne_child.is_number(number) for mark in marks for number in mark[:2])
-        and all(isinstance(mark[2], str) for mark in marks)
+        and _are_marks(marks)
         and isinstance(files, list)
         and all(isinstance(name, str) for name in files)
     ):

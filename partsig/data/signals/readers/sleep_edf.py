@@ -54,4 +54,4 @@ def read_recording(path: Path, settings: ReadConfig = USUAL) -> Recording:
     """Return one night; see :func:`partsig.data.signals.readers.edf_recordings.read_recording`."""
     if not settings.subject:
         settings = replace(settings, subject=SUBJECT)
-    return edf_recordings.read_night(path, find_hypnogram(path), settings, CHANNELS)
+    return edf_recordings.read_night(path, {"": find_hypnogram(path)}, settings, CHANNELS)

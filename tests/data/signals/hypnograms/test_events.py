@@ -110,7 +110,7 @@ def test_labels_over_stages_are_told_and_do_not_block():
     assert stages == STAGES
     assert notes == (
         "labels not understood (how many, of the scored time): '关灯' (1, 0.00%), "
-        "'Lumière éteinte' (1, 0.00%)",
+        "comments (1, 0.00%)",
     )
 
 
@@ -154,3 +154,20 @@ def test_decimal_commas(tmp_path):
 def test_ignored_patterns_are_taken_literally_but_for_stars():
     rows = marks((60.0, 30.0, "stage W"))
     assert epochs(rows, ignore=("stage*",))[0] == STAGES
+
+
+def test_what_may_be_a_name_is_counted_and_never_shown():
+    """A comment stands there once and has no duration; what speaks of stages is named."""
+    spoken = [(100.0, None, "Jane Doe"), (130.0, None, "Doe"), (160.0, None, "Schlaf?")]
+    stages, notes = epochs(marks(*spoken))
+    assert stages == STAGES
+    assert notes == (
+        "labels not understood (how many, of the scored time): 'Schlaf?' (1, 0.00%), "
+        "comments (2, 0.00%)",
+    )
+    changes = [Mark(onset=30.0 * k, duration=None, text=f"Stage N{k % 3 + 1}") for k in range(9)]
+    changes.insert(4, Mark(onset=100.0, duration=None, text="Jane Doe"))
+    with pytest.raises(DataError, match=r"comments \(1, 7\.41%\)") as told:
+        from_marks("f", changes, HypnogramConfig())
+    assert "Jane" not in str(told.value)
+    assert "hypnogram.stages={LABEL: STAGE}" in str(told.value)

@@ -208,9 +208,7 @@ def test_what_eeglab_cut_out_is_a_gap(tmp_path):
     raw.set_annotations(
         mne.Annotations([0, 60, 60], [60, 30, 30], ["Sleep stage W", "boundary", "Sleep stage N2"])
     )
-    night = edf_recordings.night_of(
-        psg.from_raw(raw, "n"), "n", None, SETTINGS, (), "", needed=False
-    )
+    night = edf_recordings.night_of(psg.from_raw(raw, "n"), "n", {}, SETTINGS, (), "", needed=False)
     assert night.stages.tolist() == [0, 0, -1, 2]
     assert night.gaps == ((60.0, 90.0),)
 

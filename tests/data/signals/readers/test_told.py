@@ -49,15 +49,15 @@ def test_a_file_of_annotations_is_no_recording(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[0, 1, 2, 3]", "is JSON, which is not read: export the stages as CSV"),
-        ('{"stages": [0, 1]}', "is JSON, which is not read"),
-        ("RemLogic Event Export\nPatient:\tX\n\n", "is an event export of REMlogic, which is not"),
-        ("Signal ID: SchlafProfil\n\n22:00:00,000; Wake\n", "is a sleep profile of DOMINO, which"),
-        ("0,0,1,2,3,4\n", "everything stands on one line; one stage a line is expected"),
-        ("W W N1 N2 N2 N3 N3 R\n", "everything stands on one line; one stage a line is expected"),
+        ("[0, 1, 2, 3]", r"0, 1, 2, 3 mean different stages by .*codes=rk"),
+        ('{"a": "b"}', "JSON of 1 entries, none of them stages; expected a list of stages"),
+        ("RemLogic Event Export\nPatient:\tX\n\n", "no columns of REMlogic's; expected Time"),
+        ("Signal ID: Profil\n\n22:00:00,000; Wake\n", "no rate of epochs above the stages"),
+        ("0,0,1,2,x,4,1,1,1\n", "stands on one line, and not all of it is a stage; one stage a"),
+        ("W W N1 N2 N2 N3 N3 R\n", r"lasts 0:04:00 h, so that its place cannot be told"),
     ],
 )
-def test_hypnograms_of_formats_that_are_not_read(tmp_path, text, message):
+def test_hypnograms_of_which_something_is_missing(tmp_path, text, message):
     path = write_edf(tmp_path / "n.edf", [signal("C4-M1", 100, 60)])
     (tmp_path / "n.txt").write_text(text)
     with pytest.raises(DataError, match=rf"n\.txt.*{message}"):
@@ -66,9 +66,9 @@ def test_hypnograms_of_formats_that_are_not_read(tmp_path, text, message):
 
 def test_a_file_of_a_format_that_is_not_read_is_told_of(tmp_path):
     path = write_edf(tmp_path / "n.edf", [signal("C4-M1", 100, 60)])
-    (tmp_path / "n.json").write_text("[]")
+    (tmp_path / "n.xlsx").write_text("[]")
     told = edf_recordings.read_recording(path, SETTINGS).notes[-1]
-    assert "n.json lies beside it, of a format that is not read: export it as CSV" in told
+    assert "n.xlsx lies beside it, of a format that is not read: export it as CSV" in told
 
 
 def test_a_hypnogram_beside_a_recording_of_bids(tmp_path):
@@ -78,9 +78,12 @@ def test_a_hypnogram_beside_a_recording_of_bids(tmp_path):
     (folder / "sub-01_task-sleep_hypnogram.tsv").write_text(
         "onset\tduration\tstage\n0\t30\tW\n30\t30\tN2\n"
     )
-    night = bids.read_recording(path, SETTINGS)
     pattern = "{name}_hypnogram.tsv"
-    assert f"hypnogram.pattern={pattern}" in night.notes[-1]
     stated = replace(SETTINGS, hypnogram=HypnogramConfig(pattern=pattern))
-    assert bids.read_recording(path, stated).stages.tolist() == [0, 2]
-    assert bids.fingerprint(path, stated) != bids.fingerprint(path, SETTINGS)
+    for settings in (SETTINGS, stated):
+        night = bids.read_recording(path, settings)
+        assert night.stages.tolist() == [0, 2]
+        assert "placed by its format" in night.notes[0]
+    without = bids.fingerprint(path, SETTINGS)
+    (folder / "sub-01_task-sleep_hypnogram.tsv").unlink()
+    assert bids.fingerprint(path, SETTINGS) != without
