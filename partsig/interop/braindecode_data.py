@@ -208,7 +208,7 @@ def _recording(name: str, part: object, settings: PreprocessConfig) -> Recording
         )
     file = psg.from_raw(part.raw, name)
     found = resolve(name, file.labels, settings.channels, settings)
-    rows, found = psg.read_rows(file, found, settings.unit)
+    rows, found = psg.read_rows(file, found, settings)
     if hasattr(part, "crop_inds"):
         stages, start_s = _of_windows(name, part, file.duration_s)
         notes = []
@@ -225,7 +225,7 @@ def _recording(name: str, part: object, settings: PreprocessConfig) -> Recording
         stages=stages,
         start_s=start_s,
         source="",
-        notes=tuple(notes),
+        notes=(*found.notes, *notes),
         age=_told(part, "age"),
         sex=_told(part, "sex"),
     )

@@ -96,6 +96,7 @@ def _settings(stager: LoadedStager, settings: StageConfig) -> PreprocessConfig:
         aliases=settings.aliases,
         missing=settings.missing,
         unit=settings.unit,
+        units=settings.units,
         hypnogram=settings.hypnogram,
         sfreq=run.samples_per_unit,
         l_freq=run.facts["filter"]["l_freq"],

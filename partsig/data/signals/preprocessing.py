@@ -52,7 +52,7 @@ Header = Path | pc18_segments.Segment
 # Notes with these words are worth more than a line in the index.
 NOTE_KEYWORDS = ("cut off", "lies beside it", "goes on for", "not scored", "missing samples")
 NOTE_KEYWORDS += ("no stages", "not understood", "after the last record", "how many records")
-NOTE_KEYWORDS += ("in pieces", "uncalibrated")
+NOTE_KEYWORDS += ("in pieces", "uncalibrated", "usually changes by", "units names")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,7 +257,7 @@ def _is_here(header: Header) -> bool:
 def _unusual(settings: PreprocessConfig) -> dict[str, object]:
     """Return the settings that decide what is read of a file, where they are not the usual ones."""
     now, usual = (configs.to_dict(s) for s in (settings, PreprocessConfig()))
-    keys = ("aliases", "missing", "unit", "subject", "trim_wake_min", "hypnogram")
+    keys = ("aliases", "missing", "unit", "units", "subject", "trim_wake_min", "hypnogram")
     keys += ("group_ages_over",)
     return {key: now[key] for key in keys if now[key] != usual[key]}
 

@@ -29,6 +29,11 @@ Unit = Annotated[
     Literal["", "nV", "uV", "mV", "V"],
     "unit of every chosen channel, where the file does not tell it or is known to be wrong",
 ]
+Units = Annotated[
+    Mapping[str, Literal["nV", "uV", "mV", "V"]],
+    "units of single channels by the file's labels, {EMG chin: mV}; believed, whatever the header "
+    "and the amplitude say",
+]
 # µV per unit of a voltage.
 MICROVOLTS = {"nV": 1e-3, "uV": 1.0, "µV": 1.0, "mV": 1e3, "V": 1e6}
 # Sampling rates (Hz) of signals that are filtered here: a sample a minute, and what no amplifier
@@ -108,6 +113,7 @@ class ReadConfig:
     aliases: Aliases = field(default_factory=dict)
     missing: Missing = "refuse"
     unit: Unit = ""
+    units: Units = field(default_factory=dict)
     subject: Annotated[
         str,
         "regular expression whose first group, in a recording's name, is its subject; none: every "

@@ -220,7 +220,7 @@ def night_of(
     """Return the night of an open recording; its annotations are told as being in ``place``."""
     name, channels = file.name, settings.channels or usual
     resolved = resolve(name, file.labels, channels, settings)
-    parts, resolved = psg.read_rows(file, resolved, settings.unit)
+    parts, resolved = psg.read_rows(file, resolved, settings)
     if not all(part.signal.shape[1] for part in parts):
         raise DataError(f"{name}: there are no samples in it.")
     if beside is None:
@@ -244,7 +244,7 @@ def night_of(
         stages=stages,
         start_s=start_s,
         source=source,
-        notes=(*file.notes, *notes),
+        notes=(*file.notes, *resolved.notes, *notes),
         start=file.start,
         gaps=file.gaps,
     )

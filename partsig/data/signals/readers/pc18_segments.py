@@ -148,6 +148,7 @@ def read_recording(segment: Segment, settings: ReadConfig = USUAL) -> Recording:
         filled=resolved.filled,
         stages=np.full(n_epochs(signal.shape[1], sfreq), stage, dtype=np.int8),
         source=_digest(segment, signal),
+        notes=resolved.notes,
         excerpt=True,
     )
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from partsig.data.foreign import check_regular, open_regular, read_bytes
 from partsig.data.guard import describe
+from partsig.data.signals import units
 from partsig.data.signals.channels import resolve
 from partsig.data.signals.hypnograms.stages import STAGES, UNSCORED, n_epochs
 from partsig.data.signals.lazy import forget, stretches
@@ -26,7 +27,6 @@ from partsig.data.signals.readers.wfdb_annotations import (
     write_annotations,
 )
 from partsig.data.signals.recordings import (
-    MICROVOLTS,
     USUAL,
     ReadConfig,
     Recording,
@@ -115,11 +115,11 @@ def read_recording(header: Path, settings: ReadConfig = USUAL) -> Recording:
     head = _read_header(header)
     resolved = resolve(name, head.sig_name, channels, settings)
     picks = resolved.rows
+    scale = []
     for pick in picks:
-        if head.units[pick] not in MICROVOLTS:
-            raise DataError(
-                f"{name}: channel {head.sig_name[pick]!r} is in {head.units[pick]}, not a voltage."
-            )
+        label = head.sig_name[pick]
+        unit, _ = units.stated(settings, label, head.units[pick])
+        scale.append(units.factor_of(name, label, unit) / head.adc_gain[pick])
     samples = _map_samples(header.with_name(head.file_name[0]), head)
     if settings.verify:
         _verify(name, samples, head, picks)
@@ -142,7 +142,7 @@ def read_recording(header: Path, settings: ReadConfig = USUAL) -> Recording:
                 signal=samples.T,
                 sfreq=float(head.fs),
                 picks=picks,
-                scale=tuple(MICROVOLTS[head.units[pick]] / head.adc_gain[pick] for pick in picks),
+                scale=tuple(scale),
                 offset=tuple(float(head.baseline[pick]) for pick in picks),
             ),
         ),
@@ -150,6 +150,7 @@ def read_recording(header: Path, settings: ReadConfig = USUAL) -> Recording:
         filled=resolved.filled,
         stages=stages,
         source=fingerprint(header),
+        notes=resolved.notes,
     )
 
 

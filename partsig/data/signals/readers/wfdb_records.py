@@ -97,22 +97,22 @@ def read_recording(header: Path, settings: ReadConfig = USUAL) -> Recording:
     with readable(header) as (place, left_out):
         if wfdb_segments.is_master(place):
             head = _header(place)
+            opened = partial(_open, settings=settings)
             file = wfdb_segments.open_master(
-                place,
-                float(head.fs),
-                channels,
-                settings,
-                _labels,
-                partial(_open, settings=settings),
+                place, float(head.fs), channels, settings, _labels, opened
             )
+            chosen = resolve(name, file.labels, channels, settings)
         else:
             head = _checked(place)
             file = _open(place, channels, settings)
+            # Two signals of one name are told apart by where they stand in the header alone.
+            chosen = resolve(name, head.sig_name, channels, settings)
+            chosen = replace(chosen, rows=tuple(range(len(chosen.rows))))
         start = head.base_datetime
         file = replace(file, start=None if start in NO_STARTS else start)
         sfreq, notes = float(head.fs), [*left_out, *file.notes]
-    chosen = resolve(name, file.labels, channels, settings)
-    parts, chosen = psg.read_rows(file, chosen, settings.unit)
+    parts, chosen = psg.read_rows(file, chosen, settings)
+    notes += chosen.notes
     stages, start_s = np.full(n_epochs(file.duration_s, 1), UNSCORED, np.int8), 0.0
     scored = find_marks(header)
     if scored is not None:
