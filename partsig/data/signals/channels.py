@@ -256,13 +256,15 @@ def _made(
         averages = [weights] if weights else []
     found = [made for weights in averages for made in derivations.ways(weights, parts)]
     if len(found) > 1:
-        names = _names(labels)
+        names, advice = _names(labels), "; name channels that are there, with --set channels=[…]."
+        if sorted(found[0].values()) == [-1.0, 1.0]:
+            rows = sorted(found[0], key=found[0].get, reverse=True)
+            alias = "-".join(names[row] for row in rows)
+            advice = f"; say which, with {commands.option('aliases', {channel: [alias]})} or so."
         raise DataError(
             f"{name}: channel {channel!r} could be made in {len(found)} ways, from "
             + " or ".join(" and ".join(repr(names[row]) for row in made) for made in found[:4])
-            + "; say which, with "
-            + commands.option("aliases", {channel: ["-".join(names[row] for row in found[0])]})
-            + ", or name channels that are there, with --set channels=[…]."
+            + advice
         )
     return found[0] if found else None
 

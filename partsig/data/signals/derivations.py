@@ -125,7 +125,10 @@ def average_of(active: str, plain: Sequence[Plain | None]) -> tuple[list[Weights
     sets = [sorted(set(names)) for names in of.values() if active in names]
     enough = [names for names in sets if len(names) >= LEAST_AVERAGE]
     most = max(sets, key=len, default=[])
-    weights = [{name: (name == active) - 1 / len(names) for name in names} for names in enough]
+    weights = [
+        {name: (name == active) - 1 / len(names) for name in sorted(names, key=active.__ne__)}
+        for names in enough
+    ]
     return weights, most
 
 
