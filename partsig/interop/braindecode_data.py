@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from partsig import config as configs
+from partsig.data.signals import inventory
 from partsig.data.signals.channels import resolve
 from partsig.data.signals.hypnograms.annotations import from_marks
 from partsig.data.signals.hypnograms.stages import SLEEP, UNSCORED
@@ -140,6 +141,9 @@ def from_braindecode(
             )
     if settings.channels is None:
         settings = replace(settings, channels=_usual(parts[0].raw))
+    if inventory.WORD in settings.channels:
+        made = [inventory.sources(SOURCE, part.raw.ch_names, settings) for part in parts]
+        settings, _ = inventory.agreed(made, settings)
     meta = make_meta(
         source=SOURCE,
         ch_names=settings.channels,

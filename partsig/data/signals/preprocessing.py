@@ -16,7 +16,7 @@ from partsig.data import guard, twins
 from partsig.data.foreign import name_of
 from partsig.data.preprocessed import PreprocessRequest, PreprocessResult
 from partsig.data.pseudonyms import Pseudonyms
-from partsig.data.signals import parallel
+from partsig.data.signals import inventory, parallel
 from partsig.data.signals.deidentified import UNTOLD, Names, grouped_age, without_names
 from partsig.data.signals.filters import bandpass_resample_rows
 from partsig.data.signals.growing_index import Index
@@ -100,6 +100,7 @@ def preprocess_signals(request: PreprocessRequest) -> PreprocessResult:
         headers = guarded.find_records(reader, raw)
     else:
         headers = parallel.find_remote(reader, storage, raw)
+    settings, told = inventory.of_all(reader, headers, settings, here=storage.raw is None)
     names = Names(request.pseudonyms, path)
     meta = make_meta(
         source=source,
@@ -112,7 +113,8 @@ def preprocess_signals(request: PreprocessRequest) -> PreprocessResult:
     )
     with locked(path, shard):
         if request.merge:
-            return _merge(path, storage, headers, meta, names)
+            result = _merge(path, storage, headers, meta, names)
+            return replace(result, notes=[*told, *result.notes])
         known = create_store(path, meta, shard)
         own_split = guarded.roles(reader, headers, raw)
         if own_split is not None:
@@ -152,7 +154,7 @@ def preprocess_signals(request: PreprocessRequest) -> PreprocessResult:
             index.fill(backend(tasks), n_left=len(todo), n_total=len(headers))
     result = _summary(path, list(index.rows.values()), meta, names.said())
     overlooked = guarded.overlooked(reader, headers, settings)
-    return replace(result, notes=[*result.notes, *overlooked])
+    return replace(result, notes=[*told, *result.notes, *overlooked])
 
 
 def _merge(
@@ -323,6 +325,7 @@ def _summary(
     notes += [f"{row['recording']}: {row['notes']}" for row in odd[:5]]
     if len(odd) > 5:
         notes.append(f"{len(odd) - 5} more recordings have such notes, see index.csv")
+    notes += inventory.made_told([row["notes"] for row in good])
     notes += twins.told(find_twins(good), *twins.TWICE)
     without = sum(not row.get(FINGERPRINT) for row in good)
     if without:

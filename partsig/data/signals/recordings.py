@@ -107,8 +107,9 @@ class ReadConfig:
 
     channels: Annotated[
         tuple[str, ...] | None,
-        "channels, in this order; C4-M1 is also made from C4 and M1, or found as EEG C4-A1; null: "
-        "the source's usual ones (physionet2018: the six EEG)",
+        "channels, in this order; C4-M1 is also made from C4 and M1, or found as EEG C4-A1; "
+        "C4-(M1+M2)/2, C4-average, and contralateral for all such as C4-M1; null: the source's "
+        "usual ones (physionet2018: the six EEG)",
     ] = None
     aliases: Aliases = field(default_factory=dict)
     missing: Missing = "refuse"

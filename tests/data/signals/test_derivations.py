@@ -77,7 +77,7 @@ def test_an_average_is_of_all_scalp_electrodes_of_one_reference():
     assert notes == ("derived: C4-car = 0.75 C4 - 0.25 C3 - 0.25 F3 - 0.25 O2",)
     found = resolve("n", ["EEG C4-AVG", "C3-AVG"], ("C4-average",), ReadConfig())
     assert found.rows == (0,)
-    with pytest.raises(DataError, match="'C4-average' needs at least 4 .* there are C3, C4"):
+    with pytest.raises(DataError, match=r"'C4-average' needs at least 4 .* there are C3, C4"):
         made(["C3", "C4", "M1"], "C4-average")
     # What was recorded against something else is no average, nor the reverse.
     with pytest.raises(MissingChannelsError):

@@ -20,6 +20,7 @@ from partsig.data.signals.hypnograms.hypnogram import Hypnogram
 from partsig.data.signals.hypnograms.reading import read_hypnogram
 from partsig.data.signals.hypnograms.settings import HypnogramConfig
 from partsig.data.signals.hypnograms.stages import UNSCORED, n_epochs
+from partsig.data.signals.inventory import expanded
 from partsig.data.signals.readers import psg
 from partsig.data.signals.readers.edf import open_edf
 from partsig.data.signals.readers.fif_parts import first_parts
@@ -32,7 +33,9 @@ from partsig.data.signals.recordings import (
 )
 from partsig.errors import DataError
 
+list_channels = psg.list_channels
 CHANNELS = ("F3-M2", "F4-M1", "C3-M2", "C4-M1", "O1-M2", "O2-M1")
+ANY_CHANNELS = True  # recordings of any make: an audit measures what is there
 # What a recording is called, where a folder cannot be looked into.
 FILES = tuple(f"*{suffix}" for suffix in (*psg.EDF, *psg.MNE))
 # Hypnograms are looked for under these names, beside the recording, where no pattern is given.
@@ -218,7 +221,9 @@ def night_of(
     needed: bool,
 ) -> Recording:
     """Return the night of an open recording; its annotations are told as being in ``place``."""
-    name, channels = file.name, settings.channels or usual
+    name = file.name
+    settings = expanded(name, file.labels, settings)
+    channels = settings.channels or usual
     resolved = resolve(name, file.labels, channels, settings)
     parts, resolved = psg.read_rows(file, resolved, settings)
     if not all(part.signal.shape[1] for part in parts):

@@ -19,6 +19,7 @@ from partsig.data.guard import describe
 from partsig.data.signals import units
 from partsig.data.signals.channels import resolve
 from partsig.data.signals.hypnograms.stages import STAGES, UNSCORED, n_epochs
+from partsig.data.signals.inventory import Listed, expanded
 from partsig.data.signals.lazy import forget, stretches
 from partsig.data.signals.readers import wfdb_annotations
 from partsig.data.signals.readers.wfdb_annotations import (
@@ -102,6 +103,13 @@ def read_demographics(raw: Path) -> dict[str, tuple[str, str]]:
     return {}
 
 
+def list_channels(header: Path) -> list[Listed]:
+    """Return what a record's header says of its channels."""
+    head = _read_header(header)
+    told = zip(head.sig_name, head.units, strict=True)
+    return [Listed(label, unit, float(head.fs)) for label, unit in told]
+
+
 def read_recording(header: Path, settings: ReadConfig = USUAL) -> Recording:
     """Return the record of this header: samples memory-mapped, stages read, nothing filtered.
 
@@ -111,8 +119,8 @@ def read_recording(header: Path, settings: ReadConfig = USUAL) -> Recording:
 
     Raises DataError for anything damaged, naming the record and what is wrong.
     """
-    name, channels = header.stem, settings.channels or CHANNELS
-    head = _read_header(header)
+    name, head = header.stem, _read_header(header)
+    channels = expanded(name, head.sig_name, settings).channels or CHANNELS
     resolved = resolve(name, head.sig_name, channels, settings)
     picks = resolved.rows
     scale = []

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from partsig.data.foreign import open_regular
-from partsig.data.signals import units
+from partsig.data.signals import inventory, units
 from partsig.data.signals.channels import Resolved
 from partsig.data.signals.lazy import Row, Stack
 from partsig.data.signals.readers import fif_parts, mne_process, segments
@@ -68,6 +68,11 @@ def open_psg(path: Path) -> Psg:
     raise DataError(
         f"{path.name} is no recording by its ending; it can be {', '.join((*EDF, *MNE))}."
     )
+
+
+def list_channels(path: Path) -> list[inventory.Listed]:
+    """Return what a recording's header says of its channels; raises what open_psg does."""
+    return inventory.of(open_psg(path))
 
 
 def _open_edf(path: Path) -> Psg:
