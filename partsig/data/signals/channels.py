@@ -42,6 +42,13 @@ DERIVED = "derived:"
 LONGEST_LABEL = 200
 # What tells the two electrodes of a pair apart: EMG1 and EMG2, "Chin L" and "Chin R".
 SIDE = re.compile(r"([0-9]|(?<![A-Z])[LR]|LEFT|RIGHT)(?![A-Z0-9])")
+# What EEG, EOG and EMG are called, apart from electrodes; and what is none, whatever else it says.
+SIGNAL = re.compile(
+    r"EEG|EOG|EMG|\b(E[12]|LOC|ROC|CHIN|(SUB)?MENT(AL|IS)?|LEG|TIB(IALIS)?|LAT|RAT)(?![A-Z])", re.I
+)
+NO_SIGNAL = re.compile(
+    r"ECG|EKG|RESP|FLOW|THOR|ABD|CHEST|SNOR|PRESS|SAO2|SPO2|PULSE|PLETH|POS", re.I
+)
 MASTOIDS = ("M1", "M2")
 RUN_ON = re.compile(r"^(FP[12Z]|[FCPOT][0-9Z]|E[12])([AM][12])$")
 
@@ -52,10 +59,23 @@ class MissingChannelsError(DataError):
     def __init__(self, name: str, channels: Sequence[str], labels: Sequence[str]) -> None:
         self.name, self.channels, self.labels = name, tuple(channels), tuple(labels)
         what = "channel" if len(channels) == 1 else "channels"
+        advice = (
+            f". Pass --set channels=[…] with names from this list, or --set "
+            f"{shlex.quote(self.aliases)} if that is another name of the very same."
+        )
         super().__init__(
             f"{name}: {what} {', '.join(map(repr, channels))} not found; it has "
-            f"{', '.join(labels) or 'none'}. Pass --set channels=[…] with names from this list, or "
-            f"--set {shlex.quote(self.aliases)} if that is another name of the very same."
+            f"{', '.join(labels) or 'none'}{self.no_signal or advice}"
+        )
+
+    @property
+    def no_signal(self) -> str:
+        """How the sentence ends where no label sounds like a signal, "" where one does."""
+        if any(sounds_like_signal(label) for label in self.labels):
+            return ""
+        return (
+            ", none of which sounds like EEG, EOG or EMG: if one is all the same, pass "
+            f"--set {shlex.quote(self.aliases)}; else name the recording that has them."
         )
 
     @property
@@ -102,6 +122,19 @@ def plain_name(label: str) -> tuple[str, str]:
     if run_on:
         text = f"{run_on[1]}-{run_on[2]}"
     return "-".join(SAME.get(part, part) for part in text.split("-")), reference
+
+
+def sounds_like_signal(label: str) -> bool:
+    """Tell whether a label may be that of EEG, EOG or EMG.
+
+    >>> [sounds_like_signal(label) for label in ("EEG4", "Chin1", "c4a1", "SaO2", "ECG II", "Rate")]
+    [True, True, True, False, False, False]
+    """
+    if len(label) > LONGEST_LABEL:
+        return False
+    first = plain_name(label)[0].partition("-")[0]
+    named = derivations.SCALP.match(first) or first in MASTOIDS or SIGNAL.search(label.strip())
+    return bool(named) and not NO_SIGNAL.search(label)
 
 
 def nearest(channel: str, labels: Sequence[str]) -> str:

@@ -3,7 +3,6 @@
 A reader that can tell has ``list_channels(header)``.
 """
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,20 +12,13 @@ from typing import Any
 from partsig.data.foreign import name_of
 from partsig.data.guard import guarded
 from partsig.data.signals import derivations, units
-from partsig.data.signals.channels import DERIVED, plain_name, resolve
+from partsig.data.signals.channels import DERIVED, resolve, sounds_like_signal
 from partsig.data.signals.recordings import MOST_HZ, ReadConfig
 from partsig.errors import ConfigError, DataError
 from partsig.text import shown
 
 WORD = "contralateral"
 LEAST_HZ = 16.0  # what is slower is no EEG, EOG or EMG
-# What those are called, apart from electrodes of the 10-10 system and the ears.
-NAMED = re.compile(
-    r"^(EEG|EOG|EMG)|\b(E[12]|LOC|ROC|EOG|EMG|CHIN|MENT|SUBMENT|LEG|TIB|LAT|RAT)", re.IGNORECASE
-)
-EAR = re.compile(r"^M[12]$")
-# What may be of such a name, or in a voltage, and is none.
-NO_SIGNAL = re.compile(r"ECG|EKG|RESP|FLOW|THOR|ABD|CHEST|SNOR|PRESS|SAO2|SPO2|PULSE|PLETH|POS")
 LISTED = "channels:"  # how a note that lists them begins
 SHOWN = 40  # channels that are listed one by one
 LONGEST = 60  # characters of a label in such a list
@@ -67,10 +59,7 @@ def is_signal(channel: Listed, settings: ReadConfig) -> bool:
     unit, _ = units.stated(settings, channel.label, channel.unit)
     if unit.lower() not in units.UNITS or not LEAST_HZ <= channel.sfreq <= MOST_HZ:
         return False
-    first = plain_name(channel.label)[0].partition("-")[0]
-    electrode = derivations.SCALP.match(first) or EAR.match(first)
-    named = NAMED.search(channel.label.strip())
-    return bool(electrode or named) and not NO_SIGNAL.search(channel.label.upper())
+    return sounds_like_signal(channel.label)
 
 
 def all_signals(name: str, listed: Sequence[Listed], settings: ReadConfig) -> ReadConfig:

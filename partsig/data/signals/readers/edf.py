@@ -101,6 +101,8 @@ def open_edf(path: Path) -> Edf:
     """
     size, head, body = _read_header(path)
     n_signals = len(body) // PER_SIGNAL
+    if not n_signals:
+        raise DataError(f"{path.name} holds no signal, only the header of a recording.")
     width = sample_width(path, head)
     offset = FIXED + len(body)
     fields = signal_fields(body, n_signals)
