@@ -178,8 +178,14 @@ def _labels(header: Path) -> tuple[str, ...]:
 def _checked(header: Path) -> "wfdb.Record":
     """Return a record's header; raise DataError where it claims what no record has."""
     head = _header(header)
-    if not head.sig_len or not head.sig_name or None in head.sig_name:
-        raise DataError(f"{header.name}: the header names no signals, rate or length.")
+    lacking = {
+        "no signals": not head.n_sig,
+        "no number of samples": not head.sig_len,
+        "a signal without a description": not head.sig_name or None in head.sig_name,
+    }
+    if any(lacking.values()):
+        what = next(what for what, lacks in lacking.items() if lacks)
+        raise DataError(f"{header.name}: the header has {what}; complete it (WFDB header(5)).")
     if not 0 < head.sig_len / head.fs <= LONGEST_S:
         raise DataError(
             f"{header.name}: {head.sig_len} samples at {head.fs:g} Hz; the header is damaged."
@@ -203,6 +209,10 @@ def _open(header: Path, channels: Sequence[str], settings: ReadConfig) -> psg.Ps
     try:
         record, held = _decoded(header, head, list(rows), n_frames, verify=settings.verify)
     except DAMAGE as error:
+        if "61" in {head.fmt[row] for row in rows}:
+            raise DataError(
+                f"{name}: wfdb does not read its format, 61: convert it to 16 (xform of WFDB)."
+            ) from error
         raise DataError(f"{name}: its signals cannot be read ({describe(error)}).") from error
     except RuntimeError as error:  # of soundfile, which wfdb reads FLAC with
         reason = str(error).rstrip(".")
