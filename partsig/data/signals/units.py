@@ -88,19 +88,20 @@ def check_amplitude(
     where amplitude and resolution together show that a unit is wrong: a question, answered by
     ``units``, which is believed.
     """
-    notes = []
+    notes: list[str] = []
+    wrong: dict[str, tuple[str, Changes]] = {}
     for label, (unit, sure), changes in zip(
         part.labels, units, changes_of(part, gaps), strict=True
     ):
-        doubt, wrong = judge(changes, unit)
-        if not doubt:
-            continue
-        told = f"{name}: channel {quoted(label)} {doubt}"
-        if wrong and not sure:
-            raise DataError(f"{told}{_question(label, unit, changes)}")
-        if sure:
-            told += f", which units={{{label.strip()}: {unit}}} states to be right"
-        notes.append(told.removeprefix(f"{name}: "))
+        doubt, refused = judge(changes, unit)
+        if doubt and sure:
+            doubt += f", which units={{{label.strip()}: {unit}}} states to be right"
+        elif refused:
+            wrong[label] = (unit, changes)
+        if doubt:
+            notes.append(f"channel {quoted(label)} {doubt}")
+    if wrong:
+        raise DataError(_question(name, wrong))
     return notes
 
 
@@ -145,20 +146,31 @@ def _other(changes: Changes, unit: str) -> str:
     return "no unit"
 
 
-def _question(label: str, unit: str, changes: Changes) -> str:
-    """Return the end of a refusal: what to say of this channel's unit."""
+def _question(name: str, wrong: Mapping[str, tuple[str, Changes]]) -> str:
+    """Return the refusal of channels: what the first is like, and what to say of all their units.
+
+    The others are asked about together with it where the answer would be the same.
+    """
+    first, (unit, changes) = next(iter(wrong.items()))
     own, other = NAMES[UNITS[unit.strip().lower()]], _other(changes, unit)
-    keep = commands.option("units", {label.strip(): own})
-    change = commands.option("units", {label.strip(): other})
+    alike = [
+        label.strip()
+        for label, (its, how) in wrong.items()
+        if (its, _other(how, its), _is_coarse(how)) == (unit, other, _is_coarse(changes))
+    ]
+    keep = commands.option("units", dict.fromkeys(alike, own))
+    change = commands.option("units", dict.fromkeys(alike, other))
+    more = f" (so do {', '.join(map(quoted, alike[1:]))})" if alike[1:] else ""
+    told = f"{name}: channel {quoted(first)} {judge(changes, unit)[0]}{more}"
     if _is_coarse(changes):
         return (
-            "; export it again with a range no wider than the signal's, or leave it out; if it is "
-            f"{other}, pass {change}, and as it is, {keep}."
+            f"{told}; export it again with a range no wider than the signal's, or leave it out; if "
+            f"it is {other}, pass {change}, and as it is, {keep}."
         )
     if other == "no unit":
-        return f", although {quoted(unit)} is stated; leave it out, or take it so by {keep}."
+        return f"{told}, although {quoted(unit)} is stated; leave it out, or take it so by {keep}."
     return (
-        f", although {quoted(unit)} is stated: which is it? If it is {other}, pass {change}; "
+        f"{told}, although {quoted(unit)} is stated: which is it? If it is {other}, pass {change}; "
         f"if {quoted(unit)} is right, {keep}."
     )
 

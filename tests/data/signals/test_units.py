@@ -120,6 +120,25 @@ def test_units_of_single_channels_are_found_by_their_labels(tmp_path):
         config.compose(ReadConfig, "audit", None, ["units={C4-M1: inches}"])
 
 
+def test_several_channels_of_one_mistake_are_one_question(tmp_path):
+    signals = []
+    for seed, label in enumerate(("C4-M1", "O2-M1", "EMG", "C3-M2")):
+        span = 0.5 if label != "EMG" else 500.0
+        data = np.round(noise(20.0, seed) / 500 * 32767).astype("<i2")
+        fields = {"least": f"{-span:g}", "most": f"{span:g}", "low": "-32767", "high": "32767"}
+        signals.append({"label": label, "unit": "uV", "n": SFREQ, "data": data} | fields)
+    path = edf_bytes.write_edf(tmp_path / "n.edf", signals)
+    channels = ("C4-M1", "O2-M1", "EMG", "C3-M2")
+    with pytest.raises(DataError, match=r"\(so do 'O2-M1', 'C3-M2'\), alth") as refused:
+        edf_recordings.read_recording(path, ReadConfig(channels=channels))
+    answer = re.search(r"'(units=\{[^}]*: mV\})'", str(refused.value))[1]
+    given = config.compose(
+        ReadConfig, "audit", None, [answer, "channels=[C4-M1, O2-M1, EMG, C3-M2]"]
+    )
+    night = edf_recordings.read_recording(path, given)
+    assert [round(night.parts[0].microvolts(c).std()) for c in range(4)] == [20, 20, 20, 20]
+
+
 def test_a_derivation_of_two_units_is_converted(tmp_path):
     c4, m1 = noise(20.0, 1), noise(20.0, 2)
     signals = []
