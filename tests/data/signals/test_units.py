@@ -136,7 +136,8 @@ def test_several_channels_of_one_mistake_are_one_question(tmp_path):
         ReadConfig, "audit", None, [answer, "channels=[C4-M1, O2-M1, EMG, C3-M2]"]
     )
     night = edf_recordings.read_recording(path, given)
-    assert [round(night.parts[0].microvolts(c).std()) for c in range(4)] == [20, 20, 20, 20]
+    for c in range(4):
+        assert 18 < night.parts[0].microvolts(c).std() < 22
 
 
 def test_a_derivation_of_two_units_is_converted(tmp_path):
