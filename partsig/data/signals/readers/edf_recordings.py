@@ -272,6 +272,12 @@ def stages_of(
         gaps=file.gaps,
     )
     stages, start_s, notes = to_epochs(name, hypnogram, offset, file.duration_s, list(file.gaps))
+    scored = hypnogram.stages != UNSCORED
+    if scored.any() and not (stages != UNSCORED).any():
+        lasting = float(np.median(hypnogram.durations[scored]))
+        long = "" if np.isnan(lasting) else f"; they last {lasting:.3g} s: is that their unit?"
+        told = f"{int(scored.sum())} stages were found and none covers an epoch{long}"
+        notes = [*notes, told]
     return (
         stages,
         start_s,

@@ -20,6 +20,8 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from partsig.data.signals.readers import mne_checks
+
 if TYPE_CHECKING:
     import mne
 
@@ -117,8 +119,8 @@ def _answer(channel: socket.socket) -> None:
 
             # Not MNE's own choice among all readers, which loads every one of them.
             read = getattr(io, READERS[os.path.splitext(request["path"])[1].lower()])
-            raw = read(request["path"], preload=False, verbose="error")
-            answer = describe(raw)
+            raw, notes = mne_checks.read_checked(read, request["path"])
+            answer = describe(raw) | {"notes": notes}
         except BaseException as error:  # noqa: BLE001  (told at the other end)
             send(channel, _refusal(error))
             return

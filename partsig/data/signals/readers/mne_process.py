@@ -51,6 +51,7 @@ class MneFile:
     n_times: int
     start: datetime | None
     marks: tuple[tuple[float, float, str], ...]
+    notes: tuple[str, ...]
     seconds: float
     channel: socket.socket = field(repr=False)
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -101,6 +102,7 @@ def _checked(
     """Return an opened file; raise DataError where what is said of it cannot be."""
     labels, sfreq, n_times = (answer.get(key) for key in ("labels", "sfreq", "n_times"))
     marks, start, files = (answer.get(key) for key in ("marks", "start", "files"))
+    notes = answer.get("notes", [])
     if not (
         isinstance(labels, list)
         and len(labels) <= mne_child.MOST_CHANNELS
@@ -114,6 +116,8 @@ def _checked(
         and all(isinstance(mark[2], str) for mark in marks)
         and isinstance(files, list)
         and all(isinstance(name, str) for name in files)
+        and isinstance(notes, list)
+        and all(isinstance(note, str) for note in notes)
     ):
         raise _odd(path)
     if not sfreq > 0 or not 0 <= n_times / sfreq <= LONGEST_S:
@@ -141,6 +145,7 @@ def _checked(
         n_times=int(n_times),
         start=begins,
         marks=tuple((float(onset), float(length), text) for onset, length, text in marks),
+        notes=tuple(notes),
         seconds=seconds,
         channel=channel,
     )

@@ -14,7 +14,7 @@ from partsig.data.foreign import open_regular
 from partsig.data.signals import inventory, units
 from partsig.data.signals.channels import Resolved
 from partsig.data.signals.lazy import Row, Stack
-from partsig.data.signals.readers import fif_parts, mne_process, segments
+from partsig.data.signals.readers import brainvision, fif_parts, mne_process, segments
 from partsig.data.signals.readers.edf import open_edf
 from partsig.data.signals.readers.edf_marks import Mark, find_gaps, first_onset, read_marks
 from partsig.data.signals.readers.mne_child import describe
@@ -156,10 +156,11 @@ def _open_mne(path: Path) -> Psg:
     fif_parts.check_first(path)
     file = mne_process.open_mne(path)
     told = {"labels": file.labels, "sfreq": file.sfreq, "n_times": file.n_times}
-    told |= {"start": file.start, "marks": file.marks}
+    told |= {"start": file.start, "marks": file.marks, "notes": file.notes}
     joins = None
     if path.suffix.lower() == ".vhdr":  # MNE keeps no pause, and any piece's date for the first's
         told["start"], joins = segments.read_brainvision(path, file.sfreq, file.n_times)
+        told["notes"] += tuple(brainvision.notes_of(path))
     return _in_volts(path.stem, told, file.read, joins)
 
 
@@ -193,7 +194,7 @@ def _in_volts(
         joins = segments.joins_among(marks, sfreq, n_times)
     gaps = segments.gaps_of(joins, sfreq)
     missing = _missing(name, gaps, n_times / sfreq)
-    notes = _told(gaps)
+    notes = [*told.get("notes", ()), *_told(gaps)]
     unknown = [gap for gap, join in zip(gaps, joins, strict=True) if join.missing_s is None]
     if unknown:  # after a pause of unknown length, no clock holds
         start = None
