@@ -47,6 +47,7 @@ class MneFile:
 
     path: Path
     labels: tuple[str, ...]
+    units: tuple[str, ...]
     sfreq: float
     n_times: int
     start: datetime | None
@@ -102,11 +103,14 @@ def _checked(
     """Return an opened file; raise DataError where what is said of it cannot be."""
     labels, sfreq, n_times = (answer.get(key) for key in ("labels", "sfreq", "n_times"))
     marks, start, files = (answer.get(key) for key in ("marks", "start", "files"))
-    notes = answer.get("notes", [])
+    notes, units = answer.get("notes", []), answer.get("units")
     if not (
         isinstance(labels, list)
         and len(labels) <= mne_child.MOST_CHANNELS
         and all(isinstance(label, str) for label in labels)
+        and isinstance(units, list)
+        and len(units) == len(labels)
+        and all(isinstance(unit, str) for unit in units)
         and mne_child.is_number(sfreq)
         and mne_child.is_number(n_times)
         and isinstance(marks, list)
@@ -141,6 +145,7 @@ def _checked(
     file = MneFile(
         path=path,
         labels=tuple(labels),
+        units=tuple(units),
         sfreq=float(sfreq),
         n_times=int(n_times),
         start=begins,

@@ -155,7 +155,12 @@ def _runs(
 def _open_mne(path: Path) -> Psg:
     fif_parts.check_first(path)
     file = mne_process.open_mne(path)
-    told = {"labels": file.labels, "sfreq": file.sfreq, "n_times": file.n_times}
+    told = {
+        "labels": file.labels,
+        "units": file.units,
+        "sfreq": file.sfreq,
+        "n_times": file.n_times,
+    }
     told |= {"start": file.start, "marks": file.marks, "notes": file.notes}
     joins = None
     if path.suffix.lower() == ".vhdr":  # MNE keeps no pause, and any piece's date for the first's
@@ -190,6 +195,8 @@ def _in_volts(
     # Cropping leaves a mark of no duration at the very end, of a stage that is cut off.
     marks = [mark for mark in marks if mark.onset < n_times / sfreq]
     n = len(told["labels"])
+    # What is said of units is of the file's numbers, which are not those that MNE gives.
+    named = tuple(unit if unit.lower() in units.UNITS else "V" for unit in told["units"])
     if joins is None:
         joins = segments.joins_among(marks, sfreq, n_times)
     gaps = segments.gaps_of(joins, sfreq)
@@ -224,9 +231,9 @@ def _in_volts(
         name=name,
         start=start,
         labels=tuple(told["labels"]),
-        units=("V",) * n,
+        units=named,
         sfreqs=(sfreq,) * n,
-        scale=(1.0,) * n,
+        scale=tuple(1e6 / units.UNITS[unit.lower()] for unit in named),
         offset=(0.0,) * n,
         limits=None,
         duration_s=n_times / sfreq + missing,

@@ -122,3 +122,26 @@ def test_stages_that_last_no_epoch_are_told(tmp_path):
         "2 stages were found and none covers an epoch; they last 0.3 s: is that their unit?"
         in night.notes
     )
+
+
+def test_units_of_what_mne_reads_are_those_of_the_file(tmp_path):
+    smooth = np.stack([np.convolve(row, np.ones(10) / 10**0.5, "same") for row in SIGNAL])
+    path = eeglab(tmp_path / "n.set", data=smooth)
+    night = edf_recordings.read_recording(path, ReadConfig(channels=("C4-M1",), unit="uV"))
+    np.testing.assert_allclose(night.parts[0].microvolts(0), smooth[1], atol=1e-3)
+    for factor, unit in ((1e-3, "mV"), (1e-6, "V")):  # EEGLAB's numbers are µV
+        eeglab(path, data=smooth * factor)
+        answer = rf"although 'uV' is stated: which is it\? If it is {unit}, pass --set 'units="
+        with pytest.raises(DataError, match=answer):
+            edf_recordings.read_recording(path, SETTINGS)
+        settings = ReadConfig(channels=("C4-M1",), units={"C4-M1": unit})
+        night = edf_recordings.read_recording(path, settings)
+        np.testing.assert_allclose(night.parts[0].microvolts(0), smooth[1], atol=1e-3)
+    path = brainvision(tmp_path)
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("0.1,µV", "0.1,mV"), encoding="utf-8")
+    with pytest.raises(DataError, match="although 'mV' is stated: which is it"):
+        edf_recordings.read_recording(path, SETTINGS)
+    settings = ReadConfig(channels=("C4-M1",), units={"C4-M1": "uV"})
+    night = edf_recordings.read_recording(path, settings)
+    np.testing.assert_allclose(night.parts[0].microvolts(0), SIGNAL[0], atol=0.06)
