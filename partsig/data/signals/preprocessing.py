@@ -53,7 +53,13 @@ Header = Path | pc18_segments.Segment
 NOTE_KEYWORDS = ("cut off", "lies beside it", "goes on for", "not scored", "missing samples")
 NOTE_KEYWORDS += ("no stages", "not understood", "after the last record", "how many records")
 NOTE_KEYWORDS += ("in pieces", "uncalibrated", "usually changes by", "units names")
-NOTE_KEYWORDS += ("MNE says", "tags break off", "covers an epoch", "breaks off in")
+NOTE_KEYWORDS += (
+    "MNE says",
+    "tags break off",
+    "covers an epoch",
+    "last too short",
+    "breaks off in",
+)
 NOTE_KEYWORDS += ("the header tells of", "is missing", "bytes after the last")
 
 

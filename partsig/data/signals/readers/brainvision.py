@@ -10,7 +10,7 @@ MOST_BYTES = 2**26
 # Bytes of a sample, by BinaryFormat; texts (DataFormat=ASCII) have no such.
 WIDTHS = {"INT_16": 2, "UINT_16": 2, "INT_32": 4, "IEEE_FLOAT_32": 4, "IEEE_FLOAT_64": 8}
 FIELD = "(?m)^{}=([^\r\n]*)"
-MARK = re.compile(r"(?m)^Mk[0-9]+=(.*)$")
+OF_OTHERS = "[;BCD"  # how lines begin that are of no marker: sections, comments, the common infos
 LEAST_COMMAS = 4  # between a marker's type, text, position, length and channel
 SHOWN = 60  # characters of a name
 
@@ -39,10 +39,13 @@ def notes_of(header: Path) -> list[str]:
             "start, pauses and marks"
         )
     elif markers is not None and markers.is_file():
-        lines = MARK.findall(
-            read_bytes(markers, MOST_BYTES, "marker file").decode("utf-8", "replace")
-        )
-        if lines and lines[-1].count(",") < LEAST_COMMAS:
+        told = read_bytes(markers, MOST_BYTES, "marker file").decode("utf-8", "replace")
+        last = told.rstrip().rpartition("\n")[2]
+        if (
+            last
+            and last[0] not in OF_OTHERS
+            and not (last.startswith("Mk") and "=" in last and last.count(",") >= LEAST_COMMAS)
+        ):
             notes.append(f"{shown(markers.name, SHOWN)} breaks off in its last marker")
     data, width = _beside(header, field(text, "DataFile")), WIDTHS.get(field(text, "BinaryFormat"))
     n = field(text, "NumberOfChannels")

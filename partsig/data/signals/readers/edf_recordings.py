@@ -19,7 +19,7 @@ from partsig.data.signals.hypnograms.annotations import from_marks
 from partsig.data.signals.hypnograms.hypnogram import Hypnogram
 from partsig.data.signals.hypnograms.reading import read_hypnogram
 from partsig.data.signals.hypnograms.settings import HypnogramConfig
-from partsig.data.signals.hypnograms.stages import UNSCORED, n_epochs
+from partsig.data.signals.hypnograms.stages import EPOCH_S, UNSCORED, n_epochs
 from partsig.data.signals.inventory import expanded
 from partsig.data.signals.readers import psg
 from partsig.data.signals.readers.edf import open_edf
@@ -272,14 +272,23 @@ def stages_of(
         gaps=file.gaps,
     )
     stages, start_s, notes = to_epochs(name, hypnogram, offset, file.duration_s, list(file.gaps))
-    scored = hypnogram.stages != UNSCORED
-    if scored.any() and not (stages != UNSCORED).any():
-        lasting = float(np.median(hypnogram.durations[scored]))
-        long = "" if np.isnan(lasting) else f"; they last {lasting:.3g} s: is that their unit?"
-        told = f"{int(scored.sum())} stages were found and none covers an epoch{long}"
-        notes = [*notes, told]
+    notes = [*notes, *_too_short(hypnogram, stages)]
     return (
         stages,
         start_s,
         [f"stages from {hypnogram.place}, placed {why}", *hypnogram.notes, *notes],
     )
+
+
+def _too_short(hypnogram: Hypnogram, stages: np.ndarray) -> list[str]:
+    """Return a sentence on stages that last too short to be an epoch's, if there are any."""
+    scored = hypnogram.stages != UNSCORED
+    spans = hypnogram.durations[scored]
+    if not scored.any() or np.isnan(spans).all():
+        return []
+    lasting = float(np.nanmedian(spans))
+    if not (stages != UNSCORED).any():
+        told = f"{len(spans)} stages were found and none covers an epoch; they last {lasting:.3g} s"
+        return [f"{told}: is that their unit?"]
+    short = int((spans < min(lasting, EPOCH_S) / 2).sum())
+    return [f"{short} stages last too short to be an epoch's, and score none"] if short else []

@@ -99,6 +99,10 @@ def test_what_lies_beside_a_brainvision_header_is_held_against_it(tmp_path):
     assert note.startswith("3 bytes after the last whole sample of all channels are left out")
     brainvision(tmp_path, marks="Mk1=Comment,Sleep stage W,1,30")
     assert notes_of(path) == ["n.vmrk breaks off in its last marker"]
+    brainvision(tmp_path, marks="Mk1=Comment,Sleep stage W,1,3000,0\nMk")
+    assert notes_of(path) == ["n.vmrk breaks off in its last marker"]
+    brainvision(tmp_path, marks="")
+    assert notes_of(path) == []
     (tmp_path / "n.vmrk").unlink()
     brainvision(tmp_path, marks=None)
     (note,) = edf_recordings.read_recording(path, SETTINGS).notes
@@ -145,3 +149,10 @@ def test_units_of_what_mne_reads_are_those_of_the_file(tmp_path):
     settings = ReadConfig(channels=("C4-M1",), units={"C4-M1": "uV"})
     night = edf_recordings.read_recording(path, settings)
     np.testing.assert_allclose(night.parts[0].microvolts(0), SIGNAL[0], atol=0.06)
+
+
+def test_a_stage_among_others_that_lasts_no_epoch_is_told(tmp_path):
+    marks = "Mk1=Comment,Sleep stage W,1,3000,0\nMk2=Comment,Sleep stage N2,3001,32,0\n"
+    night = edf_recordings.read_recording(brainvision(tmp_path, marks=marks), SETTINGS)
+    assert night.stages.tolist() == [0, -1]
+    assert "1 stages last too short to be an epoch's, and score none" in night.notes
