@@ -126,7 +126,8 @@ def test_its_encoder_is_used_as_any_other(run, digits, tmp_path):
     found = partsig.evaluate(tuned, figures=False, device="cpu")
     assert found.metrics["accuracy"] > 0.5  # chance .1
     assert to_timm(run).patch_embed.img_size == (8, 8)
-    assert partsig.embed(run, digits, tmp_path / "e.npz", device="cpu").is_file()
+    partsig.embed(run, digits, output=tmp_path / "e.npz", device="cpu")
+    assert np.load(tmp_path / "e.npz")["embeddings"].shape[1] == 2 * 48
 
 
 def test_beside_part_both_losses_are_learned(digits, tmp_path):
