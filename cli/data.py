@@ -162,6 +162,8 @@ def audit(
     from partsig.verbs.audit import audit as task
 
     result = task(path, source=source, output=output, overrides=set_ or (), jobs=jobs)
+    for line in result.channels:
+        options.say(line)
     options.say(result.table)
     for line in told(result.twins, *TWICE):
         options.say(line)

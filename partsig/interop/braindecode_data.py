@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from partsig import config as configs
+from partsig.data.signals import inventory
 from partsig.data.signals.channels import resolve
 from partsig.data.signals.hypnograms.annotations import from_marks
 from partsig.data.signals.hypnograms.stages import SLEEP, UNSCORED
@@ -140,6 +141,9 @@ def from_braindecode(
             )
     if settings.channels is None:
         settings = replace(settings, channels=_usual(parts[0].raw))
+    if inventory.WORD in settings.channels:
+        made = [inventory.sources(SOURCE, part.raw.ch_names, settings) for part in parts]
+        settings, _ = inventory.agreed(made, settings)
     meta = make_meta(
         source=SOURCE,
         ch_names=settings.channels,
@@ -208,7 +212,7 @@ def _recording(name: str, part: object, settings: PreprocessConfig) -> Recording
         )
     file = psg.from_raw(part.raw, name)
     found = resolve(name, file.labels, settings.channels, settings)
-    rows, found = psg.read_rows(file, found, settings.unit)
+    rows, found = psg.read_rows(file, found, settings)
     if hasattr(part, "crop_inds"):
         stages, start_s = _of_windows(name, part, file.duration_s)
         notes = []
@@ -225,7 +229,7 @@ def _recording(name: str, part: object, settings: PreprocessConfig) -> Recording
         stages=stages,
         start_s=start_s,
         source="",
-        notes=tuple(notes),
+        notes=(*found.notes, *notes),
         age=_told(part, "age"),
         sex=_told(part, "sex"),
     )

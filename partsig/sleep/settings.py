@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from partsig.data.signals.hypnograms.settings import HypnogramConfig
-from partsig.data.signals.recordings import Aliases, Missing, Unit
+from partsig.data.signals.recordings import Aliases, Missing, Unit, Units
 from partsig.errors import check_range
 
 
@@ -20,6 +20,7 @@ class StageConfig:
     aliases: Aliases = field(default_factory=dict)
     missing: Missing = "refuse"
     unit: Unit = ""
+    units: Units = field(default_factory=dict)
     hypnogram: HypnogramConfig = field(default_factory=HypnogramConfig)
     scored: Annotated[
         bool,

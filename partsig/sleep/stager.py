@@ -96,6 +96,7 @@ def _settings(stager: LoadedStager, settings: StageConfig) -> PreprocessConfig:
         aliases=settings.aliases,
         missing=settings.missing,
         unit=settings.unit,
+        units=settings.units,
         hypnogram=settings.hypnogram,
         sfreq=run.samples_per_unit,
         l_freq=run.facts["filter"]["l_freq"],
@@ -134,12 +135,14 @@ def read(
             raise DataError(f"no recording {path}.")
         return read_recording(partial(_read_file, settings=settings), path, reading)
     except MissingChannelsError as error:
+        advice = (
+            f". If one of them is the very same under another name, pass "
+            f"--set {shlex.quote(error.aliases)}; else use a run trained on these channels."
+        )
         raise DataError(
             f"{error.name}: the stager {stager.run.path} needs {', '.join(reading.channels)}; "
-            f"not found: {', '.join(error.channels)}. It has {', '.join(error.labels) or 'none'}. "
-            "If one of them is the very same under another name, pass "
-            f"--set {shlex.quote(error.aliases)}; else use a run trained "
-            "on these channels."
+            f"not found: {', '.join(error.channels)}. It has {', '.join(error.labels) or 'none'}"
+            + (error.no_signal or advice)
         ) from None
 
 

@@ -26,6 +26,7 @@ from partsig.sleep.audit import page as pages
 from partsig.sleep.audit.measure import find_twins, of_store, read_raw
 from partsig.sleep.audit.page import STORED
 from partsig.sleep.audit.rules import LEVELS, Audited, audited
+from partsig.sleep.audit.selection import selecting, with_usual
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,7 @@ class Audit:
     """Where the audit is, its recordings (the worst first), and how many of them have a fault.
 
     ``twins`` are recordings that are there twice: each with the first that is the same.
+    ``channels`` are lines on what files have, where nobody said which to measure.
     """
 
     path: Path
@@ -41,6 +43,7 @@ class Audit:
     table: str
     n_faulty: int
     twins: list[tuple[str, str]]
+    channels: list[str]
 
 
 def audit(
@@ -55,7 +58,8 @@ def audit(
 
     A folder with ``meta.json`` is a store: its signals are band-passed, so clipping and line noise
     cannot be seen any more. Any other is raw and read as ``source`` says, unfiltered; ``overrides``
-    are fields of :class:`~partsig.data.signals.recordings.ReadConfig`. ``path`` defaults to
+    are fields of :class:`~partsig.data.signals.recordings.ReadConfig`. Without ``channels``, edf,
+    bids and wfdb have all measured that looks like EEG, EOG or EMG. ``path`` defaults to
     ``data/raw/SOURCE``, ``output`` to ``audit/NAME``, where audit.json, audit.csv and audit.html
     are written, and in pages/ the strips beyond the worst 200. A recording that cannot be read is a
     row with its reason. ``jobs`` are threads.
@@ -74,8 +78,9 @@ def audit(
             raise ConfigError(f"{path} is a store, read already; --set is for raw recordings.")
         source, work, items, unreadable = STORED, *of_store(path)
     else:
-        settings = replace(settings, channels=settings.channels or reader.CHANNELS)
-        work = partial(read_raw, read=reader.read_recording, settings=settings, folder=output)
+        settings = with_usual(reader, settings)
+        read = selecting(reader, settings)
+        work = partial(read_raw, read=read, trim_wake_min=settings.trim_wake_min, folder=output)
         items, unreadable = guarded.find_records(reader, path), []
     parallel = joblib.Parallel(n_jobs=jobs, prefer="threads", return_as="generator_unordered")
     measured = bar(
@@ -139,5 +144,6 @@ def _write(output: Path, about: dict, recordings: list[Audited]) -> Audit:
         recordings=recordings,
         table=pages.table(recordings),
         twins=about["twins"],
+        channels=pages.channels(recordings),
         n_faulty=sum(a.count("fault") > 0 for a in recordings),
     )

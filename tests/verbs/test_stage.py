@@ -477,3 +477,46 @@ def test_what_is_staged_already_is_told_without_reading_it(
     changed = stage_all([tmp_path / "b.edf"], stager, **given)
     assert changed.failed == {"b": "read again"}
     assert set(read) == {tmp_path / "b.edf"}  # once more, to tell whether its stages are at fault
+
+
+def test_what_has_no_signal_is_told_as_that(stager, tmp_path):
+    marks = [edfio.EdfAnnotation(0, 30, "Sleep stage W")]
+    edfio.Edf([], annotations=marks).write(tmp_path / "hyp.edf")
+    with pytest.raises(DataError, match=r"hyp\.edf holds annotations alone and no signal: name"):
+        stage(tmp_path / "hyp.edf", stager)
+    (tmp_path / "empty.edf").write_bytes(b"")
+    with pytest.raises(DataError, match=r"empty\.edf: 0 bytes are no EDF file"):
+        stage(tmp_path / "empty.edf", stager)
+    (tmp_path / "hyp.edf").unlink()
+    slow = edfio.EdfSignal(np.full(60, 95.0), 1, label="SaO2", physical_dimension="%")
+    edfio.Edf([slow]).write(tmp_path / "slow.edf")
+    ends = "It has SaO2, none of which sounds like EEG, EOG or EMG: if one is all the same, pass"
+    with pytest.raises(DataError, match=ends):
+        stage(tmp_path / "slow.edf", stager)
+
+
+def test_two_halves_of_a_pair_are_proposed_as_the_difference_and_taken_so(
+    raw_records, stager, tmp_path
+):
+    labels = {"O2-M1": "O2-M1", "E1-M2": "E1-M2", "Chin1-Chin2": "EMG1"}
+    whole = as_edf(tmp_path / "n.edf", next(iter(raw_records.values())), labels=CHANNELS)
+    held = edfio.read_edf(whole)
+    flat = None
+    signals = []
+    for one in held.signals:
+        if one.label in labels:
+            one.label = labels[one.label]
+            signals.append(one)
+            if one.label == "EMG1":
+                flat = edfio.EdfSignal(
+                    np.where(np.arange(len(one.data)) == 0, 1.0, 0.0),
+                    one.sampling_frequency,
+                    label="EMG2",
+                    physical_dimension="uV",
+                )
+    edfio.Edf([*signals, flat]).write(tmp_path / "m.edf")
+    with pytest.raises(DataError, match=r"aliases=\{Chin1-Chin2: \[EMG1-EMG2\]\}"):
+        stage(tmp_path / "m.edf", stager)
+    found = stage(tmp_path / "m.edf", stager, overrides={"aliases": {"Chin1-Chin2": ["EMG1-EMG2"]}})
+    assert "derived: Chin1-Chin2 = EMG1 - EMG2" in found.notes
+    np.testing.assert_array_equal(found.stages, stage(whole, stager).stages)

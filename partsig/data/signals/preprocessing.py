@@ -16,7 +16,7 @@ from partsig.data import guard, twins
 from partsig.data.foreign import name_of
 from partsig.data.preprocessed import PreprocessRequest, PreprocessResult
 from partsig.data.pseudonyms import Pseudonyms
-from partsig.data.signals import parallel
+from partsig.data.signals import inventory, parallel
 from partsig.data.signals.deidentified import UNTOLD, Names, grouped_age, without_names
 from partsig.data.signals.filters import bandpass_resample_rows
 from partsig.data.signals.growing_index import Index
@@ -52,7 +52,15 @@ Header = Path | pc18_segments.Segment
 # Notes with these words are worth more than a line in the index.
 NOTE_KEYWORDS = ("cut off", "lies beside it", "goes on for", "not scored", "missing samples")
 NOTE_KEYWORDS += ("no stages", "not understood", "after the last record", "how many records")
-NOTE_KEYWORDS += ("in pieces", "uncalibrated")
+NOTE_KEYWORDS += ("in pieces", "uncalibrated", "usually changes by", "units names")
+NOTE_KEYWORDS += (
+    "MNE says",
+    "tags break off",
+    "covers an epoch",
+    "last too short",
+    "breaks off in",
+)
+NOTE_KEYWORDS += ("the header tells of", "is missing", "bytes after the last")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +108,7 @@ def preprocess_signals(request: PreprocessRequest) -> PreprocessResult:
         headers = guarded.find_records(reader, raw)
     else:
         headers = parallel.find_remote(reader, storage, raw)
+    settings, told = inventory.of_all(reader, headers, settings, here=storage.raw is None)
     names = Names(request.pseudonyms, path)
     meta = make_meta(
         source=source,
@@ -112,7 +121,8 @@ def preprocess_signals(request: PreprocessRequest) -> PreprocessResult:
     )
     with locked(path, shard):
         if request.merge:
-            return _merge(path, storage, headers, meta, names)
+            result = _merge(path, storage, headers, meta, names)
+            return replace(result, notes=[*told, *result.notes])
         known = create_store(path, meta, shard)
         own_split = guarded.roles(reader, headers, raw)
         if own_split is not None:
@@ -152,7 +162,7 @@ def preprocess_signals(request: PreprocessRequest) -> PreprocessResult:
             index.fill(backend(tasks), n_left=len(todo), n_total=len(headers))
     result = _summary(path, list(index.rows.values()), meta, names.said())
     overlooked = guarded.overlooked(reader, headers, settings)
-    return replace(result, notes=[*result.notes, *overlooked])
+    return replace(result, notes=[*told, *result.notes, *overlooked])
 
 
 def _merge(
@@ -257,7 +267,7 @@ def _is_here(header: Header) -> bool:
 def _unusual(settings: PreprocessConfig) -> dict[str, object]:
     """Return the settings that decide what is read of a file, where they are not the usual ones."""
     now, usual = (configs.to_dict(s) for s in (settings, PreprocessConfig()))
-    keys = ("aliases", "missing", "unit", "subject", "trim_wake_min", "hypnogram")
+    keys = ("aliases", "missing", "unit", "units", "subject", "trim_wake_min", "hypnogram")
     keys += ("group_ages_over",)
     return {key: now[key] for key in keys if now[key] != usual[key]}
 
@@ -323,6 +333,7 @@ def _summary(
     notes += [f"{row['recording']}: {row['notes']}" for row in odd[:5]]
     if len(odd) > 5:
         notes.append(f"{len(odd) - 5} more recordings have such notes, see index.csv")
+    notes += inventory.made_told([row["notes"] for row in good])
     notes += twins.told(find_twins(good), *twins.TWICE)
     without = sum(not row.get(FINGERPRINT) for row in good)
     if without:

@@ -29,6 +29,11 @@ Unit = Annotated[
     Literal["", "nV", "uV", "mV", "V"],
     "unit of every chosen channel, where the file does not tell it or is known to be wrong",
 ]
+Units = Annotated[
+    Mapping[str, Literal["nV", "uV", "mV", "V"]],
+    "units of single channels by the file's labels, {EMG chin: mV}; believed, whatever the header "
+    "and the amplitude say",
+]
 # µV per unit of a voltage.
 MICROVOLTS = {"nV": 1e-3, "uV": 1.0, "µV": 1.0, "mV": 1e3, "V": 1e6}
 # Sampling rates (Hz) of signals that are filtered here: a sample a minute, and what no amplifier
@@ -102,12 +107,14 @@ class ReadConfig:
 
     channels: Annotated[
         tuple[str, ...] | None,
-        "channels, in this order; C4-M1 is also made from C4 and M1, or found as EEG C4-A1; null: "
-        "the source's usual ones (physionet2018: the six EEG)",
+        "channels, in this order; C4-M1 is also made from C4 and M1, or found as EEG C4-A1; "
+        "C4-(M1+M2)/2, C4-average, and contralateral for all such as C4-M1; null: the source's "
+        "usual ones (physionet2018: the six EEG)",
     ] = None
     aliases: Aliases = field(default_factory=dict)
     missing: Missing = "refuse"
     unit: Unit = ""
+    units: Units = field(default_factory=dict)
     subject: Annotated[
         str,
         "regular expression whose first group, in a recording's name, is its subject; none: every "

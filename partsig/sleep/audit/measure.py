@@ -1,7 +1,7 @@
 """Recordings as an audit sees them, from a store or from raw files, one channel at a time."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,14 @@ from partsig.data.signals import landmarks
 from partsig.data.signals.hypnograms.alignment import trimmed
 from partsig.data.signals.hypnograms.stages import EPOCH_S, UNSCORED
 from partsig.data.signals.lazy import Row, beside, forget
-from partsig.data.signals.readers.guarded import read_recording
-from partsig.data.signals.recordings import ReadConfig, Recording, Rows
+from partsig.data.signals.recordings import Recording, Rows
 from partsig.data.signals.store import Store, open_store
 from partsig.data.signals.store_index import read_index
 from partsig.data.signals.store_writing import FLOAT16_MAX
 from partsig.data.store import OK
 from partsig.data.twins import grouped
 from partsig.errors import ConfigError, DataError, DiskFullError
+from partsig.sleep.audit.selection import Selected
 from partsig.sleep.clipping import find_clipped
 from partsig.sleep.quality import Quality, is_eeg, measure
 
@@ -35,6 +35,8 @@ class MeasuredRecording:
 
     ``measured`` has the channels' qualities, ``refused`` why a channel could not be measured,
     ``notes`` what the reader said, ``reason`` why the recording could not be read at all;
+    ``listed`` names a file's channels where all were looked at, ``unread`` says why one could not
+    be read;
     ``fingerprint`` (k, 2) is what tells it under another name.
     """
 
@@ -48,6 +50,8 @@ class MeasuredRecording:
     filled: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     reason: str = ""
+    listed: str = ""
+    unread: Mapping[str, str] = field(default_factory=dict)
     fingerprint: np.ndarray = field(default_factory=lambda: landmarks.sketch([]))
 
     @property
@@ -131,8 +135,8 @@ def find_twins(recordings: Sequence[MeasuredRecording]) -> list[tuple[str, str]]
 
 def read_raw(
     header: Path,
-    read: Callable[[Path, ReadConfig], Recording],
-    settings: ReadConfig,
+    read: Callable[[Path], Selected],
+    trim_wake_min: float | None = None,
     folder: Path | None = None,
 ) -> MeasuredRecording:
     """Read and measure one raw recording; a damaged one is returned with the reason.
@@ -144,10 +148,12 @@ def read_raw(
     try:
         with guarded(name):
             with beside(folder):
-                recording = read_recording(read, header, settings)
-            if settings.trim_wake_min is not None:
-                recording = trimmed(recording, settings.trim_wake_min)
-            return _measured(recording)
+                selected = read(header)
+            recording = selected.recording
+            if trim_wake_min is not None:
+                recording = trimmed(recording, trim_wake_min)
+            measured = _measured(recording)
+            return replace(measured, listed=selected.listed, unread=selected.unread)
     except DiskFullError:
         raise  # no fault of this recording: the others would meet it too
     except (DataError, ConfigError) as error:

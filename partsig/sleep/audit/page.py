@@ -1,5 +1,6 @@
 """What an audit writes: a printed table, rows of audit.csv, audit.json and pages of strips."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 
@@ -13,6 +14,7 @@ from partsig.sleep.audit.rules import LEVELS, Audited, share_bad
 from partsig.sleep.quality import LOWEST_HZ, QUALITY
 
 SHOWN = 20  # rows of the printed table
+LISTED = 5  # sets of channels that are printed
 STORED = "store"  # source of recordings that were read already
 ON_ONE_PAGE = 200  # recordings; each takes some kilobytes
 FOLDER = "pages"  # where the further ones lie
@@ -50,6 +52,17 @@ def table(audited: list[Audited]) -> str:
         f"{counts}" + (f" (the worst {len(shown)} above)" if len(audited) > len(shown) else "")
     )
     return "\n".join(lines)
+
+
+def channels(audited: list[Audited]) -> list[str]:
+    """Return lines on the channels that files have and which were measured, the commonest first."""
+    sets = Counter(a.recording.listed for a in audited if a.recording.listed)
+    lines = [
+        f"{listed} (in {n:,} of {len(audited):,} recordings)"
+        for listed, n in sets.most_common(LISTED)
+    ]
+    more = len(sets) - len(lines)
+    return lines + ([f"{more:,} more sets of channels, see audit.csv"] if more else [])
 
 
 def row(a: Audited) -> dict[str, object]:

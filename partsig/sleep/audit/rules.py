@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from partsig.data.signals.channels import DERIVED
 from partsig.data.signals.hypnograms.stages import EPOCH_S, STAGES, UNSCORED
 from partsig.data.signals.readers.physionet2018 import N_TRAINING, PUBLISHED
 from partsig.sleep.audit.measure import MeasuredRecording
@@ -107,8 +108,17 @@ def judge(recording: MeasuredRecording, fit: StageSignalAgreement) -> list[Findi
     """Return what there is to say of a recording, the worst first."""
     if recording.reason:
         return [Finding(level="fault", kind="unreadable", text=f"Not readable: {recording.reason}")]
-    notes = [note for note in recording.notes if not note.startswith("stages from ")]
-    findings = [Finding(level="warning", kind="reader", text=_upper(note)) for note in notes]
+    findings = []
+    for note in recording.notes:
+        if note.startswith(DERIVED):
+            findings.append(Finding(level="remark", kind="derived", text=_upper(note)))
+        elif not note.startswith("stages from "):
+            findings.append(Finding(level="warning", kind="reader", text=_upper(note)))
+    if recording.listed:
+        findings.append(Finding(level="remark", kind="channels", text=_upper(recording.listed)))
+    for name, why in recording.unread.items():
+        text = f"Not readable: {name} ({why.rstrip('.')})."
+        findings.append(Finding(level="fault", kind="unreadable", text=text, channels=(name,)))
     findings += _hypnogram(recording) + _fit(fit, recording.stages) + _channels(recording)
     return sorted(findings, key=lambda f: -LEVELS.index(f.level))
 

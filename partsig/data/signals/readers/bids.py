@@ -25,7 +25,9 @@ from partsig.errors import DataError
 from partsig.text import shown
 
 LONGEST, MOST_PEOPLE = 100, 1_000_000  # of participants.tsv: characters of a cell, rows
+list_channels = edf_recordings.list_channels
 CHANNELS = edf_recordings.CHANNELS
+ANY_CHANNELS = True  # recordings of any make: an audit measures what is there
 # What a recording is called, where a folder cannot be looked into.
 FILES = tuple(f"*_eeg{suffix}" for suffix in (*psg.EDF, *psg.MNE))
 

@@ -31,12 +31,17 @@ from partsig.data.signals.readers.edf_header import (
 from partsig.errors import DataError
 
 FIXED, PER_SIGNAL = 256, 256
-ANNOTATIONS = ("EDF Annotations", "BDF Annotations")
+ANNOTATIONS = ("edf annotations", "bdf annotations")  # in whatever case
 # More signals or a longer record than any device writes: the header is damaged.
 MOST_SIGNALS, MOST_BYTES = 4096, 2**27
 # Annotations are read record by record: seven weeks of one a second, 16 MiB of them in each.
 MOST_TEXT_RECORDS, MOST_TEXT_BYTES = 2**22, 2**24
 SHORTEST_S = 1e-6  # of a record; no device writes shorter ones
+
+
+def holds_texts(label: str) -> bool:
+    """Tell whether a signal of this label holds annotations, in the standard's case or another."""
+    return label.casefold() in ANNOTATIONS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +106,8 @@ def open_edf(path: Path) -> Edf:
     """
     size, head, body = _read_header(path)
     n_signals = len(body) // PER_SIGNAL
+    if not n_signals:
+        raise DataError(f"{path.name} holds no signal, only the header of a recording.")
     width = sample_width(path, head)
     offset = FIXED + len(body)
     fields = signal_fields(body, n_signals)
@@ -114,7 +121,7 @@ def open_edf(path: Path) -> Edf:
         raise DataError(f"{path.name}: a record of {frame} bytes; the header is damaged.")
     count, cut, notes = _count_records(path, head, size - offset, frame)
     labels = [text_of(field) for field in fields["label"]]
-    signals = [i for i, label in enumerate(labels) if label not in ANNOTATIONS and n_samples[i]]
+    signals = [i for i, label in enumerate(labels) if not holds_texts(label) and n_samples[i]]
     reserved = text_of(head[192:236])
     discontinuous = reserved[:5] in ("EDF+D", "BDF+D")
     if (signals or record_s) and not SHORTEST_S <= record_s <= LONGEST_S:
@@ -124,9 +131,9 @@ def open_edf(path: Path) -> Edf:
     if discontinuous and len(labels) == len(signals):
         raise DataError(
             f"{path.name}: there may be gaps between its records ({reserved[:5]}), and no "
-            f"{ANNOTATIONS[0]} tell where; the header is damaged."
+            "annotations tell where; the header is damaged."
         )
-    texts = [n_samples[i] * width for i, label in enumerate(labels) if label in ANNOTATIONS]
+    texts = [n_samples[i] * width for i, label in enumerate(labels) if holds_texts(label)]
     if texts and (count > MOST_TEXT_RECORDS or max(texts) > MOST_TEXT_BYTES):
         raise DataError(
             f"{path.name}: {count:,} records with annotations of {max(texts):,} bytes; the header "
@@ -160,7 +167,7 @@ def open_edf(path: Path) -> Edf:
         texts=tuple(
             (int(ends[i]), n_samples[i] * width)
             for i, label in enumerate(labels)
-            if label in ANNOTATIONS
+            if holds_texts(label)
         ),
         discontinuous=discontinuous,
         cut=cut,

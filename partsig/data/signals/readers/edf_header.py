@@ -119,7 +119,8 @@ def start_of(head: bytes) -> tuple[datetime | None, bool]:
     EDF+ writes the date a second time, with four digits for the year; that one counts where the
     other was left at its zero.
     """
-    date, time = text_of(head[168:176]), text_of(head[176:184])
+    # Some write " 1. 3.20" and "22. 0. 0".
+    date, time = (text_of(head[at]).replace(" ", "") for at in (slice(168, 176), slice(176, 184)))
     words = text_of(head[88:168]).split()
     startdate = words[1] if len(words) > 1 and words[0] == "Startdate" else "X"
     try:

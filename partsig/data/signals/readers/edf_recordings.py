@@ -18,7 +18,8 @@ from partsig.data.signals.hypnograms.hypnogram import Hypnogram
 from partsig.data.signals.hypnograms.reading import read_hypnogram
 from partsig.data.signals.hypnograms.scorers import consensus
 from partsig.data.signals.hypnograms.settings import HypnogramConfig
-from partsig.data.signals.hypnograms.stages import UNSCORED, n_epochs
+from partsig.data.signals.hypnograms.stages import EPOCH_S, UNSCORED, n_epochs
+from partsig.data.signals.inventory import expanded
 from partsig.data.signals.readers import psg
 from partsig.data.signals.readers.beside import (
     find_scorings,
@@ -38,7 +39,9 @@ from partsig.data.signals.recordings import (
 from partsig.errors import DataError
 from partsig.text import shown
 
+list_channels = psg.list_channels
 CHANNELS = ("F3-M2", "F4-M1", "C3-M2", "C4-M1", "O1-M2", "O2-M1")
+ANY_CHANNELS = True  # recordings of any make: an audit measures what is there
 # What a recording is called, where a folder cannot be looked into.
 FILES = tuple(f"*{suffix}" for suffix in (*psg.EDF, *psg.MNE))
 # What MNE saves annotations alone in, beside recordings of the same ending.
@@ -153,9 +156,11 @@ def night_of(
     needed: bool,
 ) -> Recording:
     """Return the night of an open recording; its annotations are told as being in ``place``."""
-    name, channels = file.name, settings.channels or usual
+    name = file.name
+    settings = expanded(name, file.labels, settings)
+    channels = settings.channels or usual
     resolved = resolve(name, file.labels, channels, settings)
-    parts, resolved = psg.read_rows(file, resolved, settings.unit)
+    parts, resolved = psg.read_rows(file, resolved, settings)
     if not all(part.signal.shape[1] for part in parts):
         raise DataError(f"{name}: there are no samples in it.")
     if beside:
@@ -179,7 +184,7 @@ def night_of(
         stages=stages,
         start_s=start_s,
         source=source,
-        notes=(*file.notes, *notes),
+        notes=(*file.notes, *resolved.notes, *notes),
         start=file.start,
         gaps=file.gaps,
     )
@@ -226,8 +231,23 @@ def stages_of(
         return unscored, 0.0, list(hypnogram.notes)
     offset, why = _offset_of(name, file, hypnogram, settings.hypnogram)
     stages, start_s, notes = to_epochs(name, hypnogram, offset, file.duration_s, list(file.gaps))
+    notes = [*notes, *_too_short(hypnogram, stages)]
     return (
         stages,
         start_s,
         [f"stages from {hypnogram.place}, placed {why}", *hypnogram.notes, *notes],
     )
+
+
+def _too_short(hypnogram: Hypnogram, stages: np.ndarray) -> list[str]:
+    """Return a sentence on stages that last too short to be an epoch's, if there are any."""
+    scored = hypnogram.stages != UNSCORED
+    spans = hypnogram.durations[scored]
+    if not scored.any() or np.isnan(spans).all():
+        return []
+    lasting = float(np.nanmedian(spans))
+    if not (stages != UNSCORED).any():
+        told = f"{len(spans)} stages were found and none covers an epoch; they last {lasting:.3g} s"
+        return [f"{told}: is that their unit?"]
+    short = int((spans < min(lasting, EPOCH_S) / 2).sum())
+    return [f"{short} stages last too short to be an epoch's, and score none"] if short else []

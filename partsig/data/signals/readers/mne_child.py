@@ -20,6 +20,8 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from partsig.data.signals.readers import mne_checks
+
 if TYPE_CHECKING:
     import mne
 
@@ -28,6 +30,7 @@ PREFIX = re.compile(r"^Comment/")
 READERS = {".fif": "read_raw_fif", ".vhdr": "read_raw_brainvision", ".set": "read_raw_eeglab"}
 # More than any device writes, and what is told of one recording at most.
 MOST_CHANNELS, MOST_MARKS, LONGEST_TEXT = 4096, 1_000_000, 1000
+LONGEST_UNIT = 20
 LENGTH = 8  # bytes of the length that goes before each message, big-endian
 # What a reader has no business with, by the names of Python's own audit events.
 REFUSED = ("socket.connect", "socket.bind", "subprocess.Popen", "os.system", "os.exec", "os.remove")
@@ -65,9 +68,13 @@ def describe(raw: "mne.io.BaseRaw") -> dict:
         [float(onset) - zero, float(length), PREFIX.sub("", str(text[: LONGEST_TEXT + 8]))]
         for onset, length, text in zip(told.onset, told.duration, told.description, strict=True)
     ]
+    # As the file has them; MNE converts to volts. EEGLAB has µV, FIF volts.
+    usual = "uV" if type(raw).__name__ == "RawEEGLAB" else "V"
+    units = getattr(raw, "_orig_units", None) or {}
     begins = None if start is None else start.replace(tzinfo=None) + timedelta(seconds=zero)
     return {
         "labels": list(raw.ch_names),
+        "units": [str(units.get(name) or usual)[:LONGEST_UNIT] for name in raw.ch_names],
         "sfreq": float(raw.info["sfreq"]),
         "n_times": int(raw.n_times),
         "start": begins and begins.isoformat(),
@@ -133,8 +140,8 @@ def _answer(channel: socket.socket) -> None:
                 return
             # Not MNE's own choice among all readers, which loads every one of them.
             read = getattr(io, READERS[os.path.splitext(request["path"])[1].lower()])
-            raw = read(request["path"], preload=False, verbose="error")
-            answer = describe(raw)
+            raw, notes = mne_checks.read_checked(read, request["path"])
+            answer = describe(raw) | {"notes": notes}
         except BaseException as error:  # noqa: BLE001  (told at the other end)
             send(channel, _refusal(error))
             return

@@ -47,10 +47,12 @@ class MneFile:
 
     path: Path
     labels: tuple[str, ...]
+    units: tuple[str, ...]
     sfreq: float
     n_times: int
     start: datetime | None
     marks: tuple[tuple[float, float, str], ...]
+    notes: tuple[str, ...]
     seconds: float
     channel: socket.socket = field(repr=False)
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -136,15 +138,21 @@ def _checked(
     """Return an opened file; raise DataError where what is said of it cannot be."""
     labels, sfreq, n_times = (answer.get(key) for key in ("labels", "sfreq", "n_times"))
     marks, start, files = (answer.get(key) for key in ("marks", "start", "files"))
+    notes, units = answer.get("notes", []), answer.get("units")
     if not (
         isinstance(labels, list)
         and len(labels) <= mne_child.MOST_CHANNELS
         and all(isinstance(label, str) for label in labels)
+        and isinstance(units, list)
+        and len(units) == len(labels)
+        and all(isinstance(unit, str) for unit in units)
         and mne_child.is_number(sfreq)
         and mne_child.is_number(n_times)
         and _are_marks(marks)
         and isinstance(files, list)
         and all(isinstance(name, str) for name in files)
+        and isinstance(notes, list)
+        and all(isinstance(note, str) for note in notes)
     ):
         raise _odd(path)
     if not sfreq > 0 or not 0 <= n_times / sfreq <= LONGEST_S:
@@ -168,10 +176,12 @@ def _checked(
     file = MneFile(
         path=path,
         labels=tuple(labels),
+        units=tuple(units),
         sfreq=float(sfreq),
         n_times=int(n_times),
         start=begins,
         marks=tuple((float(onset), float(length), text) for onset, length, text in marks),
+        notes=tuple(notes),
         seconds=seconds,
         channel=channel,
     )

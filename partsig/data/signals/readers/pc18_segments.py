@@ -26,6 +26,7 @@ from partsig.data.foreign import check_regular
 from partsig.data.guard import describe
 from partsig.data.signals.channels import resolve
 from partsig.data.signals.hypnograms.stages import STAGES, UNSCORED, n_epochs
+from partsig.data.signals.inventory import Listed, expanded
 from partsig.data.signals.recordings import (
     LEAST_HZ,
     MOST_HZ,
@@ -118,14 +119,20 @@ def _digest(segment: Segment, signal: np.ndarray) -> str:
     return digest.hexdigest()[:16]
 
 
+def list_channels(segment: Segment) -> list[Listed]:
+    """Return the channels of a segment, as its file names them."""
+    arrays = _load(segment.path)
+    return [Listed(str(name), "uV", float(arrays["sfreq"])) for name in arrays["ch_names"]]
+
+
 def read_recording(segment: Segment, settings: ReadConfig = USUAL) -> Recording:
     """Return a segment as a recording, all of its epochs of its stage.
 
     Raises DataError for a channel that is not there.
     """
-    channels = settings.channels or CHANNELS
     arrays = _load(segment.path)
     available = tuple(map(str, arrays["ch_names"]))
+    channels = expanded(segment.stem, available, settings).channels or CHANNELS
     resolved = resolve(segment.stem, available, channels, settings)
     picks = resolved.rows
     sfreq = float(arrays["sfreq"])
@@ -148,6 +155,7 @@ def read_recording(segment: Segment, settings: ReadConfig = USUAL) -> Recording:
         filled=resolved.filled,
         stages=np.full(n_epochs(signal.shape[1], sfreq), stage, dtype=np.int8),
         source=_digest(segment, signal),
+        notes=resolved.notes,
         excerpt=True,
     )
 

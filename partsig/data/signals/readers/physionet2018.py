@@ -16,8 +16,10 @@ import numpy as np
 
 from partsig.data.foreign import check_regular, open_regular, read_bytes
 from partsig.data.guard import describe
+from partsig.data.signals import units
 from partsig.data.signals.channels import resolve
 from partsig.data.signals.hypnograms.stages import STAGES, UNSCORED, n_epochs
+from partsig.data.signals.inventory import Listed, expanded
 from partsig.data.signals.lazy import forget, stretches
 from partsig.data.signals.readers import wfdb_annotations
 from partsig.data.signals.readers.wfdb_annotations import (
@@ -26,7 +28,6 @@ from partsig.data.signals.readers.wfdb_annotations import (
     write_annotations,
 )
 from partsig.data.signals.recordings import (
-    MICROVOLTS,
     USUAL,
     ReadConfig,
     Recording,
@@ -102,6 +103,13 @@ def read_demographics(raw: Path) -> dict[str, tuple[str, str]]:
     return {}
 
 
+def list_channels(header: Path) -> list[Listed]:
+    """Return what a record's header says of its channels."""
+    head = _read_header(header)
+    told = zip(head.sig_name, head.units, strict=True)
+    return [Listed(label, unit, float(head.fs)) for label, unit in told]
+
+
 def read_recording(header: Path, settings: ReadConfig = USUAL) -> Recording:
     """Return the record of this header: samples memory-mapped, stages read, nothing filtered.
 
@@ -111,15 +119,15 @@ def read_recording(header: Path, settings: ReadConfig = USUAL) -> Recording:
 
     Raises DataError for anything damaged, naming the record and what is wrong.
     """
-    name, channels = header.stem, settings.channels or CHANNELS
-    head = _read_header(header)
+    name, head = header.stem, _read_header(header)
+    channels = expanded(name, head.sig_name, settings).channels or CHANNELS
     resolved = resolve(name, head.sig_name, channels, settings)
     picks = resolved.rows
+    scale = []
     for pick in picks:
-        if head.units[pick] not in MICROVOLTS:
-            raise DataError(
-                f"{name}: channel {head.sig_name[pick]!r} is in {head.units[pick]}, not a voltage."
-            )
+        label = head.sig_name[pick]
+        unit, _ = units.stated(settings, label, head.units[pick])
+        scale.append(units.factor_of(name, label, unit) / head.adc_gain[pick])
     samples = _map_samples(header.with_name(head.file_name[0]), head)
     if settings.verify:
         _verify(name, samples, head, picks)
@@ -142,7 +150,7 @@ def read_recording(header: Path, settings: ReadConfig = USUAL) -> Recording:
                 signal=samples.T,
                 sfreq=float(head.fs),
                 picks=picks,
-                scale=tuple(MICROVOLTS[head.units[pick]] / head.adc_gain[pick] for pick in picks),
+                scale=tuple(scale),
                 offset=tuple(float(head.baseline[pick]) for pick in picks),
             ),
         ),
@@ -150,6 +158,7 @@ def read_recording(header: Path, settings: ReadConfig = USUAL) -> Recording:
         filled=resolved.filled,
         stages=stages,
         source=fingerprint(header),
+        notes=resolved.notes,
     )
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from partsig.data.foreign import open_regular
+from partsig.data.signals import inventory, units
 from partsig.data.signals.channels import Resolved
-from partsig.data.signals.lazy import STRETCH, Row, Stack, forget, stretches
-from partsig.data.signals.readers import fif_parts, mne_process, segments
+from partsig.data.signals.lazy import Row, Stack
+from partsig.data.signals.readers import brainvision, fif_parts, mne_process, segments
 from partsig.data.signals.readers.edf import open_edf
 from partsig.data.signals.readers.edf_marks import Mark, find_gaps, first_onset, read_marks
 from partsig.data.signals.readers.mne_child import describe
-from partsig.data.signals.recordings import LEAST_HZ, MICROVOLTS, MOST_HZ, Rows
+from partsig.data.signals.recordings import LEAST_HZ, MOST_HZ, ReadConfig, Rows
 from partsig.errors import DataError
 from partsig.text import quoted
 
@@ -27,12 +28,6 @@ if TYPE_CHECKING:
 EDF = (".edf", ".rec", ".bdf")
 # BrainVision's header is the .vhdr; the .eeg and .vmrk beside it belong to it.
 MNE = (".fif", ".vhdr", ".set")
-UNITS = {name.lower(): factor for name, factor in MICROVOLTS.items()}
-UNITS |= {"μv": 1.0, "microvolt": 1.0, "microv": 1.0, "uvolt": 1.0, "volt": 1e6, "v": 1e6}
-# The usual change of a biopotential within 0.1 s, in µV, lies far within these bounds: scalp EEG
-# has 5 to 50, ECG and EMG up to some hundreds. Volts taken for µV are a million times off.
-LEAST_UV, MOST_UV, STEP_S = 1e-3, 5e3, 0.1
-LOOKED_AT = 50_000  # samples of a channel, at least, where there are as many
 # More missing signal than so much, or than so many times what there is, is no gap but two
 # recordings, or a damaged onset.
 MOST_GAPS_S, MOST_GAPS = 24 * 3600.0, 10
@@ -73,6 +68,11 @@ def open_psg(path: Path) -> Psg:
     raise DataError(
         f"{path.name} is no recording by its ending; it can be {', '.join((*EDF, *MNE))}."
     )
+
+
+def list_channels(path: Path) -> list[inventory.Listed]:
+    """Return what a recording's header says of its channels; raises what open_psg does."""
+    return inventory.of(open_psg(path))
 
 
 def _open_edf(path: Path) -> Psg:
@@ -155,11 +155,17 @@ def _runs(
 def _open_mne(path: Path) -> Psg:
     fif_parts.check_first(path)
     file = mne_process.open_mne(path)
-    told = {"labels": file.labels, "sfreq": file.sfreq, "n_times": file.n_times}
-    told |= {"start": file.start, "marks": file.marks}
+    told = {
+        "labels": file.labels,
+        "units": file.units,
+        "sfreq": file.sfreq,
+        "n_times": file.n_times,
+    }
+    told |= {"start": file.start, "marks": file.marks, "notes": file.notes}
     joins = None
     if path.suffix.lower() == ".vhdr":  # MNE keeps no pause, and any piece's date for the first's
         told["start"], joins = segments.read_brainvision(path, file.sfreq, file.n_times)
+        told["notes"] += tuple(brainvision.notes_of(path))
     return _in_volts(path.stem, told, file.read, joins)
 
 
@@ -189,11 +195,13 @@ def _in_volts(
     # Cropping leaves a mark of no duration at the very end, of a stage that is cut off.
     marks = [mark for mark in marks if mark.onset < n_times / sfreq]
     n = len(told["labels"])
+    # What is said of units is of the file's numbers, which are not those that MNE gives.
+    named = tuple(unit if unit.lower() in units.UNITS else "V" for unit in told["units"])
     if joins is None:
         joins = segments.joins_among(marks, sfreq, n_times)
     gaps = segments.gaps_of(joins, sfreq)
     missing = _missing(name, gaps, n_times / sfreq)
-    notes = _told(gaps)
+    notes = [*told.get("notes", ()), *_told(gaps)]
     unknown = [gap for gap, join in zip(gaps, joins, strict=True) if join.missing_s is None]
     if unknown:  # after a pause of unknown length, no clock holds
         start = None
@@ -223,9 +231,9 @@ def _in_volts(
         name=name,
         start=start,
         labels=tuple(told["labels"]),
-        units=("V",) * n,
+        units=named,
         sfreqs=(sfreq,) * n,
-        scale=(1.0,) * n,
+        scale=tuple(1e6 / units.UNITS[unit.lower()] for unit in named),
         offset=(0.0,) * n,
         limits=None,
         duration_s=n_times / sfreq + missing,
@@ -236,27 +244,26 @@ def _in_volts(
     )
 
 
-def read_rows(psg: Psg, resolved: Resolved, unit: str = "") -> tuple[tuple[Rows, ...], Resolved]:
+def read_rows(
+    psg: Psg, resolved: Resolved, settings: ReadConfig
+) -> tuple[tuple[Rows, ...], Resolved]:
     """Return the chosen channels by sampling rate, not read yet, and the choice in that order.
 
-    ``unit`` overrides the header's. Raises DataError for a channel that is no voltage, or whose
-    amplitude shows that its unit is wrong.
+    Units are the settings', else the header's; the choice's notes have what is doubtful of them.
+    Raises DataError for a channel that is no voltage, or whose amplitude shows that its unit is
+    wrong.
     """
-    factors = {}
+    stated, factors = {}, {}
     for row in resolved.rows:
         if psg.faults and psg.faults[row]:
             raise DataError(psg.faults[row])
-        stated = unit or psg.units[row]
-        if stated.strip().lower() not in UNITS:
-            raise DataError(
-                f"{psg.name}: channel {quoted(psg.labels[row])} is in {quoted(stated)}, not a "
-                "voltage; if it is one, pass --set unit=uV (or mV, V)."
-            )
-        factors[row] = UNITS[stated.strip().lower()]
+        label = psg.labels[row]
+        stated[row] = units.stated(settings, label, psg.units[row])
+        factors[row] = units.factor_of(psg.name, label, stated[row][0])
     by_rate: dict[float, list[int]] = {}
     for row in resolved.rows:
         by_rate.setdefault(psg.sfreqs[row], []).append(row)
-    parts = []
+    parts, notes = [], units.unknown(settings.units, psg.labels)
     for sfreq, members in by_rate.items():
         if not LEAST_HZ <= sfreq <= MOST_HZ:
             raise DataError(
@@ -272,49 +279,15 @@ def read_rows(psg: Psg, resolved: Resolved, unit: str = "") -> tuple[tuple[Rows,
             offset=tuple(psg.offset[row] for row in members),
             limits=None if psg.limits is None else tuple(psg.limits[row] for row in members),
         )
-        _check_amplitude(psg, part, unit)
+        notes += units.check_amplitude(psg.name, part, [stated[row] for row in members], psg.gaps)
         parts.append(part)
     order = [row for members in by_rate.values() for row in members]
     mix = resolved.mix
     if len(parts) > 1:
         mix = np.eye(len(resolved.rows)) if mix is None else mix
         mix = mix[:, [resolved.rows.index(row) for row in order]]
-    return tuple(parts), Resolved(rows=tuple(order), mix=mix, filled=resolved.filled)
-
-
-def _check_amplitude(psg: Psg, part: Rows, unit: str) -> None:
-    lag = max(round(STEP_S * part.sfreq), 1)
-    n_times = part.signal.shape[1]
-    every = max(n_times // LOOKED_AT, 1)
-    at = np.arange(0, max(n_times - lag, 0), every)
-    if psg.gaps:  # the straight lines over them are no signal
-        begins, ends = np.array(psg.gaps).T * part.sfreq
-        last = np.searchsorted(begins, at + lag) - 1
-        at = at[(last < 0) | (ends[np.maximum(last, 0)] <= at)]
-    if not len(at):
-        return
-    steps = np.empty((len(part.labels), len(at)))
-    for first, last in stretches(len(at), max(STRETCH // every, 1)):
-        here = at[first:last]
-        begin, end = here[0], here[-1] + lag + 1
-        for c, pick in enumerate(part.picks):
-            samples = np.asarray(part.signal[pick][begin:end])
-            later = samples[here - begin + lag].astype(np.float64)
-            steps[c, first:last] = abs(later - samples[here - begin])
-        forget(part.signal)
-    for c, label in enumerate(part.labels):
-        step = steps[c] * abs(part.scale[c])
-        usual = float(np.median(step[step > 0])) if (step > 0).any() else 0.0
-        if usual and not LEAST_UV <= usual <= MOST_UV:
-            raise DataError(
-                f"{psg.name}: channel {quoted(label)} usually changes by {usual:.2g} µV within "
-                f"{STEP_S:g} s, "
-                + (
-                    f"so its unit is not {unit}, as stated."
-                    if unit
-                    else "so its unit is not what the header says; pass --set unit=uV (or mV, V)."
-                )
-            )
+    chosen = replace(resolved, rows=tuple(order), mix=mix, notes=(*resolved.notes, *notes))
+    return tuple(parts), chosen
 
 
 def fingerprint(*paths: Path) -> str:

@@ -19,6 +19,7 @@ from partsig.data.signals.recordings import (
 )
 from partsig.errors import DataError
 
+list_channels = psg.list_channels
 CHANNELS = ("EEG Fpz-Cz", "EEG Pz-Oz")
 # What a recording is called, where a folder cannot be looked into.
 FILES = ("*-PSG.edf",)

@@ -20,6 +20,7 @@ from partsig.data.signals.channels import resolve
 from partsig.data.signals.hypnograms.alignment import to_epochs
 from partsig.data.signals.hypnograms.annotations import from_marks
 from partsig.data.signals.hypnograms.stages import EPOCH_S, UNSCORED, n_epochs
+from partsig.data.signals.inventory import WORD, Listed, expanded
 from partsig.data.signals.lazy import STRETCH, Row, room, stretches
 from partsig.data.signals.readers import psg, wfdb_segments
 from partsig.data.signals.readers.edf_header import LONGEST_S, NO_STARTS
@@ -27,6 +28,7 @@ from partsig.data.signals.readers.edf_marks import Mark
 from partsig.data.signals.readers.wfdb_annotations import read_annotations
 from partsig.data.signals.readers.wfdb_checksums import Checksum
 from partsig.data.signals.readers.wfdb_header import check_size, readable, uncalibrated
+from partsig.data.signals.readers.wfdb_missing import BITS, bridged
 from partsig.data.signals.recordings import (
     USUAL,
     ReadConfig,
@@ -40,19 +42,17 @@ if TYPE_CHECKING:
     import wfdb
 
 CHANNELS = ("C4-M1",)
+ANY_CHANNELS = True  # recordings of any make: an audit measures what is there
 # What a recording is called, where a folder cannot be looked into.
 FILES = ("*.hea",)
 # What wfdb raises for a damaged header or signal file, beside its own ValueError.
 DAMAGE = (ValueError, IndexError, KeyError, TypeError, AttributeError, OSError, OverflowError)
-# Formats of which a stretch can be read by itself: not of differences, nor compressed.
 # Steps per unit are no smaller, nor greater than its inverse.
 LEAST_GAIN = 1e-12
 # FLAC makes EEG two to four times smaller; a flat signal of so many samples is let pass.
 SAMPLES_PER_BYTE, SMALL = 100, 2**24
+# Formats of which a stretch can be read by itself: not of differences, nor compressed.
 FROM_THE_MIDDLE = {"80", "160", "16", "61", "212", "310", "311", "24", "32"}
-# The sample that means "not digitised" in a format of so many bits (WFDB signal(5)).
-BITS = {"80": 8, "160": 16, "16": 16, "61": 16, "212": 12, "310": 10, "311": 10}
-BITS |= {"24": 24, "32": 32, "508": 8, "516": 16, "524": 24}
 # Bytes that 1, 2, … samples of a block take (WFDB signal(5)); what is compressed has no such.
 BLOCKS = {"8": (1,), "80": (1,), "160": (2,), "16": (2,), "61": (2,), "24": (3,), "32": (4,)}
 BLOCKS |= {"212": (2, 3), "310": (2, 4, 4), "311": (2, 3, 4)}
@@ -93,26 +93,29 @@ def read_recording(header: Path, settings: ReadConfig = USUAL) -> Recording:
     Samples that were not digitised are bridged by straight lines, and frames that are cut off at
     the end are left out, both with a note. Raises DataError for anything damaged or missing.
     """
-    name, channels = header.stem, settings.channels or CHANNELS
+    name = header.stem
+    if WORD in (settings.channels or ()):
+        settings = expanded(name, [one.label for one in list_channels(header)], settings)
+    channels = settings.channels or CHANNELS
     with readable(header) as (place, left_out):
         if wfdb_segments.is_master(place):
             head = _header(place)
+            opened = partial(_open, settings=settings)
             file = wfdb_segments.open_master(
-                place,
-                float(head.fs),
-                channels,
-                settings,
-                _labels,
-                partial(_open, settings=settings),
+                place, float(head.fs), channels, settings, _labels, opened
             )
+            chosen = resolve(name, file.labels, channels, settings)
         else:
             head = _checked(place)
             file = _open(place, channels, settings)
+            # Two signals of one name are told apart by where they stand in the header alone.
+            chosen = resolve(name, head.sig_name, channels, settings)
+            chosen = replace(chosen, rows=tuple(range(len(chosen.rows))))
         start = head.base_datetime
         file = replace(file, start=None if start in NO_STARTS else start)
         sfreq, notes = float(head.fs), [*left_out, *file.notes]
-    chosen = resolve(name, file.labels, channels, settings)
-    parts, chosen = psg.read_rows(file, chosen, settings.unit)
+    parts, chosen = psg.read_rows(file, chosen, settings)
+    notes += chosen.notes
     stages, start_s = np.full(n_epochs(file.duration_s, 1), UNSCORED, np.int8), 0.0
     scored = find_marks(header)
     if scored is not None:
@@ -149,6 +152,24 @@ def _header(header: Path) -> "wfdb.Record":
     return head
 
 
+def list_channels(header: Path) -> list[Listed]:
+    """Return what a record's header says of its channels; of segments, those of all together."""
+    with readable(header) as (place, _):
+        paths = [place]
+        if wfdb_segments.is_master(place):
+            named = dict.fromkeys(part for part, _ in wfdb_segments.segments_of(place))
+            paths = [place.with_name(f"{n}.hea") for n in named if n != wfdb_segments.MISSING]
+        listed: list[Listed] = []
+        for path in paths:
+            check_size(path)
+            head = _header(path)
+            names, units = head.sig_name or (), head.units or ()
+            each = head.samps_per_frame or [1] * len(names)
+            here = zip(names, units, each, strict=True)
+            listed += [Listed(name or "", unit, head.fs * (n or 1)) for name, unit, n in here]
+    return listed if len(paths) == 1 else list(dict.fromkeys(listed))
+
+
 def _labels(header: Path) -> tuple[str, ...]:
     check_size(header)
     return tuple(label or "" for label in _header(header).sig_name or ())
@@ -157,8 +178,14 @@ def _labels(header: Path) -> tuple[str, ...]:
 def _checked(header: Path) -> "wfdb.Record":
     """Return a record's header; raise DataError where it claims what no record has."""
     head = _header(header)
-    if not head.sig_len or not head.sig_name or None in head.sig_name:
-        raise DataError(f"{header.name}: the header names no signals, rate or length.")
+    lacking = {
+        "no signals": not head.n_sig,
+        "no number of samples": not head.sig_len,
+        "a signal without a description": not head.sig_name or None in head.sig_name,
+    }
+    if any(lacking.values()):
+        what = next(what for what, lacks in lacking.items() if lacks)
+        raise DataError(f"{header.name}: the header has {what}; complete it (WFDB header(5)).")
     if not 0 < head.sig_len / head.fs <= LONGEST_S:
         raise DataError(
             f"{header.name}: {head.sig_len} samples at {head.fs:g} Hz; the header is damaged."
@@ -182,6 +209,10 @@ def _open(header: Path, channels: Sequence[str], settings: ReadConfig) -> psg.Ps
     try:
         record, held = _decoded(header, head, list(rows), n_frames, verify=settings.verify)
     except DAMAGE as error:
+        if "61" in {head.fmt[row] for row in rows}:
+            raise DataError(
+                f"{name}: wfdb does not read its format, 61: convert it to 16 (xform of WFDB)."
+            ) from error
         raise DataError(f"{name}: its signals cannot be read ({describe(error)}).") from error
     except RuntimeError as error:  # of soundfile, which wfdb reads FLAC with
         reason = str(error).rstrip(".")
@@ -193,7 +224,7 @@ def _open(header: Path, channels: Sequence[str], settings: ReadConfig) -> psg.Ps
         f"steps per {head.units[row]} are taken"
         for row in sorted(uncalibrated(header) & set(rows))
     ]
-    whole = [_whole(row, record, c, notes) for c, row in enumerate(held)]
+    whole = [bridged(row, record, c, notes) for c, row in enumerate(held)]
     return psg.Psg(
         name=name,
         start=record.base_datetime,
@@ -291,46 +322,6 @@ def _decoded(
         return Row(n_frames * per_frame[c], np.dtype(np.int64), samples)
 
     return record, [row(c) for c in range(len(channels))]
-
-
-def _whole(row: Row, record: "wfdb.Record", c: int, notes: list[str]) -> Row:
-    """Return samples with straight lines over those that were not digitised."""
-    bits = BITS.get(record.fmt[c])
-    edges: list[np.ndarray] = []  # where what is missing begins, and where it ends, in turns
-    last = False
-    for start, stop in stretches(len(row)) if bits else ():
-        missing = row[start:stop] == -(2 ** (bits - 1))
-        edges.append(start + np.flatnonzero(np.diff(missing, prepend=last)))
-        last = bool(missing[-1])
-    edges_of_runs = np.concatenate([*edges, [len(row)] * last]).astype(np.int64)
-    begins, ends = edges_of_runs.reshape(-1, 2).T
-    n_missing = int((ends - begins).sum())
-    if n_missing == len(row) > 0:
-        raise DataError(f"{record.record_name}: channel {record.sig_name[c]!r} holds no samples.")
-    if not n_missing:
-        return row
-    notes.append(f"{n_missing} missing samples of {record.sig_name[c]} are bridged")
-
-    def read(start: int, stop: int) -> np.ndarray:
-        low, high = np.searchsorted(ends, start, "right"), np.searchsorted(begins, stop, "left")
-        at = np.arange(start, stop)
-        there = np.ones(stop - start, bool)
-        for begin, end in zip(begins[low:high], ends[low:high], strict=True):
-            there[max(begin - start, 0) : max(end - start, 0)] = False
-        known = at[there]
-        if low < high:  # the lines come from before the slice, and end after it
-            outside = [begins[low] - 1] if 0 < begins[low] <= start else []
-            known = np.concatenate([outside, known]).astype(np.int64)
-            outside = [ends[high - 1]] if stop <= ends[high - 1] < len(row) else []
-            known = np.concatenate([known, outside]).astype(np.int64)
-        values = np.zeros(len(known))
-        inside = (known >= start) & (known < stop)
-        values[inside] = row[start:stop][known[inside] - start]
-        for i in np.flatnonzero(~inside):
-            values[i] = row[known[i] : known[i] + 1][0]
-        return np.interp(at, known, values)
-
-    return Row(len(row), np.dtype(float), read)
 
 
 def _marks(path: Path, sfreq: float) -> list[Mark]:

@@ -319,6 +319,9 @@ def test_a_reader_ends_with_its_recording(tmp_path):
     "change",
     [
         {"labels": [1]},
+        {"units": []},
+        {"units": [1]},
+        {"notes": [1]},
         {"labels": "C4"},
         {"sfreq": "100"},
         {"sfreq": 0},
@@ -335,7 +338,14 @@ def test_a_reader_ends_with_its_recording(tmp_path):
 )
 def test_what_a_parser_says_is_checked(tmp_path, change):
     path = write_vhdr(tmp_path)
-    answer = {"labels": ["C4-M1"], "sfreq": 100.0, "n_times": 9000, "start": None, "marks": []}
+    answer = {
+        "labels": ["C4-M1"],
+        "units": ["V"],
+        "sfreq": 100.0,
+        "n_times": 9000,
+        "start": None,
+        "marks": [],
+    }
     answer |= {"files": [str(path), str(path.with_suffix(".eeg"))]}
     good = mne_process._checked(path, answer, _Nothing(), 2**20, 1.0)
     assert good.n_times == 9000

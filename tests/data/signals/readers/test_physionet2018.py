@@ -81,7 +81,7 @@ def test_a_millivolt_channel_is_scaled(real_record):
 
 
 def test_a_percentage_is_no_voltage(real_record):
-    with pytest.raises(DataError, match=r"tr03-0005: channel 'SaO2' is in %, not a voltage\."):
+    with pytest.raises(DataError, match=r"tr03-0005: channel 'SaO2' is in '%', not a voltage"):
         challenge.read_recording(real_record, ReadConfig(channels=("SaO2",)))
 
 
@@ -323,7 +323,7 @@ DAMAGE = {
     ),
     "channel in per cent": (
         lambda h: edit(h, b"1/uV", b"1/%", 1),
-        r"channel 'F3-M2' is in %, not a voltage",
+        r"channel 'F3-M2' is in '%', not a voltage",
     ),
     "annotations cut off": (
         lambda h: cut(h.with_suffix(".arousal"), 50),

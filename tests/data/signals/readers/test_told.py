@@ -1,6 +1,7 @@
 """What cannot be read as it is: the sentence says what it is, and what to do."""
 
 import importlib.util
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from partsig.data.signals.hypnograms.settings import HypnogramConfig
-from partsig.data.signals.readers import bids, edf_recordings
+from partsig.data.signals.readers import bids, edf_recordings, wfdb_records
 from partsig.data.signals.recordings import ReadConfig
 from partsig.errors import DataError
 
@@ -87,3 +88,37 @@ def test_a_hypnogram_beside_a_recording_of_bids(tmp_path):
     without = bids.fingerprint(path, SETTINGS)
     (folder / "sub-01_task-sleep_hypnogram.tsv").unlink()
     assert bids.fingerprint(path, SETTINGS) != without
+
+
+def test_annotations_are_known_by_a_label_in_any_case(tmp_path):
+    marks = [(30.0 * k, 30.0, f"Sleep stage {stage}") for k, stage in enumerate(("W", "N2"))]
+    path = write_edf(
+        tmp_path / "n.edf", [signal("C4-M1", 100, 60)], kind="EDF+C", annotations=marks
+    )
+    path.write_bytes(path.read_bytes().replace(b"EDF Annotations", b"EDF annotations"))
+    assert edf_recordings.read_recording(path, SETTINGS).stages.tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("date", [" 1. 3.20", "01/03/20", "1.3.20"])
+def test_dates_and_times_with_spaces_for_zeros_are_read(tmp_path, date):
+    path = write_edf(tmp_path / "n.edf", [signal("C4-M1", 100, 60)], date=date, time="22. 5. 0")
+    start = edf_recordings.read_recording(path, SETTINGS).start
+    assert start.isoformat() == "2020-03-01T22:05:00"
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("r 0 100 6000", "the header has no signals; complete it"),
+        ("r 1 100\nr.dat 16 1/uV 16 0 0 0 0 C4-M1", "the header has no number of samples;"),
+        ("r 1 100 6000\nr.dat 16", "the header has a signal without a description;"),
+        ("r 1 100 30\nr.dat 61 1/uV 16 0 0 0 0 C4-M1", "does not read its format, 61: convert"),
+    ],
+)
+def test_a_wfdb_header_says_what_it_lacks(tmp_path, header, message):
+    (tmp_path / "r.hea").write_text(f"{header}\n")
+    (tmp_path / "r.dat").write_bytes(np.arange(30).astype(">i2").tobytes())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # wfdb's own use of pandas
+        with pytest.raises(DataError, match=message):
+            wfdb_records.read_recording(tmp_path / "r.hea", SETTINGS)
