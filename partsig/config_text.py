@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from partsig import regular
 from partsig.errors import ConfigError, nearest
 
 DEEPEST, LARGEST = 20, 1_000_000  # of a file of settings: nesting, bytes
@@ -97,7 +98,7 @@ def text_of(config: str | Path) -> tuple[str, str]:
         if path.stat().st_size > LARGEST:
             raise ConfigError(f"{path} is larger than {LARGEST:,} bytes: no configuration is.")
         try:
-            return path.read_text(encoding="utf-8"), str(path)
+            return regular.read_text(path), str(path)
         except UnicodeDecodeError as error:
             raise ConfigError(f"{path} is not a text file in UTF-8 ({error}).") from None
     name = str(config)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from partsig import regular
 from partsig.cells import read_table
 from partsig.errors import BusyError, DataError, DiskFullError
 
@@ -131,7 +132,7 @@ def _hold(folder: Path, path: Path, patience: float = 0) -> FileLock:
     try:
         lock.acquire(timeout=patience)
     except Timeout:
-        with suppress(OSError), open(path, encoding="ascii", errors="replace") as handle:
+        with suppress(OSError), regular.open_text(path, errors="replace") as handle:
             holder = HOLDER.match(handle.read(200))
             if holder is not None:
                 raise BusyError(_busy(folder, holder[0])) from None
@@ -183,7 +184,7 @@ def check_replaceable(path: Path, mark: bytes, sign: Path | None = None) -> None
     if not os.path.lexists(path):
         return
     head = b""
-    with suppress(OSError), open(path if sign is None else sign, "rb") as handle:
+    with suppress(OSError), regular.open_bytes(sign or path) as handle:
         head = handle.read(HEAD)
     if mark not in head:
         raise DataError(
@@ -208,10 +209,8 @@ def read_json(path: Path) -> object:
     Raises ValueError where it is none, is nested without end, or has numbers that are not finite or
     texts that no file name could be; OSError where it is no regular file or cannot be read.
     """
-    if not path.is_file():
-        raise OSError(errno.ENOENT, "it is no file", str(path))
+    text = regular.read_text(path)
     try:
-        text = path.read_text(encoding="utf-8")
         found = json.loads(text, parse_constant=_no, parse_float=_finite)
         json.dumps(found, ensure_ascii=False).encode()
     except RecursionError:
@@ -235,7 +234,7 @@ def read_columns(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, ...]
 
     Raises LookupError where a column, or a row's end, is missing.
     """
-    with open(path, newline="", encoding="utf-8") as handle:
+    with regular.open_text(path, newline="") as handle:
         rows = read_table(handle)
         place = {name: number for number, name in enumerate(next(rows, ()))}
         # In C: a night has a thousand rows.

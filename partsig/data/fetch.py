@@ -19,6 +19,7 @@ import pooch
 import requests
 
 from partsig.data.addresses import below, shown, without_secrets
+from partsig.data.foreign import read_bytes
 from partsig.data.web import CHUNK, TooMuchError, ask, length_of, pieces, session
 from partsig.errors import DataError, DiskFullError
 from partsig.files import FULL
@@ -253,7 +254,7 @@ def fetch_text(
 
 
 def _parsed(file: Path, path: Path, parse: Callable[[str], Parsed], pinned: str | None) -> Parsed:
-    data = file.read_bytes()
+    data = read_bytes(file, LIST_BYTES, "list of files")
     if pinned is not None and not is_pinned(data, pinned):
         raise UnpinnedError(f"{path} is not the published one (another SHA-256).")
     return parse(data.decode("utf-8", errors="replace"))

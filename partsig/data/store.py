@@ -14,6 +14,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
+from partsig import regular
 from partsig.contracts import Labels, labels_of
 from partsig.data import addresses, remote
 from partsig.errors import DataError
@@ -89,7 +90,12 @@ def made_alike(
 
 def index_digest(path: Path) -> str:
     """Return the SHA-256 of the list of what a store holds: the same wherever it is moved."""
-    return hashlib.sha256((path / INDEX).read_bytes()).hexdigest()
+    file = path / INDEX
+    try:
+        with regular.open_bytes(file) as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{file} cannot be read ({error.strerror}).") from None
 
 
 def locate(

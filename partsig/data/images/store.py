@@ -27,8 +27,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from partsig import regular
 from partsig.cells import as_table, read_table
-from partsig.data.mapped import MappedArrays
+from partsig.data.mapped import MappedArrays, map_array
 from partsig.data.store import (
     FAILED,
     FORMAT,
@@ -158,8 +159,8 @@ def write_array(
 def is_whole(file: Path, shape: tuple[int, ...]) -> bool:
     """Tell whether the array in this file is there and has this shape."""
     try:
-        array = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+        array, _ = map_array(file)
+    except DataError:
         return False
     return array.shape == shape and array.dtype == np.uint8
 
@@ -174,7 +175,7 @@ def read_index(path: Path) -> Iterator[dict[str, str]]:
     """Yield the rows of ``index.csv``; raise DataError when it is damaged."""
     file = path / INDEX
     try:
-        with open(file, newline="", encoding="utf-8") as handle:
+        with regular.open_text(file, newline="") as handle:
             table = read_table(handle)
             header = tuple(next(table, ()))
             if header not in (COLUMNS, (*COLUMNS, *LATER)):

@@ -12,6 +12,7 @@ import joblib
 
 from partsig.data import addresses, remote
 from partsig.data.signals.readers import edf_recordings
+from partsig.data.signals.store_index import is_shard
 from partsig.errors import ConfigError, DataError
 
 # How long a Dask scheduler and its workers are waited for.
@@ -27,8 +28,8 @@ def shard_name(text: str | None) -> str:
     if text is None:
         return ""
     first, _, total = text.partition("/")
-    if not (first.isdigit() and total.isdigit() and 1 <= int(first) <= int(total)):
-        raise ConfigError(f"--shard is {text!r}; it must be such as 3/16, from 1/16 to 16/16.")
+    if not is_shard(first, total):
+        raise ConfigError(f"--shard is {text[:40]!r}; it must be such as 3/16, from 1/16 to 16/16.")
     return f"{int(first)}-of-{int(total)}"
 
 
