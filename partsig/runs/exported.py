@@ -16,7 +16,7 @@ from partsig import config as configs
 from partsig.core.encoder import Encoder, EncoderConfig
 from partsig.core.objectives.supervised import Classifier, ClassifierConfig
 from partsig.errors import CheckpointError, ConfigError
-from partsig.files import atomic, read_json, write_json, write_text
+from partsig.files import atomic, has_keys, read_json, write_json, write_text
 from partsig.runs.models import built
 from partsig.runs.run import Run, check_temperature
 
@@ -100,6 +100,11 @@ def write(folder: Path, packed: LoadedModel, card: str) -> None:
     with atomic(folder / WEIGHTS) as temporary:
         save_file(state, temporary, metadata={"format": "pt", "partsig": __version__})
     write_json(folder / CONFIG, packed.facts)
+
+
+def is_ours(facts: object) -> bool:
+    """Tell whether this is what partsig writes beside a model, and no other library."""
+    return has_keys("format", "ch_names", "encoder")(facts) and facts["library_name"] == "partsig"
 
 
 def read(folder: Path) -> LoadedModel:

@@ -18,6 +18,7 @@ import csv
 import hashlib
 import io
 import math
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ from typing import NamedTuple
 import numpy as np
 
 from partsig import regular
-from partsig.cells import as_table, read_table
+from partsig.cells import as_table, read_numbered
 from partsig.data.mapped import MappedArrays, map_array
 from partsig.data.store import (
     FAILED,
@@ -46,6 +47,8 @@ from partsig.files import atomic, is_a_writers, remove_leftovers, write_json, wr
 COLUMNS = ("image", "label", "role", "status", "reason", "row", "source")
 LATER = ("fingerprint", "same_as")  # columns that earlier stores lack
 ROLES = ("train", "val", "test")
+# Numbers of an index: of a class, or -1; and of a place among at most 10**9 images.
+LABEL, PLACE = re.compile(r"-1|[0-9]{1,9}", re.ASCII), re.compile(r"[0-9]{1,9}", re.ASCII)
 LEFT_OUT = "twin"  # of an image that is on another side already
 # Images per array: 50 MB of CIFAR's, 2.5 GB of 224 x 224 in colour.
 PER_FILE = 16_384
@@ -176,14 +179,28 @@ def read_index(path: Path) -> Iterator[dict[str, str]]:
     file = path / INDEX
     try:
         with regular.open_text(file, newline="") as handle:
-            table = read_table(handle)
-            header = tuple(next(table, ()))
+            table = read_numbered(handle)
+            header = tuple(next(table, (1, ()))[1])
             if header not in (COLUMNS, (*COLUMNS, *LATER)):
                 raise DataError(f"{file}: expected the columns {', '.join((*COLUMNS, *LATER))}.")
-            for row in table:
-                yield dict.fromkeys(LATER, "") | dict(zip(header, row, strict=True))
-    except (ValueError, csv.Error) as error:
+            for line, cells in table:
+                if len(cells) != len(header):
+                    raise csv.Error(f"line {line}: {len(cells)} cells, not {len(header)}")
+                row = dict.fromkeys(LATER, "") | dict(zip(header, cells, strict=True))
+                if row["status"] == OK:
+                    _check_row(row, line)
+                yield row
+    except (OSError, csv.Error) as error:
         raise DataError(f"{file} is damaged ({error}).") from error
+
+
+def _check_row(row: dict[str, str], line: int) -> None:
+    """Raise csv.Error where an image that was read has no label, place or role."""
+    for key, kind in (("label", LABEL), ("row", PLACE)):
+        if not kind.fullmatch(row[key]):
+            raise csv.Error(f"line {line}: {key} is {row[key][:40]!r}, which is none")
+    if row["role"] not in ROLES:
+        raise csv.Error(f"line {line}: role is {row['role'][:40]!r}, not {', '.join(ROLES)}")
 
 
 def share_of(names: Iterable[str], share: float) -> np.ndarray:
@@ -305,11 +322,14 @@ def open_images(path: str | Path) -> ImageStore:
     if not rows:
         raise DataError(f"{path} holds no readable image; see the reasons in its index.csv.")
     names = tuple(row["image"] for row in rows)
-    try:
-        labels = np.array([int(row["label"]) for row in rows])
-        places = np.array([int(row["row"]) for row in rows])
-    except ValueError as error:
-        raise DataError(f"{path / INDEX} is damaged ({error}).") from error
+    labels = np.array([int(row["label"]) for row in rows])
+    places = np.array([int(row["row"]) for row in rows])
+    n_classes = len(meta["classes"])
+    if labels.max() >= n_classes:
+        raise DataError(
+            f"{path / INDEX} has the label {labels.max()}, and meta.json {n_classes} classes: one "
+            "of them is damaged."
+        )
     roles = np.array([row["role"] for row in rows])
     if "val" not in roles:
         train = np.flatnonzero(roles == "train")
