@@ -17,7 +17,7 @@ from partsig.data import store
 
 ROOT = Path(__file__).parents[1]
 BASE = {"text", "errors", "files", "config", "contracts", "registries", "progress", "seeds"}
-BASE |= {"places", "cells", "commands", "regular"}
+BASE |= {"places", "cells", "commands", "regular", "schema"}
 WINGS = {"core", "data", "train", "metrics"}
 # What each room may import from partsig besides itself; `modalities.registry` names places only, so
 # that any room may ask it. CONTRIBUTING says why.
@@ -25,6 +25,7 @@ ALLOWED = {
     "text": set(),
     "errors": {"text"},
     "regular": set(),
+    "schema": set(),
     "files": {"errors", "cells", "regular"},
     "config_text": {"errors", "regular"},
     "config": {"errors", "config_text"},
