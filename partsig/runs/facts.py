@@ -53,7 +53,7 @@ RUN: Schema = {
     **dict.fromkeys(("segments_per_class", "steps", "streams"), maybe(count())),
     "n_images": SIZES,
     "split": each(texts),
-    "items": maybe(each(each(text))),
+    "items": maybe(each(lambda items: text(items) or each(text)(items))),
     "environment": each(text),
     "config": CONFIG,
     "calibration": CALIBRATION,
@@ -63,7 +63,7 @@ RUN: Schema = {
 }
 OLD = {"stages": texts, "classes": texts, "epoch_s": number(0, 1e6)}
 # Sections that a run may say that it has none of.
-OR_NONE = ("calibration", "labels", "filter", "pretraining", "n_images")
+OR_NONE = ("pretraining",)
 
 
 def read_facts(file: Path) -> Told:
@@ -89,6 +89,8 @@ def _unlike(facts: dict) -> str | None:
     for key, value in facts.items():
         if key.startswith("val_") and not maybe(number(-1e9, 1e9))(value):
             return f"{key} is no such thing: {str(value)[:60]}"
+    if "sfreq" in facts and any(map(text, (facts.get("items") or {}).values())):
+        return "items are not told by their names"
     classes = facts.get("labels", {}).get("classes", facts.get("stages", facts.get("classes")))
     prior = facts.get("calibration", {}).get("prior")
     if prior is not None and classes is not None and len(prior) != len(classes):
