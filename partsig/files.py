@@ -169,6 +169,12 @@ def _alive(pid: int) -> bool:
     return True
 
 
+def can_be_written(folder: Path) -> bool:
+    """Tell whether files can be made in a folder, or it be made where it is not there."""
+    there = next((place for place in (folder, *folder.parents) if place.exists()), folder)
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+
+
 def check_no_link(folder: Path) -> None:
     """Raise DataError for a folder in a run or a store that is a link: it leads out of there."""
     if folder.is_symlink():

@@ -10,6 +10,7 @@ ImageNet's constants.
 
 import difflib
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ from partsig.interop.vit_check import HEAD, ONLY, check_plain
 from partsig.runs.encoder_sources import ForeignEncoder
 from partsig.runs.models import load_encoder
 from partsig.runs.settings import Shape
+from partsig.train.checkpoint import check_unpacked
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
@@ -236,6 +238,8 @@ def _load(model: torch.nn.Module, file: Path) -> None:
 
             state = load_file(file)
         else:
+            if zipfile.is_zipfile(file):  # else of an older torch, which packs nothing
+                check_unpacked(file, file.stat().st_size)
             state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 - a damaged file fails in many ways
         raise ConfigError(

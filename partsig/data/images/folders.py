@@ -45,6 +45,8 @@ DOCUMENTS = (
     *(".py", ".sh", ".log", ".mat", ".xlsx", ".ini", ".db", ".sha1", ".sha256", ".md5"),
 )
 DIGITS_TEST_SHARE = 0.2
+# Ways in which a member of an archive is packed that give it back some bytes at a time.
+PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # Names in folders that were looked into before, as links may lead there.
 MOST_AGAIN = 200_000
 
@@ -282,7 +284,11 @@ class _Zip:
     def read(self, name: str) -> bytes:
         member = self._members[name]
         _refuse_long(member.file_size)
-        return self.archive.read(member)
+        if member.compress_type not in PACKED:  # others give all of it at once, however much
+            raise DataError("it is packed by another way than deflate; pack it again")
+        # So many bytes and no more: what a member says of its size need not be so.
+        with self.archive.open(member) as file:
+            return file.read(member.file_size)
 
 
 def _in_zip(name: str) -> str:

@@ -336,13 +336,41 @@ def test_links_are_followed_once(tmp_path):
         source.read(1)
 
 
-def test_links_between_siblings_are_not_walked_without_end(tmp_path):
+def test_a_member_that_lies_about_its_size_is_not_unpacked(tmp_path):
+    """It says 100 bytes, and deflate makes 300 MB of what there is."""
+    file = tmp_path / "set.zip"
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.png", bytes(300_000_000))
+    content, told = bytearray(file.read_bytes()), struct.pack("<I", 300_000_000)
+    at = content.rindex(told)
+    content[at : at + 4] = struct.pack("<I", 100)
+    file.write_bytes(content)
+    source = open_images_in(file, ImagePreprocessConfig())
+
+    def read():
+        with pytest.raises(DataError, match="it cannot be read"):
+            source.read(0)
+
+    assert peak_mb(read) < 50
+
+
+@pytest.mark.parametrize("way", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_member_that_unpacks_all_at_once_is_refused(way, tmp_path):
+    with zipfile.ZipFile(tmp_path / "set.zip", "w", way) as archive:
+        archive.writestr("a.png", encoded(picture(8, 8)))
+    source = open_images_in(tmp_path / "set.zip", ImagePreprocessConfig())
+    with pytest.raises(DataError, match="packed by another way than deflate"):
+        source.read(0)
+
+
+def test_links_between_siblings_are_not_walked_without_end(tmp_path, monkeypatch):
     """Of ten folders there are millions of ways from one to another."""
     write(tmp_path, *(f"{i}/{i}.png" for i in range(10)))
     for one in range(10):
         for other in range(10):
             if one != other:
                 (tmp_path / str(one) / f"to{other}").symlink_to(tmp_path / str(other))
+    monkeypatch.setattr("partsig.data.images.folders.MOST_AGAIN", 20_000)
     begun = time.monotonic()
     with pytest.raises(DataError, match="lead to the same folders again and again") as caught:
         open_images_in(tmp_path, ImagePreprocessConfig())
