@@ -27,7 +27,6 @@ OTHERS = ("W-1", "^(x)", ["C3"], [0.5, 0.6], {"a": "W"}, {"a": ["b"]})
 COMPANIONS = {"objective.stretches": ("objective.span=8", "objective.patches=40")}
 # Keys that a modality or a configuration leaves no second value, and the sentence that says why.
 SETTLED = {
-    ("image", "objective.context"): "is for signals",
     ("part-context", "objective.sampling"): "objective.span is for off-grid patches",
     ("part-grid", "objective.span"): "is for off-grid patches, not for grid",
     ("part-grid", "objective.stretches"): "is for off-grid patches, not for grid",
@@ -40,7 +39,9 @@ def flat(values, prefix=""):
     """Dotted keys of nested values; the mappings that are values stay whole."""
     found = {}
     for key, value in values.items():
-        section = isinstance(value, dict) and key not in ("aliases", "stages", "offset_s")
+        section = isinstance(value, dict) and key not in (
+            *("aliases", "stages", "offset_s", "channels"),
+        )
         found |= flat(value, f"{prefix}{key}.") if section else {prefix + key: value}
     return found
 
