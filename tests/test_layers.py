@@ -353,7 +353,7 @@ WRONG = (
     ("pretrain", "objective.patches=.5", "objective.name=mea", "objective.stretches=3"),
     ("pretrain", "optim.lr=inf", "optim.betas=[2,3]", "optim.min_lr=1", "split.seed=-1", "fit=3"),
     ("pretrain --config mae", "objective.decoder.heads=7", "fit.epochs=-3", "objective.loss=mse"),
-    ("pretrain --modality image", "size=33", "augment.area=0", "objective.context=1"),
+    ("pretrain --modality image", "size=33", "augment.area=0", "objective.context=-1"),
     ("pretrain --store {image}", "patch_px=0", "fit.workers=-2", "objective.mask_ratio=.5"),
     ("finetune --from scratch --store {eeg}", "fit.epochs=0", "pseudo.share=-1", "loss.mixup=-1"),
     ("finetune --from scratch --store {eeg}", "train=none", "split.val_subjects=-1", "pool=max"),

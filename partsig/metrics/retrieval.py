@@ -15,8 +15,9 @@ def average_precisions(
 
     ``features`` (n, F) are compared by their cosine; ``labels`` (n,) are numbers. The gallery is
     all the others, or with ``with_query`` all of them, as some published figures have it: the
-    query then finds itself first. What is equally alike counts as found together, as in scikit-learn's
-    ``average_precision_score``. NaN for a query whose label no item of the gallery has.
+    query then finds itself first. What is equally alike counts as found together, as in
+    scikit-learn's ``average_precision_score``. NaN for a query whose label no item of the gallery
+    has.
     """
     labels = np.asarray(labels)
     n = len(labels)
