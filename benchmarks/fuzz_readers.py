@@ -8,8 +8,10 @@ can be read is filtered, in a process with a limit on its address space that is 
 that takes longer than a limit is a hang. MNE's formats are parsed in further processes that have
 limits of their own. Counted by format: read, refused in a sentence, refused by the guard (the
 reader raised what it had not thought of), exceptions that escaped, hangs, processes that ended; the
-longest time and the greatest memory of the process that reads. Writes
-benchmarks/results/fuzz_readers.json. Ten minutes on two cores.
+longest time and the greatest memory that the process that reads takes beside what it has imported;
+of MNE's formats, the greatest resident memory of a process in which MNE parses (``rusage`` of those
+that ended, or were ended by their limits), and of the server that they are forked from. Writes
+benchmarks/results/fuzz_readers.json. Eight minutes on two cores.
 """
 
 import argparse
@@ -45,6 +47,8 @@ SHARES = {"EDF": 18, "BDF": 8, "WFDB": 16, "WFDB of the challenge": 8, "FIF": 10
 SHARES |= {"BrainVision": 10, "EEGLAB": 10, "npz": 6, "hypnograms": 10, "WFDB annotations": 4}
 # What one input may take: beside what is imported, and in all.
 MOST_BYTES, MOST_S = 2**30, 30.0
+# Formats that MNE parses, in processes of their own.
+OF_MNE = ("FIF", "BrainVision", "EEGLAB")
 COUNTS = ("read", "refused", "refused by the guard", "escaped", "hangs", "ended")
 
 
@@ -105,7 +109,11 @@ def _work(numbers: list[int], seed: int, kinds: list[str], valid: dict, out: int
             begun = time.monotonic()
             what, told = try_one(number, seed, kinds[number], valid, Path(folder))
             seconds, peak = time.monotonic() - begun, _peak_kb()
-            tell.write(json.dumps([number, what, told, seconds, max(peak - before, 0)]) + "\n")
+            mne_kb = {}
+            if kinds[number] in OF_MNE:
+                mne_kb = mne_process.memory_of_readers()
+            own = max(peak - before, 0)
+            tell.write(json.dumps([number, what, told, seconds, own, mne_kb]) + "\n")
 
 
 def watched(numbers: list[int], seed: int, kinds: list[str], valid: dict) -> Iterator[tuple]:
@@ -128,7 +136,7 @@ def watched(numbers: list[int], seed: int, kinds: list[str], valid: dict) -> Ite
                 piece = os.read(heard.fileno(), 2**16) if ready else b""
                 if not piece:
                     os.kill(worker, 9)
-                    yield left.pop(0), "ended" if ready else "hangs", "", MOST_S, 0
+                    yield left.pop(0), "ended" if ready else "hangs", "", MOST_S, 0, {}
                     break
                 *lines, waiting = (waiting + piece).split(b"\n")
                 for told in map(json.loads, lines):
@@ -148,8 +156,10 @@ def campaign(n: int, seed: int, first: int = 0, step: int = 1) -> tuple[dict, li
         kind: {"inputs": 0, **dict.fromkeys(COUNTS, 0), "longest_s": 0.0, "most_mb": 0.0}
         for kind in SHARES
     }
+    for kind in OF_MNE:
+        table[kind] |= {"mne_most_mb": 0.0, "mne_loaded_mb": 0.0}
     odd = []
-    for number, what, told, seconds, kilobytes in watched(
+    for number, what, told, seconds, kilobytes, mne_kb in watched(
         list(range(first, len(kinds), step)), seed, kinds, valid
     ):
         row = table[kinds[number]]
@@ -157,6 +167,9 @@ def campaign(n: int, seed: int, first: int = 0, step: int = 1) -> tuple[dict, li
         row[what] += 1
         row["longest_s"] = max(row["longest_s"], round(seconds, 2))
         row["most_mb"] = max(row["most_mb"], round(kilobytes / 1024, 1))
+        if mne_kb:
+            row["mne_most_mb"] = max(row["mne_most_mb"], round(mne_kb["readers"] / 1024, 1))
+            row["mne_loaded_mb"] = max(row["mne_loaded_mb"], round(mne_kb["server"] / 1024, 1))
         if what not in ("read", "refused"):
             odd.append([number, kinds[number], what, told])
     return table, odd
@@ -167,7 +180,7 @@ def _joined(tables: list[dict]) -> dict:
     for kind in SHARES:
         rows = [table[kind] for table in tables]
         whole[kind] = {
-            key: (max if key in ("longest_s", "most_mb") else sum)(row[key] for row in rows)
+            key: (max if key.endswith(("_s", "_mb")) else sum)(row[key] for row in rows)
             for key in rows[0]
         }
     return whole
@@ -201,7 +214,8 @@ def main() -> None:
     versions = {"python": platform.python_version(), "numpy": np.__version__}
     versions |= {"scipy": scipy.__version__, "mne": mne.__version__, "wfdb": wfdb.__version__}
     result = {
-        "command": f"python benchmarks/fuzz_readers.py --inputs {given.inputs} --seed {given.seed}",
+        "command": f"python benchmarks/fuzz_readers.py --inputs {given.inputs} --seed {given.seed} "
+        f"--workers {given.workers}",
         "seed": given.seed,
         "date": date.today().isoformat(),
         "versions": versions,

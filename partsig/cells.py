@@ -87,7 +87,8 @@ def as_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def read_table(handle: TextIO) -> Iterator[list[str]]:
     """Yield the rows of a table, its columns' names first, as they were given to be written.
 
-    The file was opened with ``newline=""``. Raises csv.Error for what is no table.
+    The file was opened with ``newline=""``. Raises csv.Error, which names the line, for what is no
+    table, bytes that are no UTF-8 included.
 
     >>> table = as_table(["name", "n"], [["=1+1", 3], ["night", -4]])
     >>> print(table, end="")
@@ -97,10 +98,34 @@ def read_table(handle: TextIO) -> Iterator[list[str]]:
     >>> list(read_table(io.StringIO(table)))
     [['name', 'n'], ['=1+1', '3'], ['night', '-4']]
     """
-    marked = handle.read(1) == '"'
-    handle.seek(0)
-    rows = filter(None, csv.reader(handle))  # without empty lines
-    return ([from_cell(cell) for cell in row] for row in rows) if marked else rows
+    return (row for _, row in read_numbered(handle))
+
+
+def read_numbered(handle: TextIO) -> Iterator[tuple[int, list[str]]]:
+    """Yield the rows of a table as :func:`read_table` does, each with the line that it ends in."""
+    reader = None
+    try:
+        marked = handle.read(1) == '"'
+        handle.seek(0)
+        reader = csv.reader(handle)
+        for row in reader:
+            if row:  # without empty lines
+                yield reader.line_num, [from_cell(cell) for cell in row] if marked else row
+    except UnicodeDecodeError as error:
+        raise csv.Error(f"line {_undecodable(handle)}: {error.reason}, not UTF-8") from None
+    except csv.Error as error:
+        raise csv.Error(f"line {reader.line_num if reader else 1}: {error}") from None
+
+
+def _undecodable(handle: TextIO) -> int:
+    """Return the first line of a file that is no UTF-8: text is decoded ahead of the lines."""
+    handle.buffer.seek(0)
+    for number, line in enumerate(handle.buffer, 1):
+        try:
+            line.decode("utf-8")
+        except UnicodeDecodeError:
+            return number
+    return 1
 
 
 def read_rows(handle: TextIO) -> Iterator[dict[str, str | None]]:

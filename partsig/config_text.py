@@ -7,10 +7,13 @@ from pathlib import Path
 
 import yaml
 
+from partsig import regular
 from partsig.errors import ConfigError, nearest
 
 DEEPEST, LARGEST = 20, 1_000_000  # of a file of settings: nesting, bytes
 TEXT, INTEGER = "tag:yaml.org,2002:str", "tag:yaml.org,2002:int"
+TIMESTAMP = "tag:yaml.org,2002:timestamp"
+KINDS = ("null", "bool", "int", "float", "str", "seq", "map")  # of values
 
 
 def names() -> list[str]:
@@ -28,7 +31,7 @@ def read(config: str | Path) -> dict:
     """
     text, where = text_of(config)
     try:
-        values = yaml.load(text, _Settings) or {}  # a SafeLoader
+        values = _parsed(text) or {}
     except yaml.YAMLError as error:
         raise ConfigError(f"{where} is not YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(values, dict):
@@ -42,12 +45,22 @@ def read(config: str | Path) -> dict:
     return values
 
 
+def _parsed(text: str) -> object:
+    """Return what YAML says; raise YAMLError for whatever is none."""
+    try:
+        return yaml.load(text, _Settings)  # a SafeLoader
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        # What its constructors raise of `!!float abc` or `!!bool abc`.
+        raise yaml.YAMLError(f"a value is not what its tag says ({error})") from None
+
+
 class _Settings(yaml.SafeLoader):
     """YAML as people write settings.
 
     No key may stand twice: the first one would be lost without a word. Every key is a text, so that
     ``{5: W}`` maps what is written 5. An integer is decimal: 010 is ten. Aliases, by which some
-    lines can say millions, and what is nested beyond all settings are refused.
+    lines can say millions, what is nested beyond all settings, and kinds of values that no setting
+    has (sets, bytes) are refused; a date is the text that it is written as.
     """
 
     depth = 0
@@ -76,13 +89,18 @@ class _Settings(yaml.SafeLoader):
         try:
             return int(self.construct_scalar(node))
         except ValueError:  # thousands of digits
-            raise yaml.YAMLError("a number has too many digits") from None
+            raise yaml.YAMLError("a number is none, or has too many digits") from None
 
 
 # YAML 1.1 reads 010 as eight, and 1:30 as ninety; here the one is ten, and the other a text.
 _Settings.yaml_implicit_resolvers = {
-    first: [rule for rule in rules if rule[0] != INTEGER]
+    first: [rule for rule in rules if rule[0] not in (INTEGER, TIMESTAMP)]
     for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Settings.yaml_constructors = {
+    tag: constructor
+    for tag, constructor in yaml.SafeLoader.yaml_constructors.items()
+    if tag is None or tag.rpartition(":")[2] in KINDS
 }
 _Settings.add_implicit_resolver(INTEGER, re.compile(r"[-+]?\d+(_\d+)*\Z"), list("-+0123456789"))
 _Settings.add_constructor(INTEGER, _Settings.construct_decimal)
@@ -97,7 +115,7 @@ def text_of(config: str | Path) -> tuple[str, str]:
         if path.stat().st_size > LARGEST:
             raise ConfigError(f"{path} is larger than {LARGEST:,} bytes: no configuration is.")
         try:
-            return path.read_text(encoding="utf-8"), str(path)
+            return regular.read_text(path), str(path)
         except UnicodeDecodeError as error:
             raise ConfigError(f"{path} is not a text file in UTF-8 ({error}).") from None
     name = str(config)
@@ -121,7 +139,7 @@ def pairs(overrides: Mapping[str, object] | Iterable[str]) -> Iterator[tuple[str
         if not equals or not key.strip():
             raise ConfigError(f"--set {text!r}: expected section.key=value.")
         try:
-            yield key.strip(), yaml.load(value, _Settings)  # a SafeLoader
+            yield key.strip(), _parsed(value)
         except yaml.YAMLError:
             if value.startswith("{name}"):  # a pattern of file names, which only looks like YAML
                 yield key.strip(), value

@@ -7,7 +7,7 @@ import os
 import platform
 import re
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from operator import itemgetter
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from partsig import regular
 from partsig.cells import read_table
 from partsig.errors import BusyError, DataError, DiskFullError
 
@@ -26,6 +27,8 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 LOCK = ".lock"
 TEMPORARY = re.compile(r"\.(?P<host>[\w-]+)\.(?P<pid>\d{1,10})(\.[0-9a-f]{16})?\.tmp\Z")
 HEAD = 16_384  # bytes in which a file shows who wrote it
+# What shows that a file was written here, and may be replaced.
+Mark = bytes | Callable[[object], bool]
 PATIENCE_S = 5  # for those who, like this one, only look whether a lock is held
 HOLDER = re.compile(r"process \d{1,10} on [\w-]{1,80}, since [\d:T+-]{1,30}")
 
@@ -131,7 +134,7 @@ def _hold(folder: Path, path: Path, patience: float = 0) -> FileLock:
     try:
         lock.acquire(timeout=patience)
     except Timeout:
-        with suppress(OSError), open(path, encoding="ascii", errors="replace") as handle:
+        with suppress(OSError), regular.open_text(path, errors="replace") as handle:
             holder = HOLDER.match(handle.read(200))
             if holder is not None:
                 raise BusyError(_busy(folder, holder[0])) from None
@@ -166,6 +169,12 @@ def _alive(pid: int) -> bool:
     return True
 
 
+def can_be_written(folder: Path) -> bool:
+    """Tell whether files can be made in a folder, or it be made where it is not there."""
+    there = next((place for place in (folder, *folder.parents) if place.exists()), folder)
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+
+
 def check_no_link(folder: Path) -> None:
     """Raise DataError for a folder in a run or a store that is a link: it leads out of there."""
     if folder.is_symlink():
@@ -174,21 +183,59 @@ def check_no_link(folder: Path) -> None:
         )
 
 
-def check_replaceable(path: Path, mark: bytes, sign: Path | None = None) -> None:
+def check_replaceable(path: Path, mark: Mark, sign: Path | None = None) -> None:
     """Raise DataError where another's file has this name: what partsig did not write is kept.
 
-    A file is partsig's where ``mark`` stands near its beginning, or near that of ``sign``, a file
-    that is written before it.
+    A file is partsig's where it has the ``mark``, or ``sign`` has it, a file that is written before
+    it: bytes where the format has them (:func:`_marked_part`), or what is true of its JSON.
     """
-    if not os.path.lexists(path):
-        return
-    head = b""
-    with suppress(OSError), open(path if sign is None else sign, "rb") as handle:
-        head = handle.read(HEAD)
-    if mark not in head:
+    if os.path.lexists(path) and not _has(sign or path, mark):
         raise DataError(
             f"{path} is there already and is not partsig's: it is kept; choose another place."
         )
+
+
+def has_keys(*names: str) -> Callable[[object], bool]:
+    """Return what tells whether JSON is an object with these keys, ``partsig`` being a version.
+
+    >>> has_keys("partsig", "n")({"partsig": "0.2", "n": 3}), has_keys("n")(["n"])
+    (True, False)
+    """
+    return lambda found: (
+        isinstance(found, dict)
+        and found.keys() >= set(names)
+        and isinstance(found.get("partsig", ""), str)
+    )
+
+
+def _has(file: Path, mark: Mark) -> bool:
+    try:
+        if callable(mark):
+            return mark(read_json(file))
+        with regular.open_bytes(file) as handle:
+            return mark in _marked_part(file.suffix, handle.read(HEAD))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return False
+
+
+def _marked_part(suffix: str, head: bytes) -> bytes:
+    """Return where in the first bytes of a file of a format its writer can be told.
+
+    The names of a table's columns, the recording of an EDF header, the head of a page, what
+    stands before a card.
+
+    >>> _marked_part(".csv", b"a,b,c\\nx,b,y\\n"), _marked_part(".md", b"# Notes\\n\\na\\n")
+    (b'a,b,c', b'')
+    """
+    if suffix in (".csv", ".tsv"):
+        return head.partition(b"\n")[0].rstrip(b"\r")
+    if suffix == ".edf":
+        return head[88:168]
+    if suffix == ".html":
+        return head[:256]
+    if suffix == ".md":
+        return head[4:].partition(b"\n---\n")[0] + b"\n" if head.startswith(b"---\n") else b""
+    return head
 
 
 def write_text(path: Path, text: str) -> None:
@@ -208,10 +255,8 @@ def read_json(path: Path) -> object:
     Raises ValueError where it is none, is nested without end, or has numbers that are not finite or
     texts that no file name could be; OSError where it is no regular file or cannot be read.
     """
-    if not path.is_file():
-        raise OSError(errno.ENOENT, "it is no file", str(path))
+    text = regular.read_text(path)
     try:
-        text = path.read_text(encoding="utf-8")
         found = json.loads(text, parse_constant=_no, parse_float=_finite)
         json.dumps(found, ensure_ascii=False).encode()
     except RecursionError:
@@ -235,7 +280,7 @@ def read_columns(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, ...]
 
     Raises LookupError where a column, or a row's end, is missing.
     """
-    with open(path, newline="", encoding="utf-8") as handle:
+    with regular.open_text(path, newline="") as handle:
         rows = read_table(handle)
         place = {name: number for number, name in enumerate(next(rows, ()))}
         # In C: a night has a thousand rows.

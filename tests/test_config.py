@@ -170,12 +170,34 @@ def test_all_mistakes_at_once():
         (b"name: \xff\xfe\n", r"mine\.yaml is not a text file in UTF-8"),
         ("1: 2\n", r"has the key 1, which is no name"),
         ("optim: 3\n", r"optim is a section; set its keys, such as 'optim\.lr'"),
+        ("seed: !!float abc\n", r"mine\.yaml is not YAML: a value is not what its tag says"),
+        ("seed: !!int ''\n", r"mine\.yaml is not YAML: a number is none, or has too many"),
+        ("seed: !!bool x\n", r"mine\.yaml is not YAML: a value is not what its tag says"),
+        ("seed: !!timestamp x\n", r"could not determine a constructor for the tag .*timestamp"),
+        ("seed: !!set {a, b}\n", "could not determine a constructor for the tag .*set"),
+        ("seed: !!binary YQ==\n", "could not determine a constructor for the tag .*binary"),
+        ("seed: !!python/name:os.system\n", "could not determine a constructor for the tag"),
+        ("seed: 2001-02-30\n", r"seed: input should be a valid integer.*got '2001-02-30'"),
+        (f"seed: {'9' * 5000}\n", "a number is none, or has too many digits"),
+        (f"seed: {'9' * 5000}.0e1\n", "seed: unable to parse input string as an integer"),
+        ("seed: {[1]: 2}\n", "unhashable key"),
     ],
 )
 def test_a_mistake_in_a_file(file, text, message):
     with pytest.raises(ConfigError, match=message) as caught:
         compose(path=file(text))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["!!float abc", "!!int ''", "!!bool x", "!!set {a}", "[1, &a"])
+def test_a_value_that_is_none_of_its_kind(value):
+    with pytest.raises(ConfigError, match="cannot read the value"):
+        compose(f"seed={value}")
+
+
+def test_a_date_is_the_text_that_it_is_written_as():
+    assert dict(config_text.pairs(["aliases.a=2001-02-30"])) == {"aliases.a": "2001-02-30"}
+    assert dict(config_text.pairs(["aliases.a=2001-02-03"])) == {"aliases.a": "2001-02-03"}
 
 
 def test_a_file_that_is_not_there(tmp_path):

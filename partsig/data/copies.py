@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from partsig import regular
 from partsig.data.addresses import shown
 from partsig.errors import DataError
 from partsig.files import read_json, write_json
@@ -18,7 +19,7 @@ from partsig.files import read_json, write_json
 def array_sha256_of(path: Path) -> str | None:
     """Return the SHA-256 of the numbers in a ``.npy`` file, as they lie there; None of another."""
     try:
-        with open(path, "rb") as handle:
+        with regular.open_bytes(path) as handle:
             version = np.lib.format.read_magic(handle)
             if version == (1, 0):
                 np.lib.format.read_array_header_1_0(handle)

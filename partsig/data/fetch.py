@@ -19,6 +19,7 @@ import pooch
 import requests
 
 from partsig.data.addresses import below, shown, without_secrets
+from partsig.data.foreign import read_bytes
 from partsig.data.web import CHUNK, TooMuchError, ask, length_of, pieces, session
 from partsig.errors import DataError, DiskFullError
 from partsig.files import FULL
@@ -29,6 +30,8 @@ __all__ = ["CHUNK", "alone", "fetch_file", "fetch_text", "head", "resume", "sess
 PAUSES_S = (1.0, 5.0, 20.0, 60.0)
 BUSY = {408, 429}  # statuses below 500 that are worth another try
 
+# New bytes after which tries are counted anew: a server that sends some and stops has no end.
+LEAST_BYTES = 2**16
 # No list has as much: that of 6,000 files has some 700 kB.
 LIST_BYTES = 2**23
 Parsed = TypeVar("Parsed")
@@ -60,7 +63,7 @@ def resume(
 
     What is in the file is continued with a Range request; a server that ignores it sends all again.
     Lost connections, answers cut short, 408, 429 and 5xx are tried again after ``pauses``
-    (s; default PAUSES_S), counted anew after new bytes. ``progress`` gets the bytes of each chunk.
+    (s; default PAUSES_S), counted anew after 64 KiB. ``progress`` gets the bytes of each chunk.
     What has more than ``limit`` bytes, or than the server says where it says so, is cut off.
 
     Raises NotServedError for any other 4xx, DataError when the tries are used up, when trying again
@@ -82,7 +85,7 @@ def resume(
             kind = NotServedError if isinstance(error, requests.HTTPError) else DataError
         if not again:
             raise kind(f"cannot fetch {shown(url)} ({reason}); is --mirror right?")
-        failures = 1 if size_of(path) > furthest else failures + 1
+        failures = 1 if size_of(path) >= furthest + LEAST_BYTES else failures + 1
         furthest = max(furthest, size_of(path))
         if failures > len(pauses):
             raise DataError(
@@ -253,7 +256,7 @@ def fetch_text(
 
 
 def _parsed(file: Path, path: Path, parse: Callable[[str], Parsed], pinned: str | None) -> Parsed:
-    data = file.read_bytes()
+    data = read_bytes(file, LIST_BYTES, "list of files")
     if pinned is not None and not is_pinned(data, pinned):
         raise UnpinnedError(f"{path} is not the published one (another SHA-256).")
     return parse(data.decode("utf-8", errors="replace"))

@@ -1,52 +1,31 @@
-"""Files that others have made: only regular ones are opened, and none is read beyond its bounds.
+"""Recordings, stages and images that others have made: none is read beyond its bounds.
 
-A name in a folder may be a pipe, which waits for ever, or a link to a device that never ends.
+What is no regular file (:mod:`partsig.regular`) is refused in a sentence, a DataError.
 """
 
 import os
-import stat
 from pathlib import Path
 from typing import BinaryIO
 
+from partsig import regular
 from partsig.errors import DataError
 from partsig.text import shown
-
-KINDS = (
-    (stat.S_ISDIR, "a folder"),
-    (stat.S_ISFIFO, "a pipe"),
-    (stat.S_ISSOCK, "a socket"),
-    (stat.S_ISCHR, "a device"),
-    (stat.S_ISBLK, "a device"),
-)
 
 
 def check_regular(path: str | os.PathLike) -> os.stat_result:
     """Return what is known of a file; raise DataError unless it is there and a regular one."""
-    name = os.path.basename(os.fspath(path))
     try:
-        status = os.stat(path)
+        return regular.check(path)
     except (OSError, ValueError) as error:
-        raise _unreadable(name, error) from error
-    if not stat.S_ISREG(status.st_mode):
-        kind = next((word for is_kind, word in KINDS if is_kind(status.st_mode)), "no file")
-        raise DataError(f"{name} is {kind}, not a regular file; only such are read.")
-    return status
+        raise _unreadable(path, error) from error
 
 
 def open_regular(path: str | os.PathLike) -> BinaryIO:
     """Open a regular file for reading bytes; raise DataError where it is none, or cannot be."""
-    check_regular(path)  # before it is opened: to open some devices does something
-    name = os.path.basename(os.fspath(path))
     try:
-        # What was put in its place meanwhile is not waited for.
-        number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | os.O_CLOEXEC)
+        return regular.open_bytes(path)
     except (OSError, ValueError) as error:
-        raise _unreadable(name, error) from error
-    file = os.fdopen(number, "rb")
-    if not stat.S_ISREG(os.fstat(number).st_mode):
-        file.close()
-        raise DataError(f"{name} is not a regular file; only such are read.")
-    return file
+        raise _unreadable(path, error) from error
 
 
 def read_bytes(path: str | os.PathLike, most: int, what: str) -> bytes:
@@ -62,10 +41,13 @@ def read_bytes(path: str | os.PathLike, most: int, what: str) -> bytes:
                 raise DataError(f"{name} has {size:,} bytes, more than any {what} ({most:,}).")
             return file.read(size)
         except OSError as error:
-            raise _unreadable(name, error) from error
+            raise _unreadable(path, error) from error
 
 
-def _unreadable(name: str, error: Exception) -> DataError:
+def _unreadable(path: str | os.PathLike, error: Exception) -> DataError:
+    name = os.path.basename(os.fspath(path))
+    if isinstance(error, regular.IrregularError):
+        return DataError(f"{name} is {error.kind}, not a regular file; only such are read.")
     return DataError(f"{name} cannot be read ({getattr(error, 'strerror', None) or error}).")
 
 

@@ -18,6 +18,7 @@ from threading import Lock
 
 import numpy as np
 
+from partsig import regular
 from partsig.errors import DataError
 
 # Linux allows a process 65,530 maps (vm.max_map_count), of which libraries take some thousands.
@@ -120,7 +121,7 @@ def map_array(path: Path) -> tuple[np.ndarray, Layout]:
     Raises DataError where the file is missing, or no whole array of numbers in C order.
     """
     try:
-        with open(path, "rb") as handle:
+        with regular.open_bytes(path) as handle:
             layout = _read_layout(path, handle)
             return np.asarray(FileMap(handle.fileno(), layout)), layout
     except (OSError, ValueError, EOFError) as error:

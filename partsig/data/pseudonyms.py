@@ -18,6 +18,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from partsig import regular
 from partsig.cells import as_table, read_table
 from partsig.data import addresses
 from partsig.errors import ConfigError, DataError
@@ -141,7 +142,7 @@ def _alone(path: Path) -> Iterator[None]:
 def _read(path: Path) -> tuple[bytes, dict[tuple[str, str], str]]:
     """Return the key of a table, and what was said of each name."""
     try:
-        with open(path, newline="", encoding="utf-8", errors="surrogateescape") as handle:
+        with regular.open_text(path, newline="", errors="surrogateescape") as handle:
             columns, *rows = read_table(handle)
         if tuple(columns) != COLUMNS or rows[0][0] != KEY:
             raise ValueError

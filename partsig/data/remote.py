@@ -12,38 +12,50 @@ where their ETags are, or the SHA-256 that an index tells; else it is fetched an
 """
 
 import shutil
-import tarfile
 import threading
-import zipfile
+from bisect import bisect
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
-import fsspec
+import requests
 from fsspec.callbacks import Callback
 
-from partsig.data.addresses import CHAIN, is_url, name_of, shown, without_secrets
+from partsig.data.addresses import is_url, name_of, shown, without_secrets
 from partsig.data.copies import Copy, array_sha256_of
-from partsig.data.remote_names import check_names, local_path
-from partsig.data.web import Web
+from partsig.data.remote_listing import FAULTS, Listing, at, listing, system_of, without_suffix
+from partsig.data.remote_names import local_path
+from partsig.data.web import TooMuchError
 from partsig.errors import DataError, DiskFullError
 from partsig.files import FULL, atomic
 
-__all__ = ["drop", "fetch", "is_url", "listing", "mirror", "pull", "pull_small", "push", "remove"]
+__all__ = [
+    "TWICE",
+    "drop",
+    "fetch",
+    "is_url",
+    "left_out",
+    "listing",
+    "mirror",
+    "pull",
+    "pull_small",
+    "push",
+    "remove",
+]
 
+# Where a recording is put in the paths of all that has the name of another one.
+TWICE = ".twice"
 # Files up to this size (bytes) are fetched at the start: no recording is so small. Of a file whose
 # size nobody tells, no more is taken.
 SMALL = 2**20
-# What a file system of fsspec's may raise that is not of this code.
-FAULTS = (OSError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile, tarfile.TarError)
-# What tells two contents of a file apart, as the file systems of object stores call it.
-ETAGS = ("ETag", "etag", "md5Hash")
-# Archives that may lie on a web server: of these only the parts are fetched that are needed.
-ARCHIVES = ("zip", "tar")
-# The calls for which this process has fetched the small files, and who may do so now.
-_pulled: set[str] = set()
+# Characters that a file's name and that of a recording beside it begin with, if it is of that one.
+LEAST_COMMON = 3
+MOST_TOLD = 5
+# Files in a row that a server is waited for in vain, after which it is taken to be gone.
+MOST_IN_VAIN = 3
+# The calls for which this process has fetched the small files, with what could not be fetched, and
+# who may do so now.
+_pulled: dict[str, dict[str, str]] = {}
 _pulling = threading.Lock()
 
 
@@ -56,32 +68,6 @@ def mirror(url: str, kind: str) -> Path:
     return Path("data") / kind / name_of(url)
 
 
-@dataclass(frozen=True)
-class Listing:
-    """A remote folder: its file system, its root there, and what is told of every file by its path.
-
-    ``sizes`` are bytes, None where nobody tells.
-    """
-
-    url: str = field(repr=False)
-    system: fsspec.AbstractFileSystem = field(repr=False)
-    root: str = field(repr=False)
-    sizes: dict[str, int | None]
-    etags: dict[str, str]
-
-    @cached_property
-    def by_recording(self) -> dict[str, list[str]]:
-        """The files by their path without the extension: those of one recording together."""
-        by_name: dict[str, list[str]] = {}
-        for name in self.sizes:
-            by_name.setdefault(_without_suffix(name), []).append(name)
-        return by_name
-
-    def is_large(self, name: str) -> bool:
-        """Tell whether a file is known to be too large to be fetched at the start."""
-        return (self.sizes[name] or 0) > SMALL
-
-
 class _Limit(Callback):
     """Ends a transfer that brings more bytes than were announced."""
 
@@ -91,80 +77,14 @@ class _Limit(Callback):
 
     def set_size(self, size: int | None) -> None:
         if size is not None and size > self.limit:
-            raise DataError(f"{size:,} bytes come where {self.limit:,} should be; it was cut off")
+            raise TooMuchError(
+                f"{size:,} bytes come where {self.limit:,} should be; it was cut off"
+            )
 
     def relative_update(self, inc: int = 1) -> None:
         self.came += inc
         if self.came > self.limit:
-            raise DataError(f"more than the announced {self.limit:,} bytes come; it was cut off")
-
-
-def _without_suffix(name: str) -> str:
-    place = PurePosixPath(name)
-    return (place.parent / place.stem).as_posix()
-
-
-@lru_cache(maxsize=8)
-def _system(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """Return the file system of a remote folder, and the folder's root there.
-
-    It is partsig's own and keeps no listings, as fsspec's shared ones do for as long as the process
-    lasts: what is new there would not be seen, and threads that send files would forget the same
-    entry at the same time, of which all but one meet a KeyError.
-    """
-    *outer, last = CHAIN.split(url)
-    if last.lower().startswith(("http://", "https://")):
-        web = Web(last)
-        if not outer:
-            return web, ""
-        protocol, _, inner = outer[0].partition("://")
-        if len(outer) > 1 or protocol not in ARCHIVES:
-            raise ValueError("of a web server only folders, zip:// and tar:// are read")
-        archive = fsspec.filesystem(protocol, fo=web.open(""), skip_instance_cache=True)
-        return archive, inner.strip("/")
-    system, root = fsspec.core.url_to_fs(url, skip_instance_cache=True)
-    if hasattr(system.dircache, "use_listings_cache"):
-        system.dircache.use_listings_cache = False
-    return system, root.rstrip("/")
-
-
-def _at(root: str, name: str) -> str:
-    """Return where a file of a folder lies; the root of an archive has no name."""
-    return f"{root}/{name}" if root else name
-
-
-@lru_cache(maxsize=8)
-def listing(url: str) -> Listing:
-    """List a remote folder, once until the cache is cleared.
-
-    Raises DataError when its protocol needs a package that is missing, when nobody answers, or when
-    a name may be none of a file here.
-    """
-    fault = None
-    try:
-        system, root = _system(url)
-        files = system.find(root, detail=True)
-    except ImportError as error:
-        fault = f"{shown(url)}: {without_secrets(error, url)}; install that package."
-    except FAULTS as error:
-        fault = f"{shown(url)} cannot be listed ({without_secrets(error, url)})."
-    if fault:
-        raise DataError(fault)
-    sizes, etags, start = {}, {}, f"{root}/" if root else ""
-    for path, info in files.items():
-        if info.get("type") == "directory" or (path.endswith("/") and not info.get("size")):
-            continue  # a folder that some object stores list as an empty file
-        if path == root:
-            raise DataError(f"{shown(url)} is a file, and a folder is needed.")
-        # What does not lie in the folder is told with all of its path, which is refused then.
-        name = path.removeprefix(start) if path.startswith(start) else f"/{path.lstrip('/')}"
-        size = info.get("size")
-        sizes[name] = None if size is None else int(size)
-        etags[name] = next((str(info[key]) for key in ETAGS if info.get(key)), "")
-    check_names(sizes, shown(url))
-    # A weak one may be the same for other bytes (RFC 9110, 8.8.1).
-    strong = {name: tag for name, tag in etags.items() if tag and not tag.startswith("W/")}
-    return Listing(url, system, root, sizes, strong)
+            raise TooMuchError(f"more than the announced {self.limit:,} bytes come; it was cut off")
 
 
 def _get(
@@ -208,10 +128,12 @@ def _transfer(there: Listing, name: str, target: Path, limit: int) -> None:
         raise DataError(f"{told} (it is said to have {size:,} bytes, more than there is room for).")
     fault = None
     try:
-        there.system.get_file(_at(there.root, name), str(target), callback=_Limit(limit))
+        there.system.get_file(at(there.root, name), str(target), callback=_Limit(limit))
         came = target.stat().st_size
         if size is not None and came != size:
             fault = f"{came:,} bytes came and {size:,} were announced"
+    except TooMuchError as error:
+        raise TooMuchError(f"{told} ({str(error).rstrip('.')}).") from None
     except DataError as error:
         fault = str(error).rstrip(".")
     except FAULTS as error:
@@ -219,41 +141,106 @@ def _transfer(there: Listing, name: str, target: Path, limit: int) -> None:
             raise DiskFullError(
                 f"no space left while fetching {name} to {target.parent}."
             ) from None
-        fault = without_secrets(error, there.url)
+        fault = without_secrets(error, there.url) or type(error).__name__
+        if isinstance(error, requests.ConnectionError | requests.Timeout):
+            raise _InVainError(f"{told} ({fault}).") from None
     if fault:
         raise DataError(f"{told} ({fault}).")
+
+
+class _InVainError(DataError):
+    """Nobody answers."""
 
 
 def pull_small(url: str, folder: Path, call: str) -> list[str]:
     """List a remote folder anew and fetch its small files; return the names of all, sorted.
 
-    ``call`` says for which call of a verb: see :func:`fetch`.
+    ``call`` says for which call of a verb: see :func:`fetch`. What cannot be fetched is told by
+    :func:`fetch` of the recording that it belongs to, and by :func:`left_out`. Those whose names
+    may be none of files here are named below ``.unfit/``. Raises DataError where nobody answers.
     """
     listing.cache_clear()
     there = listing(url)
     Copy(url, folder).begin()
+    failed: dict[str, str] = {}
+    in_vain = 0
     for name in there.sizes:
-        if there.sizes[name] is None:  # it may be large, and is tried again with its recording
-            with suppress(DataError):
-                _get(there, folder, name)
-        elif not there.is_large(name):
+        if is_large(there, name):
+            continue
+        try:
             _get(there, folder, name)
-    _pulled.add(call)
-    return sorted(there.sizes)
+            in_vain = 0
+        except DiskFullError:
+            raise
+        except DataError as error:
+            in_vain = in_vain + 1 if isinstance(error, _InVainError) else 0
+            if in_vain == MOST_IN_VAIN:
+                raise
+            # Of no size and large, it comes with its recording, if it is of one.
+            if there.sizes[name] is not None or not isinstance(error, TooMuchError):
+                failed[name] = str(error)
+    _pulled[call] = failed
+    return sorted([*there.sizes, *there.unfit])
+
+
+def left_out(url: str, call: str, headers: list[str]) -> list[str]:
+    """Return sentences on small files that could not be fetched, and belong to no recording."""
+    there = listing(url)
+    told = [
+        reason
+        for name, reason in _pulled.get(call, {}).items()
+        if not any(_belongs(name, header, there) for header in headers)
+    ]
+    more = len(told) - MOST_TOLD
+    return told[:MOST_TOLD] + [f"{more} more files could not be fetched"] * (more > 0)
+
+
+def _belongs(name: str, header: str, there: Listing) -> bool:
+    """Tell whether a file is of a recording: named as it is, or nearest to it in its folder."""
+    if without_suffix(name) == without_suffix(header):
+        return True
+    place, own = PurePosixPath(name), PurePosixPath(header)
+    if place.parent != own.parent:
+        return False
+    # Of sorted names those beside a name begin as it does, as far as any does.
+    beside = there.beside(own)
+    at = bisect(beside, place.name)
+    best = max((_common(place.name, other) for other in beside[max(at - 1, 0) : at + 1]), default=0)
+    return _common(place.name, own.name) == best >= LEAST_COMMON
+
+
+def _common(one: str, other: str) -> int:
+    """Return how many characters two names begin with alike."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+
+
+def is_large(there: Listing, name: str) -> bool:
+    """Tell whether a file is known to be too large to be fetched at the start."""
+    return (there.sizes[name] or 0) > SMALL
 
 
 def fetch(url: str, folder: Path, header: Path, call: str) -> list[Path]:
     """Fetch the large files of one recording: those named as its header is, beside it.
 
     A process that meets a ``call`` for the first time, being another than the one that began it and
-    perhaps on another machine, lists the folder anew and fetches the small files before.
+    perhaps on another machine, lists the folder anew and fetches the small files before. Raises
+    DataError where a file of the recording cannot be had.
     """
     with _pulling:
         if call not in _pulled:
             pull_small(url, folder, call)
-    there = listing(url)
-    own = there.by_recording.get(_without_suffix(header.relative_to(folder).as_posix()), [])
-    later = [name for name in own if there.is_large(name) or there.sizes[name] is None]
+    there, name = listing(url), header.relative_to(folder).as_posix()
+    if name in there.unfit:
+        raise DataError(there.unfit[name])
+    if header.parent.name == TWICE:
+        raise DataError(
+            f"{shown(url)} has several recordings {header.stem}; rename all but one of them."
+        )
+    for other, reason in _pulled[call].items():
+        if _belongs(other, name, there):
+            raise DataError(reason)
+    own = there.by_recording.get(without_suffix(name), [])
+    later = [name for name in own if is_large(there, name) or there.sizes[name] is None]
     done: list[Path] = []
     try:
         for name in later:
@@ -285,6 +272,7 @@ def pull(
     """
     listing.cache_clear()
     there = listing(url)
+    there.check_fit()
     Copy(url, folder).begin()
     tables = {name: None for name in there.sizes if name.endswith((".csv", ".json"))}
     for name in tables:
@@ -299,11 +287,11 @@ def pull(
 
 def drop(url: str, names: list[str]) -> None:
     """Remove files of a remote folder; raises DataError when that fails."""
-    system, root = _system(url)
+    system, root = system_of(url)
     for name in names:
         fault = None
         try:
-            system.rm_file(_at(root, name))
+            system.rm_file(at(root, name))
         except (*FAULTS, NotImplementedError) as error:
             fault = without_secrets(error, url)
         if fault:
@@ -315,12 +303,12 @@ def push(url: str, folder: Path, names: list[str]) -> None:
 
     Raises DataError when that fails; they are whole here and are sent by the same command again.
     """
-    system, root = _system(url)
+    system, root = system_of(url)
     for name in names:
         fault = None
         try:
-            system.makedirs(_at(root, PurePosixPath(name).parent.as_posix()), exist_ok=True)
-            system.put_file(str(folder / name), _at(root, name))
+            system.makedirs(at(root, PurePosixPath(name).parent.as_posix()), exist_ok=True)
+            system.put_file(str(folder / name), at(root, name))
         except (*FAULTS, NotImplementedError) as error:
             fault = without_secrets(error, url)
         if fault:

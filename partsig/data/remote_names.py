@@ -14,24 +14,35 @@ UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 def check_names(names: Iterable[str], whose: str) -> None:
     """Raise DataError unless every name may be a file of its own below one folder.
 
+    See :func:`faults_of`.
+    """
+    for fault in faults_of(names, whose).values():
+        raise DataError(fault)
+
+
+def faults_of(names: Iterable[str], whose: str) -> dict[str, str]:
+    """Return why names may not be files of their own below one folder, by name, in sentences.
+
     A name is parts with ``/`` between them. Refused is what is empty, absolute or climbs, has a
     backslash, a drive or characters that cannot be seen, and two that differ by case or by Unicode
     form only, which are one file on some disks. ``whose`` is told in the message.
     """
     seen: dict[str, str] = {}
+    faults: dict[str, str] = {}
     for name in names:
         fault = _fault(name)
         if fault:
-            raise DataError(
-                f"{whose} names a file {name[:80]!r}, which {fault}: it is not fetched."
-            )
+            faults[name] = f"{whose} names a file {name[:80]!r}, which {fault}: it is not fetched."
+            continue
         folded = unicodedata.normalize("NFKC", name).casefold()
         folded = unicodedata.normalize("NFKC", folded)
-        if seen.setdefault(folded, name) != name:
-            raise DataError(
-                f"{whose} names both {seen[folded][:80]!r} and {name[:80]!r}, which are the same "
-                "file on some disks: neither is fetched."
+        other = seen.setdefault(folded, name)
+        if other != name:
+            faults[name] = faults[other] = (
+                f"{whose} names both {other[:80]!r} and {name[:80]!r}, which are the same file on "
+                "some disks: neither is fetched."
             )
+    return faults
 
 
 def _fault(name: str) -> str | None:

@@ -14,14 +14,45 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
+from partsig import regular
 from partsig.contracts import Labels, labels_of
 from partsig.data import addresses, remote
 from partsig.errors import DataError
 from partsig.files import read_columns, read_json
+from partsig.schema import (
+    FILTER,
+    LABELS,
+    Schema,
+    Told,
+    count,
+    fault_of,
+    fault_of_labels,
+    names,
+    number,
+    one_of,
+    section,
+    text,
+    texts,
+)
 
 FORMAT = 1
 META, INDEX = "meta.json", "index.csv"
 OK, FAILED = "ok", "failed"
+SCHEMA: Schema = {
+    **dict.fromkeys(("modality", "source", "unit", "provenance"), text),
+    "ch_names": names,
+    "sfreq": number(0, 1e6),
+    "dtype": one_of("float32", "float16", "uint8"),
+    "filter": FILTER,
+    "labels": LABELS,
+    **dict.fromkeys(("stages", "classes"), texts),
+    "epoch_s": number(0, 1e6),
+    "size": lambda value: (
+        isinstance(value, list) and len(value) == 2 and all(map(count(1, 2**16), value))
+    ),
+    "val_share": number(-1e-9, 0.9),
+    "reading": section,
+}
 
 
 def provenance(meta: Mapping) -> str:
@@ -56,10 +87,13 @@ def read_meta(path: Path) -> dict:
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         got = meta.get("format") if isinstance(meta, dict) else None
         raise DataError(
-            f"{path} is a store of format {got}; this partsig reads format {FORMAT}: "
+            f"{path} is a store of format {str(got)[:40]}; this partsig reads format {FORMAT}: "
             "preprocess again into a new --store."
         )
-    return meta
+    fault = fault_of(meta, SCHEMA) or fault_of_labels(meta)
+    if fault:
+        raise DataError(f"{file} is damaged ({fault}).")
+    return Told(meta, file, DataError)
 
 
 def made_alike(
@@ -89,7 +123,12 @@ def made_alike(
 
 def index_digest(path: Path) -> str:
     """Return the SHA-256 of the list of what a store holds: the same wherever it is moved."""
-    return hashlib.sha256((path / INDEX).read_bytes()).hexdigest()
+    file = path / INDEX
+    try:
+        with regular.open_bytes(file) as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{file} cannot be read ({error.strerror}).") from None
 
 
 def locate(

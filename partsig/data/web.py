@@ -20,6 +20,7 @@ from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 
 from partsig import __version__
 from partsig.data.addresses import shown
+from partsig.data.pace import PacedAdapter
 from partsig.errors import DataError
 
 CHUNK = 1 << 17  # bytes
@@ -31,6 +32,10 @@ PAGE_BYTES = 2**25
 DEEPEST, MOST_FOLDERS, MOST_FILES = 16, 100_000, 1_000_000
 ASKED_AT_ONCE = 8  # sizes; more would be impolite to a public server
 NO_HEAD = {405, 501}
+# Files whose size a server does not tell since it fails; where there are more, it fails altogether.
+MOST_UNASKED = 20
+# Bytes of a part that an archive asks for at once: the list of 500,000 members.
+MOST_PART = 2**26
 # Bounded, so that no page takes longer than it is long.
 LINK = re.compile(
     r"""<a\s[^<>]{0,1000}?\bhref\s{0,9}=\s{0,9}"""
@@ -52,6 +57,8 @@ class _Session(requests.Session):
 def session() -> requests.Session:
     """Return a session (for one thread) that says who asks, and asks for the bytes as they are."""
     new = _Session()
+    for scheme in ("https://", "http://"):
+        new.mount(scheme, PacedAdapter())
     new.headers.update({"User-Agent": f"partsig/{__version__}", "Accept-Encoding": "identity"})
     return new
 
@@ -218,8 +225,19 @@ class Web(AbstractFileSystem):
         paths = [path + name for name in names]
         if not detail:
             return paths
+        unasked: list[str] = []
+
+        def about(name: str) -> dict[str, object]:
+            try:
+                return self.info(name)
+            except (DataError, requests.RequestException):  # told where it is fetched
+                unasked.append(name)
+                if len(unasked) > MOST_UNASKED:
+                    raise
+                return {"name": name, "size": None, "type": "file", "ETag": None}
+
         with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
-            return dict(zip(paths, pool.map(self.info, paths), strict=True))
+            return dict(zip(paths, pool.map(about, paths), strict=True))
 
     def _links(self, path: str) -> list[str]:
         with ask(self._session, "GET", self._url(path or "/")) as answer:
@@ -259,7 +277,16 @@ class Web(AbstractFileSystem):
                     handle.write(piece)
 
     def read_part(self, path: str, start: int, end: int) -> bytes:
-        """Return some bytes of a file; raises DataError where the server sends others."""
+        """Return some bytes of a file; raises DataError where the server sends others.
+
+        So it does for a part that is larger than any that is needed: lengths in an archive, and its
+        own, are its server's to say.
+        """
+        if not 0 <= end - start <= MOST_PART:
+            raise TooMuchError(
+                f"{shown(self._url(path))}: {end - start:,} bytes of it would be needed at once, "
+                f"more than of any archive ({MOST_PART:,}); it is damaged."
+            )
         asked = {"Range": f"bytes={start}-{end - 1}"}
         with ask(self._session, "GET", self._url(path), asked) as answer:
             answer.raise_for_status()
@@ -282,6 +309,13 @@ class _Parts(AbstractBufferedFile):
         if size is None:
             raise DataError(f"{shown(web._url(path))}: the server does not say how large it is.")
         super().__init__(web, path, size=size)
+
+    def read(self, length: int = -1) -> bytes:
+        """Return so many bytes from here; what names a size that no part has is refused."""
+        left = self.size - self.loc
+        if (left if length is None or length < 0 else min(length, left)) > MOST_PART:
+            self.fs.read_part(self.path, self.loc, self.loc + left)  # says why
+        return super().read(length)
 
     def _fetch_range(self, start: int, end: int) -> bytes:
         return self.fs.read_part(self.path, start, end)

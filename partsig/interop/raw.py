@@ -1,9 +1,12 @@
 """A store's recording as an ``mne.io.BaseRaw`` that reads from the store when it is asked."""
 
+from pathlib import Path
+
 import mne
 import numpy as np
 
 from partsig.contracts import UNLABELLED
+from partsig.data.mapped import map_array
 from partsig.data.signals.hypnograms.stages import EDF_TEXTS, SLEEP
 from partsig.data.signals.store import Store
 
@@ -51,7 +54,7 @@ class StoreRaw(mne.io.BaseRaw):
         mult: np.ndarray | None,
     ) -> None:
         """Fill ``data``; MNE's way for a reader to read."""
-        signal = np.load(self.filenames[fi], mmap_mode="r", allow_pickle=False)
+        signal = map_array(Path(self.filenames[fi]))[0]
         block = 1e-6 * signal[:, start:stop].astype(np.float64)
         data[:] = block[idx] if mult is None else mult @ block
 

@@ -1,6 +1,7 @@
 """Files of weights from elsewhere: read as plain tensors, and held against what they are for."""
 
 import hashlib
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from partsig.errors import ConfigError
+from partsig.train.checkpoint import check_unpacked
 
 # Where official checkpoints keep their weights; what else lies there (settings, an optimiser) is
 # left out by whoever converts one.
@@ -30,6 +32,8 @@ def read_weights(file: Path) -> Mapping[str, Any]:
 
             content = load_file(file)
         else:
+            if zipfile.is_zipfile(file):  # else of an older torch, which packs nothing
+                check_unpacked(file, file.stat().st_size)
             content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 - a damaged file fails in many ways
         if isinstance(error, UnpicklingError) and any(words in str(error) for words in MORE):

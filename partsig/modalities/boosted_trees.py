@@ -16,6 +16,8 @@ if TYPE_CHECKING:  # scikit-learn brings pandas along, 100 MB
     from sklearn.ensemble import HistGradientBoostingClassifier
 
 TRUSTED = ["sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"]
+# What a tree adds to the logarithm of odds is far below it; sums of larger ones may be endless.
+MOST = 1e6
 LOSSES = ("HalfBinomialLoss", "HalfMultinomialLoss")
 
 
@@ -49,7 +51,36 @@ def load(content: bytes, n_features: int, n_classes: int) -> "HistGradientBoosti
         wrong = f"{type(error).__name__} where their numbers should be"
     if wrong:
         raise CheckpointError(f"the boosted trees are damaged or not partsig's: {wrong}.")
-    return trees
+    return _rebuilt(trees)
+
+
+def _rebuilt(trees: "HistGradientBoostingClassifier") -> "HistGradientBoostingClassifier":
+    """Return trees that have nothing of a file but what was checked: classes, start and nodes.
+
+    All else that predicting asks (bins, links, sets of categories) is as scikit-learn makes it for
+    features that are numbers.
+    """
+    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.ensemble._hist_gradient_boosting.binning import _BinMapper
+    from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
+
+    n_features, classes = int(trees.n_features_in_), np.array(trees.classes_)
+    no_categories = np.zeros((0, 8), np.uint32)
+    own = HistGradientBoostingClassifier()
+    own._preprocessor = own.is_categorical_ = None
+    own.n_features_in_ = own._n_features = n_features
+    own.classes_ = classes
+    own.n_trees_per_iteration_ = len(classes) if len(classes) > 2 else 1
+    own._loss = own._get_loss(sample_weight=None)
+    own._baseline_prediction = np.array(trees._baseline_prediction, np.float64)
+    own._bin_mapper = _BinMapper()
+    own._bin_mapper.is_categorical_ = np.zeros(n_features, np.uint8)
+    own._bin_mapper.bin_thresholds_ = []
+    own._predictors = [
+        [TreePredictor(np.array(tree.nodes), no_categories, no_categories) for tree in step]
+        for step in trees._predictors
+    ]
+    return own
 
 
 def _wrong_with(
@@ -80,8 +111,8 @@ def _wrong_with(
         return "their loss is another"
     each = len(classes) if several else 1
     first = np.asarray(trees._baseline_prediction)
-    if first.shape != (1, each) or first.dtype.kind != "f" or not np.isfinite(first).all():
-        return "what they begin from is not finite"
+    if first.shape != (1, each) or first.dtype.kind != "f" or not (abs(first) <= MOST).all():
+        return "what they begin from is not finite, or too large"
     if trees.n_trees_per_iteration_ != each or not isinstance(trees._predictors, list):
         return "they are not in rounds"
     for step in trees._predictors:
@@ -102,8 +133,8 @@ def _wrong_with_nodes(nodes: np.ndarray, n_features: int) -> str | None:
     if nodes.ndim != 1 or not len(nodes):
         return "a tree is empty"
     leaf = nodes["is_leaf"] != 0
-    if not np.isfinite(nodes["value"]).all() or np.isnan(nodes["num_threshold"]).any():
-        return "a number of a tree is not finite"
+    if not (abs(nodes["value"]) <= MOST).all() or np.isnan(nodes["num_threshold"]).any():
+        return "a number of a tree is not finite, or too large"
     if nodes["is_categorical"].any():
         return "they are of categories"
     inner, place = nodes[~leaf], np.flatnonzero(~leaf)

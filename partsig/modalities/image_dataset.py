@@ -1,6 +1,5 @@
 """Images: what a store of them offers to whoever pretrains, fine-tunes or judges on it."""
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +25,7 @@ from partsig.data.images.windows import RandomImages
 from partsig.data.shuffling import Shuffled
 from partsig.data.store import INDEX
 from partsig.errors import CheckpointError, ConfigError, DataError, check_range
+from partsig.files import read_json
 from partsig.modalities.image_settings import (
     ImageFinetuneConfig,
     ImagePretrainConfig,
@@ -291,7 +291,7 @@ class ImageDataset(OpenedStore):
             return []
         train = theirs.labelled("train")
         if (run.path / SPLIT).is_file():
-            names = set(json.loads((run.path / SPLIT).read_text(encoding="utf-8"))["train"])
+            names = set(read_json(run.path / SPLIT)["train"])
             train = np.array([i for i in train if theirs.store.names[i] in names], np.int64)
         known = np.concatenate([train, theirs.labelled("val")])
         return [self.store.names[i] for i in find_same(self.store, index, theirs.store, known)]

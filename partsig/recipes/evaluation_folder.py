@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from partsig.data.store import index_digest
-from partsig.files import read_json
+from partsig.errors import DataError
+from partsig.files import can_be_written, check_no_link, check_replaceable, read_json
 from partsig.runs.run import Run
 
 
@@ -24,6 +25,20 @@ def evaluation_of(run: Run, store: Path) -> tuple[Path, bool]:
     endings = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
     folders = (run.path / f"evaluation-{store.name}{ending}" for ending in endings)
     return next(folder for folder in folders if not _is_of_another(folder, store)), True
+
+
+def check_folder(folder: Path) -> None:
+    """Raise DataError where an evaluation cannot be written, or replaces another's file."""
+    check_no_link(folder)
+    for file in ("predictions.csv", "metrics.json"):
+        check_replaceable(folder / file, b",truth,prediction,", folder / "predictions.csv")
+    if not can_be_written(folder):
+        raise DataError(f"cannot write into {folder}; choose another place.")
+
+
+def own_or_below(own: Path, shared: Path) -> Path:
+    """Return a run's own folder, or that of its name below another where it is to be read only."""
+    return own if can_be_written(own) else shared / own.parent.resolve().name
 
 
 def place_digest(store: Path) -> str:

@@ -13,13 +13,13 @@ from partsig.core.objectives.supervised import SupervisedModule
 from partsig.data.shuffling import Shuffled
 from partsig.data.store import read_meta
 from partsig.errors import ConfigError, DataError
-from partsig.files import locked, write_json
+from partsig.files import write_json
 from partsig.modalities import registry
 from partsig.recipes.starting_encoder import Start, start_from
 from partsig.runs import directory as runs
 from partsig.runs.encoder_sources import Origin
 from partsig.runs.features import folder_of
-from partsig.runs.kept import chosen_file, is_over
+from partsig.runs.kept import chosen_file, held, is_over
 from partsig.runs.run import Run
 from partsig.runs.settings import SCRATCH, FinetuneRecipe
 from partsig.seeds import Stream, seed_of
@@ -181,7 +181,7 @@ def run_finetuning(asked: Finetuning, world: World) -> None:
     What is not trained step by step, and everything that is judged, is done by the main process.
     Raises BusyError where another call trains the same run.
     """
-    with locked(asked.run) if world.main else nullcontext():
+    with held(asked.run) if world.main else nullcontext():
         _share_finetuning(asked, world)
 
 

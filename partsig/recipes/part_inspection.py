@@ -20,7 +20,7 @@ from partsig.core.geometry import shuffled_grid
 from partsig.core.objectives.part import Part
 from partsig.data.store import locate
 from partsig.errors import check_range
-from partsig.files import atomic, check_no_link, check_replaceable, write_json
+from partsig.files import atomic, check_no_link, check_replaceable, has_keys, write_json
 from partsig.modalities import registry
 from partsig.places import place_name
 from partsig.recipes.inspection import MOST_DRAWN, Inspection, InspectionRequest
@@ -30,6 +30,7 @@ from partsig.train import distributed
 
 PICTURES = ("reconstruction", "rebuilt", "uncertainty", "symmetry")
 DRAWN = [f"{name}.{kind}" for name in PICTURES for kind in ("png", "svg")]
+INSPECTED = has_keys("run", "store", "role", "n_windows", "off_grid")
 # Windows the figures of merit are computed on, and how many at once.
 WINDOWS, BATCH = 256, 32
 # Draws over which a window's disagreement is averaged, sample by sample.
@@ -62,7 +63,7 @@ def inspect_translations(asked: InspectionRequest) -> Inspection:
     folder = asked.output
     check_no_link(folder)
     for name in ("metrics.json", "arrays.npz", *DRAWN):
-        check_replaceable(folder / name, b'"n_windows": ', folder / "metrics.json")
+        check_replaceable(folder / name, INSPECTED, folder / "metrics.json")
     write_json(folder / "metrics.json", metrics)  # first: it tells whose the files beside it are
     with atomic(folder / "arrays.npz") as temporary, open(temporary, "wb") as handle:
         np.savez_compressed(handle, **arrays)

@@ -10,12 +10,11 @@ from torch import Tensor, nn
 from partsig import config as configs
 from partsig.contracts import Batch, PretrainingData, Windows
 from partsig.errors import CheckpointError, ConfigError
-from partsig.files import locked
 from partsig.modalities import registry
 from partsig.modalities.modality import Modality
 from partsig.recipes.pretext_measures import measure, units
 from partsig.runs import directory as runs
-from partsig.runs.kept import is_over
+from partsig.runs.kept import held, is_over
 from partsig.runs.models import build_objective, load_encoder, read_state
 from partsig.runs.run import Run
 from partsig.runs.settings import PretrainRecipe
@@ -61,7 +60,7 @@ def run_pretraining(asked: Pretraining) -> None:
     Raises BusyError where another call trains the same run.
     """
     world = distributed.start(asked.device)
-    with locked(asked.run) if world.main and not asked.profile else nullcontext():
+    with held(asked.run) if world.main and not asked.profile else nullcontext():
         _share_pretraining(asked, world)
 
 

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from partsig import __version__, config, seeds
+from partsig import __version__, config, regular, seeds
 from partsig.contracts import labels_of
 from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.files import is_a_writers, write_json, write_text
@@ -193,7 +193,7 @@ def _outline(file: Path) -> tuple[str, str | None]:
     A ``run.json`` names every subject; as :func:`begin` and :func:`finish` write it, its first two
     lines and its last one tell. Any other is read whole.
     """
-    with open(file, "rb") as handle:
+    with regular.open_bytes(file) as handle:
         head = FIRST.match(handle.read(ENDS))
         handle.seek(max(handle.seek(0, os.SEEK_END) - ENDS, 0))
         tail = LAST.search(handle.read())

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from partsig import regular
 from partsig.errors import ConfigError, DataError
 from partsig.files import atomic, remove_leftovers
 
@@ -31,6 +32,7 @@ def check_own(path: Path) -> None:
     if not os.path.lexists(path):
         return
     try:
+        regular.check(path)
         if path.suffix == ".npz":
             with zipfile.ZipFile(path) as archive:
                 if archive.getinfo("meta.npy").file_size > MOST_META:

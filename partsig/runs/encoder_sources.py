@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from partsig import registries
+from partsig import registries, regular
 from partsig.errors import CheckpointError, ConfigError, nearest
 from partsig.places import place_name
 from partsig.runs.settings import SCRATCH, Shape
@@ -104,7 +104,7 @@ class Origin:
         """Return what a run remembers of the weights, besides their name: the file's hash."""
         if self.weights is None:
             return {}
-        with open(self.weights, "rb") as handle:
+        with regular.open_bytes(self.weights) as handle:
             return {"weights_sha256": hashlib.file_digest(handle, "sha256").hexdigest()}
 
     def open(self, window: Shape, n_channels: int) -> ForeignEncoder:

@@ -7,6 +7,7 @@
             README.md           model card
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,14 +22,41 @@ from partsig.core.objectives.supervised import (
     EncoderClassifier,
 )
 from partsig.errors import CheckpointError, ConfigError
-from partsig.files import atomic, read_json, write_json, write_text
+from partsig.files import atomic, has_keys, read_json, write_json, write_text
 from partsig.runs.encoder_sources import FROZEN, rebuild
 from partsig.runs.models import built
 from partsig.runs.run import Run, check_temperature
+from partsig.schema import (
+    FILTER,
+    Schema,
+    count,
+    each,
+    fault_of,
+    maybe,
+    names,
+    number,
+    one_of,
+    section,
+    text,
+    texts,
+)
 
 FORMAT = 1
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 POOLS = ("cls", "mean", "mean+sd", "mean+sd+spectrum")
+# Samples, or pixels, of a window: those of a day at 100 Hz.
+MOST_SAMPLES = 10_000_000
+SCHEMA: Schema = {
+    **dict.fromkeys(("partsig", "modality", "unit", "positions", "pool"), text),
+    "kind": one_of("stager", "encoder"),
+    "ch_names": names,
+    "classes": texts,
+    "sfreq": maybe(number(0, 1e6)),
+    "filter": FILTER,
+    **dict.fromkeys(("window", "patch"), lambda value: _is_extent(value)),
+    "encoder": section,
+    "training": each(maybe(lambda value: text(value) or number(-1e18, 1e18)(value))),
+}
 # Weights that an encoder without a trained head leaves out.
 HEAD = {"head.weight", "head.bias"}
 UNTRAINED = 1  # classes of a head that has learned nothing
@@ -65,6 +93,28 @@ class LoadedModel:
     def window(self) -> tuple[int, ...]:
         """The extent of the windows it is given, in samples."""
         return _extent(self.facts["window"])
+
+
+def _is_extent(value: object) -> bool:
+    axes = [value] if isinstance(value, int) else value
+    fits = isinstance(axes, list) and 1 <= len(axes) <= 3 and all(map(count(1, MOST_SAMPLES), axes))
+    return fits and math.prod(axes) <= MOST_SAMPLES
+
+
+def _fault(facts: Mapping) -> str | None:
+    """Return what a model cannot be built or used by."""
+    fault = fault_of({k: v for k, v in facts.items() if (k, v) != ("filter", None)}, SCHEMA)
+    if fault:
+        return fault
+    missing = [key for key in (*SCHEMA, "temperature") if key not in facts]
+    if missing:
+        return f"it does not tell {missing[0]!r}"
+    window, patch = _extent(facts["window"]), _extent(facts["patch"])
+    if len(window) != len(patch) or any(w < p for w, p in zip(window, patch, strict=True)):
+        return f"windows of {facts['window']} have no patches of {facts['patch']}"
+    if isinstance(facts["window"], int) and facts["sfreq"] is None:
+        return "it does not tell the rate of its signals"
+    return None
 
 
 def _extent(extent: int | Sequence[int]) -> tuple[int, ...]:
@@ -112,6 +162,11 @@ def write(folder: Path, packed: LoadedModel, card: str) -> None:
     write_json(folder / CONFIG, packed.facts)
 
 
+def is_ours(facts: object) -> bool:
+    """Tell whether this is what partsig writes beside a model, and no other library."""
+    return has_keys("format", "ch_names", "encoder")(facts) and facts["library_name"] == "partsig"
+
+
 def read(folder: Path) -> LoadedModel:
     """Return the model of an exported folder; raise CheckpointError when it is damaged."""
     try:
@@ -128,6 +183,9 @@ def read(folder: Path) -> LoadedModel:
         raise CheckpointError(
             f"{folder} is no folder that `partsig export` (format {FORMAT}) wrote; export it again."
         )
+    fault = _fault(facts)
+    if fault:
+        raise CheckpointError(f"{folder / CONFIG} is damaged ({fault}); export the run again.")
     check_temperature(facts.get("temperature"), folder / CONFIG)
     if not (folder / WEIGHTS).is_file():
         raise CheckpointError(f"{folder} has no {WEIGHTS}: run `partsig export` without --format.")

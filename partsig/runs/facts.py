@@ -1,30 +1,72 @@
 """What a ``run.json`` may say: it may be somebody else's, and is not believed to be well formed."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from partsig.errors import CheckpointError
 from partsig.files import read_json
+from partsig.schema import (
+    FILTER,
+    LABELS,
+    Schema,
+    Told,
+    count,
+    each,
+    fault_of,
+    fault_of_labels,
+    maybe,
+    number,
+    numbers,
+    one_of,
+    section,
+    text,
+    texts,
+)
 
-TEXTS = ("kind", "state", "started", "finished", "store", "from", "modality", "task", "teacher")
-NAMES = ("ch_names", "subjects_seen", "pretraining_subjects")
-SECTIONS = ("config", "calibration", "labels", "pretraining")
-NEVER_NONE = ("kind", "state", "store", "ch_names", "config", "environment", "split", "seed")
-COUNTS = ("seed", "parameters", "n_epochs_train", "images_trained", "chosen_epoch")
+SIZES: Schema = {role: count() for role in ("train", "val", "test")}
+# Read as settings are; what is asked without that is here.
+CONFIG: Schema = {
+    "model": text,
+    "train": text,
+    "positions": text,
+    "blocks": count(0, 10_000),
+    "encoder": section,
+}
+CALIBRATION: Schema = {
+    "prior": numbers,
+    "review_by": one_of("confidence", "context"),
+    "finds_errors": each(maybe(number(-1e-9, 1))),
+    "n_epochs": count(),
+    **dict.fromkeys(("ece", "ece_before"), maybe(number(-1e-9, 1))),
+    **dict.fromkeys(("log_loss", "log_loss_before"), maybe(number(-1e-9, 1e9))),
+}
+RUN: Schema = {
+    **dict.fromkeys(("kind", "state", "store"), text),
+    **dict.fromkeys(("started", "finished", "from", "modality", "task", "teacher"), maybe(text)),
+    **dict.fromkeys(("provenance", "index_sha256", "weights_sha256"), maybe(text)),
+    "ch_names": texts,
+    **dict.fromkeys(("subjects_seen", "subjects_trained", "subjects_held_out"), maybe(texts)),
+    **dict.fromkeys(("pretraining_subjects", "recordings"), maybe(texts)),
+    "sfreq": maybe(number(0, 1e6)),
+    "seed": count(),
+    **dict.fromkeys(("parameters", "n_epochs_train", "n_epochs_val", "subjects"), maybe(count())),
+    **dict.fromkeys(("images_trained", "images_per_class", "chosen_epoch"), maybe(count())),
+    **dict.fromkeys(("segments_per_class", "steps", "streams"), maybe(count())),
+    "n_images": SIZES,
+    "split": each(texts),
+    "items": maybe(each(lambda items: text(items) or each(text)(items))),
+    "environment": each(text),
+    "config": CONFIG,
+    "calibration": CALIBRATION,
+    "labels": LABELS,
+    "filter": FILTER,
+    "pretraining": {"objective": maybe(text), "seed": maybe(count())},
+}
+OLD = {"stages": texts, "classes": texts, "epoch_s": number(0, 1e6)}
+# Sections that a run may say that it has none of.
+OR_NONE = ("pretraining",)
 
 
-class Facts(dict):
-    """A ``run.json``; asked for what it does not tell, it says so in a sentence."""
-
-    def __init__(self, facts: Mapping, file: Path) -> None:
-        super().__init__(facts)
-        self.file = file
-
-    def __missing__(self, key: str) -> object:
-        raise CheckpointError(f"{self.file} does not tell {key!r}: it is damaged.")
-
-
-def read_facts(file: Path) -> Facts:
+def read_facts(file: Path) -> Told:
     """Return a ``run.json``; raise CheckpointError where it is damaged, or of other types.
 
     What it does not tell is not missed here: it may be of an older version.
@@ -33,30 +75,24 @@ def read_facts(file: Path) -> Facts:
         found = read_json(file)
         if not isinstance(found, dict) or "kind" not in found:
             raise ValueError("it does not tell its kind")
-        for key, value in found.items():
-            if not (_fits(key, value) if value is not None else key not in NEVER_NONE):
-                raise ValueError(f"{key} is no such thing: {str(value)[:60]!r}")
+        told = {k: v for k, v in found.items() if v is not None or k not in OR_NONE}
+        fault = fault_of(told, RUN | OLD) or fault_of_labels(told) or _unlike(told)
+        if fault:
+            raise ValueError(fault)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{file} is damaged ({error}).") from None
-    return Facts(found, file)
+    return Told(found, file, CheckpointError)
 
 
-def _fits(key: str, value: object) -> bool:
-    """Tell whether a value is of the type that is meant by its key."""
-    if key in TEXTS:
-        return isinstance(value, str)
-    if key in NAMES:
-        return _are_names(value)
-    if key in COUNTS:
-        return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
-    if key == "sfreq":
-        return isinstance(value, int | float) and 0 < value <= 1e6
-    if key == "split":
-        return isinstance(value, dict) and all(map(_are_names, value.values()))
-    if key == "environment":
-        return isinstance(value, dict) and _are_names(list(value.values()))
-    return key not in SECTIONS or isinstance(value, dict)
-
-
-def _are_names(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+def _unlike(facts: dict) -> str | None:
+    """Return what of a run does not belong together."""
+    for key, value in facts.items():
+        if key.startswith("val_") and not maybe(number(-1e9, 1e9))(value):
+            return f"{key} is no such thing: {str(value)[:60]}"
+    if "sfreq" in facts and any(map(text, (facts.get("items") or {}).values())):
+        return "items are not told by their names"
+    classes = facts.get("labels", {}).get("classes", facts.get("stages", facts.get("classes")))
+    prior = facts.get("calibration", {}).get("prior")
+    if prior is not None and classes is not None and len(prior) != len(classes):
+        return f"calibration.prior is of {len(prior)} classes, and there are {len(classes)}"
+    return None

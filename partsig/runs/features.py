@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from partsig import __version__
+from partsig import __version__, regular
 from partsig.contracts import Examples
 from partsig.core.frozen_encoder import Encoded, FrozenEncoder, joined
 from partsig.core.objectives.supervised import EncoderClassifier, pooled
@@ -159,6 +159,7 @@ def _seal() -> "hashlib._Hash":
 def _read(file: Path, n: int) -> np.ndarray | None:
     """Return kept features (n, …); None where there are none, or other ones than were written."""
     try:
+        regular.check(file)
         whole = np.memmap(file, np.uint8, "r")
         seal = _seal()
         seal.update(whole[:-SEAL])

@@ -4,10 +4,12 @@ A checkpoint may be lost, or one of an earlier step or epoch be put in its place
 run's weights reads them here, where they are held against what the run says of itself.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from partsig.errors import CheckpointError
+from partsig.files import can_be_written, locked
 from partsig.runs.run import Run
 from partsig.train import checkpoint
 from partsig.train.journal import last_step
@@ -85,6 +87,19 @@ def chosen_state(run: Run) -> dict:
 
 def _told(scores: list) -> str:
     return ", ".join(f"{v:.3f}" if isinstance(v, float) else str(v)[:20] for v in scores)
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Hold a run, to go on with it; one that is over, in a folder to be read only, needs no lock.
+
+    Raises BusyError where another call trains the same run.
+    """
+    if can_be_written(path) or not is_over(path):
+        with locked(path):
+            yield
+    else:
+        yield
 
 
 def is_over(path: Path) -> bool:

@@ -1,6 +1,5 @@
 """The model card of an exported folder: what it is, what was measured, what it is not for."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import yaml
 
 from partsig.errors import CheckpointError
+from partsig.files import read_json
 from partsig.modalities import registry
 from partsig.runs.encoder_sources import FROZEN, recall
 
@@ -154,6 +154,6 @@ def read_measured(run: Path) -> dict | None:
     if not file.is_file():
         return None
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+        return read_json(file)
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{file} is damaged ({error}); evaluate again.") from None

@@ -1,6 +1,5 @@
 """What ``partsig compare`` holds side by side: a fine-tuned run's answers on its test set."""
 
-import json
 import re
 import shlex
 from collections import Counter
@@ -12,7 +11,7 @@ import numpy as np
 
 from partsig import config as configs
 from partsig.errors import ConfigError, DataError
-from partsig.files import read_columns
+from partsig.files import read_columns, read_json
 from partsig.metrics.agreement import confusion, kappa
 from partsig.modalities import registry
 from partsig.runs.encoder_sources import FROZEN
@@ -223,7 +222,7 @@ def _of_items(file: Path, run: Run) -> _Answers:
     code = {name: number for number, name in enumerate(run.labels.classes)}
     names, truth, given = zip(*read_columns(file, ("image", "truth", "prediction")), strict=True)
     truth, given = (np.array([code[name] for name in column]) for column in (truth, given))
-    measured = json.loads((file.parent / "metrics.json").read_text(encoding="utf-8"))
+    measured = read_json(file.parent / "metrics.json")
     return _Answers(
         units=[measured.get("images_sha256"), *zip(names, truth.tolist(), strict=True)],
         confusion=confusion(truth, given, len(code)),

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from partsig import regular
 from partsig.data.signals.hypnograms.stages import EPOCH_S, STAGES, UNSCORED
 from partsig.sleep.quality import GOOD, QUALITY
 
@@ -133,7 +134,7 @@ def remove(files: Iterable[Path]) -> None:
     """
     for file in files:
         try:
-            with open(file, "rb") as handle:
+            with regular.open_bytes(file) as handle:
                 own = MARK.encode() in handle.read(HEAD)
         except OSError:  # it is gone, or a folder
             continue

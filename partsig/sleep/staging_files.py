@@ -65,7 +65,7 @@ def write_staging(staging: Staging, folder: Path) -> dict[str, Path]:
     written = paths_of(staging.name, folder)
     # A picture does not tell whose it is: it is partsig's where the file that is written before is.
     for kind in FIGURES:
-        check_replaceable(written[kind], MARKS[".json"], written["json"])
+        check_replaceable(written[kind], MARKS["json"], written["json"])
     write_all(staging, folder)
     from partsig.sleep import figures  # matplotlib, where it is needed
 

@@ -72,7 +72,8 @@ def check_unpacked(file: Path | BinaryIO, size: int) -> None:
     name = file if isinstance(file, Path) else "an archive in a checkpoint"
     try:
         with zipfile.ZipFile(file) as archive:
-            unpacked = sum(member.file_size for member in archive.infolist())
+            members = archive.infolist()
+            unpacked = sum(member.file_size for member in members)
     except Exception as error:  # noqa: BLE001 (what zipfile cannot read, torch shall not either)
         reason = str(error) or type(error).__name__
         raise CheckpointError(
@@ -83,6 +84,9 @@ def check_unpacked(file: Path | BinaryIO, size: int) -> None:
         raise CheckpointError(
             f"{name} holds {size:,} bytes that unpack to {unpacked:,}: partsig writes none such."
         )
+    # What a packed member says of its size need not be so.
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise CheckpointError(f"{name} has packed members: partsig writes none such.")
 
 
 def check_weights(state: object, where: Path) -> None:

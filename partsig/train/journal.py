@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from partsig import regular
 from partsig.errors import DataError
 from partsig.files import appended, write_text
 from partsig.progress import bar
@@ -110,7 +111,7 @@ class Board:
 
 def _whole_lines(path: Path) -> list[str]:
     """Return the complete lines; a line cut by a kill is left out."""
-    text = path.read_text(encoding="utf-8")
+    text = regular.read_text(path)
     return text.split("\n")[:-1]
 
 
@@ -119,7 +120,7 @@ def last_step(run: Path) -> int | None:
     path = run / "metrics.jsonl"
     if not path.is_file():
         return None
-    with open(path, "rb") as handle:
+    with regular.open_bytes(path) as handle:
         handle.seek(max(handle.seek(0, os.SEEK_END) - TAIL, 0))
         lines = handle.read().split(b"\n")[:-1]
     try:

@@ -18,7 +18,7 @@ from partsig.data.signals.readers import guarded
 from partsig.data.signals.readers import registry as readers
 from partsig.data.signals.recordings import ReadConfig
 from partsig.errors import ConfigError, DataError, check_jobs
-from partsig.files import check_replaceable, write_json, write_text
+from partsig.files import check_replaceable, has_keys, write_json, write_text
 from partsig.places import place_name, without_places
 from partsig.progress import bar
 from partsig.sleep import html
@@ -113,7 +113,8 @@ def audit(
 def _check_ours(output: Path, rows: list[dict[str, object]]) -> None:
     """Raise DataError where another's file would be replaced."""
     check_replaceable(output / "audit.csv", ",".join(list(rows[0])[1:5]).encode())
-    check_replaceable(output / "audit.json", b'"partsig"')
+    mark = has_keys("audited", "source", "versions", "summary", "recordings")
+    check_replaceable(output / "audit.json", mark)
     for number in range(1, -(-len(rows) // pages.ON_ONE_PAGE) + 1):
         check_replaceable(output / pages.place(number), html.MARK.encode())
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from partsig.data.store import locate
 from partsig.errors import ConfigError
-from partsig.files import check_no_link, check_replaceable, write_json
+from partsig.files import write_json
 from partsig.recipes.evaluation import (
     Judged,
     in_common,
@@ -16,6 +16,7 @@ from partsig.recipes.evaluation import (
     pooled_result,
     result_of,
 )
+from partsig.recipes.evaluation_folder import check_folder, own_or_below
 from partsig.runs import directory as runs
 from partsig.tasks import registry as tasks
 from partsig.train import distributed
@@ -61,7 +62,8 @@ def evaluate(
     Several runs whose test subjects are not the same (the folds of a cross-validation) are
     evaluated one by one, and then pooled: every subject judged by the run that has not seen it, one
     kappa with one interval, in ``output``, by default ``runs/pooled-RUN-and-N-more``. Of one run,
-    ``output`` is a folder in place of its own (which may be read-only).
+    ``output`` is a folder in place of its own (which may be read-only). What is said of each of
+    several goes into its run, or below ``output`` where that is read-only.
     ``allow_http``: ``store`` may be at http:// or ftp://, which is not encrypted.
 
     Raises DataError when the store's channels, rate, size or classes are not the run's, and when
@@ -74,7 +76,12 @@ def evaluate(
     store = None if store is None else locate(store, allow_http=allow_http)
     if len(paths) == 1:
         where = None if output is None else Path(output)
+        if where is not None:
+            check_folder(where)
         return _written(judge(paths[0], store, chosen), seed, figures, where)
+    name = f"pooled-{paths[0].resolve().name}-and-{len(paths) - 1}-more"
+    where = Path(output or runs.RUNS / name)
+    check_folder(where)
     several = [judge(path, store, chosen) for path in paths]
     shared, unit = in_common(several), several[0].examples.unit
     if shared:
@@ -83,8 +90,7 @@ def evaluate(
             "are those of several of these runs: their results are not pooled. Evaluate them one "
             "by one, and hold them against each other with `partsig compare RUN…`."
         )
-    name = f"pooled-{paths[0].resolve().name}-and-{len(paths) - 1}-more"
-    return _written_together(several, Path(output or runs.RUNS / name), seed, figures)
+    return _written_together(several, where, seed, figures)
 
 
 def _written(judged: Judged, seed: int, figures: bool, output: Path | None = None) -> Evaluation:
@@ -93,7 +99,7 @@ def _written(judged: Judged, seed: int, figures: bool, output: Path | None = Non
     task, folder = tasks.get(judged.run.task), output or judged.folder
     result = result_of(judged, seed)
     given = judged.examples, judged.probabilities
-    _check_ours(folder)
+    check_folder(folder)
     task.write_predictions(folder / "predictions.csv", *given)
     write_json(folder / "metrics.json", result)
     drawn = task.figures(result, *given, folder) if figures else []
@@ -107,21 +113,14 @@ def _written(judged: Judged, seed: int, figures: bool, output: Path | None = Non
     )
 
 
-def _check_ours(folder: Path) -> None:
-    """Raise DataError where another's file would be replaced."""
-    check_no_link(folder)
-    for file in ("predictions.csv", "metrics.json"):
-        check_replaceable(folder / file, b",truth,prediction,", folder / "predictions.csv")
-
-
 def _written_together(several: list[Judged], folder: Path, seed: int, figures: bool) -> Evaluation:
     """Write what several runs say of their own test units, one by one and as one."""
-    each = tuple(_written(judged, seed, figures) for judged in several)
+    each = tuple(_written(j, seed, figures, own_or_below(j.folder, folder)) for j in several)
     task = tasks.get(several[0].run.task)
     answers = pooled(several)
     result = pooled_result(several, answers, seed)
     examples, probabilities, _ = answers
-    _check_ours(folder)
+    check_folder(folder)
     task.write_predictions(folder / "predictions.csv", examples, probabilities)
     write_json(folder / "metrics.json", result)
     drawn = [task.draw_confusion(result, examples, folder)] if figures else []

@@ -18,7 +18,7 @@ from partsig.train import distributed
 
 FORMATS = {"safetensors": packing.WEIGHTS, "onnx": "model.onnx", "torch": "model.pt2"}
 # What shows that a card or a configuration was written here, and may be replaced.
-CARD_MARK, CONFIG_MARK = b"library_name: partsig\n", b'"library_name": "partsig"'
+CARD_MARK = b"library_name: partsig\n"
 # Largest difference of a probability between the written graph and the run.
 TOLERANCE = 1e-4
 # Epochs the written graph is held against the run on; their amplitude is that of scalp EEG.
@@ -99,9 +99,9 @@ def _check_ours(folder: Path) -> None:
         raise ConfigError(f"--output {folder} is a file; name a folder.")
     card, config = folder / packing.CARD, folder / packing.CONFIG
     check_replaceable(card, CARD_MARK)
-    check_replaceable(config, CONFIG_MARK)
+    check_replaceable(config, packing.is_ours)
     for name in FORMATS.values():
-        known = (CONFIG_MARK, config) if config.exists() else (CARD_MARK, card)
+        known = (packing.is_ours, config) if config.exists() else (CARD_MARK, card)
         check_replaceable(folder / name, *known)
 
 

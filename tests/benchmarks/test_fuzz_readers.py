@@ -14,6 +14,9 @@ def test_a_share_of_the_campaign(script):
     for kind, row in table.items():
         assert row["inputs"] == row["read"] + row["refused"], kind
         assert row["most_mb"] < 1000
+        if kind in campaign.OF_MNE:  # with MNE itself, some 100 MB
+            assert 0 < row["mne_loaded_mb"] < 1000
+            assert 0 < row["mne_most_mb"] < 3000
     assert sum(row["read"] for row in table.values()) > 10
 
 

@@ -70,6 +70,9 @@ DAMAGES = {
     "something that runs before": (_attribute("_preprocessor", X), "are of categories"),
     "as if while fitting": (_attribute("_in_fit", True), "'_in_fit', which such trees have not"),
     "another loss": (_attribute("_loss", 3), "loss is another"),
+    "a value that sums to no number": (_set("value", 1e308, -1), "not finite, or too large"),
+    "a beginning that does": (
+        lambda t: t._baseline_prediction.fill(-1e308), "not finite, or too large"),
 }  # fmt: skip
 
 
@@ -83,6 +86,27 @@ def test_damaged_trees_are_refused(damage, trees):
         return
     with pytest.raises(CheckpointError, match=told):
         boosted_trees.load(content, 6, 3)
+
+
+UNUSED = {
+    "no bins": _attribute("_bin_mapper", None),
+    "bins of something else": lambda t: setattr(t._bin_mapper, "is_categorical_", np.ones(10**6)),
+    "no link": lambda t: setattr(t._loss, "link", None),
+    "sets of categories": lambda t: setattr(
+        t._predictors[0][0], "raw_left_cat_bitsets", np.zeros((3, 1), np.float32)
+    ),
+    "no sets of categories": lambda t: setattr(t._predictors[0][0], "raw_left_cat_bitsets", None),
+    "an encoder": _attribute("_label_encoder", X),
+}
+
+
+@pytest.mark.parametrize("damage", UNUSED)
+def test_what_trees_do_not_need_is_not_taken_from_a_file(damage, trees, grown):
+    UNUSED[damage](trees)
+    read = boosted_trees.load(boosted_trees.dump(trees), 6, 3)
+    np.testing.assert_array_equal(read.predict_proba(X), grown.predict_proba(X))
+    again = boosted_trees.load(boosted_trees.dump(read), 6, 3)
+    np.testing.assert_array_equal(again.predict_proba(X), grown.predict_proba(X))
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip at all", b"PK\x05\x06" + b"\0" * 18])

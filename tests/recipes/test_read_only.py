@@ -4,12 +4,14 @@ import json
 import os
 import shutil
 import stat
+from pathlib import Path
 
 import pytest
 
 import partsig
 from partsig.errors import CheckpointError, DataError
 from partsig.runs import directory as runs
+from partsig.runs.kept import held
 
 CPU = {"device": "cpu"}
 
@@ -42,6 +44,67 @@ def test_a_folder_of_something_else_is_kept(stager_run, tmp_path):
     with pytest.raises(DataError, match="is there already and is not partsig's: it is kept"):
         partsig.evaluate(stager_run, output=tmp_path / "own", figures=False, **CPU)
     assert (tmp_path / "own" / "metrics.json").read_text() == "{}"
+
+
+@pytest.fixture
+def read_only(monkeypatch):
+    """A function after which a folder is to be read only; who is root is refused nowhere else."""
+    folders = []
+    real = os.access
+
+    def access(path, mode, **options):
+        refused = any(Path(path).absolute().is_relative_to(folder) for folder in folders)
+        return not (refused and mode & os.W_OK) and real(path, mode, **options)
+
+    monkeypatch.setattr(os, "access", access)
+    return folders.append
+
+
+def test_of_several_runs_those_to_be_read_are_not_written_to(
+    stager_run, sample_store, tmp_path, read_only, monkeypatch
+):
+    """Folds of somebody else's: what is said of each goes below the folder of all."""
+    monkeypatch.chdir(tmp_path)
+    folds = []
+    for name, part in (("a", slice(0, 4)), ("b", slice(4, 8))):
+        run = shutil.copytree(stager_run, tmp_path / name / "fold")
+        facts = json.loads((run / "run.json").read_text())
+        split = facts["split"]
+        del facts["items"], facts["index_sha256"]
+        facts["split"] = split | {"test": split["test"][part]}
+        (run / "run.json").write_text(json.dumps(facts))
+        folds.append(run)
+    read_only(tmp_path / "a")
+    before = as_it_is(folds[0])
+    found = partsig.evaluate(folds, output="all", figures=False, **CPU)
+    assert as_it_is(folds[0]) == before
+    assert found.each[0].path == Path("all/fold")
+    assert found.each[1].path == folds[1] / "evaluation"
+    assert (Path("all") / "metrics.json").is_file()
+    read_only(tmp_path / "all")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "predictions.csv").write_text("mine")
+    monkeypatch.setattr("partsig.verbs.evaluate.judge", lambda *_: pytest.fail("it was judged"))
+    for run in (folds[1], folds):
+        with pytest.raises(DataError, match="cannot write into all; choose another place"):
+            partsig.evaluate(run, output="all", figures=False, **CPU)
+        with pytest.raises(DataError, match="is there already and is not partsig's"):
+            partsig.evaluate(run, output="mine", figures=False, **CPU)
+
+
+def test_a_finished_run_that_is_to_be_read_is_as_it_is(
+    stager_run, encoder_run, sample_store, tmp_path, read_only, monkeypatch
+):
+    run = shutil.copytree(stager_run, tmp_path / "run")
+    facts = json.loads((run / "run.json").read_text())
+    before = as_it_is(run)
+    read_only(run)
+    monkeypatch.setattr("partsig.runs.kept.locked", lambda *_: pytest.fail("it was locked"))
+    with held(run):
+        assert as_it_is(run) == before
+    short = {"optim.warmup_epochs": 1, "fit.epochs": 6, "fit.batch_size": 32, "optim.lr": 5e-2}
+    partsig.finetune(facts["from"], facts["store"], run, subjects=12, overrides=short, **CPU)
+    assert as_it_is(run) == before
 
 
 DAMAGED = ["", "{", "[]", '{"kind": "finetune"}', '{"state": "finished"}', "\x00\xff", "null"]

@@ -137,6 +137,18 @@ def test_a_checkpoint_that_unpacks_to_more_than_it_is_is_refused(pretrained):
         checkpoint.load(file)
 
 
+def test_a_checkpoint_that_lies_about_what_it_unpacks_to_is_refused(pretrained):
+    file = newest(pretrained)
+    packed = file.with_suffix(".packed")
+    with zipfile.ZipFile(file) as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name), compress_type=zipfile.ZIP_STORED)
+        new.writestr("archive/data/more", b"0123456789abcdef")
+    packed.replace(file)
+    with pytest.raises(CheckpointError, match="has packed members"):
+        checkpoint.load(file)
+
+
 class Shell:
     """What a pickle makes when it is read, where anything may be made."""
 

@@ -541,6 +541,23 @@ def test_the_files_of_others_are_kept(file, tmp_path):
     assert path.read_bytes() == before
 
 
+SPEAKS = {
+    "night1_staging.json": '{"made with": "partsig", "stages": ["W"]}',
+    "night1_events.json": '{"GeneratedBy": [{"Name": "mine"}], "tool": "partsig"}',
+    "night1_hypnogram.csv": "my,notes\n1,of,review_rank,all\n",
+    "night1_events.tsv": "my\tnotes\n1\treview_rank\t2\n",
+    "night1_hypnogram.edf": "0       my notes on partsig_files: partsig_0.2" + " " * 300,
+}
+
+
+@pytest.mark.parametrize("file", SPEAKS)
+def test_files_that_speak_of_partsig_are_kept(file, tmp_path):
+    (tmp_path / file).write_text(SPEAKS[file])
+    with pytest.raises(DataError, match=rf"{file} is there already and is not partsig's"):
+        write_all(make(), tmp_path)
+    assert (tmp_path / file).read_text() == SPEAKS[file]
+
+
 def test_a_folder_that_is_a_file_is_told(tmp_path):
     (tmp_path / "out").write_text("")
     with pytest.raises(DataError, match=r"cannot write .*; choose another place"):

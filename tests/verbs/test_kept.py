@@ -74,6 +74,27 @@ def test_a_page_that_speaks_of_partsig_is_another_all_the_same(tuned, tmp_path):
     assert (out / "model.onnx").read_bytes() == b"mine"
 
 
+SPEAKS = {
+    "audit.json": '{"tool": "partsig", "audited": 3, "notes": ["partsig"]}',
+    "audit.csv": "notes\nsubject,worst,faults,warnings,remarks is how I count\n",
+    "compare.csv": "notes\nmethod,budget,n_runs,n_draws\n",
+    "config.json": '{"library_name": "partsig", "mine": 1}',
+    "README.md": "# Mine\n\nlibrary_name: partsig\n",
+    "report.html": "<html>" + " " * 300 + '<meta name="generator" content="partsig">',
+}
+
+
+@pytest.mark.parametrize("name", SPEAKS)
+def test_a_file_that_speaks_of_what_partsig_writes_is_anothers(name, tuned, sample_store, tmp_path):
+    verb = next(verb for verb, file in FILES if file == name)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / name).write_text(SPEAKS[name])
+    with pytest.raises(DataError, match=rf"{name} is there already and is not partsig's"):
+        CALLS[verb](tuned, sample_store, out)
+    assert (out / name).read_text() == SPEAKS[name]
+
+
 @pytest.mark.parametrize("name", ["metrics.json", "arrays.npz", "symmetry.png"])
 def test_an_inspection_keeps_anothers_files(name, encoder_run, sample_store, tmp_path):
     out = tmp_path / "out"

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from partsig.data.foreign import read_bytes
 from partsig.data.images.store import CH_NAMES, Item, Source
 from partsig.errors import DataError
 
@@ -246,7 +247,7 @@ def _bytes_of(folder: Path, name: str) -> bytes | None:
         return None
     if path.stat().st_size > LARGEST:
         raise DataError(f"{path} is larger than any file of CIFAR; fetch the official one.")
-    return path.read_bytes()
+    return read_bytes(path, LARGEST, "file of CIFAR")
 
 
 def _archived(layout: Layout, archive: Path) -> dict[str, bytes]:

@@ -3,6 +3,7 @@
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -18,6 +19,7 @@ FORMATS = tuple(
     for kind in ("JPEG", "PNG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "AVIF", "PPM", "JPEG2000")
     if kind in Image.OPEN
 )
+AT_ONCE = 2**18  # pixels that are worked on together
 ORIENTATION = 0x0112  # EXIF tag, from 1 (upright) to 8
 # Tags of TIFF 6.0, section 4: bits of a value; 0 where the lowest value is white.
 BITS_PER_SAMPLE, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0
@@ -139,15 +141,10 @@ def _to_bytes(image: Image.Image, levels: _Levels, grey: bool) -> Image.Image:
         raise DataError("its values are floats of unknown range; convert it to 8 or 16 bits")
     clear = levels.clear
     if clear is not None:
-        values = np.asarray(image.convert("L") if image.mode == "1" else image)
-        same = values == np.asarray(clear)
-        clear = same.all(-1) if same.ndim == 3 else same
+        clear = _where(image.convert("L") if image.mode == "1" else image, clear)
     if image.mode == "I" or image.mode.startswith("I;16"):
         # Pillow's own conversion would cut everything above 255.
-        values = np.rint(np.asarray(image).astype(np.float64) / levels.scale).astype(np.int64)
-        values = (2 * 255 * values + levels.top) // (2 * levels.top)
-        values = np.clip(255 - values if levels.inverted else values, 0, 255)
-        image = Image.fromarray(values.astype(np.uint8))
+        image = _in_eight_bits(image, levels)
     elif clear is None and (
         image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
     ):
@@ -162,5 +159,32 @@ def _to_bytes(image: Image.Image, levels: _Levels, grey: bool) -> Image.Image:
     return image.convert("L" if grey else "RGB")
 
 
+def _strips(image: Image.Image) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield the rows of an image some at a time: what is made of them is larger than they are."""
+    rows = max(AT_ONCE // image.width, 1)
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        yield slice(top, bottom), np.asarray(image.crop((0, top, image.width, bottom)))
+
+
+def _where(image: Image.Image, colour: int | tuple[int, ...]) -> np.ndarray:
+    """Return (H, W) bool: which pixels have a colour."""
+    held = np.empty((image.height, image.width), bool)
+    for rows, part in _strips(image):
+        same = part == np.asarray(colour)
+        held[rows] = same.all(-1) if same.ndim == 3 else same
+    return held
+
+
+def _in_eight_bits(image: Image.Image, levels: _Levels) -> Image.Image:
+    """Return an image of more bits in 8."""
+    held = np.empty((image.height, image.width), np.uint8)
+    for rows, part in _strips(image):
+        values = np.rint(part.astype(np.float64) / levels.scale).astype(np.int64)
+        values = (2 * 255 * values + levels.top) // (2 * levels.top)
+        held[rows] = np.clip(255 - values if levels.inverted else values, 0, 255)
+    return Image.fromarray(held)
+
+
 def _mask(where: np.ndarray) -> Image.Image:
-    return Image.fromarray(np.where(where, 255, 0).astype(np.uint8))
+    return Image.fromarray(where.astype(np.uint8) * np.uint8(255))

@@ -25,6 +25,7 @@ from partsig.data.images import imagenet
 from partsig.data.images.decoding import DAMAGED, decode, told
 from partsig.data.images.store import CH_NAMES, Item, Source
 from partsig.errors import DataError, check_range
+from partsig.text import shown
 
 # Suffixes of files that are tried; what is in them decides the decoder.
 SUFFIXES = (
@@ -44,6 +45,10 @@ DOCUMENTS = (
     *(".py", ".sh", ".log", ".mat", ".xlsx", ".ini", ".db", ".sha1", ".sha256", ".md5"),
 )
 DIGITS_TEST_SHARE = 0.2
+# Ways in which a member of an archive is packed that give it back some bytes at a time.
+PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+# Names in folders that were looked into before, as links may lead there.
+MOST_AGAIN = 200_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,30 +219,49 @@ class _Folder:
         if not root.is_dir():
             raise DataError(f"no folder or .zip of images at {root}; pass --raw.")
         self.root = root
-        self.prints = dict(self._walk(str(root), "", set()))
+        self.prints = dict(self._walk(str(root)))
 
-    def _walk(self, folder: str, prefix: str, above: set) -> Iterator[tuple[str, str]]:
-        try:
-            here, entries = os.stat(folder), os.scandir(folder)
-        except OSError as error:
-            raise DataError(
-                f"{folder} cannot be looked into ({error.strerror}): let its owner open it."
-            ) from error
-        if (here.st_dev, here.st_ino) in above:  # a link to a folder that holds it
-            entries.close()
-            return
-        above = above | {(here.st_dev, here.st_ino)}
-        with entries:
-            for entry in entries:
-                try:
-                    known = entry.stat()
-                except OSError:  # a link to nothing: reading it tells
-                    yield prefix + entry.name, ""
-                    continue
-                if stat.S_ISDIR(known.st_mode):
-                    yield from self._walk(entry.path, f"{prefix}{entry.name}/", above)
-                elif stat.S_ISREG(known.st_mode):
-                    yield prefix + entry.name, f"{known.st_size}-{known.st_mtime_ns}"
+    def _walk(self, root: str) -> Iterator[tuple[str, str]]:
+        """Yield the files; links are followed, but none to a folder that holds them.
+
+        Raises DataError where links lead to the same folders again and again: those of ten folders
+        to one another give millions of ways.
+        """
+        waiting = [(root, "", frozenset())]
+        seen, again = set(), 0
+        while waiting:
+            folder, prefix, above = waiting.pop()
+            try:
+                here, entries = os.stat(folder), os.scandir(folder)
+            except OSError as error:
+                raise DataError(
+                    f"{folder} cannot be looked into ({error.strerror}): let its owner open it."
+                ) from error
+            place = here.st_dev, here.st_ino
+            if place in above:
+                entries.close()
+                continue
+            met = place in seen
+            seen.add(place)
+            again += met
+            with entries:
+                for entry in entries:
+                    again += met
+                    if again > MOST_AGAIN:
+                        raise DataError(
+                            f"links below {root} lead to the same folders again and again, "
+                            f"{shown(prefix, 80)} being one; give a folder without them."
+                        )
+                    try:
+                        known = entry.stat()
+                    except OSError:  # a link to nothing: reading it tells
+                        yield prefix + entry.name, ""
+                        continue
+                    if stat.S_ISDIR(known.st_mode):
+                        below = f"{prefix}{entry.name}/"
+                        waiting.append((entry.path, below, above | {place}))
+                    elif stat.S_ISREG(known.st_mode):
+                        yield prefix + entry.name, f"{known.st_size}-{known.st_mtime_ns}"
 
     def read(self, name: str) -> bytes:
         path = self.root / name
@@ -260,7 +284,11 @@ class _Zip:
     def read(self, name: str) -> bytes:
         member = self._members[name]
         _refuse_long(member.file_size)
-        return self.archive.read(member)
+        if member.compress_type not in PACKED:  # others give all of it at once, however much
+            raise DataError("it is packed by another way than deflate; pack it again")
+        # So many bytes and no more: what a member says of its size need not be so.
+        with self.archive.open(member) as file:
+            return file.read(member.file_size)
 
 
 def _in_zip(name: str) -> str:

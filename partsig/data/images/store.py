@@ -14,12 +14,11 @@ A row of the index with status ``ok`` is written after the array that holds its 
 whatever moment a writer is killed at, what the index names can be read.
 """
 
-import csv
 import hashlib
 import io
 import math
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -27,8 +26,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from partsig.cells import as_table, read_table
-from partsig.data.mapped import MappedArrays
+from partsig.data.images.store_index import COLUMNS, LATER, ROLES, read_index, write_index
+from partsig.data.mapped import MappedArrays, map_array
 from partsig.data.store import (
     FAILED,
     FORMAT,
@@ -40,11 +39,8 @@ from partsig.data.store import (
     with_provenance,
 )
 from partsig.errors import DataError
-from partsig.files import atomic, is_a_writers, remove_leftovers, write_json, write_text
+from partsig.files import atomic, is_a_writers, remove_leftovers, write_json
 
-COLUMNS = ("image", "label", "role", "status", "reason", "row", "source")
-LATER = ("fingerprint", "same_as")  # columns that earlier stores lack
-ROLES = ("train", "val", "test")
 LEFT_OUT = "twin"  # of an image that is on another side already
 # Images per array: 50 MB of CIFAR's, 2.5 GB of 224 x 224 in colour.
 PER_FILE = 16_384
@@ -158,31 +154,10 @@ def write_array(
 def is_whole(file: Path, shape: tuple[int, ...]) -> bool:
     """Tell whether the array in this file is there and has this shape."""
     try:
-        array = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+        array, _ = map_array(file)
+    except DataError:
         return False
     return array.shape == shape and array.dtype == np.uint8
-
-
-def write_index(path: Path, rows: Iterable[dict[str, object]]) -> None:
-    """Write ``index.csv`` in one atomic step."""
-    columns = (*COLUMNS, *LATER)
-    write_text(path / INDEX, as_table(columns, [[row.get(k, "") for k in columns] for row in rows]))
-
-
-def read_index(path: Path) -> Iterator[dict[str, str]]:
-    """Yield the rows of ``index.csv``; raise DataError when it is damaged."""
-    file = path / INDEX
-    try:
-        with open(file, newline="", encoding="utf-8") as handle:
-            table = read_table(handle)
-            header = tuple(next(table, ()))
-            if header not in (COLUMNS, (*COLUMNS, *LATER)):
-                raise DataError(f"{file}: expected the columns {', '.join((*COLUMNS, *LATER))}.")
-            for row in table:
-                yield dict.fromkeys(LATER, "") | dict(zip(header, row, strict=True))
-    except (ValueError, csv.Error) as error:
-        raise DataError(f"{file} is damaged ({error}).") from error
 
 
 def share_of(names: Iterable[str], share: float) -> np.ndarray:
@@ -304,11 +279,14 @@ def open_images(path: str | Path) -> ImageStore:
     if not rows:
         raise DataError(f"{path} holds no readable image; see the reasons in its index.csv.")
     names = tuple(row["image"] for row in rows)
-    try:
-        labels = np.array([int(row["label"]) for row in rows])
-        places = np.array([int(row["row"]) for row in rows])
-    except ValueError as error:
-        raise DataError(f"{path / INDEX} is damaged ({error}).") from error
+    labels = np.array([int(row["label"]) for row in rows])
+    places = np.array([int(row["row"]) for row in rows])
+    n_classes = len(meta["classes"])
+    if labels.max() >= n_classes:
+        raise DataError(
+            f"{path / INDEX} has the label {labels.max()}, and meta.json {n_classes} classes: one "
+            "of them is damaged."
+        )
     roles = np.array([row["role"] for row in rows])
     if "val" not in roles:
         train = np.flatnonzero(roles == "train")

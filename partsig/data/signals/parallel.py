@@ -12,6 +12,7 @@ import joblib
 
 from partsig.data import addresses, remote
 from partsig.data.signals.readers import edf_recordings
+from partsig.data.signals.store_index import is_shard
 from partsig.errors import ConfigError, DataError
 
 # How long a Dask scheduler and its workers are waited for.
@@ -27,8 +28,8 @@ def shard_name(text: str | None) -> str:
     if text is None:
         return ""
     first, _, total = text.partition("/")
-    if not (first.isdigit() and total.isdigit() and 1 <= int(first) <= int(total)):
-        raise ConfigError(f"--shard is {text!r}; it must be such as 3/16, from 1/16 to 16/16.")
+    if not is_shard(first, total):
+        raise ConfigError(f"--shard is {text[:40]!r}; it must be such as 3/16, from 1/16 to 16/16.")
     return f"{int(first)}-of-{int(total)}"
 
 
@@ -124,8 +125,12 @@ class Storage:
             remote.drop(self.store, [name for name in self.sent if name.startswith("shards/")])
 
 
-def find_remote(reader: ModuleType, storage: Storage, raw: Path) -> list[Path]:
-    """Return the recordings of a remote folder as the paths they will have here."""
+def find_remote(reader: ModuleType, storage: Storage, raw: Path) -> tuple[list[Path], list[str]]:
+    """Return the recordings of a remote folder as the paths they will have here, and notes.
+
+    One of a name that no file here can have, or that another one has, is among them: fetching it
+    says why it is none. Notes are on files that could not be fetched, and are of no recording.
+    """
     url = addresses.shown(storage.raw)
     if not hasattr(reader, "FILES"):
         raise ConfigError(f"{url}: this source is read from folders only; fetch it first.")
@@ -134,4 +139,9 @@ def find_remote(reader: ModuleType, storage: Storage, raw: Path) -> list[Path]:
     recordings = [p for p in paths if not (p.is_file() and edf_recordings.holds_no_signal(p))]
     if not recordings:
         raise DataError(f"no recordings in {url}: expected {', '.join(reader.FILES)}.")
-    return sorted(recordings, key=lambda path: path.stem)
+    by_name: dict[str, Path] = {}
+    for path in sorted(recordings, key=lambda path: path.stem):
+        twice = path.stem in by_name
+        by_name[path.stem] = raw / remote.TWICE / path.name if twice else path
+    headers = [path.relative_to(raw).as_posix() for path in by_name.values()]
+    return list(by_name.values()), remote.left_out(storage.raw, storage.call, headers)

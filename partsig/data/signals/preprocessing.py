@@ -104,10 +104,11 @@ def preprocess_signals(request: PreprocessRequest) -> PreprocessResult:
     settings = replace(settings, channels=settings.channels or reader.CHANNELS)
     shard = parallel.shard_name(request.shard)
     storage, raw, path = Storage.of(request.raw, request.store, allow_http=request.allow_http)
+    left_out: list[str] = []
     if storage.raw is None:
         headers = guarded.find_records(reader, raw)
     else:
-        headers = parallel.find_remote(reader, storage, raw)
+        headers, left_out = parallel.find_remote(reader, storage, raw)
     settings, told = inventory.of_all(reader, headers, settings, here=storage.raw is None)
     names = Names(request.pseudonyms, path)
     meta = make_meta(
@@ -151,8 +152,7 @@ def preprocess_signals(request: PreprocessRequest) -> PreprocessResult:
             meta={key: value for key, value in meta.items() if key != "reading"},
             pseudonyms=names.pseudonyms,
         )
-        with guard.guarded(str(raw)):
-            ages_and_sexes = physionet2018.read_demographics(raw)
+        ages_and_sexes, unread = _ages_and_sexes(raw)
         # What goes to another machine is of one recording, however many there are.
         tasks = (
             joblib.delayed(work)(h, _settings_of(h.stem, settings), ages_and_sexes.get(h.stem))
@@ -162,7 +162,17 @@ def preprocess_signals(request: PreprocessRequest) -> PreprocessResult:
             index.fill(backend(tasks), n_left=len(todo), n_total=len(headers))
     result = _summary(path, list(index.rows.values()), meta, names.said())
     overlooked = guarded.overlooked(reader, headers, settings)
-    return replace(result, notes=[*told, *result.notes, *overlooked])
+    notes = [*told, *result.notes, *overlooked, *unread, *left_out]
+    return replace(result, notes=notes)
+
+
+def _ages_and_sexes(raw: Path) -> tuple[dict[str, tuple[str, str]], list[str]]:
+    """Return what a table beside the recordings tells; of one that cannot be read, a note."""
+    try:
+        with guard.guarded(str(raw)):
+            return physionet2018.read_demographics(raw), []
+    except DataError as error:
+        return {}, [f"{str(error).rstrip('.')}: ages and sexes are left out"]
 
 
 def _merge(

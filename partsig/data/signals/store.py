@@ -18,6 +18,7 @@ moment a writer is killed at, what the index names can be read. Here a store is 
 :mod:`~partsig.data.signals.store_index` reads and writes its index.
 """
 
+import csv
 import hashlib
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -27,11 +28,11 @@ from pathlib import Path
 
 import numpy as np
 
+from partsig import regular
 from partsig.cells import read_rows
-from partsig.contracts import Labels, labels_of
+from partsig.contracts import UNLABELLED, Labels, labels_of
 from partsig.data.copies import array_sha256_of
-from partsig.data.foreign import check_regular
-from partsig.data.mapped import MappedArrays, unreadable
+from partsig.data.mapped import MappedArrays, map_array, unreadable
 from partsig.data.signals.landmarks import find_twins
 from partsig.data.signals.store_index import SPLIT, index_path, read_index, read_signal_meta
 from partsig.data.store import OK
@@ -92,9 +93,13 @@ class Store:
         file = self.path / SPLIT
         members: dict[str, set[str]] = {}
         if file.is_file():
-            with open(file, newline="", encoding="utf-8") as handle:
-                for row in read_rows(handle):
-                    members.setdefault(row.get("role", ""), set()).add(row.get("subject", ""))
+            try:
+                with regular.open_text(file, newline="") as handle:
+                    for row in read_rows(handle):
+                        role, subject = (row.get(key) or "" for key in ("role", "subject"))
+                        members.setdefault(role, set()).add(subject)
+            except (OSError, csv.Error) as error:
+                raise DataError(f"{file} is damaged ({error}).") from error
         for role, names in members.items():
             if role not in ROLES:
                 raise DataError(
@@ -197,15 +202,20 @@ class Store:
     def labels(self, recording: str) -> np.ndarray:
         """Return the stages (E,) int8, -1 unscored."""
         file = self.path / "labels" / f"{recording}.npy"
-        try:
-            check_regular(file)
-            array = np.load(file, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise unreadable(file, error) from error
+        mapped, layout = map_array(file)
         expected = (self.recordings[recording]["n_epochs"],)
-        if array.shape != expected:
-            raise _misshapen(file, array.shape, expected)
+        if layout.shape != expected:
+            raise _misshapen(file, layout.shape, expected)
+        array = np.array(mapped)
+        if layout.dtype != np.int8 or (len(array) and not self._are_labels(array)):
+            raise DataError(
+                f"{file} holds other labels than -1 to {len(self.classes) - 1} in int8: it is "
+                "damaged."
+            )
         return array
+
+    def _are_labels(self, array: np.ndarray) -> bool:
+        return array.min() >= UNLABELLED and array.max() < len(self.classes)
 
 
 def _check_signal(

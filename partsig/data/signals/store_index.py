@@ -1,13 +1,16 @@
 """What a store of signals lists: a row for each recording, in one index or in those of shards."""
 
 import csv
+import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from partsig.cells import as_table, read_table
+from partsig import regular
+from partsig.cells import NUMBER, as_table, read_numbered
 from partsig.contracts import Labels, labels_of
-from partsig.data.store import FAILED, INDEX, read_meta
+from partsig.data.signals.readers.edf_header import LONGEST_S
+from partsig.data.store import FAILED, INDEX, OK, read_meta
 from partsig.errors import DataError
 from partsig.files import write_text
 
@@ -15,6 +18,10 @@ SPLIT, SHARDS = "split.csv", "shards"
 # Columns that earlier stores may lack: the last one, or all.
 FINGERPRINT = "fingerprint"
 LATER = ("start_s", "filled", "notes", FINGERPRINT)
+# A number of samples or epochs; those of a year are below it.
+COUNT = re.compile(r"[0-9]{1,15}", re.ASCII)
+# What a division of the work into shards has at most.
+MOST_SHARDS = 100_000
 # What shards are called, all at once, from when their index is whole until they are deleted.
 MERGED = ".shards.merged"
 
@@ -70,20 +77,27 @@ def write_index(path: Path, rows: Iterable[dict[str, object]], shard: str = "") 
 
 def read_index(path: Path, shard: str = "") -> list[dict]:
     """Return the rows of ``index.csv``, or of a shard's, with their counts as integers."""
-    labels = labels_of(read_signal_meta(path))
+    meta = read_signal_meta(path)
+    labels = labels_of(meta)
     columns, counted = columns_of(labels), _counted(labels)
     file = index_path(path, shard)
     try:
-        with open(file, newline="", encoding="utf-8") as handle:
-            table = read_table(handle)
-            header = tuple(next(table, ()))
+        with regular.open_text(file, newline="") as handle:
+            table = read_numbered(handle)
+            _, header = next(table, (1, []))
+            header = tuple(header)
             if header not in (columns, columns[:-1], columns[: -len(LATER)]):
                 raise DataError(f"{file}: expected the columns {', '.join(columns)}.")
-            rows = [
-                dict.fromkeys(LATER, "") | row | {key: int(row[key]) for key in counted}
-                for row in (dict(zip(header, cells, strict=True)) for cells in table)
-            ]
-    except (TypeError, ValueError, csv.Error) as error:
+            rows = []
+            for line, cells in table:
+                if len(cells) != len(header):
+                    raise csv.Error(f"line {line}: {len(cells)} cells, not {len(header)}")
+                row = dict.fromkeys(LATER, "") | dict(zip(header, cells, strict=True))
+                fault = _counted_in(row, counted, meta)
+                if fault:
+                    raise csv.Error(f"line {line}: {fault}")
+                rows.append(row)
+    except (OSError, csv.Error) as error:
         raise DataError(f"{file} is damaged ({error}).") from error
     for row in rows:  # files are called after it
         if not row["recording"] or "/" in row["recording"] or "\0" in row["recording"]:
@@ -91,6 +105,38 @@ def read_index(path: Path, shard: str = "") -> list[dict]:
                 f"{file} names a recording {row['recording'][:80]!r}, which no file is called."
             )
     return rows
+
+
+def _counted_in(row: dict, counted: tuple[str, ...], meta: dict) -> str | None:
+    """Make numbers of what a row counts; return what is wrong with them, None where nothing is."""
+    for key in counted:
+        if not COUNT.fullmatch(row[key]):
+            return f"{key} is {row[key][:40]!r}, which is no count"
+        row[key] = int(row[key])
+    if not NUMBER.fullmatch(row["start_s"] or "0") or abs(float(row["start_s"] or 0)) > LONGEST_S:
+        return f"start_s is {row['start_s'][:40]!r}, which is no time in a recording"
+    if row["status"] != OK:
+        return None
+    n_samples, n_epochs, *classes = (row[key] for key in counted)
+    most = LONGEST_S * meta["sfreq"]
+    if n_samples > most:
+        return f"n_samples is {n_samples}, more than a year has ({most:.0f})"
+    most = n_samples // round(labels_of(meta).unit_s * meta["sfreq"])
+    if n_epochs > most:
+        return f"n_epochs is {n_epochs}, and its samples are those of {most}"
+    if sum(classes) != n_epochs:
+        return f"its classes are of {sum(classes)} epochs, and n_epochs is {n_epochs}"
+    return None
+
+
+def is_shard(first: str, total: str) -> bool:
+    """Tell whether these are the numbers of a shard and of all of them.
+
+    >>> is_shard("3", "16"), is_shard("17", "16"), is_shard("1", "99999999")
+    (True, False, False)
+    """
+    numbers = [int(text) if re.fullmatch("[0-9]{1,6}", text) else 0 for text in (first, total)]
+    return 1 <= numbers[0] <= numbers[1] <= MOST_SHARDS
 
 
 def merge_shards(path: Path) -> dict[str, dict]:
@@ -103,6 +149,12 @@ def merge_shards(path: Path) -> dict[str, dict]:
     shutil.rmtree(path / MERGED, ignore_errors=True)
     rows = {row["recording"]: row for row in read_index(path)} if index_path(path).is_file() else {}
     names = sorted(file.stem for file in (path / SHARDS).glob("*-of-*.csv"))
+    for name in names:
+        if not is_shard(*name.split("-of-", 1)):
+            raise DataError(
+                f"{path / index_name(name)} is no shard of a store, which is I-of-N.csv with N up "
+                f"to {MOST_SHARDS:,}: delete it, and merge again."
+            )
     totals = {name.partition("-of-")[2] for name in names}
     if not names and rows:
         return rows
@@ -114,9 +166,11 @@ def merge_shards(path: Path) -> dict[str, dict]:
             f"of {path / SHARDS} that do not belong."
         )
     total = int(totals.pop())
-    missing = [f"{i}/{total}" for i in range(1, total + 1) if f"{i}-of-{total}" not in names]
+    there = set(names)
+    missing = [f"{i}/{total}" for i in range(1, total + 1) if f"{i}-of-{total}" not in there]
     if missing:
-        raise DataError(f"{path} lacks the shards {', '.join(missing)}: run them first.")
+        few = ", ".join(missing[:20]) + (f" and {len(missing) - 20:,} more" * (len(missing) > 20))
+        raise DataError(f"{path} lacks the shards {few}: run them first.")
     for name in names:
         rows |= {row["recording"]: row for row in read_index(path, name)}
     write_index(path, rows.values())

@@ -3,14 +3,23 @@
 import re
 from pathlib import Path
 
-from partsig.files import check_replaceable
+from partsig.files import check_replaceable, has_keys
 from partsig.sleep.staging import Staging
 
 # Bytes of a name: the longest tail, and that of the temporary file, still fit into 255.
 LONGEST = 160
 # What shows that a file of this kind was written here, and may be replaced.
-MARKS = {".csv": b",review_rank,", ".tsv": b"\treview_rank\t"}
-MARKS |= {".edf": b" partsig_", ".json": b'"partsig"'}
+MARKS = {
+    "csv": b",review_rank,",
+    "bids": b"\treview_rank\t",
+    "edf": b" partsig_",
+    "review": b" partsig_",
+    "json": has_keys("partsig", "recording", "stager", "stage_names", "stages", "probabilities"),
+    "sidecar": lambda found: (
+        has_keys("trial_type", "review_rank")(found)
+        and found["GeneratedBy"][0]["Name"] == "partsig"
+    ),
+}
 
 
 def file_stem(name: str) -> str:
@@ -41,5 +50,5 @@ def export_paths(name: str, folder: Path) -> dict[str, Path]:
 def replaceable_path(staging: Staging, folder: Path, kind: str) -> Path:
     """Return where a staging's file of a kind lies; raise DataError where another's is there."""
     path = export_paths(staging.name, folder)[kind]
-    check_replaceable(path, MARKS[path.suffix])
+    check_replaceable(path, MARKS[kind])
     return path

@@ -17,8 +17,8 @@ def write_all(staging: Staging, folder: Path) -> dict[str, Path]:
     those of an earlier staging are replaced. Raises DataError, and writes nothing, where another's
     file has one of the names: a scorer's hypnogram is not lost.
     """
-    for path in export_paths(staging.name, folder).values():
-        check_replaceable(path, MARKS[path.suffix])
+    for kind, path in export_paths(staging.name, folder).items():
+        check_replaceable(path, MARKS[kind])
     for write in (write_csv, write_edf, write_review, write_bids, write_json):
         write(staging, folder)
     return export_paths(staging.name, folder)

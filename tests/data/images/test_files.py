@@ -3,8 +3,10 @@
 import io
 import os
 import struct
+import time
 import zipfile
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -332,6 +334,111 @@ def test_links_are_followed_once(tmp_path):
     assert [item.name for item in source.items] == ["a/2.png", "a/gone.png", "c/1.png"]
     with pytest.raises(DataError, match=r"it cannot be read .*FileNotFoundError"):
         source.read(1)
+
+
+def test_a_member_that_lies_about_its_size_is_not_unpacked(tmp_path):
+    """It says 100 bytes, and deflate makes 300 MB of what there is."""
+    file = tmp_path / "set.zip"
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.png", bytes(300_000_000))
+    content, told = bytearray(file.read_bytes()), struct.pack("<I", 300_000_000)
+    at = content.rindex(told)
+    content[at : at + 4] = struct.pack("<I", 100)
+    file.write_bytes(content)
+    source = open_images_in(file, ImagePreprocessConfig())
+
+    def read():
+        with pytest.raises(DataError, match="it cannot be read"):
+            source.read(0)
+
+    assert peak_mb(read) < 50
+
+
+@pytest.mark.parametrize("way", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_member_that_unpacks_all_at_once_is_refused(way, tmp_path):
+    with zipfile.ZipFile(tmp_path / "set.zip", "w", way) as archive:
+        archive.writestr("a.png", encoded(picture(8, 8)))
+    source = open_images_in(tmp_path / "set.zip", ImagePreprocessConfig())
+    with pytest.raises(DataError, match="packed by another way than deflate"):
+        source.read(0)
+
+
+def test_links_between_siblings_are_not_walked_without_end(tmp_path, monkeypatch):
+    """Of ten folders there are millions of ways from one to another."""
+    write(tmp_path, *(f"{i}/{i}.png" for i in range(10)))
+    for one in range(10):
+        for other in range(10):
+            if one != other:
+                (tmp_path / str(one) / f"to{other}").symlink_to(tmp_path / str(other))
+    monkeypatch.setattr("partsig.data.images.folders.MOST_AGAIN", 20_000)
+    begun = time.monotonic()
+    with pytest.raises(DataError, match="lead to the same folders again and again") as caught:
+        open_images_in(tmp_path, ImagePreprocessConfig())
+    assert time.monotonic() - begun < 30
+    assert len(str(caught.value)) < 1000
+
+
+def test_a_tree_of_any_depth_is_walked(tmp_path):
+    here = os.getcwd()
+    os.chdir(tmp_path)
+    try:
+        for _ in range(1500):
+            os.mkdir("a")
+            os.chdir("a")
+        Path("x.png").write_bytes(encoded(picture(8, 8)))
+        source = open_images_in(tmp_path, ImagePreprocessConfig(size=8))
+        assert [item.name for item in source.items] == ["a/" * 1500 + "x.png"]
+        assert source.read(0).shape == (3, 8, 8)
+        os.remove("x.png")
+        for _ in range(1500):  # what removes trees goes down by calling itself
+            os.chdir("..")
+            os.rmdir("a")
+    finally:
+        os.chdir(here)
+
+
+def test_two_links_to_one_folder_are_two_folders(tmp_path):
+    write(tmp_path, "real/1.png", "set/a/2.png")
+    (tmp_path / "set" / "b").symlink_to(tmp_path / "real")
+    (tmp_path / "set" / "c").symlink_to(tmp_path / "real")
+    found = told(open_images_in(tmp_path / "set", ImagePreprocessConfig()))
+    assert [name for name, _, _ in found] == ["a/2.png", "b/1.png", "c/1.png"]
+
+
+def peak_mb(work):
+    """Return what this process had at most beside what it had before, in MB."""
+    status = Path("/proc/self/status")
+    Path("/proc/self/clear_refs").write_text("5")
+    before = int(status.read_text().partition("VmRSS:")[2].split()[0])
+    work()
+    return (int(status.read_text().partition("VmHWM:")[2].split()[0]) - before) / 1024
+
+
+SIDE = 3000
+DEEP = np.arange(SIDE, dtype=np.uint16) * np.ones((SIDE, 1), np.uint16)
+LARGE = {
+    "16 bits": lambda: encoded(Image.fromarray(DEEP)),
+    "16 bits, one clear": lambda: encoded(Image.fromarray(DEEP), transparency=7),
+    "8 bits": lambda: encoded(Image.new("L", (SIDE, SIDE), 7)),
+    "8 bits, one clear": lambda: encoded(Image.new("L", (SIDE, SIDE), 7), transparency=7),
+    "colours": lambda: encoded(Image.new("RGB", (SIDE, SIDE), "red")),
+    "colours, one clear": lambda: encoded(
+        Image.new("RGB", (SIDE, SIDE), "red"), transparency=(255, 0, 0)
+    ),
+    "alpha": lambda: encoded(Image.new("RGBA", (SIDE, SIDE), "red")),
+    "one bit": lambda: encoded(Image.new("1", (SIDE, SIDE), 1)),
+    "TIFF of 16 bits": lambda: encoded(Image.fromarray(DEEP), "TIFF"),
+}
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="of Linux")
+@pytest.mark.parametrize("kind", LARGE)
+def test_a_large_image_takes_a_few_times_its_pixels(kind):
+    """Pillow holds colours in 4 bytes a pixel, of which a step makes a new image."""
+    data = LARGE[kind]()
+    decode(data, 32)  # what is loaded once
+    took = peak_mb(lambda: decode(data, 32)) * 2**20 / SIDE**2
+    assert took < 20, f"{took:.1f} bytes a pixel"
 
 
 def test_names_that_are_no_text_can_be_written(tmp_path):

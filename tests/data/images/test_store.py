@@ -169,13 +169,13 @@ def test_rewriting_keeps_the_other_places(tmp_path):
         (lambda p: (p / "index.csv").write_text("image,label\n"), "expected the columns image, "),
         (
             lambda p: (p / "index.csv").write_text(",".join(images.COLUMNS) + "\na,b\n"),
-            r"index.csv is damaged \(zip",
+            r"index.csv is damaged \(line 2: 2 cells, not 7",
         ),
         (
             lambda p: (p / "index.csv").write_text(
                 ",".join(images.COLUMNS) + "\na,x,train,ok,,0,\n"
             ),
-            r"index.csv is damaged \(invalid literal",
+            r"index.csv is damaged \(line 2: label is 'x', which is none",
         ),
         (lambda p: write_index(p, []), "holds no readable image"),
         (
@@ -188,6 +188,28 @@ def test_a_store_that_is_none_is_told(tmp_path, spoil, sentence):
     make(tmp_path / "s", ["train"] * N)
     spoil(tmp_path / "s")
     with pytest.raises(DataError, match=sentence):
+        open_images(tmp_path / "s")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        (b",1,train,ok,,2,", b",1,train,ok,,-2,", r"line 4: row is '-2', which is none"),
+        (b",1,train,ok,,2,", b",1,train,ok,,99999999999,", "line 4: row is '99999999999'"),
+        (b",1,train,ok,,2,", b",1.5,train,ok,,2,", r"line 4: label is '1\.5', which is none"),
+        (b",1,train,ok,,2,", b",3,train,ok,,2,", "has the label 3, and meta.json 3 classes"),
+        (b",1,train,ok,,2,", b",1,all,ok,,2,", "line 4: role is 'all', not train, val, test"),
+        (b",1,train,ok,,2,", b",1,train,ok,,2", "line 4: 8 cells, not 9"),
+        (b"c/002.png", b"c/\xff.png", "line 4: invalid start byte, not UTF-8"),
+        (b"c/002.png", b"c" * 200_000, r"line 4: field larger than field limit \(131072\)"),
+    ],
+)
+def test_a_row_that_is_none_is_told_by_its_line(tmp_path, old, new, told):
+    make(tmp_path / "s", ["train"] * N)
+    file = tmp_path / "s" / "index.csv"
+    assert file.read_bytes().count(old) == 1
+    file.write_bytes(file.read_bytes().replace(old, new))
+    with pytest.raises(DataError, match=f"index.csv .*{told}"):
         open_images(tmp_path / "s")
 
 

@@ -69,6 +69,20 @@ def test_a_shard_that_is_missing_is_named(raw, tmp_path):
         preprocess(raw, tmp_path / "parts", merge=True)
 
 
+@pytest.mark.parametrize("name", ["1-of-99999999", "3-of-2", "0-of-1", "x-of-3", "1-of-²"])
+def test_a_file_that_is_no_shard_is_told(raw, tmp_path, name):
+    preprocess(raw, tmp_path / "parts", shard="1/1")
+    shutil.copy(tmp_path / "parts/shards/1-of-1.csv", tmp_path / f"parts/shards/{name}.csv")
+    with pytest.raises(DataError, match=rf"{name}\.csv is no shard of a store.*delete it"):
+        preprocess(raw, tmp_path / "parts", merge=True)
+
+
+def test_of_many_missing_shards_some_are_named(raw, tmp_path):
+    preprocess(raw, tmp_path / "parts", shard="1/100000")
+    with pytest.raises(DataError, match=r"lacks the shards 2/100000, .* and 99,979 more: run them"):
+        preprocess(raw, tmp_path / "parts", merge=True)
+
+
 def test_a_recording_that_came_later_is_told(raw, write_night, tmp_path):
     preprocess(raw, tmp_path / "parts", shard="1/1")
     write_night(raw, "tr03-0099", stages=(0, 1))
@@ -77,7 +91,9 @@ def test_a_recording_that_came_later_is_told(raw, write_night, tmp_path):
     assert preprocess(raw, tmp_path / "parts").n_recordings == N + 1
 
 
-@pytest.mark.parametrize("shard", ["0/3", "4/3", "1", "a/b", "-1/3", "1/0"])
+@pytest.mark.parametrize(
+    "shard", ["0/3", "4/3", "1", "a/b", "-1/3", "1/0", "1/²", f"1/{'9' * 5000}"]
+)
 def test_impossible_shards_are_refused(shard, raw, tmp_path):
     with pytest.raises(ConfigError, match="it must be such as 3/16, from 1/16 to 16/16"):
         preprocess(raw, tmp_path / "store", shard=shard)

@@ -270,6 +270,49 @@ def test_damaged_index(made, spoil, message):
         open_store(made)
 
 
+ROWS = [
+    ("n_epochs", "100000000000000", r"n_epochs is 100000000000000, and its samples are those of 3"),
+    ("n_epochs", "-1", r"n_epochs is '-1', which is no count"),
+    ("n_epochs", "4", "n_epochs is 4, and its samples are those of 3"),
+    ("n_epochs", "2", "its classes are of 3 epochs, and n_epochs is 2"),
+    ("n_samples", "9" * 5000, "n_samples is '99999"),
+    ("n_samples", "9" * 15, "n_samples is 999999999999999, more than a year has"),
+    ("unscored", "nan", "unscored is 'nan', which is no count"),
+    ("N1", "1.0", r"N1 is '1\.0', which is no count"),
+    ("start_s", "x", "start_s is 'x', which is no time in a recording"),
+    ("start_s", "nan", "start_s is 'nan', which is no time"),
+    ("start_s", "-1e99", "start_s is '-1e99', which is no time"),
+    ("subject", "\udcff", "invalid start byte, not UTF-8"),
+    ("subject", "s" * 200_000, r"field larger than field limit \(131072\)"),
+]
+
+
+@pytest.mark.parametrize(("column", "value", "told"), ROWS)
+def test_a_row_that_cannot_be_is_told_by_its_line(made, column, value, told):
+    file = made / "index.csv"
+    header, *rows = file.read_text().splitlines()
+    cells = rows[0].split(",")
+    cells[header.split(",").index(column)] = value
+    text = "\n".join([header, ",".join(cells), *rows[1:]]) + "\n"
+    file.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(DataError, match=rf"index\.csv is damaged \(line 2: .*{told}") as caught:
+        open_store(made)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (b"subject,role\na,test\n\xff,val\n", "line 3: invalid start byte, not UTF-8"),
+        (b"subject,role\n" + b"a" * 200_000 + b",test\n", "line 2: field larger than field limit"),
+    ],
+)
+def test_a_split_that_is_no_table_is_told_by_its_line(made, text, told):
+    (made / "split.csv").write_bytes(text)
+    with pytest.raises(DataError, match=rf"split\.csv is damaged \({told}"):
+        _ = open_store(made).roles
+
+
 @pytest.mark.parametrize("kind", ["signals", "labels"])
 def test_damaged_arrays(made, kind):
     found = open_store(made)

@@ -46,8 +46,34 @@ REFUSED += (
 REFUSED += ("os.symlink", "os.truncate", "os.chmod", "os.chown", "ctypes.dlopen")
 
 
+# The word that asks a server for the memory of its readers, in place of one that brings a socket.
+MEMORY_ASKED = b"?"
+
+
 class TooManyError(Exception):
     """A file tells more than is taken from it."""
+
+
+class Most:
+    """The greatest memory of the readers that have ended since it was last told."""
+
+    def __init__(self) -> None:
+        self.kilobytes = 0
+
+    def bury(self, *_: object) -> None:
+        """Take note of the readers that have ended: by themselves, or by their limits."""
+        with suppress(ChildProcessError):
+            while (ended := os.wait4(-1, os.WNOHANG))[0]:
+                self.kilobytes = max(self.kilobytes, ended[2].ru_maxrss)
+
+    def told(self) -> dict[str, int]:
+        """Return it, in kilobytes, and what the server itself has."""
+        # Not its rusage, in which is what the process that started it had.
+        own = 0
+        with suppress(FileNotFoundError), open("/proc/self/statm") as file:  # of Linux
+            own = int(file.read().split()[1]) * resource.getpagesize() // 1024
+        most, self.kilobytes = self.kilobytes, 0
+        return {"readers": most, "server": own}
 
 
 def describe(raw: "mne.io.BaseRaw") -> dict:
@@ -107,12 +133,16 @@ def serve(channel: socket.socket) -> None:
     from scipy.io import loadmat  # noqa: F401  (all of them are loaded once, before the forks)
 
     channel.send(b"1")  # it is ready
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system buries them
+    most = Most()
+    signal.signal(signal.SIGCHLD, most.bury)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other end closes the socket
     while True:
         word, numbers, _, _ = socket.recv_fds(channel, 1, 1)
         if not word:
             return
+        if word == MEMORY_ASKED:
+            send(channel, most.told())
+            continue
         if not os.fork():
             code = 1
             try:

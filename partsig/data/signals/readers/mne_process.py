@@ -316,6 +316,18 @@ def _hand_over(path: Path, channel: socket.socket) -> None:
     raise DataError(f"{path.name}: no process can be started to read it by MNE.")
 
 
+def memory_of_readers() -> dict[str, int]:
+    """Return the greatest resident memory of the ``readers`` that ended since this was last asked.
+
+    In kilobytes, with what the ``server`` has from which they are forked; 0 where there is none.
+    """
+    with _starting:
+        if _server is None or not _server.alive():
+            return {"readers": 0, "server": 0}
+        _server.channel.sendall(mne_child.MEMORY_ASKED)
+        return _receive(Path("MNE"), _server.channel, START_S)
+
+
 @atexit.register
 def _close() -> None:
     if _server is not None:

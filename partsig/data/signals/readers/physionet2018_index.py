@@ -12,8 +12,10 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from partsig import regular
 from partsig.data.addresses import shown
-from partsig.data.fetch import NotServedError, UnpinnedError, fetch_text, is_pinned
+from partsig.data.fetch import LIST_BYTES, NotServedError, UnpinnedError, fetch_text, is_pinned
+from partsig.data.foreign import read_bytes
 from partsig.errors import ConfigError, DataError
 
 BASE = "https://physionet.org/files/challenge-2018/1.0.0/"
@@ -77,7 +79,7 @@ def records_of(
             except UnpinnedError:
                 others.append(name)
                 continue
-            if not is_pinned((raw / name).read_bytes(), PINNED[part]):
+            if not is_pinned(read_bytes(raw / name, LIST_BYTES, "list of checksums"), PINNED[part]):
                 unknown.append(part)
             break
         else:
@@ -176,7 +178,7 @@ def choose(names: Iterable[str], wanted: str | Path | Iterable[str] | None) -> l
     if isinstance(wanted, str | Path):
         text = str(wanted)
         if os.path.isfile(text):  # Path.is_file fails on what is too long for a name
-            text = Path(text).read_text(encoding="utf-8", errors="replace")
+            text = regular.read_text(text, errors="replace")
         wanted = re.split(r"[,\s]+", text)
     asked = [name.strip("/").rpartition("/")[2] for name in wanted if name]
     chosen: set[str] = set()

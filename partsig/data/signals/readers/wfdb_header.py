@@ -35,7 +35,8 @@ def check_size(header: Path) -> None:
 def readable(header: Path) -> Iterator[tuple[Path, list[str]]]:
     """Yield a header that wfdb reads, this one or a copy of it, and notes on what was left out."""
     check_size(header)
-    lines = header.read_bytes().decode("latin-1").splitlines()
+    text = read_bytes(header, MOST_BYTES, "header of a record").decode("latin-1")
+    lines = text.splitlines()
     at = next((k for k, line in enumerate(lines) if line.strip() and line[:1] != "#"), None)
     words = [] if at is None else lines[at].split()
     if not words[4:] or _is_time(words[4:]):
