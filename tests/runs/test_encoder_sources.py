@@ -10,6 +10,7 @@ import torch
 
 import partsig
 from partsig.core.normalise import instance_normalise
+from partsig.data.images import arrays
 from partsig.data.images import store as images
 from partsig.data.images.examples import LabelledImages
 from partsig.errors import CheckpointError, ConfigError
@@ -53,8 +54,9 @@ def store(tmp_path_factory):
         items=items,
         read=lambda i: pixels[i],
     )
-    images.create(path, images.make_meta(source, 0.1))
-    images.write_array(images.array_path(path, 0), pixels.shape, enumerate(pixels), True)
+    meta = images.make_meta(source, 0.1)
+    images.create(path, meta)
+    arrays.write_arrays(path, 0, arrays.layers_of(meta), 48, enumerate(pixels[:, None]), True)
     images.write_index(path, [images.index_row(item, i) for i, item in enumerate(items)])
     return path
 
