@@ -70,6 +70,12 @@ def decode_whole(data: bytes, grey: bool = False) -> Image.Image:
         return _to_bytes(image, _levels(image, stored, data), grey)
 
 
+def size_of(data: bytes) -> tuple[int, int]:
+    """Return width and height of an encoded image, by its header; raises as :func:`decode` does."""
+    with _decoding(), _opened(data) as image:
+        return image.size
+
+
 def decode_labels(data: bytes) -> np.ndarray:
     """Return the numbers of an encoded map of labels: (H, W), or (H, W, 3) of one in colour, uint8.
 
