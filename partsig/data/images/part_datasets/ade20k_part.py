@@ -12,7 +12,8 @@ In the maps red and green tell a class, ``R // 10 * 256 + G`` (0 none), which th
 tells objects of one class apart. A class here is a part of an object, ``car / wheel``: the class in
 ``_seg`` and the one in ``_parts_1``, the first level of parts; parts of parts are not read. The
 most frequent 250 of the training images are taken, since masks have 8 bits. Images of the folder
-``validation`` are the test. The label of a whole image is its scene.
+``validation`` are the test. The label of a whole image is its scene. The masks of the square about
+an object have the parts of what else is in it, too.
 
 The 209 classes of part-aware probing are a selection whose list was not published.
 
@@ -85,7 +86,8 @@ def open_ade20k_part(raw: Path, settings: ImagePreprocessConfig) -> Source:
     if settings.cut == "parts":
         return source_of("ade20k-part", pieces, settings, selected, notes=notes)
     owners = {name: name.partition(" / ")[0] for name in names}
-    marked = Marked(masks=masks_of(names, settings, owners), boxes=settings.cut == "object")
+    masks = masks_of(names, settings, owners) | {"mirrored": {}}  # no part has a side
+    marked = Marked(masks=masks, boxes=settings.cut == "object")
     labels = sorted({piece.label for piece in pieces} - {""})
     return source_of("ade20k-part", pieces, settings, labels, marked, notes)
 

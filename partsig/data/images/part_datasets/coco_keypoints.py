@@ -68,7 +68,8 @@ def open_coco_keypoints(raw: Path, settings: ImagePreprocessConfig) -> Source:
                 raise DataError(f"{file} names other keypoints than the file before.")
             parts = theirs
             taken = chosen(settings.classes, list(categories.values()), "classes")
-            found, left_out = _people(told, [n for n, name in categories.items() if name in taken])
+            numbers = [number for number, name in categories.items() if name in taken]
+            found, left_out = _people(told, numbers, len(parts))
             n_left_out += left_out
             selected = _selected(settings, parts)
             for image in told["images"]:
@@ -121,13 +122,17 @@ def _selected(settings: ImagePreprocessConfig, parts: Sequence[str]) -> tuple[st
     return chosen(settings.parts or usual, parts, "parts")
 
 
-def _people(told: Mapping, categories: Sequence[int]) -> tuple[dict[int, list[Mapping]], int]:
+def _people(
+    told: Mapping, categories: Sequence[int], n_parts: int
+) -> tuple[dict[int, list[Mapping]], int]:
     """Return the annotations that can be cut out by image, and how many others there are."""
     found: dict[int, list[Mapping]] = {}
     n_left_out = 0
     for each in told["annotations"]:
         if each["category_id"] not in categories:
             continue
+        if len(each["keypoints"]) != 3 * n_parts:
+            raise ValueError(f"{len(each['keypoints'])} numbers for {n_parts} keypoints")
         usable = not each.get("iscrowd") and any(each["keypoints"][2::3])
         if usable and each["bbox"][2] > 0 and each["bbox"][3] > 0:
             found.setdefault(each["image_id"], []).append(each)

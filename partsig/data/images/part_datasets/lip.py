@@ -42,8 +42,8 @@ def open_lip(raw: Path, settings: ImagePreprocessConfig) -> Source:
     parsed = []
     for side, role in SIDES:
         folder = images / f"{side}_images"
-        names = files.listed(root / f"{side}_id.txt")
-        names = files.listed(images / f"{side}_id.txt") if names is None else names
+        lists = (place / f"{side}_id.txt" for place in (root, root / IMAGES, images))
+        names = next((names for names in map(files.listed, lists) if names is not None), None)
         if names is None:
             there = files.images_in(folder) if folder.is_dir() else []
             names = [path.stem for path in there]
