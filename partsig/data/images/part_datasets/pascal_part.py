@@ -23,7 +23,7 @@ that have any, without numbers, as part-aware probing counts them.
 
 import re
 from collections.abc import Iterator, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -151,6 +151,11 @@ def read_objects(path: Path) -> list[Object]:
     return objects
 
 
+@lru_cache(maxsize=16)  # of some threads: the objects of an image follow one another
+def _kept(path: Path, _fingerprint: str) -> list[Object]:
+    return read_objects(path)
+
+
 def _mask(value: np.ndarray) -> np.ndarray:
     if value.ndim != 2:
         raise ValueError(f"a mask of shape {value.shape}")
@@ -206,7 +211,8 @@ def _painted(
     numbers = {name: number for number, name in enumerate(names)}
     labels = np.full(size[::-1], background_of(settings, len(names)), np.uint8)
     classes = settings.classes or CLASSES
-    objects = [each for each in read_objects(path) if each.label in classes]
+    known = _kept(path, files.fingerprint(path))
+    objects = [each for each in known if each.label in classes]
     for k, each in enumerate(objects):
         if chosen_object not in (None, k):
             continue
