@@ -13,8 +13,11 @@ environment   the machine; measured rates of matrix products (bf16, float32, TF3
 correctness   every objective on CPU and GPU, bf16, streamed and resident windows, the separable
               head, a resumed run, the launcher; at most 90 s
 compiled      the compiled blocks against the plain ones: the compiler's first minute
-throughput    pretraining at batches of 512 to 8,192, with the literal head, a profile, fine-tuning,
-              staging; at most 3 min
+throughput    pretraining at batches of 512 to 8,192, with the literal head, a profile; at most
+              3 min
+verbs         fine-tuning, staging a night, pretraining streamed, with TF32, and on images
+seeds         contrast with three seeds of pretraining, against scratch and the hard rows
+adapting      a pretrained encoder on other channels, against scratch
 learning      PART, part-histogram, MAE and contrast for equally long; probes and few labels
 images        ViT-S/4 by PART, if time is left; ``--only images`` gives it all of it
 
@@ -55,11 +58,14 @@ PHASES: dict[str, tuple[str, str, float | None]] = {
     "correctness": ("gpu_correctness", "run", 90),
     "compiled": ("gpu_correctness", "run_compiled", 90),
     "throughput": ("gpu_throughput", "run", 180),
+    "verbs": ("gpu_throughput", "others", 100),
+    "seeds": ("gpu_seeds", "run", 180),
+    "adapting": ("gpu_seeds", "adapting", 180),
     "learning": ("gpu_learning", "run", None),
     "images": ("gpu_learning", "images", None),
 }
 # Seconds below which a phase is not begun: so many it takes to get going.
-LEAST = {"learning": 60, "images": 40}
+LEAST = {"seeds": 60, "adapting": 60, "learning": 60, "images": 40}
 FINE = ("done", "no time left")
 
 

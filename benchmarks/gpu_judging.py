@@ -45,6 +45,7 @@ class Job:
     run: Path
     device: str
     overrides: dict[str, object] = field(default_factory=dict)
+    like: Path | None = None  # from scratch, with the shape of this run's encoder
 
 
 def jobs_of(paths: dict[str, Path], store: Path, campaign: Campaign) -> list[Job]:
@@ -120,7 +121,7 @@ def judge(job: Job) -> dict[str, object]:
     began = time.monotonic()
     try:
         finetune(
-            job.origin, job.store, job.run,
+            job.origin, job.store, job.run, like=job.like,
             segments_per_class=job.budget, overrides=job.overrides, seed=job.draw,
             device=job.device,
         )  # fmt: skip

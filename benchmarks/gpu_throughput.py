@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from gpu_data import segment_store
+from gpu_data import image_store, segment_store
 from gpu_environment import synchronise
 from gpu_tools import Campaign
 from torch.profiler import ProfilerActivity, profile
@@ -54,15 +54,57 @@ def run(campaign: Campaign) -> None:
         campaign.attempt(f"batch {batch}", lambda b=batch: pretraining(store, b, campaign))
     campaign.attempt("naive head", lambda: that_fits(store, naive, campaign))
     campaign.attempt("profile", lambda: profiled(store, batches[:3][-1], campaign))
-    campaign.attempt("fine-tuning", lambda: finetuning(store, campaign))
-    campaign.attempt("staging", lambda: staging(store, campaign))
-    for batch in batches[:2]:
-        more = {"resident": "never"}
-        campaign.attempt(
-            f"streamed {batch}", lambda b=batch, m=more: pretraining(store, b, campaign, m)
-        )
     for batch in batches[3:]:
         campaign.attempt(f"batch {batch}", lambda b=batch: pretraining(store, b, campaign))
+
+
+def others(campaign: Campaign) -> None:
+    """Measure the other verbs, and pretraining otherwise: streamed, with TF32, on images."""
+    store = segment_store(campaign.work, campaign.data, campaign.dry)
+    small, large = (4, 8) if campaign.dry else (512, 2048)
+    campaign.attempt("fine-tuning", lambda: finetuning(store, campaign))
+    campaign.attempt("staging", lambda: staging(store, campaign))
+    campaign.attempt(f"resident {large}", lambda: pretraining(store, large, campaign))
+    campaign.attempt(f"TF32 {large}", lambda: with_tf32(store, large, campaign))
+    for batch in (small, large):
+        campaign.attempt(
+            f"streamed {batch}",
+            lambda b=batch: pretraining(store, b, campaign, {"resident": "never"}),
+        )
+    pictures = image_store(campaign.work, campaign.data, campaign.dry)
+    for kind, more in (("augmented", {}), ("plain", {"augment.randaugment": 0})):
+        campaign.attempt(f"images {kind}", lambda m=more: on_images(pictures, small, campaign, m))
+
+
+def with_tf32(store: Path, batch: int, campaign: Campaign) -> dict[str, float]:
+    """Pretrain with products of float32 in TF32, which partsig does not: what it would gain."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        return pretraining(store, batch, campaign)
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def on_images(
+    store: Path, batch: int, campaign: Campaign, more: dict[str, object]
+) -> dict[str, float]:
+    """Pretrain ViT-S/4 as published on images for some seconds; return the loop's own readings."""
+    steps = 4 if campaign.dry else 120
+    path = campaign.work / f"speed-images-{time.monotonic_ns()}"
+    tiny = TINY if campaign.dry else {}
+    began = time.perf_counter()
+    pretrain(
+        store, path, modality="image", config=CONFIGS / "cifar.yaml",
+        overrides=tiny | {
+            "fit.batch_size": batch, "fit.epochs": 1, "windows_per_epoch": batch * steps,
+            "fit.log_every": max(steps // 4, 1), "optim.warmup_epochs": 0,
+        } | more,
+        gpus="1" if campaign.device == "cuda" else "0",
+    )  # fmt: skip
+    whole = time.perf_counter() - began
+    shutil.rmtree(path / "checkpoints", ignore_errors=True)
+    return readings(read_metrics(path), batch, steps, whole)
 
 
 def settings_of(batch: int, steps: int, campaign: Campaign) -> dict[str, object]:

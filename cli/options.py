@@ -12,8 +12,8 @@ from typing import Annotated
 
 import typer
 
-from partsig.errors import CheckpointError, PartsigError
-from partsig.text import shown
+from partsig.errors import CheckpointError, ConfigError, PartsigError
+from partsig.text import quoted, shown
 
 from . import completion
 
@@ -144,3 +144,21 @@ def plain_warnings() -> Iterator[None]:
         yield
     for item in caught:
         say(f"partsig: WARNING: {item.message}", err=True)
+
+
+def pairs(texts: list[str] | None, option: str, form: str) -> dict[str, str] | None:
+    """Return what an option that may be repeated says, NAME=VALUE each; None where it is not given.
+
+    Raises ConfigError for what is no pair, and for a name that is given twice.
+    """
+    if not texts:
+        return None
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not (name and equals and value):
+            raise ConfigError(f"{option} {quoted(text)}: give {form}.")
+        if name in found:
+            raise ConfigError(f"{option}: {quoted(name)} is given twice.")
+        found[name] = value
+    return found

@@ -115,6 +115,14 @@ def finetune(
     weights: Annotated[
         Path | None, typer.Option("--weights", help="The file of weights of --from timm:NAME.")
     ] = None,
+    channels: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--channels",
+            metavar="STORE'S=RUN'S",
+            help="Which channel of the run a channel of the store is taken for; may be repeated.",
+        ),
+    ] = None,
     config: options.Config = None,
     set_: options.Set = None,
     protocol: options.Protocol = None,
@@ -147,6 +155,7 @@ def finetune(
         segments_per_class=segments_per_class,
         teacher=teacher,
         weights=weights,
+        channels=options.pairs(channels, "--channels", "STORE'S=RUN'S"),
         config=config,
         overrides=set_ or (),
         protocol=protocol,

@@ -40,7 +40,9 @@ def flat(values, prefix=""):
     """Dotted keys of nested values; the mappings that are values stay whole."""
     found = {}
     for key, value in values.items():
-        section = isinstance(value, dict) and key not in ("aliases", "stages", "offset_s")
+        section = isinstance(value, dict) and key not in (
+            *("aliases", "stages", "offset_s", "channels"),
+        )
         found |= flat(value, f"{prefix}{key}.") if section else {prefix + key: value}
     return found
 

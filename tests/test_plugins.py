@@ -11,6 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+# A package is installed for real.
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 PLUGINS = HERE / "plugins"
 TINY = ("encoder.width=16", "encoder.depth=1", "encoder.heads=2")

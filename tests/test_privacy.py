@@ -243,6 +243,7 @@ def test_the_plants_are_in_the_recordings(raw):
     assert of == {"edf", "fif", "hea"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["named", "hidden"])
 def test_nothing_of_a_header_is_written_anywhere(which, request):
     """In no file of any verb, runs and stores included."""

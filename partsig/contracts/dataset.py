@@ -214,8 +214,12 @@ class Dataset(Protocol):
     def seen_in_pretraining(self, run: TrainedRun, examples: Examples) -> list[str]:
         """Return the units of examples whose inputs a run has seen without labels."""
 
-    def check_pretrained(self, run: TrainedRun) -> None:
-        """Raise CheckpointError unless a pretrained run's encoder can be used on this store."""
+    def channels_from(self, run: TrainedRun, settings: Any) -> tuple[int | None, ...]:
+        """Return whose weights of a pretrained run's encoder each channel takes, by number.
+
+        None: nobody's, and it gets new ones. Raises CheckpointError unless the encoder can be used
+        on this store with these settings.
+        """
 
     def check_same_input(self, run: TrainedRun, labels: Labels) -> None:
         """Raise DataError unless a fine-tuned run's classifier can be used on this store.

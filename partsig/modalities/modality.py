@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from partsig import registries
+from partsig.commands import setting
 from partsig.contracts import Dataset, Labels
 from partsig.data.store import read_meta
 from partsig.errors import ConfigError, DataError
@@ -65,14 +66,28 @@ class Modality:
         """
         own = {"split.protocol": protocol, "split.fold": fold}
         own = {key: value for key, value in own.items() if value is not None}
-        if own and "split" not in {setting.name for setting in fields(recipe)}:
+        if own and "split" not in _settings(recipe):
             raise ConfigError(
                 f"--protocol and --fold divide subjects, which {self.plural} here have none of: "
                 "leave them out."
             )
-        if isinstance(overrides, Mapping):
-            return {**overrides, **own}
-        return [*overrides, *(f"{key}={value}" for key, value in own.items())]
+        return _joined(overrides, own)
+
+    def with_channels(
+        self,
+        recipe: type,
+        overrides: Mapping[str, object] | Iterable[str],
+        channels: Mapping[str, str] | None,
+    ) -> Mapping[str, object] | Iterable[str]:
+        """Return overrides of a recipe that say whose weights each channel takes, too.
+
+        Raises ConfigError where its channels are always the same.
+        """
+        if channels and "channels" not in _settings(recipe):
+            raise ConfigError(
+                f"--channels is for signals, whose channels differ; leave it out for {self.plural}."
+            )
+        return _joined(overrides, {"channels": dict(channels)} if channels else {})
 
     def open(self, store: Path) -> Dataset:
         """Open a store; raise DataError for what is none."""
@@ -86,3 +101,18 @@ class Modality:
                 f"{store} holds {theirs.plural}, not {self.plural}: pass --modality "
                 f"{theirs.name}, or another --store."
             )
+
+
+def _settings(recipe: type) -> set[str]:
+    return {field.name for field in fields(recipe)}
+
+
+def _joined(
+    overrides: Mapping[str, object] | Iterable[str], own: Mapping[str, object]
+) -> Mapping[str, object] | Iterable[str]:
+    """Return overrides, as keys and values or as the texts behind ``--set``, and some more."""
+    if isinstance(overrides, Mapping):
+        return {**overrides, **own}
+    texts = [setting(key, value) if isinstance(value, Mapping) else f"{key}={value}"
+             for key, value in own.items()]  # fmt: skip
+    return [*overrides, *texts]

@@ -10,6 +10,7 @@ from partsig.contracts import Labels
 from partsig.data.store import index_digest
 from partsig.errors import CheckpointError, DataError
 from partsig.runs.run import Run
+from partsig.runs.settings import FinetuneRecipe
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,12 +60,16 @@ class OpenedStore(ABC):
         known = run.facts.get("index_sha256")
         return [] if known in (None, index_digest(self.path)) else ["some items of its index.csv"]
 
-    def check_pretrained(self, run: Run) -> None:
-        """Raise CheckpointError unless a pretrained run's encoder can be used on this store."""
+    def channels_from(self, run: Run, settings: FinetuneRecipe) -> tuple[int | None, ...]:
+        """Return whose weights of a pretrained run's encoder each channel takes: its own.
+
+        Raises CheckpointError unless the encoder can be used on this store.
+        """
         for key, ours, theirs in differing(self.input_facts(), run.facts):
             raise CheckpointError(
                 f"{run.path} was pretrained with {key} {theirs}; {self.path} has {ours}."
             )
+        return tuple(range(len(self.ch_names)))
 
     def check_same_input(self, run: Run, labels: Labels) -> None:
         """Raise DataError unless a fine-tuned run's classifier can be used on this store.

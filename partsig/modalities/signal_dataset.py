@@ -30,6 +30,7 @@ from partsig.data.signals.windows import (
 )
 from partsig.data.splits import SplitConfig
 from partsig.errors import ConfigError, DataError
+from partsig.modalities import signal_channels
 from partsig.modalities.modality import MONITOR_WINDOWS
 from partsig.modalities.opened_store import OpenedStore, refuse_used
 from partsig.modalities.signal_settings import SignalFinetuneConfig, SignalPretrainConfig
@@ -68,6 +69,10 @@ class SignalDataset(OpenedStore):
     def input_facts(self) -> dict[str, object]:
         """Return what must be the same for a model to be used: channels and rate."""
         return {"ch_names": list(self.store.ch_names), "sfreq": self.store.sfreq}
+
+    def channels_from(self, run: Run, settings: SignalFinetuneConfig) -> tuple[int | None, ...]:
+        """Return whose weights of a pretrained run's encoder each channel takes, by number."""
+        return signal_channels.channels_from(self.store, run, settings)
 
     def facts(self) -> dict[str, object]:
         """Return what a fine-tuned run remembers of the store: how it was filtered, too."""
@@ -323,9 +328,8 @@ class SignalDataset(OpenedStore):
         if known is None:  # an older partsig did not keep it
             return self.index_changed(run)
         now = self.store.item_digests(self.store.recordings_of(run.split["test"]))
-        return sorted(
-            name for name in known.keys() | now.keys() if known.get(name) != now.get(name)
-        )
+        changed = {name for name in known.keys() | now.keys() if known.get(name) != now.get(name)}
+        return sorted(changed | set(self.store.altered(now)))
 
     def seen_in_pretraining(self, run: Run, examples: LabelledWindows) -> list[str]:
         """Return the units of examples whose inputs a run has seen without labels."""

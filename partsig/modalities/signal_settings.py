@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from partsig.data.splits import SplitConfig
-from partsig.errors import CheckpointError, check_range
+from partsig.errors import CheckpointError, ConfigError, check_range
 from partsig.runs.settings import FinetuneRecipe, PretrainRecipe, Shape
 from partsig.tasks.settings import PseudoConfig
 
@@ -50,6 +50,16 @@ class SignalFinetuneConfig(FinetuneRecipe):
     patch_s: Annotated[
         float, "length of a patch in seconds, --from scratch only; a pretrained run brings its own"
     ] = 1.0
+    adapt: Annotated[
+        Literal["none", "channels"],
+        "channels: of a pretrained encoder that knows other channels, those of the store that it "
+        "does not know get weights of their own, which are trained",
+    ] = "none"
+    channels: Annotated[
+        dict[str, str],
+        "whose weights of a pretrained encoder a channel of the store takes, such as "
+        "{Fpz-Cz: C4-M1}; a channel of the encoder's own name takes its own",
+    ] = field(default_factory=dict)
     pseudo: PseudoConfig = field(default_factory=PseudoConfig)
     split: SplitConfig = field(default_factory=SplitConfig)
 
@@ -57,6 +67,17 @@ class SignalFinetuneConfig(FinetuneRecipe):
         super().__post_init__()
         check_range("shift_s", self.shift_s, 0.0, 30.0)
         check_range("patch_s", self.patch_s, 0.01, 30.0)
+        if self.adapt == "channels" and self.train in ("probe", "knn"):
+            raise ConfigError(
+                f"train={self.train} leaves the encoder as it is, and adapt=channels gives it "
+                "weights that have to be trained: take train=full or probe+full, or leave adapt "
+                "out and say with channels whose weights each channel takes."
+            )
+
+    @property
+    def other_channels(self) -> bool:
+        """Whether a pretrained encoder may meet other channels than its own."""
+        return self.adapt == "channels" or bool(self.channels)
 
     def extents(self, samples_per_unit: float, unit_s: float | None) -> tuple[Shape, Shape]:
         return (round(unit_s * samples_per_unit),), (round(self.patch_s * samples_per_unit),)

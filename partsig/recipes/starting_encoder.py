@@ -9,6 +9,7 @@ from torch import Tensor
 
 from partsig import config as configs
 from partsig.contracts import Dataset
+from partsig.core.channels import take_channels
 from partsig.core.encoder import Encoder, EncoderConfig, check_blocks
 from partsig.errors import CheckpointError, ConfigError
 from partsig.modalities import registry
@@ -26,7 +27,8 @@ class Start:
 
     It takes ``n_channels`` and patches of ``extent`` samples; ``weights`` are its own, none from
     scratch, where ``like`` may be a run whose encoder it has in all but these. ``code`` are
-    position codes (N + 1, E) that it was trained with, where it brings them.
+    position codes (N + 1, E) that it was trained with, where it brings them. ``taken`` tells whose
+    weights each channel takes, by number; None: those drawn.
     """
 
     n_channels: int
@@ -36,15 +38,17 @@ class Start:
     origin: Origin
     pretraining: dict | None
     seen: list[str]
+    taken: tuple[int | None, ...]
     code: Tensor | None = None
     like: Path | None = None
 
     def encoder(self, seed: int) -> Encoder:
-        """Return the encoder; from scratch its weights are drawn by ``seed``."""
+        """Return the encoder; what has no weights yet is drawn by ``seed``."""
         torch.manual_seed(seed_of(Stream.ENCODER_WEIGHTS, seed))
         encoder = Encoder(self.settings.encoder, self.n_channels, self.extent)
         if self.weights:
-            encoder.load_state_dict(self.weights)
+            fresh = encoder.state_dict()
+            encoder.load_state_dict(take_channels(self.weights, fresh, self.taken))
         return encoder
 
 
@@ -53,7 +57,8 @@ class _Brought:
     """What an origin brings along; from scratch that is nothing but the shape that was asked for.
 
     ``patch`` is the setting that gives its patches, ``positions`` the codes it was pretrained with,
-    ``pretraining`` what a comparison has to know, ``seen`` whom it has seen without labels.
+    ``pretraining`` what a comparison has to know, ``seen`` whom it has seen without labels;
+    ``taken`` None: each channel has its own weights.
     """
 
     shape: EncoderConfig
@@ -63,6 +68,7 @@ class _Brought:
     pretraining: dict | None = None
     seen: list[str] = field(default_factory=list)
     code: Tensor | None = None
+    taken: tuple[int | None, ...] | None = None
 
 
 def start_from(
@@ -75,6 +81,11 @@ def start_from(
     """
     if settings.model != "encoder" and str(origin) != SCRATCH:
         raise ConfigError(f"model={settings.model} is trained from scratch: add --from scratch.")
+    if settings.other_channels and like is None and origin.path is None:
+        raise ConfigError(
+            "channels and adapt say what becomes of a pretrained run's encoder on other channels; "
+            f"leave them out --from {origin}."
+        )
     if like is not None:
         if str(origin) != SCRATCH or settings.model != "encoder":
             raise ConfigError("--like is for --from scratch, and for model=encoder.")
@@ -108,6 +119,7 @@ def start_from(
         origin=origin,
         pretraining=brought.pretraining,
         seen=brought.seen,
+        taken=tuple(range(len(dataset.ch_names))) if brought.taken is None else brought.taken,
         code=brought.code if settings.positions == "learned" else None,
         like=like,
     )
@@ -145,7 +157,7 @@ def _from_run(origin: Path, dataset: Dataset, settings: FinetuneRecipe) -> _Brou
             f"{origin} was pretrained on {registry.get(run.modality).plural}; {dataset.path} "
             f"holds {registry.get(dataset.modality).plural}."
         )
-    dataset.check_pretrained(run)
+    taken = dataset.channels_from(run, settings)
     pretrained = load_encoder(origin, settings.blocks)
     patch = settings.patch_of(pretrained.settings)
     _check_shape(settings, pretrained.encoder.config, patch, str(origin))
@@ -156,6 +168,7 @@ def _from_run(origin: Path, dataset: Dataset, settings: FinetuneRecipe) -> _Brou
         positions=pretrained.settings.positions,
         pretraining={"objective": pretrained.settings.objective.name, "seed": run.seed},
         seen=run.seen_unlabelled,
+        taken=taken,
     )
 
 
@@ -166,7 +179,7 @@ def _like_run(path: Path, dataset: Dataset, settings: FinetuneRecipe) -> _Brough
     """
     kind = Run.read(path).kind
     run = Run.finished(path, kind, dataset.modality)
-    dataset.check_pretrained(run)
+    dataset.channels_from(run, settings)
     if kind == "pretrain":
         theirs = pretraining_settings(run)
         patch, positions, shape = settings.patch_of(theirs), theirs.positions, theirs.encoder

@@ -87,9 +87,11 @@ class FinetuneRecipe(ABC):
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(warmup_epochs=5))
     fit: FitConfig = field(default_factory=lambda: FitConfig(epochs=100, batch_size=64))
     # Copies of an item in a batch, and what is trained in place of an encoder: a modality may have
-    # settings of these names.
+    # settings of these names, of the next, too.
     repeats: ClassVar[int] = 1
     model: ClassVar[str] = "encoder"
+    # Whether a pretrained encoder may meet other channels than its own.
+    other_channels: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_range("drop_path", self.drop_path, 0.0, 0.99)

@@ -24,6 +24,7 @@ def finetune(
     segments_per_class: int | None = None,
     teacher: str | Path | None = None,
     weights: str | Path | None = None,
+    channels: Mapping[str, str] | None = None,
     config: str | Path | None = None,
     overrides: Mapping[str, object] | Iterable[str] = (),
     protocol: str | None = None,
@@ -52,6 +53,8 @@ def finetune(
     One process trains, on ``device``; or so many as ``gpus`` (auto: those visible) or
     ``cpu_processes`` say, each on its share of every batch. What is drawn for a batch is the same
     whatever their number; drop path and mixing are drawn by each process for its own share.
+    ``channels`` says of a store of other channels than the run's which of the run's each is taken
+    for; ``adapt=channels`` among the settings trains weights of their own for the others.
     ``protocol`` divides subjects as published work does (part; folds5, whose ``fold`` is 0 to 4),
     see :data:`partsig.data.protocols.PROTOCOLS`.
     ``allow_http``: ``store`` may be at http:// or ftp://, which is not encrypted.
@@ -72,6 +75,7 @@ def finetune(
         meant = f"{other.plural}; the store holds {kind.plural}"
         configs.check_meant(kind.finetune, "finetune", config, other.finetune, meant)
     overrides = kind.with_protocol(kind.finetune, overrides, protocol, fold)
+    overrides = kind.with_channels(kind.finetune, overrides, channels)
     settings = configs.compose(kind.finetune, "finetune", config, overrides)
     # Only now what needs torch: what is wrong with the settings has been told.
     from partsig.recipes.finetuning import (

@@ -41,10 +41,13 @@ KEYS = {
         *("resumed", "launched"),
     ),
     "compiled": ("compiled",),
-    "throughput": (
-        *("first step", "batch 4", "batch 8", "naive head", "profile", "fine-tuning"),
-        *("staging", "streamed 4"),
+    "throughput": (*("first step", "batch 4", "batch 8", "naive head", "profile"),),
+    "verbs": (
+        *("fine-tuning", "staging", "resident 8", "TF32 8", "streamed 4", "streamed 8"),
+        *("images augmented", "images plain"),
     ),
+    "seeds": ("pretraining all, seed 0", "judged", "rows"),
+    "adapting": ("pretraining alone, seed 0", "judged", "rows"),
     "learning": (
         *("plan", "pretraining part", "pretraining part-histogram", "pretraining mae"),
         *("pretraining contrast", "judged", "rows", "weights"),
@@ -132,14 +135,20 @@ def test_the_dry_run_does_every_phase_on_a_machine_that_lacks_much(pack, tmp_pat
     assert correct["launched"]["loop"]["bit_for_bit"] is True
     quick = found["phases"]["throughput"]["results"]
     assert quick["batch 8"]["windows_per_s"] > 0
-    assert 0 <= quick["streamed 4"]["waiting"] < 1
     assert len(quick["profile"]["top"]) == 15
-    assert quick["staging"]["hours"] == pytest.approx(1 / 30, rel=1e-5)
+    verbs = found["phases"]["verbs"]["results"]
+    assert 0 <= verbs["streamed 4"]["waiting"] < 1
+    assert verbs["images augmented"]["windows_per_s"] > 0
+    assert verbs["staging"]["hours"] == pytest.approx(1 / 30, rel=1e-5)
     learned = found["phases"]["learning"]["results"]
     assert all(row["n_epochs"] == 30 for row in learned["rows"])
     bands = [row["kappa"] for row in learned["rows"] if row["row"] == "bands, logistic"]
     assert bands == [1.0]  # the made-up stages are rhythms of their own
     assert len(learned["rows"]) == learned["judged"]["of"] == 16
+    for phase, number in (("seeds", 5), ("adapting", 7)):
+        rows = found["phases"][phase]["results"]["rows"]
+        assert len(rows) == number
+        assert all(row["n_epochs"] == 30 for row in rows)
 
     files = sorted(path.name for path in out.iterdir())
     weights = ["encoder-1-of-2.pt", "encoder-2-of-2.pt"]

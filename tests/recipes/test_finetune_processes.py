@@ -99,6 +99,7 @@ def test_parts_of_a_share_know_their_place():
     assert Batch(torch.zeros(5, 1))[-2:].share == (3, 5)
 
 
+@pytest.mark.slow
 def test_two_processes_take_the_course_of_one(sample_store, tmp_path):
     """The last batch of a pass is odd: its halves are of two sizes, and still weigh rightly."""
     options = {

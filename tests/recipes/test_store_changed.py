@@ -63,6 +63,19 @@ def test_altered_test_labels_are_told_by_their_recording(at):
     assert found.metrics["changed_since_training"] == [name]
 
 
+def test_altered_samples_are_told_though_the_index_is_as_it_was(at):
+    store, run = at
+    subject = runs.read(run)["split"]["test"][1]
+    name = open_store(store).subjects[subject][0]
+    file = store / "signals" / f"{name}.npy"
+    signal = np.load(file)
+    signal[0, 5] += 1
+    np.save(file, signal)
+    with pytest.warns(StoreChangedWarning, match=rf": signals or labels of {name} are others"):
+        found = partsig.evaluate(run, figures=False, **CPU)
+    assert found.metrics["changed_since_training"] == [name]
+
+
 def test_signals_made_anew_are_told(at):
     store, run = at
     subject = runs.read(run)["split"]["test"][0]

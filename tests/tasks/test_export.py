@@ -30,9 +30,14 @@ TEMPERATURE = 1.7
 # Each kind of token and each pool at least once; the eager graph below has them all.
 CASES = [
     ("linear", "cls", "learned"),
-    ("linear+spectrum", "mean", "none"),
-    ("linear", "mean+sd+spectrum", "none"),
-    ("linear+spectrum", "mean+sd", "sincos"),
+    *(
+        pytest.param(*case, marks=pytest.mark.slow)
+        for case in (
+            ("linear+spectrum", "mean", "none"),
+            ("linear", "mean+sd+spectrum", "none"),
+            ("linear+spectrum", "mean+sd", "sincos"),
+        )
+    ),
 ]
 
 

@@ -169,6 +169,7 @@ def test_sigkill_in_the_middle_then_the_same_command_gives_the_same_weights(
     assert curves[0] == curves[1]
 
 
+@pytest.mark.slow
 def test_two_processes_take_the_course_of_one(finished, sample_store, tmp_path):
     """Gradients and curve agree to 1e-4 in float32; drop path draws differ, so it is off."""
     still = TINY | {"encoder.drop_path": 0.0, "objective.loss": "laplace"}

@@ -395,6 +395,7 @@ def test_nights_of_several_stages_have_no_segments(sample_store, tmp_path):
         tune("scratch", sample_store, tmp_path / "run", TINY)
 
 
+@pytest.mark.slow
 def test_yasa_stages_whole_recordings_off_the_shelf(write_night, tmp_path):
     """It learns nothing here: its probabilities are those of YASA itself, per recording."""
     stages = (0, 1, 2, 2, 3, 4, 2, 2, 2, 0, 0, 1)

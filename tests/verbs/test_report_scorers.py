@@ -417,6 +417,7 @@ def test_whoever_differs_most_is_named(made):
     assert "less than the others agree" in line
 
 
+@pytest.mark.slow
 def test_of_many_recordings_each_has_a_page(tmp_path):
     nights = made_nights(ON_ONE_PAGE + 1)
     store = made_store(tmp_path / "store", nights)

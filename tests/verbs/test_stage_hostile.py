@@ -37,6 +37,7 @@ GOOD = {"good", "cost$5$and$", "all\\nstaged", "\\x1b[2Jred"}
 BAD = {"bytes\\xff", "damaged", "damaged2", "pipe", "zero"}
 
 
+@pytest.mark.slow
 def test_the_others_are_staged(folder, stager_run, tmp_path):
     stager = load(stager_run, "cpu")
     done = stage_all([folder], stager, output=tmp_path / "out")
@@ -51,6 +52,7 @@ def test_the_others_are_staged(folder, stager_run, tmp_path):
     assert (set(pipe.files), set(pipe.failed)) == ({"good"}, {"pipe"})
 
 
+@pytest.mark.slow
 def test_the_terminal_is_told_nothing_that_moves_it(folder, stager_run, tmp_path):
     words = ["stage", str(folder), "--run", str(stager_run), "--output", str(tmp_path / "out")]
     done = CliRunner().invoke(app, [*words, "--device", "cpu"])

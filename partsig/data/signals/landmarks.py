@@ -17,7 +17,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import uniform_filter1d
 
 from partsig.data.signals.lazy import OnDisk, Row, stretches
 from partsig.data.twins import grouped
@@ -33,7 +32,8 @@ FLOOR_UV = 0.1
 AGREE, SHARE, APART = 6, 0.15, 3
 MARK = ":"  # before what is encoded
 NOTHING = "none"  # a fingerprint of no keys; earlier stores have none at all
-PIECE, MARGIN_S = 2**20, 4.0  # samples looked at in one go, and seconds around them
+# Samples read, and looked at in one go, near the processor; seconds around them.
+READ, PIECE, MARGIN_S = 2**20, 2**17, 4.0
 
 
 def fingerprint(signal: np.ndarray | OnDisk, sfreq: float) -> np.ndarray:
@@ -61,22 +61,45 @@ class _OneRow:
 
 def times_of(row: "np.ndarray | Row | _OneRow", sfreq: float) -> np.ndarray:
     """Return the times (n,) in seconds of the landmarks of a channel (T,) in µV, ascending."""
-    smooth, slow, reach = (max(1, round(s * sfreq)) for s in (SMOOTH_S, SLOW_S, REACH_S))
     margin, n = round(MARGIN_S * sfreq), len(row)
-    times = []
-    for start, stop in stretches(n, PIECE):
-        begin, end = max(0, start - margin), min(n, stop + margin)
-        x = np.asarray(row[begin:end]).astype(np.float32)
-        x = uniform_filter1d(x, smooth)
-        x -= uniform_filter1d(x, slow)
-        np.abs(x, out=x)
-        at = _peaks(x, reach)
-        before, here, after = (x[at + k].astype(np.float64) for k in (-1, 0, 1))
-        bend = before - 2 * here + after
-        exact = at + 0.5 * (before - after) / np.where(bend < 0, bend, -np.inf)  # of a parabola
-        kept = (at + begin >= start) & (at + begin < stop) & (bend < 0)
-        times.append((exact[kept] + begin) / sfreq)
-    return np.concatenate(times) if times else np.empty(0)
+    times = [np.empty(0)]
+    for begin, end in stretches(n, READ):
+        first = max(0, begin - margin)
+        read = np.asarray(row[first : min(n, end + margin)])
+        for start, stop in stretches(end - begin, PIECE):
+            low = max(0, start + begin - first - margin)
+            high = min(len(read), stop + begin - first + margin)
+            at = _landmarks(read[low:high].astype(np.float32), sfreq) + first + low
+            times.append(at[(at >= start + begin - 0.5) & (at < stop + begin - 0.5)])
+    return np.concatenate(times) / sfreq
+
+
+def _landmarks(x: np.ndarray, sfreq: float) -> np.ndarray:
+    """Return where (n,) x (T,) peaks, in samples and fractions of them."""
+    smooth, slow, reach = (max(1, round(s * sfreq)) for s in (SMOOTH_S, SLOW_S, REACH_S))
+    x = _mean_around(x, smooth)
+    x -= _mean_around(x, slow)
+    np.abs(x, out=x)
+    at = _peaks(x, reach)
+    before, here, after = (x[at + k].astype(np.float64) for k in (-1, 0, 1))
+    bend = before - 2 * here + after
+    exact = at + 0.5 * (before - after) / np.where(bend < 0, bend, -np.inf)  # of a parabola
+    return exact[bend < 0]
+
+
+def _mean_around(x: np.ndarray, n: int) -> np.ndarray:
+    """Return the mean of n samples around each of x (T,), which goes on in its mirror image."""
+    rest = np.pad(x, (n // 2, n - 1 - n // 2), mode="symmetric")
+    total, length, begun = np.zeros(len(x), np.float32), 1, 0
+    # Sums of 1, 2, 4, … samples, each of two of the one before; those that n is made of are added.
+    while True:
+        if n & length:
+            total += rest[begun : begun + len(x)]
+            begun += length
+        if 2 * length > n:
+            return total / n
+        rest = rest[length:] + rest[:-length]
+        length *= 2
 
 
 def _peaks(x: np.ndarray, reach: int) -> np.ndarray:
@@ -84,8 +107,13 @@ def _peaks(x: np.ndarray, reach: int) -> np.ndarray:
     n_blocks = -(-len(x) // reach)  # of which only the largest can be one
     blocks = np.pad(x, (0, n_blocks * reach - len(x))).reshape(n_blocks, reach)
     at = blocks.argmax(1) + reach * np.arange(n_blocks)
-    at = at[(at > 0) & (at < len(x) - 1)]
-    at = at[x[at] > FLOOR_UV]
+    top = x[np.minimum(at, len(x) - 1)]
+    # Most are told already by the largest of the block before, or after, where that is near enough.
+    likely = top > FLOOR_UV
+    near = np.diff(at) <= reach
+    likely[1:] &= ~(near & (top[:-1] > top[1:]))
+    likely[:-1] &= ~(near & (top[1:] > top[:-1]))
+    at = at[likely & (at > 0) & (at < len(x) - 1)]
     around = np.lib.stride_tricks.sliding_window_view(np.pad(x, reach), 2 * reach + 1)
     return at[around[at].max(1, initial=0.0) <= x[at]]
 

@@ -20,6 +20,7 @@ moment a writer is killed at, what the index names can be read. Here a store is 
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -28,6 +29,7 @@ import numpy as np
 
 from partsig.cells import read_rows
 from partsig.contracts import Labels, labels_of
+from partsig.data.copies import array_sha256_of
 from partsig.data.foreign import check_regular
 from partsig.data.mapped import MappedArrays, unreadable
 from partsig.data.signals.landmarks import find_twins
@@ -179,6 +181,18 @@ class Store:
             except DataError:  # whoever needs them says what is wrong with them
                 digests[name] = ""
         return digests
+
+    def altered(self, recordings: Iterable[str]) -> list[str]:
+        """Return the recordings whose samples are no longer those that the index tells."""
+
+        def is_altered(name: str) -> bool:
+            told = self.recordings[name]["sha256"]
+            return bool(told) and array_sha256_of(self.path / "signals" / f"{name}.npy") != told
+
+        names = list(recordings)
+        with ThreadPoolExecutor() as pool:  # hashing lets other threads work
+            told = pool.map(is_altered, names)
+            return [name for name, is_so in zip(names, told, strict=True) if is_so]
 
     def labels(self, recording: str) -> np.ndarray:
         """Return the stages (E,) int8, -1 unscored."""

@@ -280,6 +280,7 @@ def test_no_readable_image_and_a_foreign_store_are_told(raw, tmp_path):
         preprocess(raw, tmp_path / "eeg")
 
 
+@pytest.mark.slow
 def test_the_real_zip_of_cifar_images(tmp_path):
     path = SHARED / "cifar10_jpeg_subset.zip"
     if not path.is_file():

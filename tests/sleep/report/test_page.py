@@ -184,6 +184,7 @@ def test_few_are_on_one_page(n, tmp_path):
     assert page.tags.count("section") == (0 if many else n)
 
 
+@pytest.mark.slow
 def test_pages_of_a_larger_report_before_are_removed(tmp_path):
     out = tmp_path / "out"
     runs = {n: evaluated(tmp_path / str(n), n) for n in range(ON_ONE_PAGE, ON_ONE_PAGE + 5)}

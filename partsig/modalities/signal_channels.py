@@ -1,0 +1,74 @@
+"""A pretrained encoder on signals of other channels, or of another rate: what is done, or said."""
+
+import shlex
+from collections.abc import Iterable, Sequence
+
+from partsig.commands import option
+from partsig.data.signals.store import Store
+from partsig.errors import CheckpointError, ConfigError
+from partsig.modalities.signal_settings import SignalFinetuneConfig
+from partsig.runs.run import Run
+from partsig.text import quoted
+
+
+def channels_from(store: Store, run: Run, settings: SignalFinetuneConfig) -> tuple[int | None, ...]:
+    """Return whose weights of a run's encoder each of a store's channels takes, by number.
+
+    A channel takes those of the channel that ``settings.channels`` names, else of its own name;
+    else, with ``adapt=channels``, nobody's (None). Raises CheckpointError where that is not said,
+    and for another rate, ConfigError for names that are not there.
+    """
+    theirs, rate = run.ch_names, run.facts["sfreq"]
+    if store.sfreq != rate:
+        raise CheckpointError(
+            f"{run.path} was pretrained at {rate:g} Hz; {store.path} is at {store.sfreq:g} Hz. "
+            f"Make a store at that rate: {same_again(store, sfreq=rate)}"
+        )
+    ours = list(store.ch_names)
+    if ours == theirs and not settings.channels:
+        return tuple(range(len(ours)))
+    named = settings.channels
+    _check_names(named, ours, str(store.path))
+    _check_names(named.values(), theirs, str(run.path))
+    if ours != theirs and not settings.other_channels:
+        raise CheckpointError(
+            f"{run.path} was pretrained on {_list(theirs)}; {store.path} has {_list(ours)}. "
+            f"Say whose weights each takes (--channels {shlex.quote(f'{ours[0]}={theirs[0]}')} …), "
+            "give the others weights of their own, which are trained (--set adapt=channels), or "
+            "make a store of the same channels."
+        )
+    taken = [theirs.index(said) if (said := named.get(name, name)) in theirs else None
+             for name in ours]  # fmt: skip
+    lost = [name for name, whose in zip(ours, taken, strict=True) if whose is None]
+    if lost and settings.adapt != "channels":
+        raise CheckpointError(
+            f"{run.path} has no channel {_list(lost)}: say whose weights each takes (--channels "
+            f"{shlex.quote(f'{lost[0]}={theirs[0]}')}), or add --set adapt=channels, which gives "
+            "them weights of their own."
+        )
+    return tuple(taken)
+
+
+def same_again(store: Store, **changed: float | None) -> str:
+    """Return the command that makes a store again with other settings, for a shell."""
+    meta = store.meta
+    filters = {key: meta["filter"][key] for key in ("l_freq", "h_freq")}
+    numbers = {"sfreq": store.sfreq, **filters} | changed
+    told = [option("channels", list(store.ch_names))]
+    told += [
+        f"--set {key}={'null' if value is None else f'{value:g}'}" for key, value in numbers.items()
+    ]
+    source = shlex.quote(meta["source"])
+    return f"partsig preprocess {source} --raw RAW --store NEW {' '.join(told)}"
+
+
+def _check_names(names: Iterable[str], there: Sequence[str], where: str) -> None:
+    unknown = [name for name in names if name not in there]
+    if unknown:
+        raise ConfigError(
+            f"channels: {where} has no channel {quoted(unknown[0])}; it has {_list(there)}."
+        )
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(names)
