@@ -308,7 +308,8 @@ def open_images(path: str | Path) -> ImageStore:
     except ValueError as error:
         raise DataError(f"{path / INDEX} is damaged ({error}).") from error
     roles = np.array([row["role"] for row in rows])
-    groups = tuple(row[GROUP] for row in rows) if any(row[GROUP] for row in rows) else ()
+    cut = any(row[GROUP] for row in rows)
+    groups = tuple(row[GROUP] or row["image"] for row in rows) if cut else ()
     together = sides.together(names, groups, [row["same_as"] for row in rows])
     if "val" not in roles:
         train = np.flatnonzero(roles == "train")

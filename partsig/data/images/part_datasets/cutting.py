@@ -95,9 +95,15 @@ def patch_lengths(points: Mapping[str, tuple[float, float]], rule: str) -> dict[
 def cut_image(image: Image.Image, square: Square, size: int) -> np.ndarray:
     """Return a square of an image in L or RGB as (C, size, size) uint8; black beyond the image.
 
-    By Pillow's bicubic filter, antialiased; copied exactly where it has that size.
+    By Pillow's bicubic filter, antialiased; copied exactly where it has that size. Raises DataError
+    for a square of more pixels than Pillow's limit, as one about a long and thin box can be.
     """
     left, top, side = square
+    if side * side > Image.MAX_IMAGE_PIXELS:
+        raise DataError(
+            f"the square about it has {side} pixels a side, more than Pillow's limit of "
+            f"{Image.MAX_IMAGE_PIXELS:,} in all: make the image smaller"
+        )
     pixels = image.crop((left, top, left + side, top + side))
     if side != size:
         pixels = pixels.resize((size, size), Image.Resampling.BICUBIC, reducing_gap=2.0)

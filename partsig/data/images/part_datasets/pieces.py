@@ -243,7 +243,12 @@ def check_cut(
     if settings.cut not in cuts:
         raise ConfigError(f"{name} cannot be cut to {settings.cut}; it can be {', '.join(cuts)}.")
     usual = ImagePreprocessConfig()
-    idle = {*unused, *(["parts", "patch_rule"] if settings.cut != "parts" else [])}
+    of_cuts = {
+        "image": ("parts", "patch_rule", "margin", "least_area"),
+        "object": ("parts", "patch_rule"),
+        "parts": ("least_area", "paint", "background"),
+    }
+    idle = {*unused, *of_cuts[settings.cut]}
     changed = sorted(key for key in idle if getattr(settings, key) != getattr(usual, key))
     if changed:
         raise ConfigError(

@@ -158,6 +158,7 @@ def test_species_and_parts_can_be_chosen(raw, tmp_path):
         ({"classes": ["003.Sooty_Albatros"]}, "nearest is '003.Sooty_Albatross'"),
         ({"classes": ["002.Laysan_Albatross"]}, "which is not there"),  # no image of it
         ({"cut": "parts", "parts": ["wing"]}, "parts has 'wing', which is not there"),
+        ({"margin": 0.1}, "margin means nothing to cub200 cut to image"),
         ({"parts": ["tail"]}, "parts means nothing to cub200 cut to image"),
         ({"background": "class"}, "background means nothing to cub200"),
     ):

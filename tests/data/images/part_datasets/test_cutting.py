@@ -100,6 +100,14 @@ def test_a_square_about_a_box_is_as_long_as_its_longer_side_within_the_image():
             cutting.about_box(box, 100, 100, 0.0)
 
 
+def test_a_square_that_no_memory_holds_is_refused(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
+    image = Image.new("RGB", (200, 2))
+    square = cutting.about_box((0, 0, 200, 2), 200, 2, 0.0)
+    with pytest.raises(DataError, match="has 200 pixels a side, more than Pillow's limit of 10,0"):
+        cutting.cut_image(image, square, 8)
+
+
 def test_lengths_by_both_rules_with_their_limits():
     far = {"a": (0.0, 0.0), "b": (41.0, 0.0), "c": (41.0, 40.0)}
     assert cutting.patch_lengths(far, "code") == {"a": 20.5}  # 20 itself is too short
