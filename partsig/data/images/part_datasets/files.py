@@ -1,26 +1,20 @@
-"""Files of a part data set: names that stay in its folder, tables, JSON and MATLAB's, bounded."""
+"""Files of a part data set: names that stay in its folder, tables, JSON, maps; all bounded."""
 
 import json
 import math
-import struct
-import zlib
 from collections.abc import Iterator, Sequence
-from io import BytesIO
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from partsig.data.foreign import read_bytes
-from partsig.data.guard import guarded
 from partsig.data.images.decoding import decode_labels, decode_whole
 from partsig.errors import DataError
 from partsig.text import quoted
 
-# Bytes that are read at most: tables (CUB's largest has 8 million), COCO's JSON (450 million), and
-# a MATLAB file of one image.
-MOST_TABLE, MOST_JSON, MOST_MAT = 2**28, 2**30, 2**24
-MOST_LABELS = 2**26
-MOST_UNPACKED, COMPRESSED = 2**28, 15
+# Bytes that are read at most: tables (CUB's largest has 8 million), COCO's JSON (450 million), maps
+# of labels.
+MOST_TABLE, MOST_JSON, MOST_LABELS = 2**28, 2**30, 2**26
 SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
@@ -117,34 +111,6 @@ def read_json(file: Path) -> object:
 
 def _refuse(constant: str) -> float:
     raise ValueError(f"{constant} is no number")
-
-
-def read_mat(file: Path) -> dict:
-    """Return the variables of a MATLAB file of version 5; DataError where it is none."""
-    from scipy.io import loadmat
-
-    data = read_bytes(file, MOST_MAT, "annotation of an image")
-    with guarded(file.name):
-        _check_unpacked(data, file)
-        return loadmat(BytesIO(data))
-
-
-def _check_unpacked(data: bytes, file: Path) -> None:
-    """Raise DataError where the compressed elements of a MATLAB file unpack to too much.
-
-    Source: MAT-File Format, MathWorks: elements begin at byte 128 with type and length, each of 4
-    bytes in the order that bytes 126 and 127 tell; type 15 is compressed.
-    """
-    order = "<II" if data[126:128] == b"IM" else ">II"
-    at = 128
-    while at + 8 <= len(data):
-        kind, n = struct.unpack_from(order, data, at)
-        if kind == COMPRESSED:
-            unpacking = zlib.decompressobj()
-            unpacking.decompress(data[at + 8 : at + 8 + n], MOST_UNPACKED)
-            if unpacking.unconsumed_tail:
-                raise DataError(f"{file.name} unpacks to more than {MOST_UNPACKED:,} bytes")
-        at += 8 + n
 
 
 def read_labels(file: Path, colours: bool = False) -> np.ndarray:

@@ -32,6 +32,7 @@ import numpy as np
 from partsig.data.images.arrays import IGNORED
 from partsig.data.images.part_datasets import files
 from partsig.data.images.part_datasets.cutting import Box, box_of
+from partsig.data.images.part_datasets.matlab import read_mat
 from partsig.data.images.part_datasets.pieces import (
     Marked,
     Piece,
@@ -132,13 +133,13 @@ def read_objects(path: Path) -> list[Object]:
 
     Parts have no numbers.
     """
-    mat = files.read_mat(path)
+    told = read_mat(path)
     objects = []
     try:
-        for entry in mat["anno"][0, 0]["objects"].ravel():
+        for entry in told["anno"][0]["objects"]:
             mask = _mask(entry["mask"])
             parts = []
-            for part in entry["parts"].ravel():
+            for part in entry["parts"]:  # of none it is an empty array
                 found = _mask(part["mask"])
                 if found.shape != mask.shape:
                     raise DataError(f"{path.name} has a part of another size than its object")
@@ -156,14 +157,16 @@ def _kept(path: Path, _fingerprint: str) -> list[Object]:
     return read_objects(path)
 
 
-def _mask(value: np.ndarray) -> np.ndarray:
-    if value.ndim != 2:
-        raise ValueError(f"a mask of shape {value.shape}")
+def _mask(value: object) -> np.ndarray:
+    if not isinstance(value, np.ndarray) or value.ndim != 2:
+        raise ValueError("a mask that is no matrix")
     return value.astype(bool)
 
 
-def _text(value: np.ndarray) -> str:
-    return str(value.ravel()[0])
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("a name that is no text")
+    return value
 
 
 def _cut(

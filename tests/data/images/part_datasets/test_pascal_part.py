@@ -6,9 +6,8 @@ from PIL import Image
 from scipy.io import savemat
 
 import partsig
-from partsig.data.images.part_datasets import files, pascal_part
+from partsig.data.images.part_datasets import pascal_part
 from partsig.data.images.store import open_images
-from partsig.errors import DataError
 
 H, W = 40, 60
 
@@ -155,13 +154,3 @@ def test_damaged_annotations_are_told_and_the_others_read(raw, tmp_path):
     assert [store.classes[i] for i in store.labels] == ["cat", "car"]
     assert "2008_000001.mat" in result.failed["2008_000001.jpg"]
     assert "a part of another size than its object" in result.failed["2008_000003.jpg"]
-
-
-def test_what_unpacks_without_end_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "MOST_UNPACKED", 10_000)
-    savemat(tmp_path / "a.mat", {"x": np.zeros(100_000)}, do_compression=True)
-    with pytest.raises(DataError, match=r"a.mat unpacks to more than 10,000 bytes"):
-        files.read_mat(tmp_path / "a.mat")
-    (tmp_path / "b.mat").write_bytes(b"MATLAB 5.0" * 20)
-    with pytest.raises(DataError, match=r"b.mat cannot be read"):
-        files.read_mat(tmp_path / "b.mat")
