@@ -27,7 +27,6 @@ OTHERS = ("W-1", "^(x)", ["C3"], [0.5, 0.6], {"a": "W"}, {"a": ["b"]})
 COMPANIONS = {"objective.stretches": ("objective.span=8", "objective.patches=40")}
 # Keys that a modality or a configuration leaves no second value, and the sentence that says why.
 SETTLED = {
-    ("image", "objective.context"): "is for signals",
     ("part-context", "objective.sampling"): "objective.span is for off-grid patches",
     ("part-grid", "objective.span"): "is for off-grid patches, not for grid",
     ("part-grid", "objective.stretches"): "is for off-grid patches, not for grid",

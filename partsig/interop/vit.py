@@ -265,7 +265,7 @@ def _of_images(run: Path) -> tuple[Encoder, torch.Tensor, int, int, int]:
         raise CheckpointError(f"{run} was pretrained on signals; a ViT here takes images.")
     if encoder.spectrum is not None:
         raise CheckpointError(f"{run} has spectra in its tokens, which other ViTs have not.")
-    window, patch = settings.extents(1.0)
+    window, patch = (settings.size,) * 2, (settings.patch_px,) * 2
     index = grid_index(window, patch)
     code = torch.zeros(len(index) + 1, encoder.config.width)  # the last is [CLS]'s
     if settings.positions == "sincos":

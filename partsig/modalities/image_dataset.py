@@ -19,7 +19,7 @@ from partsig.contracts import (
     UnseenWindows,
 )
 from partsig.data.addresses import shown
-from partsig.data.images.augment import Augmented, transform
+from partsig.data.images.augment import Augmented, TwoViews, transform
 from partsig.data.images.examples import AugmentedBatches, LabelledImages, find_same
 from partsig.data.images.store import ImageStore, open_images
 from partsig.data.images.windows import RandomImages
@@ -80,12 +80,15 @@ class ImageDataset(OpenedStore):
         window, patch = settings.extents(1.0)
         members, val = store.members("train"), store.members("val")
         train = RandomImages(store, members, seed, settings.windows_per_epoch)
+        kind = TwoViews if settings.two_views else Augmented
+        changed = kind(train, settings.augment, settings.size, seed)
         monitor = None
         if len(val):
-            monitor = RandomImages(
-                store, val, fixed(seed), MONITOR_WINDOWS, settings.size, Stream.UNSEEN_IMAGES
-            )
-        changed = Augmented(train, settings.augment, settings.size, seed)
+            drawn, stream = fixed(seed), Stream.UNSEEN_IMAGES
+            middle = None if settings.two_views else settings.size
+            monitor = RandomImages(store, val, drawn, MONITOR_WINDOWS, middle, stream)
+            if settings.two_views:
+                monitor = TwoViews(monitor, settings.augment, settings.size, drawn)
         return PretrainingData(
             channels=len(store.ch_names),
             window=window,

@@ -36,13 +36,15 @@ class ImagePretrainConfig(PretrainRecipe):
         check_range("patch_px", self.patch_px, 1)
         check_range("size", self.size, self.patch_px)
         check_multiple(self.size, self.patch_px)
-        if getattr(self.objective, "context", 0):
-            raise ConfigError(
-                "objective.context is for signals, whose windows have neighbours; leave it at 0."
-            )
+
+    @property
+    def two_views(self) -> bool:
+        """Whether a window is two views of an image, side by side, which are compared."""
+        return bool(getattr(self.objective, "context", 0))
 
     def extents(self, samples_per_unit: float) -> tuple[Shape, Shape]:
-        return (self.size, self.size), (self.patch_px, self.patch_px)
+        window = (self.size, self.size * (2 if self.two_views else 1))
+        return window, (self.patch_px, self.patch_px)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -208,7 +208,7 @@ def test_randaugment_does_two_operations_each_half_of_the_time():
         ({"config": "demo"}, ConfigError, "demo is for signals; .* holds images"),
         ({"overrides": {"augment.flip": 2}}, ConfigError, "augment.flip"),
         ({"overrides": {"augment.randaugment": 27}}, ConfigError, "must be .* 10"),
-        ({"overrides": {"objective.context": 0.5}}, ConfigError, "context is for signals"),
+        ({"overrides": {"augment.flip": 0, "objective.context": 0.5}}, ConfigError, "views of an"),
         (
             {"overrides": {"objective.sampling": "sizes", "objective.target_scale": "unit"}},
             ConfigError,
@@ -234,6 +234,7 @@ def test_signals_and_images_do_not_start_from_each_other(run, sample_store, tmp_
 
 
 SHAPES = {"cifar": (64, 21_313_536), "imagenet": (196, 85_647_360), "cifar-tiny": (16, 818_176)}
+CONTRASTS = ("cifar-contrast", "cifar-part-contrast")
 FINETUNING = ("image-finetune", "image-tiny-finetune", "imagenet-finetune")
 RIVALS = [f"{data}-{name}" for data in ("cifar", "imagenet") for name in ("mae", "mp3", "droppos")]
 
@@ -255,7 +256,7 @@ def test_shipped_recipes_of_images_have_the_published_shapes(config, patches, pa
 
 def test_every_shipped_recipe_of_images_is_tried_here_or_trains_in_the_tests_of_fine_tuning():
     named = {name for name in configs.names() if name.startswith(("cifar", "image"))}
-    assert named == {*RIVALS, *SHAPES, "image-tiny", *FINETUNING}
+    assert named == {*RIVALS, *SHAPES, "image-tiny", *FINETUNING, *CONTRASTS}
 
 
 @pytest.mark.parametrize(
@@ -279,6 +280,20 @@ def test_shipped_recipes_of_pretraining_start_and_end_with_the_published_rates(c
     batch, epochs = settings.fit.batch_size, settings.fit.epochs
     ends = [learning_rate(epoch, 1, epochs, batch, settings.optim) for epoch in (0, 20, epochs)]
     assert ends == pytest.approx([1e-6, 5e-4 * batch / 512, 1e-5])
+
+
+@pytest.mark.parametrize("config", CONTRASTS)
+def test_shipped_contrasts_have_the_encoder_of_parts_and_a_loss_that_can_be_followed(config):
+    settings = configs.compose(ImagePretrainConfig, "pretrain", config)
+    assert settings.encoder == configs.compose(ImagePretrainConfig, "pretrain", "cifar").encoder
+    assert settings.extents(1.0) == ((32, 64), (4, 4))
+    short = configs.compose(ImagePretrainConfig, "pretrain", config, {"encoder.depth": 1})
+    model = build_objective(3, *short.extents(1.0), short, IMAGES.n_patches)
+    x = torch.randint(0, 256, (3, 3, 32, 64), dtype=torch.uint8)
+    values = model(x, torch.Generator().manual_seed(0))
+    values["loss"].backward()
+    assert 0 < values["loss_context"] < 5
+    assert model.encoder.embed.weight.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize("config", RIVALS)

@@ -117,7 +117,9 @@ class Part(nn.Module):
         """Return what measures on somebody's windows (unseen ones) say, in a few words."""
         near = measures.get("near_sign")
         kind, share = ("overlapping ", near) if near else ("", measures["sign"])
-        return f"order of {kind}patches right in {share:.0%} of {whose} pairs (chance 50%)"
+        said = f"order of {kind}patches right in {share:.0%} of {whose} pairs (chance 50%)"
+        found = measures.get("context_accuracy")
+        return said if found is None else f"{said}; the other half or view found in {found:.0%}"
 
     def compilable(self) -> list[nn.Module]:
         """Return what is worth compiling."""
@@ -140,7 +142,8 @@ class Part(nn.Module):
         first, total = share or (0, len(x))
         mine = torch.arange(first, first + len(x))
         if self.project is not None:
-            # Both halves, one after the other; rows are drawn as if the batch were twice as long.
+            # Both halves (of images: views), one after the other; rows are drawn as if the batch
+            # were twice as long.
             x = torch.cat([x[..., : self.window[-1]], x[..., -self.window[-1] :]])
             mine, total = torch.cat([mine, total + mine]), 2 * total
         x, level = instance_normalise(x)

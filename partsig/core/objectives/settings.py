@@ -80,8 +80,9 @@ class PartConfig:
     ] = 0.0
     context: Annotated[
         float,
-        "weight of a contrastive loss between the halves of a window, which is then twice as long "
-        "(ours, core/contrast.py); the rest of a process's batch are the negatives",
+        "weight of a contrastive loss between the halves of a window, which is then twice as long, "
+        "or between two views of an image, changed by augment.… (core/contrast.py); the rest of "
+        "the batch are the negatives",
     ] = 0.0
     relate: Annotated[float, "weight of PART's own loss; 0 leaves the context alone"] = 1.0
 

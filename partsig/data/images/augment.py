@@ -38,24 +38,49 @@ class Augmented:
         if self._change is None:
             return images
         images = torch.from_numpy(images)
-        return augmented(images, self._change, self.seed, epoch, first).numpy()
+        return self._changed(images, epoch, first).numpy()
+
+    def _changed(self, images: torch.Tensor, epoch: int, first: int) -> torch.Tensor:
+        return augmented(images, self._change, self.seed, epoch, first)
 
     def describe_batch(self, epoch: int, first: int, count: int) -> str:
         """Say what lies behind a batch whose loss is not finite."""
         return self.windows.describe_batch(epoch, first, count)
 
 
+class TwoViews(Augmented):
+    """Two views of every image, changed apart, side by side: (C, size, 2 · size) uint8.
+
+    Raises ConfigError where nothing changes an image: its views would be one.
+    """
+
+    def __init__(self, windows: Windows, config: AugmentConfig, size: int, seed: int) -> None:
+        super().__init__(windows, config, size, seed)
+        if not self.changes:
+            raise ConfigError(
+                "objective.context compares two views of an image, and nothing makes them differ: "
+                "pass --set augment.crop=resized, and more of augment.…, see partsig config."
+            )
+
+    def _changed(self, images: torch.Tensor, epoch: int, first: int) -> torch.Tensor:
+        views = [
+            augmented(images, self._change, self.seed, epoch, first, view) for view in range(2)
+        ]
+        return torch.cat(views, dim=-1)
+
+
 def augmented(
-    images: torch.Tensor, change: Callable, seed: int, epoch: int, first: int = 0
+    images: torch.Tensor, change: Callable, seed: int, epoch: int, first: int = 0, view: int = 0
 ) -> torch.Tensor:
     """Return images (B, C, H, W) uint8 changed one by one.
 
-    Image i's draws depend on seed, epoch and ``first + i`` alone, however a batch is cut.
+    Image i's draws depend on seed, epoch, ``first + i`` and ``view`` alone, however a batch is cut.
     """
     changed = []
     with torch.random.fork_rng(devices=[]):
         for place, image in enumerate(images, first):
-            torch.manual_seed(seed_of(Stream.AUGMENTATION, seed, epoch, place))
+            counts = (epoch, place, view) if view else (epoch, place)
+            torch.manual_seed(seed_of(Stream.AUGMENTATION, seed, *counts))
             changed.append(change(image))
     return torch.stack(changed)
 
@@ -84,8 +109,13 @@ def transform(config: AugmentConfig, size: int) -> Callable | None:
         steps.append(v2.RandomHorizontalFlip(config.flip))
     if config.randaugment:
         steps.append(RandAugment(config.randaugment))
-    if config.jitter:
-        steps.append(v2.ColorJitter(config.jitter, config.jitter, config.jitter))
+    if config.jitter or config.hue:
+        steps.append(v2.ColorJitter(config.jitter, config.jitter, config.jitter, config.hue))
+    if config.grey:
+        steps.append(v2.RandomGrayscale(config.grey))
+    if config.blur:
+        kernel = max(size // 10, 1) | 1  # odd; SimCLR's, a tenth of the side
+        steps.append(v2.RandomApply([v2.GaussianBlur(kernel, (0.1, 2.0))], config.blur))
     if config.erase:
         steps.append(Erasing(config.erase))
     return v2.Compose(steps)

@@ -29,6 +29,11 @@ class AugmentConfig:
     jitter: Annotated[
         float, "strength of changes of brightness, contrast and saturation; 0 is off"
     ] = 0.0
+    hue: Annotated[float, "strength of changes of hue, in turns of the colour circle"] = 0.0
+    grey: Annotated[float, "chance that an image of three channels loses its colour"] = 0.0
+    blur: Annotated[
+        float, "chance that an image is blurred, by a Gaussian of a tenth of a side at most"
+    ] = 0.0
     erase: Annotated[
         float,
         "chance that a box is replaced by noise of the image's mean and SD (Zhong et al. 2020)",
@@ -39,6 +44,9 @@ class AugmentConfig:
         check_range("augment.flip", self.flip, 0.0, 1.0)
         check_range("augment.randaugment", self.randaugment, 0.0, 10.0)
         check_range("augment.jitter", self.jitter, 0.0, 1.0)
+        check_range("augment.hue", self.hue, 0.0, 0.5)
+        check_range("augment.grey", self.grey, 0.0, 1.0)
+        check_range("augment.blur", self.blur, 0.0, 1.0)
         check_range("augment.erase", self.erase, 0.0, 1.0)
 
 
