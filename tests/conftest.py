@@ -23,6 +23,7 @@ import torch
 from filelock import FileLock
 
 from partsig.data import sample
+from partsig.data.images import arrays
 from partsig.data.images import store as images
 from partsig.data.signals.readers import physionet2018
 from partsig.verbs.finetune import finetune
@@ -183,8 +184,10 @@ def bright_images(made_once: Callable[..., Path]) -> Path:
             read=lambda i: pixels[i],
         )
         path = folder / "store"
-        images.create(path, images.make_meta(source, 0.1))
-        images.write_array(images.array_path(path, 0), pixels.shape, enumerate(pixels), True)
+        meta = images.make_meta(source, 0.1)
+        images.create(path, meta)
+        layers, some = arrays.layers_of(meta), enumerate(pixels[:, None])
+        arrays.write_arrays(path, 0, layers, len(pixels), some, True)
         rows = [images.index_row(item, i) for i, item in enumerate(source.items)]
         images.write_index(path, rows)
 

@@ -10,7 +10,7 @@ import pytest
 
 import partsig
 from partsig import regular
-from partsig.data.images.store import array_path, is_whole
+from partsig.data.images.arrays import are_whole, array_path, layers_of
 from partsig.data.signals.store import open_store
 from partsig.data.store import index_digest
 from partsig.errors import PartsigError
@@ -155,7 +155,8 @@ def test_whatever_reads_names_what_is_there(kind, tmp_path):
     assert _read(file, 3) is None
     (tmp_path / "images").mkdir()
     KINDS[kind](array_path(tmp_path, 0))
-    assert not is_whole(array_path(tmp_path, 0), (1, 1, 8, 8))
+    layers = layers_of({"size": [8, 8], "ch_names": ["grey"]})
+    assert not are_whole(tmp_path, 0, layers, 1)
 
 
 def test_labels_that_are_none_are_refused(sample_store, tmp_path):

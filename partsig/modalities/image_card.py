@@ -105,7 +105,7 @@ def training_facts(run: Run) -> dict[str, object]:
     """Return how many images a run has learned from."""
     if run.kind == "pretrain":
         return {"pretraining_images": run.facts["images_trained"]}
-    return {"labelled_images": run.n_train, "validation_images": run.n_units("val")}
+    return {"labelled_images": run.n_train, "validation_images": run.facts["n_images"]["val"]}
 
 
 CARD = CardWords(

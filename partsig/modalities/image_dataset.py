@@ -148,18 +148,16 @@ class ImageDataset(OpenedStore):
         train, val = self.draw(per_class, seed)
         size, _ = self.window_for(settings)
         self._check_size(settings, size)
-        counts = {"train": len(train), "val": len(val), "test": len(self.labelled("test"))}
         names = {"train": [self.store.names[i] for i in train]}
+        chosen = {"train": train, "val": val, "test": self.labelled("test")}
+        groups = {role: self.store.n_groups(some) for role, some in chosen.items()}
         return LabelSplit(
             label=f"k{per_class}",
             facts={
                 "images_per_class": per_class,
-                "n_images": counts,
-                "items": {
-                    "train": self.store.items_digest(train),
-                    "val": self.store.items_digest(val),
-                    "test": self.store.items_digest(self.labelled("test")),
-                },
+                "n_images": {role: len(some) for role, some in chosen.items()},
+                **({"n_groups": groups} if self.store.groups else {}),
+                "items": {role: self.store.items_digest(some) for role, some in chosen.items()},
             },
             settings={"size": size},
             open=partial(self._open_split, train, val, size),
@@ -261,6 +259,7 @@ class ImageDataset(OpenedStore):
             what="images",
             columns={
                 "image": np.array(store.names),
+                **({"group": np.array(store.groups)} if store.groups else {}),
                 "role": store.roles,
                 "label": classes[store.labels],  # -1 is the last
             },

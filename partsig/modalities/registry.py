@@ -9,14 +9,15 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from partsig import registries
+from partsig.data.images.part_datasets.registry import PART_DATASETS
 from partsig.data.signals.readers.registry import READERS
 from partsig.errors import check_option
 
 if TYPE_CHECKING:
     from partsig.data.preprocessed import PreprocessRequest, PreprocessResult
 
-# Those of images: published layouts, folders, and what ships with scikit-learn.
-IMAGE_SOURCES = ("cifar10", "cifar100", "images", "digits")
+# Those of images: published layouts, folders, what ships with scikit-learn, and parts.
+IMAGE_SOURCES = ("cifar10", "cifar100", "images", "digits", *PART_DATASETS)
 MODALITIES = {
     "eeg": "partsig.modalities.signals:SIGNALS",
     "image": "partsig.modalities.images:IMAGES",

@@ -148,8 +148,13 @@ class Run:
     def n_units(self, role: str) -> int:
         """Return how many units (subjects, images) had a role: train, val or test."""
         if "n_images" in self.facts:
-            return self.facts["n_images"][role]
+            return self.facts["n_groups" if self.grouped else "n_images"][role]
         return len(self.split[role])
+
+    @property
+    def grouped(self) -> bool:
+        """Whether several items belong to one unit: epochs to a subject, crops to an image."""
+        return "split" in self.facts or "n_groups" in self.facts
 
     def summary(self) -> list[str]:
         """Return a fine-tuned run in a few lines: its labels, what was chosen, how good it is."""

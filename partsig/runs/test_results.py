@@ -43,8 +43,9 @@ def _share_right(counts: np.ndarray) -> np.ndarray:
     return counts[..., 1] / counts.sum(-1)
 
 
+# By the unit, and whether several items belong to one.
 METRICS = {
-    "subject": PrimaryMetric(
+    ("subject", True): PrimaryMetric(
         name="kappa",
         title="Cohen's kappa",
         score=kappa,
@@ -52,7 +53,14 @@ METRICS = {
         answers="epochs",
         alike=(("provenance", "another store"), ("sfreq", "another rate")),
     ),
-    "image": PrimaryMetric(
+    ("image", True): PrimaryMetric(
+        name="kappa",
+        title="Cohen's kappa",
+        score=kappa,
+        units="images",
+        answers="crops",
+    ),
+    ("image", False): PrimaryMetric(
         name="accuracy",
         title="accuracy",
         score=_share_right,
@@ -103,7 +111,7 @@ def load(named: Sequence[str | Path]) -> tuple[list[EvaluatedRun], PrimaryMetric
         label, path = named_run(item)
         first = first or Run.finished(path, "finetune")
         run = Run.finished(path, "finetune", first.modality)
-        metric = METRICS[run.unit]
+        metric = METRICS[run.unit, run.grouped]
         for key, what in metric.alike:
             if run.facts[key] != first.facts[key]:
                 raise DataError(f"{path} is of {what} than {named[0]}; they cannot be compared.")
@@ -115,7 +123,7 @@ def load(named: Sequence[str | Path]) -> tuple[list[EvaluatedRun], PrimaryMetric
             )
         file = path / "evaluation" / "predictions.csv"
         try:
-            answers = (_of_units if run.unit == "subject" else _of_items)(file, run)
+            answers = (_of_units if run.grouped else _of_items)(file, run)
         except (LookupError, ValueError, OSError):
             raise DataError(f"{file} is damaged; evaluate {path} again.") from None
         tested = tested or answers
@@ -139,7 +147,7 @@ def load(named: Sequence[str | Path]) -> tuple[list[EvaluatedRun], PrimaryMetric
             )
         )
     _check_apart(results)
-    return results, METRICS[first.unit]
+    return results, METRICS[first.unit, first.grouped]
 
 
 def _check_apart(results: Sequence[EvaluatedRun]) -> None:
@@ -202,16 +210,20 @@ class _Answers:
 
 
 def _of_units(file: Path, run: Run) -> _Answers:
-    """Return the confusion matrix of every test subject, sorted by name."""
+    """Return the confusion matrix of every test subject or image, sorted by name.
+
+    Images are told by the hash of the pixels that ``evaluate`` wrote, too.
+    """
     code = {name: number for number, name in enumerate(run.labels.classes)}
     tables: dict[str, np.ndarray] = {}
-    counted = Counter(read_columns(file, ("subject", "truth", "prediction")))
-    for (subject, truth, prediction), n in counted.items():
-        table = tables.setdefault(subject, np.zeros((len(code),) * 2))
+    counted = Counter(read_columns(file, (run.unit, "truth", "prediction")))
+    for (unit, truth, prediction), n in counted.items():
+        table = tables.setdefault(unit, np.zeros((len(code),) * 2))
         table[code[truth], code[prediction]] = n
     names = sorted(tables)
     counts = np.stack([tables[name] for name in names])
-    return _Answers(units=names, confusion=counts.sum(0), counts=counts)
+    pixels = [] if run.unit == "subject" else [_pixels_of(file)]
+    return _Answers(units=[*pixels, *names], confusion=counts.sum(0), counts=counts)
 
 
 def _of_items(file: Path, run: Run) -> _Answers:
@@ -222,9 +234,13 @@ def _of_items(file: Path, run: Run) -> _Answers:
     code = {name: number for number, name in enumerate(run.labels.classes)}
     names, truth, given = zip(*read_columns(file, ("image", "truth", "prediction")), strict=True)
     truth, given = (np.array([code[name] for name in column]) for column in (truth, given))
-    measured = read_json(file.parent / "metrics.json")
     return _Answers(
-        units=[measured.get("images_sha256"), *zip(names, truth.tolist(), strict=True)],
+        units=[_pixels_of(file), *zip(names, truth.tolist(), strict=True)],
         confusion=confusion(truth, given, len(code)),
         counts=np.eye(2)[(truth == given).astype(int)],
     )
+
+
+def _pixels_of(file: Path) -> str | None:
+    """Return the hash of the pixels that were judged beside these predictions."""
+    return read_json(file.parent / "metrics.json").get("images_sha256")

@@ -216,8 +216,8 @@ class Classification:
             score = with_interval(result, "accuracy")
             return f"accuracy {score}, {len(examples):,} {examples.item}s"
         return (
-            f"kappa {with_interval(result, 'kappa')}, {result['n_subjects']} subjects, "
-            f"{result['n_epochs']:,} epochs"
+            f"kappa {with_interval(result, 'kappa')}, {result[f'n_{examples.unit}s']:,} "
+            f"{examples.unit}s, {len(examples):,} {examples.item}s"
         )
 
     def summary(self, result: dict) -> list[str]:
@@ -230,6 +230,13 @@ class Classification:
             if "top5_accuracy" in result:
                 lines.append(f"top-5 accuracy {with_interval(result, 'top5_accuracy')}")
             return lines
+        if "n_crops" in result:
+            return [
+                f"{result['n_images']:,} test images, {result['n_crops']:,} crops of them, of "
+                f"{result['store']}",
+                f"kappa {with_interval(result, 'kappa')} pooled (95 %, bootstrap over images)",
+                f"macro-F1 {result['macro_f1']:.3f}, accuracy {with_interval(result, 'accuracy')}",
+            ]
         mean, sd = result["kappa_per_recording_mean"], result["kappa_per_recording_sd"]
         spread = []
         if mean is not None and sd is not None:

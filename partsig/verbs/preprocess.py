@@ -26,7 +26,7 @@ def preprocess(
     ``raw`` and ``store`` default to ``data/raw/SOURCE`` and ``data/store/SOURCE``; ``jobs`` are
     threads (-1: one per core). ``overrides`` are fields of
     :class:`~partsig.data.signals.preprocessing.PreprocessConfig`, or of
-    :class:`~partsig.data.images.folders.ImagePreprocessConfig`. The same call again continues an
+    :class:`~partsig.data.images.settings.ImagePreprocessConfig`. The same call again continues an
     interrupted one and tries failed recordings anew, and those whose files have changed. A
     recording that cannot be read is skipped with its reason in ``index.csv``.
 

@@ -10,6 +10,7 @@ from partsig.core.crop import crop_grid
 from partsig.core.geometry import grid
 from partsig.core.normalise import instance_normalise
 from partsig.core.position import sincos
+from partsig.data.images import arrays
 from partsig.data.images import store as images
 from partsig.errors import CheckpointError, ConfigError
 from partsig.interop import from_timm, to_timm, to_torchvision
@@ -44,8 +45,9 @@ def run(tmp_path_factory):
         read=lambda i: pixels[i],
     )
     store = folder / "store"
-    images.create(store, images.make_meta(source, 0.1))
-    images.write_array(images.array_path(store, 0), pixels.shape, enumerate(pixels), True)
+    meta = images.make_meta(source, 0.1)
+    images.create(store, meta)
+    arrays.write_arrays(store, 0, arrays.layers_of(meta), 40, enumerate(pixels[:, None]), True)
     images.write_index(store, [images.index_row(item, i) for i, item in enumerate(items)])
     return pretrain(store, folder / "run", modality="image", overrides=SMALL, gpus="0")
 

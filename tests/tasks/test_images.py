@@ -11,6 +11,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 import partsig
+from partsig.data.images import arrays
 from partsig.data.images import store as image_store
 from partsig.data.images.examples import LabelledImages
 from partsig.data.images.store import open_images
@@ -425,9 +426,10 @@ def test_images_that_trained_the_classifier_are_not_tested_on(probe, digits, tmp
             items=items,
             read=lambda i: pixels[i],
         )
-        image_store.create(path, image_store.make_meta(source, 0.1))
-        file = image_store.array_path(path, 0)
-        image_store.write_array(file, pixels.shape, enumerate(pixels), True)
+        meta = image_store.make_meta(source, 0.1)
+        image_store.create(path, meta)
+        layers, some = arrays.layers_of(meta), enumerate(pixels[:, None])
+        arrays.write_arrays(path, 0, layers, len(pixels), some, True)
         rows = [image_store.index_row(item, i) for i, item in enumerate(items)]
         image_store.write_index(path, rows)
         return path

@@ -4,6 +4,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -43,32 +44,88 @@ def decode(data: bytes, size: int, grey: bool = False) -> np.ndarray:
     image of that size is copied exactly. Raises DataError for one that is damaged, of more pixels
     than Pillow's limit, or of floats or 32-bit integers, whose range nobody knows.
     """
+    with _decoding(), _opened(data) as image:
+        image.draft(image.mode, (2 * size, 2 * size))
+        stored = _stored(image)
+        image.load()
+        pixels = _to_bytes(_upright(image), _levels(image, stored, data), grey)
+        side = min(pixels.size)
+        left, top = ((extent - side) // 2 for extent in pixels.size)
+        box = (left, top, left + side, top + side)
+        if side == size:
+            pixels = pixels.crop(box)
+        else:
+            pixels = pixels.resize((size, size), Image.Resampling.BICUBIC, box, 2.0)
+    return as_array(pixels)
+
+
+def decode_whole(data: bytes, grey: bool = False) -> Image.Image:
+    """Return an encoded image in RGB, or in L when ``grey``, in its own size.
+
+    Not turned by its EXIF: what others have marked is told in the pixels as the file holds them.
+    Otherwise as :func:`decode`, and raises DataError as that does.
+    """
+    with _decoding(), _opened(data) as image:
+        stored = _stored(image)
+        image.load()
+        return _to_bytes(image, _levels(image, stored, data), grey)
+
+
+def size_of(data: bytes) -> tuple[int, int]:
+    """Return width and height of an encoded image, by its header; raises as :func:`decode` does."""
+    with _decoding(), _opened(data) as image:
+        return image.size
+
+
+def decode_labels(data: bytes) -> np.ndarray:
+    """Return the numbers of an encoded map of labels: (H, W), or (H, W, 3) of one in colour, uint8.
+
+    Those of a palette are its numbers, not its colours; alpha is left out, grey of 1, 2 or 4 bits
+    is as the file counts. Raises DataError for what is damaged or has more than 8 bits.
+    """
+    with _decoding(), _opened(data) as image:
+        stored = _stored(image)
+        image.load()
+        bits = PNG_BITS.get(stored, 8) if image.format == "PNG" and image.mode == "L" else 8
+        if image.mode in ("LA", "PA", "RGBA"):
+            image = image.convert({"LA": "L", "PA": "P", "RGBA": "RGB"}[image.mode])
+        if image.mode not in ("1", "L", "P", "RGB"):
+            raise DataError(f"it is no map of labels in 8 bits (Pillow's mode {image.mode})")
+        return np.asarray(image).astype(np.uint8) // (255 // (2**bits - 1))
+
+
+def as_array(pixels: Image.Image) -> np.ndarray:
+    """Return an image in RGB or L as (3, H, W) or (1, H, W) uint8."""
+    array = np.asarray(pixels).reshape(pixels.height, pixels.width, -1)
+    return np.ascontiguousarray(array.transpose(2, 0, 1))
+
+
+@contextmanager
+def _opened(data: bytes) -> Iterator[Image.Image]:
+    with Image.open(BytesIO(data), formats=FORMATS) as image:
+        n_pixels = image.width * image.height
+        if n_pixels > Image.MAX_IMAGE_PIXELS:
+            raise DataError(
+                f"it has {n_pixels:,} pixels, more than Pillow's limit of "
+                f"{Image.MAX_IMAGE_PIXELS:,}: a decompression bomb, or an image to make smaller"
+            )
+        yield image
+
+
+@contextmanager
+def _decoding() -> Iterator[None]:
     try:
-        with Image.open(BytesIO(data), formats=FORMATS) as image:
-            n_pixels = image.width * image.height
-            if n_pixels > Image.MAX_IMAGE_PIXELS:
-                raise DataError(
-                    f"it has {n_pixels:,} pixels, more than Pillow's limit of "
-                    f"{Image.MAX_IMAGE_PIXELS:,}: a decompression bomb, or an image to make smaller"
-                )
-            image.draft(image.mode, (2 * size, 2 * size))
-            stored = image.tile[0].args if image.tile else None  # loading forgets it
-            image.load()
-            pixels = _to_bytes(_upright(image), _levels(image, stored, data), grey)
-            side = min(pixels.size)
-            left, top = ((extent - side) // 2 for extent in pixels.size)
-            box = (left, top, left + side, top + side)
-            if side == size:
-                pixels = pixels.crop(box)
-            else:
-                pixels = pixels.resize((size, size), Image.Resampling.BICUBIC, box, 2.0)
+        yield
     except UnidentifiedImageError:
         # Pillow's own sentence holds an address in memory.
         raise DataError(f"it is none of {', '.join(FORMATS)}") from None
     except DAMAGED as error:
         raise DataError(f"it cannot be decoded ({told(error)})") from error
-    array = np.asarray(pixels).reshape(size, size, -1)
-    return np.ascontiguousarray(array.transpose(2, 0, 1))
+
+
+def _stored(image: Image.Image) -> object:
+    """Return what Pillow tells its decoder of how values are stored; loading forgets it."""
+    return image.tile[0].args if image.tile else None
 
 
 def told(error: BaseException) -> str:

@@ -19,10 +19,11 @@ AT_ONCE = 256  # images that are held in memory
 class LabelledImages:
     """Some images of a store; what is given of them is the middle, ``size`` pixels a side.
 
-    ``index`` (n,) are their numbers in the store, ``labels`` (n,) the numbers of their classes.
+    ``index`` (n,) are their numbers in the store, ``labels`` (n,) the numbers of their classes. Of
+    a store of crops each is one, and the images that they were cut out of are the units.
     """
 
-    grouped, item, part, unit = False, "image", "image", "image"
+    part, unit = "image", "image"
 
     def __init__(self, store: ImageStore, index: np.ndarray, size: int) -> None:
         self.store, self.index, self.size = store, index, size
@@ -31,13 +32,23 @@ class LabelledImages:
     def __len__(self) -> int:
         return len(self.index)
 
+    @property
+    def grouped(self) -> bool:
+        """Whether these are crops, of which several belong to one image."""
+        return bool(self.store.groups)
+
+    @property
+    def item(self) -> str:
+        """What an item is called."""
+        return "crop" if self.grouped else "image"
+
     def in_order(self, size: int) -> Iterator[np.ndarray]:
         """Yield all images, (b, C, size, size) uint8 with b up to ``size``."""
         for first in range(0, len(self), size):
             yield centred(self.store.batch(self.index[first : first + size]), self.size)
 
     def apart(self) -> list["LabelledImages"]:
-        """Return these images: they are of one part."""
+        """Return these items: they are read alike."""
         return [self]
 
     def joined(self, others: Sequence["LabelledImages"]) -> "LabelledImages":
@@ -46,7 +57,14 @@ class LabelledImages:
         return LabelledImages(self.store, index, self.size)
 
     def units(self) -> tuple[Sequence[str], np.ndarray]:
-        """Return the names of the images; each is a unit of its own."""
+        """Return the names of the images, and each item's image by number (n,).
+
+        They are in the order of their first crop; without groups each item is an image of its own.
+        """
+        if self.grouped:
+            own = [self.store.groups[i] for i in self.index]
+            numbers = {name: number for number, name in enumerate(dict.fromkeys(own))}
+            return list(numbers), np.array([numbers[name] for name in own], np.int64)
         return [self.store.names[i] for i in self.index], np.arange(len(self))
 
     def parts(self) -> tuple[Sequence[str], np.ndarray]:
@@ -54,7 +72,10 @@ class LabelledImages:
         return self.units()
 
     def columns(self) -> tuple[list[str], Iterator[tuple]]:
-        """Return what tells an image in a table: its name."""
+        """Return what tells an item in a table: its name, and that of its image."""
+        if self.grouped:
+            names, groups = self.store.names, self.store.groups
+            return ["crop", "image"], ((names[i], groups[i]) for i in self.index)
         return ["image"], ((self.store.names[i],) for i in self.index)
 
     def digest(self) -> dict[str, str]:

@@ -11,10 +11,8 @@ import unicodedata
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal
 
 import numpy as np
 from PIL import Image
@@ -23,8 +21,9 @@ from partsig.contracts import UNLABELLED
 from partsig.data.foreign import read_bytes
 from partsig.data.images import imagenet
 from partsig.data.images.decoding import DAMAGED, decode, told
+from partsig.data.images.settings import ImagePreprocessConfig
 from partsig.data.images.store import CH_NAMES, Item, Source
-from partsig.errors import DataError, check_range
+from partsig.errors import DataError
 from partsig.text import shown
 
 # Suffixes of files that are tried; what is in them decides the decoder.
@@ -49,34 +48,6 @@ DIGITS_TEST_SHARE = 0.2
 PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # Names in folders that were looked into before, as links may lead there.
 MOST_AGAIN = 200_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImagePreprocessConfig:
-    """What a store of images holds.
-
-    The short side of an image becomes ``size`` and the centre is kept, by Pillow's bicubic filter
-    (antialiased; JPEG is decoded at 1/2, 1/4 or 1/8 while twice the size remains). With
-    ``val_role`` test the images of a folder ``val`` are kept for the end, as ImageNet's 50,000 are
-    usually reported, and ``val_share`` of training validates.
-    """
-
-    size: Annotated[
-        int | None,
-        "pixels of a side; null: 224 for files, 32 for cifar10 and cifar100, 8 for digits",
-    ] = None
-    grey: Annotated[bool, "store the luma (ITU-R BT.601) in place of red, green and blue"] = False
-    val_share: Annotated[
-        float,
-        "share of the training images held out for validation, by the hash of their names, where "
-        "the source has no validation images",
-    ] = 0.05
-    val_role: Annotated[Literal["val", "test"], "what the images of a folder val are for"] = "val"
-
-    def __post_init__(self) -> None:
-        if self.size is not None:
-            check_range("size", self.size, 1, 4096)
-        check_range("val_share", self.val_share, 0.0, 0.9)
 
 
 def open_images_in(raw: Path, config: ImagePreprocessConfig) -> Source:

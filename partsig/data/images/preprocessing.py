@@ -2,17 +2,22 @@
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 
 import joblib
 import numpy as np
 
 from partsig import config as configs
+from partsig import registries
 from partsig.data import addresses
 from partsig.data.guard import guarded
 from partsig.data.images import store as image_store
+from partsig.data.images.arrays import are_whole, layers_of, write_arrays
 from partsig.data.images.cifar import LAYOUTS, open_cifar
-from partsig.data.images.folders import ImagePreprocessConfig, open_digits, open_images_in
+from partsig.data.images.folders import open_digits, open_images_in
+from partsig.data.images.part_datasets.registry import PART_DATASETS
+from partsig.data.images.settings import ImagePreprocessConfig
 from partsig.data.images.twins import find_twins
 from partsig.data.preprocessed import PreprocessRequest, PreprocessResult
 from partsig.data.store import FAILED, OK
@@ -31,7 +36,7 @@ def preprocess_images(request: PreprocessRequest) -> PreprocessResult:
     """Write the store of some images and return what it holds: ``counts`` are images per role.
 
     ``digits`` needs no ``raw``. Overrides are
-    :class:`~partsig.data.images.folders.ImagePreprocessConfig`'s. The same call again continues an
+    :class:`~partsig.data.images.settings.ImagePreprocessConfig`'s. The same call again continues an
     interrupted one, array by array, and tries images anew that failed or whose files have changed.
     An image that cannot be read is left out with its reason in ``index.csv``.
 
@@ -102,6 +107,9 @@ def _open(source: str, raw: Path, settings: ImagePreprocessConfig) -> image_stor
             f"size is {settings.size}; the images of {source} have {own} pixels a side: leave it "
             "out, or preprocess files with the source images."
         )
+    if source in PART_DATASETS:
+        return registries.at(PART_DATASETS[source])(raw, settings)
+    _refuse_cutting(source, settings)
     if source == "digits":
         return open_digits()
     if source in LAYOUTS:
@@ -109,19 +117,34 @@ def _open(source: str, raw: Path, settings: ImagePreprocessConfig) -> image_stor
     return open_images_in(raw, settings)
 
 
+def _refuse_cutting(source: str, settings: ImagePreprocessConfig) -> None:
+    """Raise ConfigError where settings of part data sets are given to a source of whole images."""
+    usual = ImagePreprocessConfig()
+    whole = ("size", "grey", "val_share", "val_role")
+    changed = [
+        field.name
+        for field in fields(settings)
+        if field.name not in whole and getattr(settings, field.name) != getattr(usual, field.name)
+    ]
+    if changed:
+        raise ConfigError(
+            f"{', '.join(changed)} is for part data sets ({', '.join(PART_DATASETS)}), not for "
+            f"{source}: leave it out."
+        )
+
+
 def _write(
     path: Path, source: image_store.Source, known: Mapping[str, dict[str, str]], jobs: int
 ) -> list[dict[str, object]]:
     """Write what is not yet in the store, array after array; return the rows of all images."""
     items = source.items
-    shape = (len(source.ch_names), *source.size)
+    layers = layers_of({"size": source.size, "ch_names": source.ch_names, **source.facts})
     starts = range(0, len(items), image_store.PER_FILE)
     rows: list[dict[str, object] | None] = [None] * len(items)
     todo: dict[int, list[int]] = {}
     for start in starts:
         part = range(start, min(start + image_store.PER_FILE, len(items)))
-        file = image_store.array_path(path, start // image_store.PER_FILE)
-        if image_store.is_whole(file, (len(part), *shape)):
+        if are_whole(path, start // image_store.PER_FILE, layers, len(part)):
             for i in part:
                 if _is_stored(known.get(items[i].name), items[i], i):
                     stored = known[items[i].name]["fingerprint"]
@@ -131,9 +154,10 @@ def _write(
             todo[start] = left
     # What is made again is not in the index meanwhile: its array is of two sources for a moment.
     _keep(path, rows)
-    for file in (path / "images").glob("*.npy"):
-        if file.stem.isdigit() and int(file.stem) >= len(starts):
-            file.unlink()  # of a source that had more
+    for layer in layers:
+        for file in (path / layer.folder).glob("*.npy"):
+            if file.stem.isdigit() and int(file.stem) >= len(starts):
+                file.unlink()  # of a source that had more
     n_left = sum(map(len, todo.values()))
     parallel = joblib.Parallel(n_jobs=jobs, prefer="threads", return_as="generator")
     with (
@@ -148,16 +172,16 @@ def _write(
             n = min(image_store.PER_FILE, len(items) - start)
 
             def decoded(start: int = start, left: list[int] = left) -> Iterator:
-                for i, image in _decode(parallel, source, left):
+                for i, arrays in _decode(parallel, source, left):
                     stored.update()
-                    if isinstance(image, str):
-                        rows[i] = image_store.index_row(items[i], i, image)
+                    if isinstance(arrays, str):
+                        rows[i] = image_store.index_row(items[i], i, arrays)
                     else:
                         rows[i] = image_store.index_row(items[i], i)
-                        yield i - start, image
+                        yield i - start, arrays
 
-            file = image_store.array_path(path, start // image_store.PER_FILE)
-            image_store.write_array(file, (n, *shape), decoded(), fresh=len(left) == n)
+            number = start // image_store.PER_FILE
+            write_arrays(path, number, layers, n, decoded(), fresh=len(left) == n)
             _keep(path, rows)
     return rows
 
@@ -169,6 +193,7 @@ def _is_stored(row: Mapping[str, str] | None, item: image_store.Item, place: int
         and row["status"] == OK
         and row["row"] == str(place)
         and row["source"] == item.source
+        and row[image_store.GROUP] == item.group
     )
 
 
@@ -178,10 +203,10 @@ def _keep(path: Path, rows: Iterable[dict[str, object] | None]) -> None:
 
 def _decode(
     parallel: joblib.Parallel, source: image_store.Source, numbers: list[int]
-) -> Iterator[tuple[int, np.ndarray | str]]:
-    """Yield images in their order, or the reason why one cannot be read."""
+) -> Iterator[tuple[int, tuple[np.ndarray, ...] | str]]:
+    """Yield images and what lies beside them, in order, or the reason why one is not read."""
 
-    def some(chunk: list[int]) -> list[tuple[int, np.ndarray | str]]:
+    def some(chunk: list[int]) -> list[tuple[int, tuple[np.ndarray, ...] | str]]:
         return [(i, _one(source, i)) for i in chunk]
 
     for at in range(0, len(numbers), GROUP):
@@ -191,9 +216,10 @@ def _decode(
             yield from done
 
 
-def _one(source: image_store.Source, i: int) -> np.ndarray | str:
+def _one(source: image_store.Source, i: int) -> tuple[np.ndarray, ...] | str:
     try:
         with guarded(source.items[i].name):
-            return source.read(i)
+            arrays = source.read(i)
+            return arrays if isinstance(arrays, tuple) else (arrays,)
     except DataError as error:
         return str(error)

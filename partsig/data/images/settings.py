@@ -1,4 +1,4 @@
-"""How images are changed in training: settings, which need no torch."""
+"""How images are stored, and changed in training: settings, which need no torch."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -48,3 +48,74 @@ class AugmentConfig:
         check_range("augment.grey", self.grey, 0.0, 1.0)
         check_range("augment.blur", self.blur, 0.0, 1.0)
         check_range("augment.erase", self.erase, 0.0, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImagePreprocessConfig:
+    """What a store of images holds.
+
+    The short side of an image becomes ``size`` and the centre is kept, by Pillow's bicubic filter
+    (antialiased; JPEG is decoded at 1/2, 1/4 or 1/8 while twice the size remains). With
+    ``val_role`` test the images of a folder ``val`` are kept for the end, as ImageNet's 50,000 are
+    usually reported, and ``val_share`` of training validates.
+
+    Part data sets (:mod:`~partsig.data.images.part_datasets`) can be cut: a whole image is treated
+    as above; an object, or a part told by its mask, is the square about the middle of its box, as
+    long as its longer side and ``margin`` of that on each side; a part told by a keypoint is a
+    square about it by ``patch_rule``. What lies outside of the image is black, and 255 in masks.
+    """
+
+    size: Annotated[
+        int | None,
+        "pixels of a side; null: 224 for files (112 where cut is parts), 32 for cifar10 and "
+        "cifar100, 8 for digits",
+    ] = None
+    grey: Annotated[bool, "store the luma (ITU-R BT.601) in place of red, green and blue"] = False
+    val_share: Annotated[
+        float,
+        "share of the training images held out for validation, by the hash of their names, where "
+        "the source has no validation images",
+    ] = 0.05
+    val_role: Annotated[Literal["val", "test"], "what the images of a folder val are for"] = "val"
+    classes: Annotated[
+        tuple[str, ...], "part data sets: species, breeds or categories that are taken; [] is all"
+    ] = ()
+    cut: Annotated[
+        Literal["image", "object", "parts"],
+        "part data sets: image, whole ones; object, a square about each object; parts, a square "
+        "about each part, the label being the part's name",
+    ] = "image"
+    margin: Annotated[
+        float, "part data sets: what is added on each side, as a share of a box's longer side"
+    ] = 0.05
+    parts: Annotated[
+        tuple[str, ...],
+        "part data sets, cut=parts: which are cut out; [] is the published selection, or all where "
+        "there is none",
+    ] = ()
+    patch_rule: Annotated[
+        Literal["code", "paper"],
+        "cut=parts by keypoints: side of the square; code, half the distance to the nearest chosen "
+        "keypoint (taken from 40 to 2000 px), which published numbers were made with; paper, that "
+        "distance (from 20 to 1000 px)",
+    ] = "code"
+    paint: Annotated[
+        Literal["in_order", "reversed"],
+        "pascal-part: which of overlapping parts is seen in masks; in_order, the later in the file "
+        "(eyes on the head); reversed, the earlier (the head hides them), as part discovery "
+        "published it",
+    ] = "in_order"
+    background: Annotated[
+        Literal["ignored", "class"],
+        "part data sets: pixels of no part in masks; ignored (255), as published, or a last class",
+    ] = "ignored"
+    least_area: Annotated[
+        float, "pascal-part, cut=object: share of the image that an object's box covers at least"
+    ] = 0.0
+
+    def __post_init__(self) -> None:
+        if self.size is not None:
+            check_range("size", self.size, 1, 4096)
+        check_range("val_share", self.val_share, 0.0, 0.9)
+        check_range("margin", self.margin, 0.0, 2.0)
+        check_range("least_area", self.least_area, 0.0, 1.0)

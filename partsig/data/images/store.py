@@ -10,24 +10,37 @@
            images/00000.npy  (n, C, H, W) uint8, memory-mapped, 16,384 images each but the last;
                              an image that could not be read leaves its place empty
 
-A row of the index with status ``ok`` is written after the array that holds its image is whole, so
+What is known of places in the images lies beside them, in arrays of the same rows, where
+``meta.json`` names it::
+
+           masks/            (n, H, W) uint8: numbers of ``masks.classes``, 255 where ignored;
+                             ``masks.objects``: the class of object that each class is a part of
+           keypoints/        (n, K, 3) float32: x, y, and 1 where it is seen in the stored image,
+                             else 0, of each of ``keypoints.parts``; pixels of the stored image,
+                             (0, 0) the centre of the first; 0, 0, 0 where nobody has marked it
+           boxes/            (n, 4) float32: x, y, width, height of the object, the part of it that
+                             is seen; (0, 0) is the corner of the first pixel
+
+Where images were cut out of others, the index has one more column, ``group``: the image that each
+was cut out of. A group lies on one side only, train, val or test.
+
+A row of the index with status ``ok`` is written after the arrays that hold its image are whole, so
 whatever moment a writer is killed at, what the index names can be read.
 """
 
 import hashlib
-import io
-import math
-import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from partsig.data.images.store_index import COLUMNS, LATER, ROLES, read_index, write_index
-from partsig.data.mapped import MappedArrays, map_array
+from partsig.data.images import sides
+from partsig.data.images.arrays import Layers, layers_of
+from partsig.data.images.sides import share_of
+from partsig.data.images.store_index import COLUMNS, GROUP, LATER, ROLES, read_index, write_index
 from partsig.data.store import (
     FAILED,
     FORMAT,
@@ -39,23 +52,29 @@ from partsig.data.store import (
     with_provenance,
 )
 from partsig.errors import DataError
-from partsig.files import atomic, is_a_writers, remove_leftovers, write_json
+from partsig.files import is_a_writers, remove_leftovers, write_json
 
 LEFT_OUT = "twin"  # of an image that is on another side already
 # Images per array: 50 MB of CIFAR's, 2.5 GB of 224 x 224 in colour.
 PER_FILE = 16_384
 CH_NAMES = {False: ("red", "green", "blue"), True: ("grey",)}
+# What not every store tells; where one does and the other does not, they are not made alike.
+FACTS = ("cut", "masks", "keypoints", "boxes")
 # What of meta.json may change without the images being made anew.
 MAY_CHANGE = ("classes", "val_share")
 
 
 class Item(NamedTuple):
-    """An image: relative name, number of its class (-1: none), role, fingerprint of its file."""
+    """An image: relative name, number of its class (-1: none), role, fingerprint of its file.
+
+    ``group`` names the image that it was cut out of, if it was.
+    """
 
     name: str
     label: int
     role: str
     source: str
+    group: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +82,9 @@ class Source:
     """The images of a folder or of some files, in their order, and how to read one.
 
     ``read(i)`` returns image i as (C, H, W) uint8; it raises DataError when that one is damaged,
-    and may be called from several threads.
+    and may be called from several threads. ``facts`` are further ones for ``meta.json``; where
+    they name what lies beside the images (masks, keypoints, boxes), ``read`` returns a tuple of the
+    image and of these, in that order.
     """
 
     name: str
@@ -71,8 +92,9 @@ class Source:
     ch_names: tuple[str, ...]
     classes: tuple[str, ...]
     items: Sequence[Item] = field(repr=False)
-    read: Callable[[int], np.ndarray] = field(repr=False)
+    read: Callable[[int], np.ndarray | tuple[np.ndarray, ...]] = field(repr=False)
     notes: tuple[str, ...] = ()
+    facts: Mapping[str, object] = field(default_factory=dict)
 
 
 def make_meta(source: Source, val_share: float) -> dict:
@@ -86,6 +108,7 @@ def make_meta(source: Source, val_share: float) -> dict:
         "dtype": "uint8",
         "classes": list(source.classes),
         "val_share": val_share,
+        **source.facts,
     }
     return with_provenance(meta)
 
@@ -96,7 +119,7 @@ def create(path: Path, meta: dict) -> dict[str, dict[str, str]]:
     What a killed writer left half-written is removed. Raises DataError, naming what differs, when
     images were stored with other settings, and when the folder is no store of images.
     """
-    for folder in (path, path / "images"):
+    for folder in (path, *(path / layer.folder for layer in layers_of(meta))):
         remove_leftovers(folder)
     rows: dict[str, dict[str, str]] = {}
     if (path / META).is_file():
@@ -108,7 +131,8 @@ def create(path: Path, meta: dict) -> dict[str, dict[str, str]]:
             )
         if (path / INDEX).is_file():
             rows = {row["image"]: row for row in read_index(path)}
-        if not made_alike(path, known, meta, rows.values(), MAY_CHANGE):
+        wanted = {**dict.fromkeys(FACTS), **meta}
+        if not made_alike(path, known, wanted, rows.values(), MAY_CHANGE):
             rows = {}
         if known.get("classes") != meta["classes"]:
             write_index(path, [])  # never old labels beside new classes, even if killed here
@@ -118,64 +142,13 @@ def create(path: Path, meta: dict) -> dict[str, dict[str, str]]:
     return rows
 
 
-def array_name(number: int) -> str:
-    """Return what the array of this number is called."""
-    return f"{number:05d}.npy"
-
-
-def array_path(path: Path, number: int) -> Path:
-    """Return where the array of this number lies in a store."""
-    return path / "images" / array_name(number)
-
-
-def write_array(
-    file: Path, shape: tuple[int, ...], images: Iterable[tuple[int, np.ndarray]], fresh: bool
-) -> None:
-    """Write images (C, H, W), each with its place, into an array (n, C, H, W) uint8, atomically.
-
-    Unless ``fresh``, the other places keep what the file there holds. Written through the file
-    object, not a map: on a full disk a map kills the process without a word.
-    """
-    header = io.BytesIO()
-    described = {"descr": "|u1", "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(header, described)
-    start, each = header.tell(), math.prod(shape[1:])
-    with atomic(file) as temporary:
-        if not fresh:
-            shutil.copyfile(file, temporary)
-        with open(temporary, "w+b" if fresh else "r+b") as handle:
-            handle.write(header.getvalue())
-            handle.truncate(start + math.prod(shape))
-            for place, image in images:
-                handle.seek(start + place * each)
-                handle.write(np.ascontiguousarray(image, dtype=np.uint8).data)
-
-
-def is_whole(file: Path, shape: tuple[int, ...]) -> bool:
-    """Tell whether the array in this file is there and has this shape."""
-    try:
-        array, _ = map_array(file)
-    except DataError:
-        return False
-    return array.shape == shape and array.dtype == np.uint8
-
-
-def share_of(names: Iterable[str], share: float) -> np.ndarray:
-    """Return (n,) bool: the share of images that the hash of their names alone chooses.
-
-    >>> int(share_of([f"train/{i:05d}" for i in range(10_000)], 0.05).sum())
-    478
-    """
-    hashes = (hashlib.sha256(name.encode()).digest()[:8] for name in names)
-    return np.array([int.from_bytes(h) < share * 2**64 for h in hashes], dtype=bool)
-
-
 @dataclass(frozen=True, eq=False)
 class ImageStore:
     """A store of images opened for reading; N are the images that could be read.
 
     ``labels`` (N,) int64, -1 without a label; ``roles`` (N,) train, val, test or twin; ``names``
-    (N,); ``rows`` (N,) int64, their places counted through all arrays.
+    (N,); ``rows`` (N,) int64, their places counted through all arrays; ``groups`` (N,) the images
+    that they were cut out of, empty where they are whole ones.
     """
 
     path: Path
@@ -184,6 +157,7 @@ class ImageStore:
     roles: np.ndarray = field(repr=False)
     names: tuple[str, ...] = field(repr=False)
     rows: np.ndarray = field(repr=False)
+    groups: tuple[str, ...] = field(default=(), repr=False)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -208,6 +182,10 @@ class ImageStore:
         """Return the numbers (n,) int64 of the images of a role, in their order."""
         return np.flatnonzero(self.roles == role)
 
+    def n_groups(self, index: np.ndarray) -> int:
+        """Return of how many images these (n,) are, where they were cut out of some; else 0."""
+        return len({self.groups[i] for i in index}) if self.groups else 0
+
     def items_digest(self, index: np.ndarray) -> str:
         """Return what tells images (n,), by name, place and class, from others: 64 bits."""
         sha256 = hashlib.sha256()
@@ -221,41 +199,57 @@ class ImageStore:
 
         Raises DataError when an array is missing, or cut short.
         """
-        file, place = np.divmod(self.rows[index], PER_FILE)
-        batch = np.empty((len(file), len(self.ch_names), *self.size), dtype=np.uint8)
-        for number in np.unique(file).tolist():
-            here = np.flatnonzero(file == number)
-            here = here[np.argsort(place[here])]  # a disk is read in its order
-            batch[here] = self._arrays[array_name(number)][place[here]]
-        return batch
+        return self._read("images", index)
+
+    def masks(self, index: np.ndarray) -> np.ndarray:
+        """Return by pixel the number of a class of ``mask_classes``, (b, H, W) uint8; 255: ignored.
+
+        Raises DataError where the store has no masks, or as :meth:`batch` does.
+        """
+        return self._read("masks", index)
+
+    def keypoints(self, index: np.ndarray) -> np.ndarray:
+        """Return x, y and whether it is seen (1, else 0) of each part, (b, K, 3) float32.
+
+        Pixels from the centre of the first one. Raises DataError as :meth:`masks` does.
+        """
+        return self._read("keypoints", index)
+
+    def boxes(self, index: np.ndarray) -> np.ndarray:
+        """Return x, y, width, height (b, 4) float32 of the object, pixels from the image's corner.
+
+        Raises DataError as :meth:`masks` does.
+        """
+        return self._read("boxes", index)
+
+    def _read(self, folder: str, index: np.ndarray) -> np.ndarray:
+        return self._layers.read(folder, *np.divmod(self.rows[index], PER_FILE))
+
+    @property
+    def mask_classes(self) -> tuple[str, ...]:
+        """Names of the classes of the masks by number; empty where there are no masks."""
+        return tuple((self.meta.get("masks") or {}).get("classes", ()))
+
+    @property
+    def mask_objects(self) -> dict[str, str]:
+        """The class of object that a class of the masks is a part of, by its name."""
+        return dict((self.meta.get("masks") or {}).get("objects", {}))
+
+    @property
+    def keypoint_parts(self) -> tuple[str, ...]:
+        """Names of the keypoints by number; empty where there are none."""
+        return tuple((self.meta.get("keypoints") or {}).get("parts", ()))
 
     @cached_property
-    def _arrays(self) -> MappedArrays:
+    def _layers(self) -> Layers:
         files, places = np.divmod(self.rows, PER_FILE)
         needed = np.zeros(int(files.max()) + 1, np.int64)  # images, by array
         np.maximum.at(needed, files, places + 1)
-        check = partial(_check_array, expected=(len(self.ch_names), *self.size), needed=needed)
-        return MappedArrays(self.path / "images", check)
+        return Layers(self.path, layers_of(self.meta), needed)
 
     def __getstate__(self) -> dict:
         # Without its maps: a copy in another process makes its own.
-        return {key: value for key, value in self.__dict__.items() if key != "_arrays"}
-
-
-def _check_array(
-    file: Path,
-    shape: tuple[int, ...],
-    dtype: np.dtype,
-    *,
-    expected: tuple[int, ...],
-    needed: np.ndarray,
-) -> None:
-    n = int(needed[int(file.stem)])
-    if shape[1:] != expected or shape[0] < n or dtype != np.uint8:
-        raise DataError(
-            f"{file} has the shape {shape} in {dtype}, the index asks for at least "
-            f"{(n, *expected)} in uint8: preprocess again into a new --store."
-        )
+        return {key: value for key, value in self.__dict__.items() if key != "_layers"}
 
 
 def open_images(path: str | Path) -> ImageStore:
@@ -288,29 +282,21 @@ def open_images(path: str | Path) -> ImageStore:
             "of them is damaged."
         )
     roles = np.array([row["role"] for row in rows])
+    cut = any(row[GROUP] for row in rows)
+    groups = tuple(row[GROUP] or row["image"] for row in rows) if cut else ()
+    together = sides.together(names, groups, [row["same_as"] for row in rows])
     if "val" not in roles:
         train = np.flatnonzero(roles == "train")
         roles = roles.astype("<U5")
-        firsts = (rows[i]["same_as"] or names[i] for i in train)  # what is the same stays together
+        firsts = (together[i] for i in train)  # what is the same, or of one image, stays together
         roles[train[share_of(firsts, meta["val_share"])]] = "val"
-    roles = _apart(names, roles, [row["same_as"] for row in rows])
-    return ImageStore(path, meta, labels, roles, names, places)
-
-
-def _apart(names: Sequence[str], roles: np.ndarray, same_as: Sequence[str]) -> np.ndarray:
-    """Return the roles (N,) of images of which those that are the same are on one side only."""
-    if not any(same_as):
-        return roles
-    firsts = [same or name for name, same in zip(names, same_as, strict=True)]
-    side: dict[str, int] = {}
-    for first, role in zip(firsts, roles, strict=True):
-        side[first] = max(side.get(first, 0), ROLES.index(role))
-    kept = [side[first] == ROLES.index(role) for first, role in zip(firsts, roles, strict=True)]
-    return np.where(kept, roles, LEFT_OUT)
+    return ImageStore(
+        path, meta, labels, sides.apart(roles, together, ROLES, LEFT_OUT), names, places, groups
+    )
 
 
 def index_row(item: Item, row: int, reason: str | None = None) -> dict[str, object]:
     """Return the row of an image in the index; with a ``reason``, that of one that failed."""
     state = (OK, "", row) if reason is None else (FAILED, reason, "")
     row = dict(zip(COLUMNS, (*item[:3], *state, item.source), strict=True))
-    return row | dict.fromkeys(LATER, "")
+    return row | dict.fromkeys(LATER, "") | ({GROUP: item.group} if item.group else {})

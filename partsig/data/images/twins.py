@@ -5,6 +5,7 @@ from pathlib import Path
 
 from partsig.data.images import perceptual
 from partsig.data.images import store as image_store
+from partsig.data.images.arrays import array_path
 from partsig.data.mapped import map_array
 from partsig.data.store import OK
 from partsig.data.twins import grouped
@@ -24,7 +25,7 @@ def find_twins(path: Path, rows: Sequence[dict[str, object]]) -> list[tuple[str,
         if not row["fingerprint"]:
             missing.setdefault(int(row["row"]) // image_store.PER_FILE, []).append(row)
     for number, some in missing.items():
-        array = map_array(image_store.array_path(path, number))[0]
+        array = map_array(array_path(path, number))[0]
         for start in range(0, len(some), AT_ONCE):
             part = some[start : start + AT_ONCE]
             images = array[[int(row["row"]) % image_store.PER_FILE for row in part]]

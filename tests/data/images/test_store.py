@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from partsig.data.images import store as images
+from partsig.data.images.arrays import array_path, layers_of, write_arrays
 from partsig.data.images.store import (
     Item,
     Source,
@@ -14,7 +15,6 @@ from partsig.data.images.store import (
     make_meta,
     open_images,
     share_of,
-    write_array,
     write_index,
 )
 from partsig.data.images.windows import RandomImages
@@ -37,11 +37,12 @@ def make(path, roles, failed=FAILED, val_share=0.2):
         items=items,
         read=pixels.__getitem__,
     )
-    create(path, make_meta(source, val_share))
+    meta = make_meta(source, val_share)
+    create(path, meta)
     for k in range(3):
         part = range(k * PER_FILE, min((k + 1) * PER_FILE, N))
-        some = ((i - k * PER_FILE, pixels[i]) for i in part if i not in failed)
-        write_array(images.array_path(path, k), (len(part), 3, 2, 5), some, fresh=True)
+        some = ((i - k * PER_FILE, [pixels[i]]) for i in part if i not in failed)
+        write_arrays(path, k, layers_of(meta), len(part), some, fresh=True)
     rows = [index_row(x, i, "broken" if i in failed else None) for i, x in enumerate(items)]
     write_index(path, rows)
     return pixels
@@ -155,9 +156,9 @@ def test_a_pickled_store_carries_no_pixels(tmp_path):
 
 def test_rewriting_keeps_the_other_places(tmp_path):
     pixels = make(tmp_path / "s", ["train"] * N)
-    file = images.array_path(tmp_path / "s", 0)
+    file, layers = array_path(tmp_path / "s", 0), layers_of(open_images(tmp_path / "s").meta)
     assert np.load(file)[3].max() == 0
-    write_array(file, (50, 3, 2, 5), [(3, pixels[3])], fresh=False)
+    write_arrays(tmp_path / "s", 0, layers, 50, [(3, [pixels[3]])], fresh=False)
     np.testing.assert_array_equal(np.load(file), pixels[:50])
 
 
@@ -225,7 +226,7 @@ def test_a_row_that_is_none_is_told_by_its_line(tmp_path, old, new, told):
 )
 def test_a_damaged_array_is_told_when_it_is_needed(tmp_path, spoil, sentence):
     pixels = make(tmp_path / "s", ["train"] * N, failed=())
-    spoil(images.array_path(tmp_path / "s", 1))
+    spoil(array_path(tmp_path / "s", 1))
     store = open_images(tmp_path / "s")
     np.testing.assert_array_equal(store.batch(np.array([101])), pixels[[101]])
     with pytest.raises(DataError, match=sentence):
