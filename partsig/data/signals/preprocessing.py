@@ -152,7 +152,7 @@ def preprocess_signals(request: PreprocessRequest) -> PreprocessResult:
             meta={key: value for key, value in meta.items() if key != "reading"},
             pseudonyms=names.pseudonyms,
         )
-        ages_and_sexes, unread = _ages_and_sexes(raw)
+        ages_and_sexes, unread = guarded.ages_and_sexes(raw)
         # What goes to another machine is of one recording, however many there are.
         tasks = (
             joblib.delayed(work)(h, _settings_of(h.stem, settings), ages_and_sexes.get(h.stem))
@@ -164,15 +164,6 @@ def preprocess_signals(request: PreprocessRequest) -> PreprocessResult:
     overlooked = guarded.overlooked(reader, headers, settings)
     notes = [*told, *result.notes, *overlooked, *unread, *left_out]
     return replace(result, notes=notes)
-
-
-def _ages_and_sexes(raw: Path) -> tuple[dict[str, tuple[str, str]], list[str]]:
-    """Return what a table beside the recordings tells; of one that cannot be read, a note."""
-    try:
-        with guard.guarded(str(raw)):
-            return physionet2018.read_demographics(raw), []
-    except DataError as error:
-        return {}, [f"{str(error).rstrip('.')}: ages and sexes are left out"]
 
 
 def _merge(

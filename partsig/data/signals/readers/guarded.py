@@ -12,6 +12,7 @@ import numpy as np
 
 from partsig.data.foreign import check_regular, name_of
 from partsig.data.guard import guarded
+from partsig.data.signals.readers import physionet2018
 from partsig.data.signals.recordings import LEAST_HZ, MOST_HZ, ReadConfig, Recording
 from partsig.errors import DataError
 from partsig.text import is_text, shown
@@ -100,3 +101,12 @@ def _presentable(recording: Recording, name: str) -> Recording:
         sex=shown(recording.sex, LONGEST_FACT),
         notes=tuple(shown(note, LONGEST_NOTE) for note in recording.notes),
     )
+
+
+def ages_and_sexes(raw: Path) -> tuple[dict[str, tuple[str, str]], list[str]]:
+    """Return what a table beside the recordings tells; of one that cannot be read, a note."""
+    try:
+        with guarded(str(raw)):
+            return physionet2018.read_demographics(raw), []
+    except DataError as error:
+        return {}, [f"{str(error).rstrip('.')}: ages and sexes are left out"]
