@@ -11,7 +11,9 @@ from partsig.data.signals.hypnograms.stages import STAGES
 from partsig.runs.run import Run
 from partsig.runs.test_results import _of_units
 
-SLEEPERS = Run(path=Path("run"), facts={"kind": "finetune", "stages": list(STAGES)})
+SLEEPERS = Run(
+    path=Path("run"), facts={"kind": "finetune", "stages": list(STAGES), "split": {"test": []}}
+)
 
 
 def test_counts_are_scikit_learns_whatever_the_table_looks_like(tmp_path):
