@@ -22,7 +22,8 @@ class Task(Protocol):
 
     ``target`` is what the labels must be of (:class:`Labels`); ``words`` what an item and its truth
     are called in figures; ``can_be_reported`` says that ``partsig report`` has a page for it.
-    Probabilities are (n, K): n items, K classes. A ``result`` is what ``metrics.json`` holds.
+    Answers are an array (n, …), a row for each of n items: probabilities (n, K) of K classes, or
+    what else a task judges. A ``result`` is what ``metrics.json`` holds.
     """
 
     name: str
@@ -39,6 +40,11 @@ class Task(Protocol):
     def relabel(self, examples: Examples) -> Examples:
         """Return a store's examples with the labels that are learned."""
 
+    def settled(self, settings: Any) -> Any:
+        """Return a modality's settings as this task has them; raise ConfigError for those it has no
+        use for.
+        """
+
     def build(self, encoder: "nn.Module", settings: Any, shape: Any, modality: str) -> Predictor:
         """Return the untrained model; the caller seeds torch.
 
@@ -49,7 +55,13 @@ class Task(Protocol):
         """Return the model of a finished run at its chosen epoch."""
 
     def predict(self, model: Predictor, examples: Examples, device: "torch.device") -> np.ndarray:
-        """Return class probabilities (n, K), not calibrated."""
+        """Return the answers (n, …) to examples: class probabilities (n, K), not calibrated."""
+
+    def measured_by(self, val: Examples) -> str:
+        """Return what models are chosen by on validation: kappa, say."""
+
+    def quality(self, val: Examples, answers: np.ndarray) -> float:
+        """Return how good answers (n, …) to validation are, by :meth:`measured_by`."""
 
     def watch(
         self, model: Predictor, val: Examples, device: "torch.device"
@@ -64,6 +76,9 @@ class Task(Protocol):
         ``probabilities`` (n, K) are those of ``val``; ``balanced``: every class was drawn equally
         often in training.
         """
+
+    def calibrated(self, answers: np.ndarray, calibration: Mapping[str, Any]) -> np.ndarray:
+        """Return answers (n, …) as they are told: at a temperature, say."""
 
     def score(self, examples: Examples, probabilities: np.ndarray, seed: int) -> dict:
         """Return every figure of agreement, with intervals that are drawn by ``seed``."""

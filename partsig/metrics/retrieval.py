@@ -32,6 +32,20 @@ def average_precisions(
     return found
 
 
+def nearest(features: np.ndarray) -> np.ndarray:
+    """Return the number (n,) of the item that is most alike each of features (n, F), itself apart.
+
+    >>> nearest(np.array([[1.0, 0], [0.9, 0.1], [0, 1]])).tolist()
+    [1, 0, 1]
+    """
+    found = np.zeros(len(features), np.int64)
+    for first, likeness in _likeness(np.asarray(features)):
+        own = np.arange(len(likeness))
+        likeness[own, first + own] = -np.inf
+        found[first : first + len(likeness)] = likeness.argmax(1)
+    return found
+
+
 def _likeness(features: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """Yield the cosines (b, n) of some items with all, and the number of their first."""
     length = np.linalg.norm(features, axis=1, keepdims=True)

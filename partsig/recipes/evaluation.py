@@ -12,7 +12,6 @@ import torch
 from partsig.contracts import Dataset, Examples, Task
 from partsig.data.store import locate
 from partsig.errors import DataError
-from partsig.metrics.calibration import tempered
 from partsig.modalities import registry
 from partsig.places import place_name
 from partsig.recipes.evaluation_folder import evaluation_of, place_digest
@@ -77,7 +76,7 @@ def judge(path: Path, store: str | Path | None, device: torch.device) -> Judged:
         dataset=dataset,
         examples=examples,
         uncalibrated=uncalibrated,
-        probabilities=tempered(uncalibrated, calibration["temperature"]),
+        probabilities=task.calibrated(uncalibrated, calibration),
         changed=changed,
         leaked=dataset.seen_in_pretraining(run, examples),
         folder=folder,

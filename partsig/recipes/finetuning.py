@@ -130,7 +130,7 @@ def open_finetuning(request: FinetuneRequest) -> Finetuning:
     dataset.check_budget(request.budget)
     task = tasks.get(dataset.task if request.task is None else request.task)
     task.check_labels(dataset.labels)
-    start = start_from(request.origin, dataset, request.settings, request.like)
+    start = start_from(request.origin, dataset, task.settled(request.settings), request.like)
     settings = start.settings
     split = dataset.split_labels(request.budget, settings, request.seed)
     seen = sorted(set(split.held_out) & set(start.seen))
@@ -142,6 +142,7 @@ def open_finetuning(request: FinetuneRequest) -> Finetuning:
     label = start.origin.label or (settings.model if settings.model != "encoder" else SCRATCH)
     label += "" if start.like is None else f"-like-{start.like.name}"
     label += "" if settings.train == "full" else f"-{settings.train}"
+    label += "" if task.name == dataset.task else f"-{task.name}"
     run = request.run or runs.RUNS / f"finetune-{label}-{split.label}-s{request.seed}"
     asked = Finetuning(
         dataset=dataset,
@@ -202,19 +203,21 @@ def _share_finetuning(asked: Finetuning, world: World) -> None:
         model.kept_in = str(folder_of(asked.start.origin.path, asked.run))
     if world.main and (weak := _too_weak(val)):
         print(f"validation cannot judge: {weak}; label more of it, of several classes", flush=True)
-    measure, labels = measure_of(val), asked.dataset.counted(train, val)
-    key = f"val_{measure.name}"
-    only_head = settings.train == "probe" or model.learns_by == "head"
+    task, labels = asked.task, asked.dataset.counted(train, val)
+    key = f"val_{task.measured_by(val)}"
+    only_head = model.learns_by == "head" or (
+        settings.train == "probe" and model.learns_by != "nothing"
+    )
     by_steps = model.learns_by == "steps" and not only_head
     results: dict[str, object] = {}
     if world.main and (only_head or settings.train == "probe+full"):
-        strength, value = frozen.fit_head(model, train, val, measure.score, world.device)
+        score = measure_of(val).score
+        strength, value = frozen.fit_head(model, train, val, score, world.device)
         results = {"strength": strength, key: value}
     elif world.main and not by_steps:
         if model.learns_by == "examples":
             model.fit_examples(train, asked.seed, world.device)
-        predicted = asked.task.predict(model, val, world.device).argmax(1)
-        results = {key: measure.score(val.labels, predicted)}
+        results = {key: task.quality(val, task.predict(model, val, world.device))}
     if by_steps:
         model.kept_in = None  # from now on it learns
         teacher = _teacher_targets(asked, settings, train, world)
@@ -229,8 +232,8 @@ def _share_finetuning(asked: Finetuning, world: World) -> None:
         frozen.put_weights(checkpoint.load(file, "finetune"), model, file)
     else:
         frozen.save_best(asked.run, model, results[key])
-    probabilities = asked.task.predict(model, val, world.device)
-    calibration = asked.task.calibrate(probabilities, train, val, settings.balanced)
+    answers = task.predict(model, val, world.device)
+    calibration = task.calibrate(answers, train, val, settings.balanced)
     runs.finish(asked.run, **labels, **results, calibration=calibration)
 
 
@@ -305,7 +308,7 @@ def _train(
         run=asked.run,
         world=world,
         choose=asked.task.watch(model, val, world.device),
-        best=f"val_{measure_of(val).name}",
+        best=f"val_{asked.task.measured_by(val)}",
     )
 
 

@@ -15,8 +15,7 @@ from partsig.runs.models import load_encoder
 from partsig.runs.run import Run
 from partsig.runs.settings import Shape
 from partsig.tasks import registry as tasks
-from partsig.tasks.classification import settings_of, shape_of
-from partsig.tasks.frozen import Neighbours
+from partsig.tasks.networks import settings_of, shape_of
 
 # What is told of weights that are somebody else's.
 WEIGHTS = ("weights_licence", "weights_sha256")
@@ -52,17 +51,18 @@ def load_classifier(path: str | Path) -> tuple[SupervisedModule, Run]:
 
 def _finetuned(path: Path) -> LoadedModel:
     classifier, run = load_classifier(path)
-    model = classifier.net if isinstance(classifier, Neighbours) else classifier
+    model = getattr(classifier, "net", classifier)
     if not isinstance(model, EncoderClassifier):
         raise ConfigError(
-            f"{path} is a run of model={run.config['model']}, which has no encoder; name another."
+            f"{path} is a run of model={run.config.get('model')}, which has no encoder; name "
+            "another."
         )
     settings = settings_of(run)
     shape = shape_of(run, settings)
     facts = _facts(
         run,
-        # Neighbours vote with the labels they know, which no folder holds.
-        kind="encoder" if isinstance(classifier, Neighbours) else "stager",
+        # Neighbours vote with the labels they know, which no folder holds; rankings tell none.
+        kind="stager" if model is classifier else "encoder",
         classes=list(run.labels.classes),
         window=_plain(shape.window),
         patch=_plain(shape.patch),

@@ -1,18 +1,21 @@
 """What ``partsig compare`` holds side by side: a fine-tuned run's answers on its test set."""
 
+import csv
 import re
 import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from partsig import config as configs
+from partsig import regular
 from partsig.errors import ConfigError, DataError
 from partsig.files import read_columns, read_json
 from partsig.metrics.agreement import confusion, kappa
+from partsig.metrics.retrieval import mean_average_precision
 from partsig.modalities import registry
 from partsig.runs.encoder_sources import FROZEN
 from partsig.runs.run import Run
@@ -69,6 +72,21 @@ METRICS = {
         # What is in the store need not be the same: the test images are, see _of_items.
     ),
 }
+PRECISION = "average_precision"  # the column of predictions that are rankings
+
+
+def _metric_of(run: Run, file: Path) -> PrimaryMetric:
+    """Return what a run is compared by: what its predictions are, and of which units."""
+    usual = METRICS[run.unit, run.grouped]
+    with regular.open_text(file, newline="") as handle:
+        if PRECISION not in next(csv.reader(handle), ()):
+            return usual
+    return replace(
+        usual,
+        name="mean average precision",
+        title="mean average precision",
+        score=mean_average_precision,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,11 +125,22 @@ def load(named: Sequence[str | Path]) -> tuple[list[EvaluatedRun], PrimaryMetric
     results: list[EvaluatedRun] = []
     first: Run | None = None
     tested: _Answers | None = None
+    used: PrimaryMetric | None = None
     for item in named:
         label, path = named_run(item)
         first = first or Run.finished(path, "finetune")
         run = Run.finished(path, "finetune", first.modality)
-        metric = METRICS[run.unit, run.grouped]
+        file = path / "evaluation" / "predictions.csv"
+        try:
+            metric = _metric_of(run, file)
+        except (ValueError, OSError, csv.Error):
+            raise DataError(f"{file} is damaged; evaluate {path} again.") from None
+        if used is not None and metric.name != used.name:
+            raise DataError(
+                f"{path} is judged by {metric.name}, {named[0]} by {used.name}; they cannot be "
+                "compared."
+            )
+        used = metric
         for key, what in metric.alike:
             if run.facts[key] != first.facts[key]:
                 raise DataError(f"{path} is of {what} than {named[0]}; they cannot be compared.")
@@ -121,9 +150,10 @@ def load(named: Sequence[str | Path]) -> tuple[list[EvaluatedRun], PrimaryMetric
             raise DataError(
                 f"{path} was split otherwise than {named[0]}: their test subjects are not the same."
             )
-        file = path / "evaluation" / "predictions.csv"
         try:
             answers = (_of_units if run.grouped else _of_items)(file, run)
+            if metric.score is mean_average_precision:
+                answers = replace(answers, counts=_precisions(file, run))
         except (LookupError, ValueError, OSError):
             raise DataError(f"{file} is damaged; evaluate {path} again.") from None
         tested = tested or answers
@@ -147,7 +177,7 @@ def load(named: Sequence[str | Path]) -> tuple[list[EvaluatedRun], PrimaryMetric
             )
         )
     _check_apart(results)
-    return results, METRICS[first.unit, first.grouped]
+    return results, used
 
 
 def _check_apart(results: Sequence[EvaluatedRun]) -> None:
@@ -224,6 +254,20 @@ def _of_units(file: Path, run: Run) -> _Answers:
     counts = np.stack([tables[name] for name in names])
     pixels = [] if run.unit == "subject" else [_pixels_of(file)]
     return _Answers(units=[*pixels, *names], confusion=counts.sum(0), counts=counts)
+
+
+def _precisions(file: Path, run: Run) -> np.ndarray:
+    """Return sums and counts (U, K, 2) of the average precisions of each unit's queries.
+
+    Units are in the order of :func:`_of_units`, items in that of :func:`_of_items`.
+    """
+    code = {name: number for number, name in enumerate(run.labels.classes)}
+    sums: dict[str, np.ndarray] = {}
+    for unit, truth, value in read_columns(file, (run.unit, "truth", PRECISION)):
+        mine = sums.setdefault(unit, np.zeros((len(code), 2)))
+        if value:
+            mine[code[truth]] += float(value), 1
+    return np.stack([sums[unit] for unit in (sorted(sums) if run.grouped else sums)])
 
 
 def _of_items(file: Path, run: Run) -> _Answers:

@@ -10,16 +10,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from partsig import config as configs
 from partsig import registries
 from partsig.cells import is_marked, write_table
 from partsig.contracts import Examples, Labels
 from partsig.core.encoder import Encoder
 from partsig.core.frozen_encoder import FrozenEncoder
-from partsig.core.objectives.frozen_classifier import FrozenClassifier
 from partsig.core.objectives.supervised import (
-    Classifier,
-    ClassifierConfig,
     SupervisedModule,
 )
 from partsig.errors import ConfigError
@@ -29,13 +25,9 @@ from partsig.metrics.agreement import (
     macro_f1,
     or_none,
 )
-from partsig.metrics.calibration import calibration_error, log_loss, reliability
+from partsig.metrics.calibration import calibration_error, log_loss, reliability, tempered
 from partsig.metrics.resampling import bootstrap
 from partsig.modalities import registry
-from partsig.runs.encoder_sources import FROZEN, rebuild
-from partsig.runs.features import folder_of
-from partsig.runs.kept import chosen_file, chosen_state
-from partsig.runs.models import built
 from partsig.runs.run import Run
 from partsig.runs.settings import FinetuneRecipe
 from partsig.tasks import frozen
@@ -47,6 +39,7 @@ from partsig.tasks.classification_scores import (
     with_interval,
 )
 from partsig.tasks.frozen import InputShape
+from partsig.tasks.networks import loaded, network_on
 
 # Classes up to which every probability is told.
 MOST_COLUMNS = 100
@@ -77,6 +70,10 @@ class Classification:
         """Return a store's examples with the labels that are learned: the same."""
         return examples
 
+    def settled(self, settings: FinetuneRecipe) -> FinetuneRecipe:
+        """Return the settings: all of them are of use."""
+        return settings
+
     def build(
         self,
         encoder: Encoder | FrozenEncoder,
@@ -90,47 +87,28 @@ class Classification:
             places = registry.get(modality).baselines
             kind = registries.load("model", settings.model, places)
             return kind(settings.model, shape, settings.loss)
-        if isinstance(encoder, FrozenEncoder):
-            net = FrozenClassifier(
-                encoder, settings.pool, n_classes, settings.blocks, settings.loss
-            )
-        else:
-            net = Classifier(
-                ClassifierConfig(positions=settings.positions, pool=settings.pool),
-                encoder,
-                window=shape.window,
-                patch=shape.patch,
-                n_classes=n_classes,
-                loss=settings.loss,
-            )
+        net = network_on(encoder, settings, shape)
         if settings.train == "knn":
             return frozen.Neighbours(net, shape.n_train, settings.neighbours, n_classes)
         return net
 
     def load(self, run: Run) -> SupervisedModule:
         """Return the classifier of a finished run at its chosen epoch."""
-        settings = settings_of(run)
-        shape = shape_of(run, settings)
-
-        def build() -> SupervisedModule:
-            told = run.facts.get(FROZEN)
-            if told is not None:
-                return self.build(rebuild(told), settings, shape, run.modality)
-            encoder = Encoder(settings.encoder, len(shape.ch_names), shape.patch)
-            return self.build(encoder, settings, shape, run.modality)
-
-        file = chosen_file(run.path)
-        model = built(build, file)
-        frozen.put_weights(chosen_state(run), model, file)
-        if settings.train in frozen.FROZEN:
-            model.kept_in = str(folder_of(run.facts["from"], run.path))
-        return model
+        return loaded(run, self.build)
 
     def predict(
         self, model: SupervisedModule, examples: Examples, device: torch.device
     ) -> np.ndarray:
         """Return class probabilities (n, K), not calibrated."""
         return frozen.predict_examples(model, examples, device)
+
+    def measured_by(self, val: Examples) -> str:
+        """Return what classifiers are chosen by on validation: kappa, or accuracy."""
+        return measure_of(val).name
+
+    def quality(self, val: Examples, answers: np.ndarray) -> float:
+        """Return how good probabilities (n, K) of validation are."""
+        return measure_of(val).score(val.labels, answers.argmax(1))
 
     def watch(
         self, model: SupervisedModule, val: Examples, device: torch.device
@@ -155,6 +133,10 @@ class Classification:
         """Return the temperature that suits validation best, and what it mends."""
         _, calibration = frozen.calibrate(val.labels, probabilities)
         return calibration | {f"n_{val.item}s": len(val)}
+
+    def calibrated(self, answers: np.ndarray, calibration: Mapping[str, object]) -> np.ndarray:
+        """Return probabilities (n, K) at the temperature that suits validation best."""
+        return tempered(answers, calibration["temperature"])
 
     def score(self, examples: Examples, probabilities: np.ndarray, seed: int) -> dict:
         """Return every figure of agreement, pooled and apart, with intervals."""
@@ -247,24 +229,6 @@ class Classification:
             *spread,
             f"macro-F1 {result['macro_f1']:.3f}, accuracy {result['accuracy']:.3f}",
         ]
-
-
-def settings_of(run: Run) -> FinetuneRecipe:
-    """Return the settings that a fine-tuned run tells."""
-    return configs.build(registry.get(run.modality).finetune, run.config)
-
-
-def shape_of(run: Run, settings: FinetuneRecipe) -> InputShape:
-    """Return what a fine-tuned run is given, and what it tells apart."""
-    window, patch = settings.extents(run.samples_per_unit, run.labels.unit_s)
-    return InputShape(
-        ch_names=run.ch_names,
-        samples_per_unit=run.samples_per_unit,
-        window=window,
-        patch=patch,
-        classes=run.labels.classes,
-        n_train=run.n_train if settings.train == "knn" else 0,
-    )
 
 
 def _told(

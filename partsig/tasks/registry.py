@@ -6,6 +6,7 @@ from partsig.errors import ConfigError
 
 TASKS = {
     "classification": "partsig.tasks.classification:Classification",
+    "part-retrieval": "partsig.tasks.part_retrieval:PartRetrieval",
     "sleep-staging": "partsig.sleep.staging_task:SleepStaging",
 }
 

@@ -13,6 +13,7 @@ import partsig
 from partsig.core.channels import take_channels
 from partsig.core.encoder import Encoder, EncoderConfig
 from partsig.data import sample
+from partsig.data.copies import array_sha256_of
 from partsig.data.store import with_provenance
 from partsig.errors import CheckpointError, ConfigError
 from partsig.recipes.finetuning import FinetuneRequest, open_finetuning
@@ -20,24 +21,27 @@ from partsig.runs import directory as runs
 from partsig.runs.encoder_sources import parse
 from partsig.runs.models import load_encoder
 from partsig.train import checkpoint
+from partsig.verbs.preprocess import preprocess
 
 A, B, _ = sample.CHANNELS
 SHORT = {"fit.epochs": 1, "optim.warmup_epochs": 0, "fit.batch_size": 32}
 CPU = {"device": "cpu"}
 
 
-def renamed(store, folder, names, rows, sfreq=None):
+def renamed(store, folder, names, rows):
     """Copy a store; its channels are ``rows`` of the old ones, under other names."""
     shutil.copytree(store, folder)
     meta = json.loads((folder / "meta.json").read_text()) | {"ch_names": list(names)}
-    if sfreq:
-        meta["sfreq"] = sfreq
     labels = meta.pop("labels")
     del meta["provenance"]
     meta = with_provenance(meta | {"labels": labels})
     (folder / "meta.json").write_text(json.dumps(meta))
+    index = (folder / "index.csv").read_text()
     for file in (folder / "signals").iterdir():
+        before = array_sha256_of(file)
         np.save(file, np.ascontiguousarray(np.load(file)[rows]))
+        index = index.replace(before, array_sha256_of(file))
+    (folder / "index.csv").write_text(index)
     return folder
 
 
@@ -168,7 +172,8 @@ def test_what_is_not_said_is_asked(encoder_run, three, tmp_path, settings, messa
 
 
 def test_another_rate_is_told_with_the_command_that_helps(encoder_run, sample_store, tmp_path):
-    store = renamed(sample_store, tmp_path / "store", sample.CHANNELS, [0, 1, 2], sfreq=128.0)
+    settings, store = {"channels": list(sample.CHANNELS), "sfreq": 128}, tmp_path / "store"
+    preprocess(raw=sample_store.parent / "raw", store=store, overrides=settings, jobs=1)
     with pytest.raises(CheckpointError) as refused:
         tune(store, tmp_path / "run", encoder_run)
     told = str(refused.value)

@@ -28,8 +28,9 @@ from partsig.runs.models import load_encoder
 from partsig.runs.test_results import method_of
 from partsig.sleep.stager import load
 from partsig.tasks import frozen
-from partsig.tasks.classification import Classification, settings_of
+from partsig.tasks.classification import Classification
 from partsig.tasks.classification_scores import share_interval
+from partsig.tasks.networks import settings_of
 from partsig.verbs.compare import compare
 from partsig.verbs.evaluate import evaluate
 from partsig.verbs.export import run_file

@@ -338,10 +338,10 @@ def test_what_cannot_be_compared_is_refused(folder, scorings, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(store, other)
     meta = json.loads((other / "meta.json").read_text())
-    meta["labels"] |= {"classes": ["calm", "moving"], "unit_s": 4.0}
+    meta["labels"] |= {"classes": ["calm", "moving"]}
     (other / "meta.json").write_text(json.dumps(meta))
-    index = read_index(store)
-    write_index(other, [{k: v for k, v in row.items() if k not in STAGES} for row in index])
+    rows = [{"calm": sum(row[k] for k in STAGES), "moving": 0} | row for row in read_index(store)]
+    write_index(other, [{k: v for k, v in row.items() if k not in STAGES} for row in rows])
     with pytest.raises(DataError, match="has the classes calm, moving; hypnograms need"):
         report(False, store=other, scorer={"a": anna})
 
