@@ -353,7 +353,7 @@ def test_bids_events_are_read_by_mne_bids_and_by_partsig(tmp_path):
     staging = make(name="sub-01_task-sleep_eeg", start_s=10.0)
     path = write_bids(staging, folder)
     assert path == folder / "sub-01_task-sleep_events.tsv"
-    assert bids.find_events(recording) == path
+    assert bids.find_events(recording) == {"": path}
     found = mne_bids.read_raw_bids(place, verbose="error").annotations
     np.testing.assert_allclose(found.onset, staging.onsets)
     assert found.duration.tolist() == [30.0] * 6
