@@ -74,7 +74,8 @@ def test_a_label_that_is_missing_and_its_likeliest_name(label, tmp_path):
     error = MissingChannelsError("night.edf", ["C4-M1"], [label])
     found = set_by(f"--set {shlex.quote(error.aliases)}", tmp_path).aliases
     assert dict(found) in ({"C4-M1": ("NAME",)}, {"C4-M1": (label,)})
-    assert f"--set {shlex.quote(error.aliases)} if" in str(error)
+    after = "; else name" if error.no_signal else " if"
+    assert f"--set {shlex.quote(error.aliases)}{after}" in str(error)
 
 
 @pytest.mark.parametrize("label", EVIL)

@@ -298,7 +298,7 @@ def test_a_value_where_a_list_or_a_section_belongs_is_told_how():
         ("optim: {lr: 1, lr: 2}\n", "lr stands twice"),
         ("a: &a [1, 1]\nb: &b [*a, *a]\nc: [*b, *b]\n", r"aliases \(\*name\) are not read"),
         ("a: " + "[" * 500 + "]" * 500, "nested more than 20 deep"),
-        ("a: " + "9" * 10_000, "a number has too many digits"),
+        ("a: " + "9" * 10_000, "a number is none, or has too many digits"),
         ("a: 1\n" + "#" * 1_000_001, "larger than 1,000,000 bytes"),
         ("1: 2\n", "has the key 1, which is no name of a setting"),
         ("optim.lr: 2\n", r"write optim\.lr as `optim:`, and `lr: …` below it"),

@@ -22,7 +22,7 @@ BASES = [
     ),
 ]
 # Values of keys that are neither numbers nor choices, and of lists of numbers.
-OTHERS = ("W-1", "^(x)", ["C3"], [0.5, 0.6], {"a": "W"}, {"a": ["b"]})
+OTHERS = ("W-1", "^(x)", ["C3"], [0.5, 0.6], {"a": "W"}, {"a": "mV"}, {"a": ["b"]})
 # What another key must be first, where no other value goes with the default.
 COMPANIONS = {"objective.stretches": ("objective.span=8", "objective.patches=40")}
 # Keys that a modality or a configuration leaves no second value, and the sentence that says why.
@@ -30,6 +30,8 @@ SETTLED = {
     ("part-context", "objective.sampling"): "objective.span is for off-grid patches",
     ("part-grid", "objective.span"): "is for off-grid patches, not for grid",
     ("part-grid", "objective.stretches"): "is for off-grid patches, not for grid",
+    ("cifar-contrast", "objective.span"): "is for off-grid patches, not for grid",
+    ("cifar-contrast", "objective.stretches"): "is for off-grid patches, not for grid",
     ("part-histogram", "objective.target_scale"): "goes neither with",
     ("few-labels", "model"): "train=probe+full is for model=encoder",
 }
@@ -40,7 +42,7 @@ def flat(values, prefix=""):
     found = {}
     for key, value in values.items():
         section = isinstance(value, dict) and key not in (
-            *("aliases", "stages", "offset_s", "channels"),
+            *("aliases", "stages", "offset_s", "channels", "units"),
         )
         found |= flat(value, f"{prefix}{key}.") if section else {prefix + key: value}
     return found

@@ -8,6 +8,7 @@ import pytest
 import partsig
 from partsig.data.signals.store import open_store
 from partsig.errors import DataError
+from partsig.recipes.evaluation import StoreChangedWarning
 from partsig.runs import directory as runs
 
 SHORT = {"fit.epochs": 1, "optim.warmup_epochs": 0, "fit.batch_size": 32}
@@ -72,7 +73,10 @@ def test_evaluate_and_embed(damaged, tuned, encoder_run, tmp_path):
     store, told = damaged("test")
     run = shutil.copytree(tuned, tmp_path / "run")
     runs.write_json(run / "run.json", runs.read(run) | {"store": str(store)})
-    with pytest.raises(DataError, match=told):
+    with (
+        pytest.warns(StoreChangedWarning, match=r"store was changed after"),
+        pytest.raises(DataError, match=told),
+    ):
         partsig.evaluate(run, figures=False, **CPU)
     for model in (run, encoder_run):
         with pytest.raises(DataError, match=told):

@@ -1,12 +1,12 @@
 """The run that finished last is found by the ends of what runs say of themselves."""
 
-import builtins
 import json
 import random
 import shutil
 
 import pytest
 
+from partsig import regular
 from partsig.errors import CheckpointError
 from partsig.files import write_json
 from partsig.runs import directory as runs
@@ -33,7 +33,7 @@ def write(path, generator):
         "started": "2026-01-01T00:00:00+00:00",
         "config": {"finished": "9999-01-01T00:00:00+00:00", "kind": "finetune"},
         "note": ',\n  "finished": "9999-01-01T00:00:00+00:00"\n}\n',
-        "subjects": names,
+        "subjects_seen": names,
     }
     if record["state"] == "finished":
         record["finished"] = clock
@@ -71,8 +71,9 @@ def test_little_of_every_run_is_read(tmp_path, monkeypatch):
         runs.finish(tmp_path / name, n_epochs=1)
     shutil.copytree(tmp_path / "a", tmp_path / "c")
     write_json(tmp_path / "c" / "run.json", runs.read(tmp_path / "c") | {"state": "running"})
-    read, real = [], builtins.open
-    monkeypatch.setattr(builtins, "open", lambda *a, **k: Watched(real(*a, **k), read))
+    read, real = [], regular.open_bytes
+    monkeypatch.setattr(regular, "open_bytes", lambda path: Watched(real(path), read))
+    monkeypatch.setattr(regular, "open_text", None)  # no run is read whole
     assert runs.last("finetune", tmp_path) == tmp_path / "b"
     assert 0 < sum(map(len, read)) <= 3 * 512
 
