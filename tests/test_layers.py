@@ -123,7 +123,7 @@ OWN_READERS = {
     "train/distributed.py",
     "runs/exported.py",
     "runs/features.py",
-    "interop/vit.py",
+    "interop/weights.py",
 }
 
 

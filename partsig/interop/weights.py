@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from partsig import regular
 from partsig.errors import ConfigError
 from partsig.train.checkpoint import check_unpacked
 
@@ -26,6 +27,12 @@ def read_weights(file: Path) -> Mapping[str, Any]:
     Raises ConfigError for a file that cannot be read, and for one that holds more than weights and
     plain values, saying how it is converted.
     """
+    try:
+        regular.check(file)
+    except regular.IrregularError as error:
+        raise ConfigError(f"--weights {file} is {error}; it must hold a state dict.") from None
+    except OSError as error:
+        raise ConfigError(f"--weights {file} cannot be read: {error.strerror}.") from None
     try:
         if file.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -90,7 +97,7 @@ def fill_strictly(model: nn.Module, state: Mapping[str, Tensor], what: str) -> N
 
 def file_sha256(file: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal digits."""
-    with open(file, "rb") as handle:
+    with regular.open_bytes(file) as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 

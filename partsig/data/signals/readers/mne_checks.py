@@ -10,6 +10,8 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from partsig import regular
+
 if TYPE_CHECKING:
     import mne
 
@@ -59,7 +61,7 @@ def fif_notes(path: str) -> list[str]:
     """
     size = os.path.getsize(path)
     at, farthest = 0, 0
-    with open(path, "rb") as file:
+    with regular.open_bytes(path) as file:
         for _ in range(MOST_TAGS):
             file.seek(at)
             head = file.read(TAG.size)
