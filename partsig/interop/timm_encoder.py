@@ -247,6 +247,10 @@ def _checked(facts: Mapping[str, Any]) -> TimmEncoderConfig:
         raise ValueError(f"interpolation: {values['interpolation']!r}")
     for key in ("mean", "std"):
         values[key] = tuple(float(value) for value in values[key])
+        if not values[key] or not all(map(math.isfinite, values[key])):
+            raise ValueError(f"{key}: {values[key]!r}")
+    if len(values["mean"]) != len(values["std"]) or min(values["std"]) <= 0:
+        raise ValueError(f"std: {values['std']!r}")
     return TimmEncoderConfig(**values)
 
 

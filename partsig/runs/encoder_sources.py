@@ -173,15 +173,22 @@ def recall(text: str | None) -> Origin:
     return Origin(path=Path(text))
 
 
-def rebuild(facts: Mapping[str, Any]) -> "FrozenEncoder":
+def rebuild(facts: Mapping[str, Any], n_channels: int) -> "FrozenEncoder":
     """Return an encoder without its weights, from what an :class:`OpenedEncoder` told of it.
 
-    Raises CheckpointError where that is damaged, ConfigError for a builder that there is not.
+    Raises CheckpointError where that is damaged, or of another number of channels, ConfigError for
+    a builder that there is not.
     """
     name = facts.get("builder") if isinstance(facts, Mapping) else None
     if not isinstance(name, str):
         raise CheckpointError("what is told of the encoder names no builder: it is damaged.")
-    return registries.load("builder", name, BUILDERS, "encoder_builders")(facts)
+    encoder = registries.load("builder", name, BUILDERS, "encoder_builders")(facts)
+    if n_channels not in encoder.channels:
+        raise CheckpointError(
+            f"what is told of the encoder is damaged: it takes "
+            f"{' or '.join(map(str, encoder.channels))} channels, not {n_channels}."
+        )
+    return encoder
 
 
 def names() -> list[str]:

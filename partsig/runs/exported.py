@@ -47,7 +47,8 @@ POOLS = ("cls", "mean", "mean+sd", "mean+sd+spectrum")
 # Samples, or pixels, of a window: those of a day at 100 Hz.
 MOST_SAMPLES = 10_000_000
 SCHEMA: Schema = {
-    **dict.fromkeys(("partsig", "modality", "unit", "positions", "pool"), text),
+    **dict.fromkeys(("partsig", "modality", "unit", "positions"), text),
+    "pool": one_of(*POOLS),
     "kind": one_of("stager", "encoder"),
     "ch_names": names,
     "classes": texts,
@@ -57,6 +58,8 @@ SCHEMA: Schema = {
     "encoder": section,
     "training": each(maybe(lambda value: text(value) or number(-1e18, 1e18)(value))),
 }
+# What is told besides of an encoder that is used as it is.
+OF_FROZEN: Schema = {FROZEN: section, "blocks": count(0, 10_000)}
 # Weights that an encoder without a trained head leaves out.
 HEAD = {"head.weight", "head.bias"}
 UNTRAINED = 1  # classes of a head that has learned nothing
@@ -103,7 +106,9 @@ def _is_extent(value: object) -> bool:
 
 def _fault(facts: Mapping) -> str | None:
     """Return what a model cannot be built or used by."""
-    fault = fault_of({k: v for k, v in facts.items() if (k, v) != ("filter", None)}, SCHEMA)
+    fault = fault_of(
+        {k: v for k, v in facts.items() if (k, v) != ("filter", None)}, SCHEMA | OF_FROZEN
+    )
     if fault:
         return fault
     missing = [key for key in (*SCHEMA, "temperature") if key not in facts]
@@ -127,7 +132,7 @@ def build(facts: Mapping) -> EncoderClassifier:
     try:
         n_classes = len(facts["classes"]) or UNTRAINED
         if FROZEN in facts:
-            encoder = rebuild(facts[FROZEN])
+            encoder = rebuild(facts[FROZEN], len(facts["ch_names"]))
             return FrozenClassifier(encoder, facts["pool"], n_classes, facts["blocks"])
         shape = configs.build(EncoderConfig, facts["encoder"])
         patch, window = _extent(facts["patch"]), _extent(facts["window"])

@@ -51,7 +51,7 @@ def loaded(run: Run, build: Build) -> SupervisedModule:
     def fresh() -> SupervisedModule:
         told = run.facts.get(FROZEN)
         if told is not None:
-            return build(rebuild(told), settings, shape, run.modality)
+            return build(rebuild(told, len(shape.ch_names)), settings, shape, run.modality)
         encoder = Encoder(settings.encoder, len(shape.ch_names), shape.patch)
         return build(encoder, settings, shape, run.modality)
 

@@ -145,7 +145,7 @@ def test_projection_heads_are_kept(name, head, width, tmp_path):
     images = torch.randint(256, (3, 3, 24, 24), dtype=torch.uint8)
     found = opened.encoder.encode(images, project=True)
     torch.testing.assert_close(found.projection, theirs(found.cls), **EXACT)
-    again = rebuild(opened.facts)
+    again = rebuild(opened.facts, 3)
     again.load_state_dict(opened.encoder.state_dict())
     torch.testing.assert_close(
         again.eval().encode(images, project=True).projection, found.projection

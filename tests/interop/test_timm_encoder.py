@@ -1,5 +1,6 @@
 """Any encoder of timm, frozen: its features, maps and inputs are timm's own."""
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 from partsig.errors import CheckpointError, ConfigError
 from partsig.interop.timm_encoder import TimmEncoder, TimmEncoderConfig, build, facts_of
 from partsig.interop.timm_sources import open_timm
+from partsig.interop.weights import read_weights
 from partsig.runs.encoder_sources import rebuild
 
 SMALL_VIT = {"embed_dim": 64, "depth": 3, "num_heads": 2, "img_size": 64}
@@ -150,7 +152,7 @@ def test_other_sizes_than_its_own(tmp_path):
     assert x.shape[2:] == (96, 96)
     expected = theirs.forward_features(x)[:, 0]
     torch.testing.assert_close(opened.encoder(pictures(40)), expected, atol=1e-5, rtol=1e-5)
-    again = rebuild(opened.facts)
+    again = rebuild(opened.facts, 3)
     again.load_state_dict(opened.encoder.state_dict())
     torch.testing.assert_close(again.eval()(pictures(40)), expected, atol=1e-5, rtol=1e-5)
 
@@ -221,6 +223,11 @@ def test_taps_and_heads_that_there_are_not():
         {"interpolation": "lanczos"},
         {"mean": ["a"]},
         {"mean": None},
+        {"mean": []},
+        {"mean": [0.5, 0.5]},
+        {"mean": [0.5, 0.5], "std": [0.5, 0.5]},
+        {"std": [0.5, 0.5, 0]},
+        {"std": [0.5, 0.5, float("nan")]},
         {"projector": {"kind": "moco"}},
         {"projector": {"kind": "moco", "widths": [10**9, 3]}},
         {"projector": {"kind": "other", "widths": [3, 3]}},
@@ -234,6 +241,13 @@ def test_facts_from_a_file_are_not_believed(changed):
     facts = facts_of(encoder)
     assert build(facts).config == encoder.config
     with pytest.raises((CheckpointError, ConfigError)):
-        rebuild(facts | changed)
+        rebuild(facts | changed, 3)
     with pytest.raises(CheckpointError):
-        rebuild("convnext_atto")
+        rebuild("convnext_atto", 3)
+
+
+def test_weights_that_are_no_file_are_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "vit.pth")
+    for path, kind in ((tmp_path / "vit.pth", "a pipe"), (tmp_path, "a folder")):
+        with pytest.raises(ConfigError, match=f"is {kind}, not a regular file; it must hold"):
+            read_weights(path)

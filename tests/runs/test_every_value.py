@@ -10,12 +10,14 @@ import warnings
 import zlib
 
 import pytest
+import timm
+import torch
 
 import partsig
 from partsig.data.store import read_meta
 from partsig.errors import CheckpointError, DataError, PartsigError
 from partsig.interop import PartStager
-from partsig.recipes.loading import load_model
+from partsig.recipes.loading import load_classifier, load_model
 from partsig.runs.facts import read_facts
 from partsig.runs.models import load_encoder, load_part
 from partsig.runs.run import Run
@@ -68,10 +70,13 @@ def one_sentence(use, what):
     assert len(told) < 13_000, what
 
 
-def tried(file, uses, some):
+def tried(file, uses, some, only=None):
+    """Use a file with every value changed; ``only`` those under these keys."""
     whole = file.read_text()
     facts = json.loads(whole)
     for place in places(facts):
+        if only is not None and place[0] not in only:
+            continue
         for value in chosen(place) if some else VALUES:
             file.write_text(json.dumps(changed(facts, place, value)))
             for name, use in uses.items():
@@ -110,6 +115,37 @@ def test_every_value_of_a_run(kind, some, stager_run, encoder_run, tmp_path):
     tried(run / "run.json", uses(run, tmp_path / "out"), some)
 
 
+@pytest.fixture(scope="module")
+def frozen_runs(made_once, bright_images):
+    """Runs on an encoder that is used as it is: a head on it, and a ranking by it."""
+
+    def make(folder):
+        weights = folder / "vit.pth"
+        torch.save(timm.create_model("test_vit").state_dict(), weights)
+        given = {"weights": weights, "overrides": {"train": "probe", "pool": "mean"}}
+        given |= {"segments_per_class": 0, "device": "cpu"}
+        for task in ("classification", "part-retrieval"):
+            run = folder / task
+            partsig.finetune("timm:test_vit@32", bright_images, run, task=task, **given)
+            partsig.evaluate(run, device="cpu", figures=False)
+
+    return made_once("frozen-runs", make)
+
+
+@pytest.mark.parametrize("some", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("task", ["classification", "part-retrieval"])
+def test_every_value_of_a_run_on_a_frozen_encoder(task, some, frozen_runs, tmp_path):
+    run = shutil.copytree(frozen_runs / task, tmp_path / "run")
+    own = ("frozen_encoder", "weights_licence", "weights_sha256", "n_groups", "like", "task")
+    uses = {
+        "read": lambda: Run.read(run).summary(),
+        "load": lambda: load_model(run),
+        "compare": lambda: load([run, run]),
+        "classifier": lambda: load_classifier(run),
+    }
+    tried(run / "run.json", uses, some, own if some else None)
+
+
 @pytest.mark.slow
 def test_every_value_of_a_run_that_is_judged(stager_run, tmp_path):
     run = shutil.copytree(stager_run, tmp_path / "run")
@@ -129,14 +165,25 @@ def test_every_value_of_an_exported_model(some, stager_run, tmp_path):
     def predict():
         loaded = load_model(folder)
         model = loaded.model.eval()
-        import torch
-
         with torch.inference_mode():
             model.logits(torch.zeros(1, len(loaded.facts["ch_names"]), *loaded.window))
         assert loaded.kind in ("stager", "encoder")
 
     uses = {"load": predict, "stager": lambda: PartStager.from_pretrained(folder)}
     tried(folder / "config.json", uses, some)
+
+
+@pytest.mark.parametrize("some", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_every_value_of_an_exported_frozen_encoder(some, frozen_runs, tmp_path):
+    folder = partsig.export(frozen_runs / "classification", tmp_path / "out").path
+
+    def predict():
+        loaded = load_model(folder)
+        with torch.inference_mode():
+            loaded.model.eval().logits(torch.zeros(1, len(loaded.facts["ch_names"]), 32, 32))
+
+    own = ("frozen_encoder", "blocks", "pool", "training")
+    tried(folder / "config.json", {"load": predict}, some, own if some else None)
 
 
 @pytest.mark.parametrize("some", [True, pytest.param(False, marks=pytest.mark.slow)])

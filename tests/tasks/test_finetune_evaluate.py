@@ -245,7 +245,9 @@ def test_another_rate_or_montage_is_refused(tuned, sample_store, tmp_path):
     (other / "meta.json").write_text(json.dumps(meta | {"ch_names": ["A", "B", "C"]}))
     with pytest.raises(DataError, match=r"trained with ch_names \['O2-M1', .* has \['A', 'B', 'C'"):
         evaluate(tuned, other, device="cpu")
-    with pytest.raises(CheckpointError, match=r"was pretrained on O2-M1, E1-M2, Chin1-Chin2; .* has A, B, C\."):
+    with pytest.raises(
+        CheckpointError, match=r"was pretrained on O2-M1, E1-M2, Chin1-Chin2; .* has A, B, C\."
+    ):
         finetune(runs.read(tuned)["from"], other, tmp_path / "r", device="cpu")
 
 
