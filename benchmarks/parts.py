@@ -32,6 +32,7 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
+CONFIGS = Path(__file__).parents[1] / "configs"
 SIZE, PATCH, STEPS, BATCH, EPOCHS = 64, 8, 300, 256, 4
 SEEDS = (0, 1, 2)
 SHAPE = {"encoder.width": 192, "encoder.depth": 6, "encoder.heads": 3}
@@ -114,7 +115,7 @@ def origin_of(job: Job) -> tuple[str, dict[str, object]]:
     if job.tiny and "objective.decoder.width" in own:
         tiny = tiny | {"objective.decoder.width": 16, "objective.decoder.heads": 2}
     pretrain(
-        job.stores / "object", run, modality="image", config=config,
+        job.stores / "object", run, modality="image", config=CONFIGS / f"{config}.yaml",
         overrides=COMMON | own | tiny, seed=job.seed,
         gpus="1" if job.device == "cuda" else "0",
     )  # fmt: skip

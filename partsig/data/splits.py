@@ -214,8 +214,9 @@ def split_finetuning(
 def draw_segments(segments: Mapping[str, Sequence[str]], per_class: int, seed: int) -> list[str]:
     """Return ``per_class`` recordings of every class, drawn by ``seed``, sorted; 0 takes all.
 
-    ``segments`` are the recordings by class. Draws are nested, as in :func:`split_finetuning`.
-    Raises ConfigError when a class has too few.
+    ``segments`` are the recordings by class; of a class without any (it may be of the test alone),
+    none is drawn. Draws are nested, as in :func:`split_finetuning`. Raises ConfigError when a class
+    has too few, and when no class has any.
 
     >>> draw_segments({"calm": ["a", "b"], "moving": ["c"]}, 1, seed=0)
     ['a', 'c']
@@ -223,7 +224,9 @@ def draw_segments(segments: Mapping[str, Sequence[str]], per_class: int, seed: i
     check_range("--segments-per-class", per_class, 0)
     chosen: list[str] = []
     for number, (label, members) in enumerate(segments.items()):
-        if len(members) < max(per_class, 1):
+        if not members:
+            continue
+        if len(members) < per_class:
             raise ConfigError(
                 f"--segments-per-class {per_class}: only {len(members)} recordings of training "
                 f"subjects are {label} throughout."
@@ -231,6 +234,10 @@ def draw_segments(segments: Mapping[str, Sequence[str]], per_class: int, seed: i
         order = rng_of(Stream.LABELLED_ITEMS, seed, number).permutation(len(members))
         members = sorted(members)
         chosen += [members[i] for i in order[: per_class or None]]
+    if not chosen:
+        raise ConfigError(
+            "--segments-per-class: no recording of a training subject is of one class throughout."
+        )
     return sorted(chosen)
 
 

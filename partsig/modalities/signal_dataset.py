@@ -30,7 +30,7 @@ from partsig.data.signals.windows import (
 )
 from partsig.data.splits import SplitConfig
 from partsig.errors import ConfigError, DataError
-from partsig.modalities import signal_channels
+from partsig.modalities import signal_transfer
 from partsig.modalities.modality import MONITOR_WINDOWS
 from partsig.modalities.opened_store import OpenedStore, refuse_used
 from partsig.modalities.signal_settings import SignalFinetuneConfig, SignalPretrainConfig
@@ -72,7 +72,7 @@ class SignalDataset(OpenedStore):
 
     def channels_from(self, run: Run, settings: SignalFinetuneConfig) -> tuple[int | None, ...]:
         """Return whose weights of a pretrained run's encoder each channel takes, by number."""
-        return signal_channels.channels_from(self.store, run, settings)
+        return signal_transfer.channels_from(self.store, run, settings)
 
     def facts(self) -> dict[str, object]:
         """Return what a fine-tuned run remembers of the store: how it was filtered, too."""
@@ -320,7 +320,10 @@ class SignalDataset(OpenedStore):
                 f"{run.path} is to be tested on ({', '.join(gone[:3])}); put them back, or "
                 "fine-tune again."
             )
-        return LabelledWindows(self.store, self.store.recordings_of(subjects))
+        names = self.store.recordings_of(subjects)
+        if external:
+            refuse_used(signal_transfer.learned_from(run, self.store, names), "recordings")
+        return LabelledWindows(self.store, names)
 
     def changed_since(self, run: Run) -> list[str]:
         """Return the test recordings that are not what they were when a run was begun."""

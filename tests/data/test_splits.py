@@ -161,6 +161,18 @@ def test_segments_are_drawn_per_class_nested_and_never_twice():
         draw_segments(segments, 13, 0)
 
 
+def test_a_class_of_the_test_alone_keeps_no_budget_from_being_drawn():
+    segments = {"W": ["a", "b"], "N1": [], "N2": ["c", "d", "e"]}
+    assert len(draw_segments(segments, 2, 0)) == 4
+    assert draw_segments(segments, 0, 0) == ["a", "b", "c", "d", "e"]
+    # The draws of the others are those that they were.
+    assert set(draw_segments(segments, 2, 3)) == set(
+        draw_segments(segments | {"N1": ["x", "y"]}, 2, 3)
+    ) - {"x", "y"}
+    with pytest.raises(ConfigError, match="no recording of a training subject is of one class"):
+        draw_segments({"W": [], "N1": []}, 0, 0)
+
+
 @pytest.mark.parametrize("labelled", [[], ["a"], ["a", "b"]])
 def test_no_one_to_test_on(labelled):
     message = f"{len(labelled)} labelled subjects leave none to test on; score more recordings"

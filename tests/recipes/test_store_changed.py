@@ -141,3 +141,24 @@ def test_images_whose_class_was_changed_are_told(digits, tmp_path):
     write_index(store, rows)
     with pytest.warns(StoreChangedWarning, match="signals or labels of its test images are others"):
         partsig.evaluate(run, figures=False, **CPU)
+
+
+def test_a_recording_that_was_learned_from_is_no_test_under_another_name(at, tmp_path):
+    """As another laboratory's store has it: other names of recordings and of sleepers."""
+    store, run = at
+    other = tmp_path / "other"
+    shutil.copytree(store, other)
+    index = (other / "index.csv").read_text().splitlines()
+    split = runs.read(run)["split"]
+    learned = open_store(store).recordings_of(split["train"] + split["val"])
+    kept = [index[0]]
+    for number, line in enumerate(index[1:]):
+        name, subject, rest = line.split(",", 2)
+        new = f"r{number}"
+        if name in learned[:2] or subject in split["test"]:
+            kept.append(f"{new},s{number},{rest}")
+            for folder in ("signals", "labels"):
+                (other / folder / f"{name}.npy").rename(other / folder / f"{new}.npy")
+    (other / "index.csv").write_text("\n".join(kept) + "\n")
+    with pytest.raises(DataError, match=r"^2 of the recordings to test on trained or chose this"):
+        partsig.evaluate(run, other, figures=False, **CPU)

@@ -234,3 +234,19 @@ def find_twins(rows: Sequence[Mapping[str, object]]) -> list[tuple[str, str]]:
     pairs |= set(find_pairs([decode(str(row.get("fingerprint") or "")) for row in rows]))
     twins = grouped((names[i], names[j]) for i, j in pairs)
     return [(own, other) for other, own in twins.items()]
+
+
+def found_in(
+    rows: Sequence[Mapping[str, object]], others: Sequence[Mapping[str, object]]
+) -> list[str]:
+    """Return which recordings of an index are among those of another, whatever their names are."""
+    both = [
+        row | {"recording": f"{which}{row['recording']}"}
+        for which, index in (("o", others), ("r", rows))
+        for row in index
+    ]
+    same: dict[str, set[str]] = {}
+    for first, name in find_twins(both):
+        same.setdefault(first, {first}).add(name)
+    known = (group for group in same.values() if any(name[0] == "o" for name in group))
+    return sorted(name[1:] for group in known for name in group if name[0] == "r")

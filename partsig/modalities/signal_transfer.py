@@ -1,10 +1,12 @@
-"""A pretrained encoder on signals of other channels, or of another rate: what is done, or said."""
+"""A run on another store of signals: of other channels, of another rate, of the same recordings."""
 
 import shlex
 from collections.abc import Iterable, Sequence
 
 from partsig.commands import option
-from partsig.data.signals.store import Store
+from partsig.data.signals.landmarks import found_in
+from partsig.data.signals.store import Store, open_store
+from partsig.data.store import INDEX
 from partsig.errors import CheckpointError, ConfigError
 from partsig.modalities.signal_settings import SignalFinetuneConfig
 from partsig.runs.run import Run
@@ -60,6 +62,19 @@ def same_again(store: Store, **changed: float | None) -> str:
     ]
     source = shlex.quote(meta["source"])
     return f"partsig preprocess {source} --raw RAW --store NEW {' '.join(told)}"
+
+
+def learned_from(run: Run, store: Store, names: Sequence[str]) -> list[str]:
+    """Return which recordings of a store a run has learned from, or was chosen by, elsewhere.
+
+    Told by their fingerprints, under whatever name; nothing is told where the run's own store is
+    not at hand, or none of the two has fingerprints.
+    """
+    if not (run.store / INDEX).is_file():
+        return []
+    theirs, used = open_store(run.store), set(run.seen_labelled)
+    others = [row for row in theirs.rows if row["subject"] in used]
+    return found_in([store.recordings[name] for name in names], others)
 
 
 def _check_names(names: Iterable[str], there: Sequence[str], where: str) -> None:
