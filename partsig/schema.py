@@ -124,6 +124,8 @@ def fault_of_labels(facts: Mapping) -> str | None:
     unit_s = facts.get("epoch_s") if labels is None else labels.get("unit_s")
     if labels is not None and (labels.keys() - LABELS.keys() or "classes" not in labels):
         return "labels are not told by classes, unit_s and target"
+    if sfreq is not None and labels is not None and unit_s is None:
+        return "labels.unit_s is not told, and signals have a rate"
     if sfreq is not None and unit_s is not None and not 1 <= round(unit_s * sfreq) <= 1e8:
         return f"labels of {unit_s:g} s have no samples at {sfreq:g} Hz, or too many"
     return None

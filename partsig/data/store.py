@@ -11,6 +11,7 @@ The wings :mod:`partsig.data.signals.store` and :mod:`partsig.data.images.store`
 import csv
 import hashlib
 import json
+import os
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def with_provenance(meta: dict, labels: Labels | None = None) -> dict:
 def read_meta(path: Path) -> dict:
     """Return ``meta.json``; raise DataError when there is none or it is of another version."""
     file = path / META
-    if not file.is_file():
+    if not os.path.isfile(file):  # nor is there one of a name that no file can have
         raise DataError(
             f"no store at {addresses.without_secrets(path)} (it has no meta.json): make one with "
             "`partsig preprocess SOURCE --store …`, or pass --store."

@@ -8,6 +8,9 @@ from partsig.errors import CheckpointError, ConfigError, check_range
 from partsig.runs.settings import FinetuneRecipe, PretrainRecipe, Shape
 from partsig.tasks.settings import PseudoConfig
 
+# Seconds of a window at most: a day.
+LONGEST_S = 86_400.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class SignalPretrainConfig(PretrainRecipe):
@@ -24,6 +27,8 @@ class SignalPretrainConfig(PretrainRecipe):
         super().__post_init__()
         check_range("patch_s", self.patch_s, 0.01)
         check_range("window_s", self.window_s, self.patch_s)
+        if self.window_s > LONGEST_S:
+            raise ConfigError(f"window_s is {self.window_s:g}; a window is of a day at most.")
 
     def extents(self, samples_per_unit: float) -> tuple[Shape, Shape]:
         window, patch = (round(s * samples_per_unit) for s in (self.window_s, self.patch_s))

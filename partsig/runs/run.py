@@ -167,8 +167,11 @@ class Run:
             lines.append(f"training segments: {len(self.facts['recordings'])}")
         if "chosen_epoch" in self.facts:
             lines.append(f"chosen: epoch {self.facts['chosen_epoch']}")
-        scores = (key for key in self.facts if key.startswith("val_"))
-        return lines + [f"val {key[4:]}: {self.facts[key]:.3f}" for key in scores]
+        scores = {key[4:]: value for key, value in self.facts.items() if key.startswith("val_")}
+        return lines + [
+            f"val {name}: {'undefined' if value is None else f'{value:.3f}'}"
+            for name, value in scores.items()
+        ]
 
     @property
     def calibration(self) -> Mapping:

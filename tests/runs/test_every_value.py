@@ -215,6 +215,8 @@ def test_every_value_of_a_store(kind, some, sample_store, digits, tmp_path):
 WRONG = [
     (("labels", "unit_s"), 1e308, r"labels\.unit_s is no such thing: 1e\+308"),
     (("labels", "unit_s"), 1e-9, "labels of 1e-09 s have no samples at 100 Hz"),
+    (("labels", "unit_s"), None, r"labels\.unit_s is not told, and signals have a rate"),
+    (("sfreq",), None, "sfreq is no such thing: None"),
     (("labels", "classes"), ["W", "W"], r"labels\.classes is no such thing"),
     (("labels", "more"), 1, "labels are not told by classes, unit_s and target"),
     (("filter",), "x", "filter is no such thing: x"),

@@ -38,7 +38,7 @@ class Part(nn.Module):
         self.ratios = config.sampling == "sizes"
         width = encoder.config.width
         self.within = tuple(
-            min(round(config.span * p), length) if config.span else length
+            round(min(config.span * p, length)) if config.span else length
             for length, p in zip(window, patch, strict=True)
         )
         reach = max((length - p) / p for length, p in zip(self.within, patch, strict=True))
