@@ -190,9 +190,9 @@ def test_signals_are_drawn_alike_and_other_runs_refused(encoder_run, sample_stor
     assert found.path == path / "inspection"
     assert all(file.stat().st_size > 10_000 for file in found.figures)
     assert len(found.metrics["queries"][0]["query"].split()) == 3  # recording, subject, epoch
+    probe = partsig.finetune(
+        encoder_run, sample_store, tmp_path / "probe", subjects=6,
+        overrides={"train": "probe"}, **CPU,
+    )  # fmt: skip
     with pytest.raises(CheckpointError, match="name one of --task part-retrieval with --run"):
-        probe = partsig.finetune(
-            encoder_run, sample_store, tmp_path / "probe", subjects=6,
-            overrides={"train": "probe"}, **CPU,
-        )  # fmt: skip
         partsig.inspect(probe, what="retrieval", **CPU)
