@@ -46,11 +46,24 @@ def nearest(features: np.ndarray) -> np.ndarray:
     return found
 
 
-def _likeness(features: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield the cosines (b, n) of some items with all, and the number of their first."""
+def cosines(features: np.ndarray, query: np.ndarray) -> np.ndarray:
+    """Return the cosine (n,) float32 of features (n, F) with one (F,), as rankings have it.
+
+    >>> cosines(np.array([[2.0, 0], [0, 3]]), np.array([1.0, 0])).tolist()
+    [1.0, 0.0]
+    """
+    return (_unit(features) @ _unit(query[None])[0]).round(DIGITS)
+
+
+def _unit(features: np.ndarray) -> np.ndarray:
     length = np.linalg.norm(features, axis=1, keepdims=True)
     unit = np.divide(features, length, out=np.zeros_like(features, float), where=length > 0)
-    unit = unit.astype(np.float32)
+    return unit.astype(np.float32)
+
+
+def _likeness(features: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the cosines (b, n) of some items with all, and the number of their first."""
+    unit = _unit(features)
     for first in range(0, len(unit), BLOCK):
         yield first, (unit[first : first + BLOCK] @ unit.T).round(DIGITS)
 

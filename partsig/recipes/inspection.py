@@ -4,7 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 # What looks into a run, by the name that --what gives it.
-INSPECTIONS = {"translations": "partsig.recipes.part_inspection:inspect_translations"}
+INSPECTIONS = {
+    "translations": "partsig.recipes.part_inspection:inspect_translations",
+    "retrieval": "partsig.recipes.retrieval_inspection:inspect_retrieval",
+}
 # Windows beyond which no figure can be read.
 MOST_DRAWN = 24
 

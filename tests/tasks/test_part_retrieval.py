@@ -12,7 +12,7 @@ import partsig
 from partsig.data.images import arrays
 from partsig.data.images import store as images
 from partsig.data.images.store import open_images
-from partsig.errors import ConfigError
+from partsig.errors import CheckpointError, ConfigError
 from partsig.metrics.resampling import bootstrap
 from partsig.metrics.retrieval import by_label, mean_average_precision
 
@@ -162,3 +162,37 @@ def test_it_does_not_know_that_images_have_two_axes(encoder_run, sample_store, t
     assert found.metrics["split_unit"] == "subject"
     assert set(found.metrics["average_precision"]) == {"W", "N1", "N2", "N3", "REM"}
     assert found.metrics["mean_average_precision"] > found.metrics["chance"]
+
+
+def test_what_lies_nearest_is_drawn_and_told(run, tmp_path):
+    found = partsig.inspect(run, what="retrieval", n=3, output=tmp_path / "look", **CPU)
+    assert sorted(path.name for path in found.figures) == ["retrieval.png", "retrieval.svg"]
+    assert sorted(query["part"] for query in found.metrics["queries"]) == sorted(PARTS)
+    rows = {row["crop"]: row for row in queries(run)}
+    for query in found.metrics["queries"]:
+        own = rows[query["query"]]
+        assert query["average_precision"] == float(own["average_precision"])
+        assert len(query["nearest"]) == 24
+        assert query["query"] not in query["nearest"]
+        right = [rows[name]["truth"] == query["part"] for name in query["nearest"]]
+        assert query["right"] == right
+        # The nearest of all is the one whose part evaluate took for an answer.
+        assert rows[query["nearest"][0]]["truth"] == own["prediction"]
+    again = partsig.inspect(run, what="retrieval", n=3, output=tmp_path / "look", **CPU)
+    assert again.metrics == found.metrics
+
+
+def test_signals_are_drawn_alike_and_other_runs_refused(encoder_run, sample_store, tmp_path):
+    path = partsig.finetune(
+        encoder_run, sample_store, tmp_path / "run", task="part-retrieval", subjects=6, **CPU
+    )
+    found = partsig.inspect(path, what="retrieval", n=2, **CPU)
+    assert found.path == path / "inspection"
+    assert all(file.stat().st_size > 10_000 for file in found.figures)
+    assert len(found.metrics["queries"][0]["query"].split()) == 3  # recording, subject, epoch
+    probe = partsig.finetune(
+        encoder_run, sample_store, tmp_path / "probe", subjects=6,
+        overrides={"train": "probe"}, **CPU,
+    )  # fmt: skip
+    with pytest.raises(CheckpointError, match="name one of --task part-retrieval with --run"):
+        partsig.inspect(probe, what="retrieval", **CPU)
