@@ -322,6 +322,7 @@ MISTAKES = (
 )
 
 
+@pytest.mark.slow
 def test_a_mistake_is_told_before_anything_heavy_is_imported(in_forks):
     """Each in a fork of one process that has loaded torch alone, as every verb must."""
     values = [["pretrain", "--set", "fit.epochs=-3"], ["finetune", "--from", "scratch"]]
@@ -332,6 +333,7 @@ def test_a_mistake_is_told_before_anything_heavy_is_imported(in_forks):
         assert not loaded & set(HEAVY), words
 
 
+@pytest.mark.slow
 def test_a_path_or_a_key_that_is_not_there_is_told_without_torch(tmp_path, in_forks):
     (tmp_path / "night.edf").touch()
     light = [words for words in MISTAKES if words[0] not in ("audit", "download", "demo", "stage")]
@@ -368,6 +370,7 @@ WRONG = (
 FIRST = ("partsig.config", "partsig.modalities.signals", "partsig.modalities.images", "joblib")
 
 
+@pytest.mark.slow
 def test_a_wrong_value_is_told_without_torch(tmp_path, in_forks):
     """Also where a store and a run are at hand, so that nothing else could be told first."""
     places = {name: name for name in ("eeg", "image", "run", "night")}

@@ -15,6 +15,8 @@ import partsig
 from partsig import seeds
 from partsig.runs.run import Run
 
+pytestmark = pytest.mark.slow
+
 OLD = Path(__file__).parent / "old_runs"
 CPU = {"device": "cpu"}
 SHORT = {"fit.epochs": 2, "fit.batch_size": 16, "optim.warmup_epochs": 0}

@@ -12,6 +12,8 @@ from partsig.recipes import finetuning, pretraining
 from partsig.runs import directory as runs
 from partsig.verbs.config import _class_of, describe_settings
 
+pytestmark = pytest.mark.slow
+
 EVERYTHING = describe_settings()
 BASES = [
     *((item.verb, item.modality, None) for item in EVERYTHING.settings),

@@ -44,6 +44,8 @@ from partsig.verbs.pretrain import pretrain
 from partsig.verbs.report import report
 from partsig.verbs.stage import stage_all
 
+pytestmark = pytest.mark.slow
+
 _spec = importlib.util.spec_from_file_location(
     "identifiers", Path(__file__).with_name("identifiers.py")
 )
@@ -243,7 +245,6 @@ def test_the_plants_are_in_the_recordings(raw):
     assert of == {"edf", "fif", "hea"}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("which", ["named", "hidden"])
 def test_nothing_of_a_header_is_written_anywhere(which, request):
     """In no file of any verb, runs and stores included."""

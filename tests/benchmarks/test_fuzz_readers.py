@@ -3,6 +3,10 @@
 import json
 import warnings
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 
 def test_a_share_of_the_campaign(script):
     campaign = script("fuzz_readers")

@@ -34,6 +34,8 @@ from partsig.data.signals.readers.wfdb_annotations import (
 from partsig.data.signals.recordings import ReadConfig, Recording
 from partsig.errors import DataError
 
+pytestmark = pytest.mark.slow
+
 hypothesis.configuration.set_hypothesis_home_dir(Path(tempfile.gettempdir(), "partsig-fuzz"))
 TIMES = int(os.environ.get("PARTSIG_FUZZ", "1"))
 # One reading may take so many bytes beside some times the file, and so many seconds.

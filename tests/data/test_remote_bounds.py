@@ -15,6 +15,8 @@ import partsig
 from partsig.data import fetch, pace, remote, web
 from partsig.errors import DataError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):

@@ -20,6 +20,8 @@ from partsig.train import checkpoint, distributed
 from partsig.verbs.finetune import finetune
 from partsig.verbs.preprocess import preprocess
 
+pytestmark = pytest.mark.slow
+
 TINY = {"encoder.width": 16, "encoder.depth": 1, "encoder.heads": 2, "drop_path": 0.0}
 SHORT = {"optim.warmup_epochs": 0, "fit.epochs": 2, "optim.lr": 1e-2}
 
@@ -99,7 +101,6 @@ def test_parts_of_a_share_know_their_place():
     assert Batch(torch.zeros(5, 1))[-2:].share == (3, 5)
 
 
-@pytest.mark.slow
 def test_two_processes_take_the_course_of_one(sample_store, tmp_path):
     """The last batch of a pass is odd: its halves are of two sizes, and still weigh rightly."""
     options = {
@@ -122,7 +123,6 @@ def test_two_processes_take_the_course_of_one(sample_store, tmp_path):
     assert facts[0] == facts[1]
 
 
-@pytest.mark.slow
 def test_a_probe_is_shared_with_every_process(sample_store, tmp_path):
     """The head that the main process has fitted is where all of them begin."""
     settings = TINY | SHORT | {"train": "probe+full", "fit.batch_size": 32, "fit.log_every": 1}
@@ -141,7 +141,6 @@ def test_a_probe_is_shared_with_every_process(sample_store, tmp_path):
     assert runs.read(two)["strength"] == runs.read(one)["strength"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("train", ["probe", "knn"])
 def test_what_is_not_trained_by_steps_is_done_once(sample_store, tmp_path, train):
     run = finetune(
@@ -155,7 +154,6 @@ def test_what_is_not_trained_by_steps_is_done_once(sample_store, tmp_path, train
     assert runs.read(run)["state"] == "finished"
 
 
-@pytest.mark.slow
 def test_images_in_two_processes(images, tmp_path):
     settings = {**TINY, **SHORT, "patch_px": 4, "size": 16, "fit.batch_size": 9}
     settings |= {"augment.crop": "pad", "repeats": 1, "fit.log_every": 1, "fit.workers": 0}
@@ -167,7 +165,6 @@ def test_images_in_two_processes(images, tmp_path):
     np.testing.assert_allclose(losses(one), losses(two), rtol=1e-4)
 
 
-@pytest.mark.slow
 def test_a_run_that_lost_a_process_goes_on_in_one(sample_store, tmp_path):
     settings = TINY | SHORT | {"fit.batch_size": 16, "fit.keep": 99, "fit.checkpoint_minutes": 0}
     options = {"subjects": 4, "overrides": settings}

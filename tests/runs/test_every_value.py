@@ -24,6 +24,8 @@ from partsig.runs.run import Run
 from partsig.runs.test_results import load
 from partsig.schema import Told
 
+pytestmark = pytest.mark.slow
+
 VALUES = (None, True, -1, 0, 0.5, 1e308, -1e308, 1e-308, 10**30, 2**63, "x", "", [], {}, [[]])
 VALUES += ({"x": 1}, ["x"], ["x", "x"], [None], [1e308, -1e308], "a" * 10_000, "../x", "W")
 AT_ONCE = 3  # of them for a place, a different choice for each; all in the slow test
@@ -149,7 +151,6 @@ def test_every_value_of_a_run_on_a_frozen_encoder(task, some, frozen_runs, tmp_p
     tried(run / "run.json", uses, some, own)
 
 
-@pytest.mark.slow
 def test_every_value_of_a_run_that_is_judged(stager_run, tmp_path):
     run = shutil.copytree(stager_run, tmp_path / "run")
     given = {"device": "cpu", "figures": False}

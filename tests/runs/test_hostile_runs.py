@@ -15,6 +15,8 @@ from partsig.runs.models import load_encoder, load_part
 from partsig.runs.run import Run
 from partsig.train import checkpoint
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def pretrained(encoder_run, tmp_path):

@@ -135,6 +135,7 @@ def test_onnx_gives_the_same_for_any_number_of_epochs(
     assert (returned.name, returned.shape) == ("probabilities", ["batch", 5])
 
 
+@pytest.mark.slow
 def test_torch_export_is_read_without_partsig(real_epochs, tuned, tmp_path):
     done = export(tuned, tmp_path / "out", format="torch")
     assert done.difference < 1e-5
@@ -161,6 +162,7 @@ def test_torch_export_is_read_without_partsig(real_epochs, tuned, tmp_path):
         np.testing.assert_allclose(found, expected[:n], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_onnx_of_a_run_holds_what_is_needed_to_use_it(tuned, tmp_path, real_epochs):
     pytest.importorskip("onnxruntime")
     onnx = pytest.importorskip("onnx")

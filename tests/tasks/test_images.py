@@ -442,6 +442,7 @@ def test_images_that_trained_the_classifier_are_not_tested_on(probe, digits, tmp
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["safetensors", "torch", "onnx"])
 def test_a_classifier_of_images_is_exported_and_gives_the_same(form, probe, digits, tmp_path):
     if form == "onnx":

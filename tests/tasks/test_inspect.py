@@ -47,6 +47,7 @@ def inspection(run):
     return inspect(run, n=2, device="cpu")
 
 
+@pytest.mark.slow
 def test_a_run_that_averaged_its_weights_is_looked_at_with_the_average(sample_store, tmp_path):
     settings = TINY | {"fit.average": 0.9}
     averaged = pretrain(sample_store, tmp_path / "run", overrides=settings, gpus="0")
@@ -158,6 +159,7 @@ def test_an_inspection_writes_what_it_says(run, inspection):
         assert arrays["off_grid_ordered_true"].shape == (2, 1, 8, 8)
 
 
+@pytest.mark.slow
 def test_the_same_inspection_gives_the_same_arrays(run, inspection, tmp_path):
     again = inspect(run, n=2, output=tmp_path / "again", device="cpu")
     other = inspect(run, n=2, seed=1, output=tmp_path / "other", device="cpu")

@@ -24,6 +24,8 @@ from partsig.data.signals.store import open_store
 from partsig.data.signals.store_index import merge_shards, read_index
 from partsig.errors import DataError
 
+pytestmark = pytest.mark.slow
+
 TIMES = int(os.environ.get("PARTSIG_FUZZ", "1"))
 KILLS = 12 * TIMES
 N_NIGHTS = 12
@@ -135,7 +137,6 @@ def check_killed(path: Path) -> int:
     return len(store.rows)
 
 
-@pytest.mark.slow
 def test_killed_at_random_moments(run, tmp_path, capsys):
     rng = np.random.default_rng(None if TIMES > 1 else 7)
     calm = run(tmp_path / "calm")

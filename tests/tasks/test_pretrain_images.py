@@ -70,6 +70,7 @@ def test_the_pretext_is_learned_on_images_that_were_not_trained_on(run):
     assert last["val_sign"] > 0.55
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", ["mae", "mp3", "droppos"])
 def test_the_rivals_learn_from_images_too(digits, tmp_path, config):
     settings = SHORT | {"fit.epochs": 2, "size": 8, "patch_px": 2, "encoder.heads": 4}

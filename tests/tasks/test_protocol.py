@@ -293,6 +293,7 @@ def test_shifted_windows_stay_in_the_recording(segments):
         np.testing.assert_array_equal(window, signal[:, first : first + 3000])
 
 
+@pytest.mark.slow
 def test_the_table_has_means_intervals_and_paired_gains(bands, segments, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     other = {

@@ -109,6 +109,7 @@ def test_the_loss_is_info_nce_of_the_views_projections(digits):
     torch.testing.assert_close(found["context_accuracy"], matched)
 
 
+@pytest.mark.slow
 def test_the_other_view_is_found_on_images_that_were_not_trained_on(run, capsys):
     record = runs.read(run)
     assert record["config"]["objective"]["context"] == 1.0
@@ -118,6 +119,7 @@ def test_the_other_view_is_found_on_images_that_were_not_trained_on(run, capsys)
     assert lines[-1]["val_loss_context"] < lines[0]["val_loss_context"]
 
 
+@pytest.mark.slow
 def test_its_encoder_is_used_as_any_other(run, digits, tmp_path):
     settings = load_encoder(run).settings
     assert settings.positions == "sincos"

@@ -19,6 +19,8 @@ from partsig.train.job import TrainingJob
 from partsig.train.journal import Journal, read_metrics
 from partsig.train.settings import FitConfig, OptimConfig
 
+pytestmark = pytest.mark.slow
+
 STEPS = 4
 
 

@@ -10,6 +10,8 @@ import torch
 from partsig.errors import ConfigError, PartsigError
 from partsig.train import distributed
 
+pytestmark = pytest.mark.slow
+
 VISIBLE = torch.cuda.device_count()
 
 
@@ -88,7 +90,6 @@ def look_around(folder):
     distributed.wait(world)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/net/tcp").is_file(), reason="Linux tells the sockets")
 def test_processes_meet_in_a_folder_of_this_user_and_open_no_port_to_others(tmp_path):
     """What they are told at their meeting is unpickled: a stranger must not get to say it."""
@@ -111,7 +112,6 @@ def test_processes_meet_in_a_folder_of_this_user_and_open_no_port_to_others(tmp_
         assert (found["mode"], found["owner"]) == (0o700, os.getuid())
 
 
-@pytest.mark.slow
 def test_two_processes_meet(tmp_path):
     distributed.launch(work, (tmp_path,), 2)
     for rank in (0, 1):
@@ -119,13 +119,11 @@ def test_two_processes_meet(tmp_path):
         assert found == {"size": 2, "mean": 0.5, "agreed": 7}
 
 
-@pytest.mark.slow
 def test_a_workers_error_reaches_the_user_as_its_sentence():
     with pytest.raises(PartsigError, match=r"^this is wrong$"):
         distributed.launch(fail, ("this is wrong",), 2)
 
 
-@pytest.mark.slow
 def test_a_workers_crash_brings_its_traceback(tmp_path):
     with pytest.raises(RuntimeError, match=r"(?s)a worker process failed.*only in one worker"):
         distributed.launch(crash, (tmp_path,), 2)

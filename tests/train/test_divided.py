@@ -14,6 +14,8 @@ from partsig.train import distributed
 from partsig.train.distributed import World
 from partsig.train.step import Stepper
 
+pytestmark = pytest.mark.slow
+
 WINDOW, PATCH, ROWS = (120,), (10,), 8
 DECODER = DecoderConfig(width=24, depth=1, heads=2)
 CONFIGS = {
@@ -143,7 +145,6 @@ def share_step(folder, names):
     (folder / f"{world.rank}.json").write_text(json.dumps(found))
 
 
-@pytest.mark.slow
 def test_two_processes_have_the_loss_and_the_gradient_of_one(tmp_path):
     names = ["context", "context-masked", "apart", "masked", "droppos"]
     distributed.launch(share_step, (tmp_path, names), 2)

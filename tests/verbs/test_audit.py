@@ -277,6 +277,7 @@ def test_many_are_on_several_pages_the_worst_first(sample_store, tmp_path, monke
     assert told in places[-1].read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_pages_of_a_larger_audit_before_are_removed(sample_store, tmp_path, monkeypatch):
     folder = tmp_path / "out" / "pages"
 

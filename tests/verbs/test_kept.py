@@ -7,6 +7,8 @@ import pytest
 import partsig
 from partsig.errors import DataError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def tuned(stager_run, tmp_path):

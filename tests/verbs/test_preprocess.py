@@ -181,6 +181,7 @@ def wait_until(condition, process: subprocess.Popen, seconds: float = 60) -> Non
         time.sleep(0.002)
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_then_completed(write_night, tmp_path):
     raw, killed, calm = tmp_path / "raw", tmp_path / "killed", tmp_path / "calm"
     n_records = 30
@@ -209,6 +210,7 @@ app()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_full_disk_then_completed(raw, write_night, tmp_path, jobs):
     full, calm = tmp_path / "full", tmp_path / "calm"

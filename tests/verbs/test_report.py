@@ -165,6 +165,7 @@ def test_json_has_no_nan_and_excerpts_are_told(made):
     assert "Undefined in one scoring or both" in page
 
 
+@pytest.mark.slow
 def test_an_evaluation_is_made_again_only_when_it_is_out_of_date(made, tuned, tmp_path):
     run = shutil.copytree(tuned, tmp_path / "run")
     file = run / "evaluation" / "metrics.json"

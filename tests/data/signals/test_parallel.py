@@ -24,6 +24,8 @@ from partsig.data.signals.store_index import read_index
 from partsig.data.store import locate
 from partsig.errors import ConfigError, DataError
 
+pytestmark = pytest.mark.slow
+
 N = 7
 COMMAND = (sys.executable, "-m", "partsig", "preprocess", "physionet2018")
 
@@ -158,7 +160,6 @@ main([sys.argv[1], "--nthreads", "1", "--no-nanny", "--no-dashboard", "--name", 
 """
 
 
-@pytest.mark.slow
 def test_a_killed_worker_costs_nothing(raw, tmp_path):
     preprocess(raw, tmp_path / "alone")
     cluster = distributed.LocalCluster(

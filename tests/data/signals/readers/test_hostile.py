@@ -31,6 +31,8 @@ from partsig.errors import DataError
 from partsig.verbs.audit import audit
 from partsig.verbs.preprocess import preprocess
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = ReadConfig(channels=("C4-M1",))
 CHOSEN = {"channels": ["C4-M1"]}
 VHDR = """Brain Vision Data Exchange Header File Version 1.0
