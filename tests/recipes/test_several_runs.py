@@ -14,6 +14,8 @@ from partsig.errors import ConfigError, DataError
 from partsig.verbs.evaluate import evaluate
 from partsig.verbs.finetune import finetune
 
+pytestmark = pytest.mark.slow
+
 BANDS = {"model": "logistic"}
 
 

@@ -25,6 +25,8 @@ from partsig.sleep.report.sentences import number, with_interval
 from partsig.sleep.report.statistics import STATISTICS, sleep_statistics
 from partsig.verbs.report import report
 
+pytestmark = pytest.mark.slow
+
 N, E = 6, 840
 VOID = {"meta", "br"}
 # What is charted of several pairs.
@@ -417,7 +419,6 @@ def test_whoever_differs_most_is_named(made):
     assert "less than the others agree" in line
 
 
-@pytest.mark.slow
 def test_of_many_recordings_each_has_a_page(tmp_path):
     nights = made_nights(ON_ONE_PAGE + 1)
     store = made_store(tmp_path / "store", nights)
