@@ -48,6 +48,12 @@ class Job:
     like: Path | None = None  # from scratch, with the shape of this run's encoder
 
 
+def tuning(budget: int, dry: bool) -> dict[str, object]:
+    """Return the settings of fine-tuning as a whole with so many labels of every class."""
+    settings = full(20 if dry else budget) | GENTLE | {"fit.compile": "never"}
+    return settings | ({"fit.epochs": 2} if dry else {})
+
+
 def jobs_of(paths: dict[str, Path], store: Path, campaign: Campaign) -> list[Job]:
     """Return what is to be judged, in the order of its worth: a whole draw before the next."""
     budgets, draws = ((2,), (0,)) if campaign.dry else (BUDGETS, DRAWS)
@@ -55,8 +61,7 @@ def jobs_of(paths: dict[str, Path], store: Path, campaign: Campaign) -> list[Job
     jobs = []
     for draw in draws:
         for budget in budgets:
-            tuned = full(20 if campaign.dry else budget) | GENTLE | {"fit.compile": "never"}
-            tuned |= {"fit.epochs": 2} if campaign.dry else {}
+            tuned = tuning(budget, campaign.dry)
             rows: dict[str, tuple[str, dict]] = {}
             for name, path in paths.items():
                 rows[f"{name}, fine-tuned"] = (str(path), tuned)

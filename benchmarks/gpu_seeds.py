@@ -10,7 +10,7 @@ shape from scratch. Rows are judged as in gpu_judging.py, by three draws of the 
 from pathlib import Path
 
 from gpu_data import SEGMENTS, made_up_segments, read_segments, segment_store, write_store
-from gpu_judging import BUDGETS, DRAWS, GENTLE, PROBE, SPECTRAL, TINY, Job, full, judged
+from gpu_judging import BUDGETS, DRAWS, PROBE, SPECTRAL, TINY, Job, judged, tuning
 from gpu_learning import BATCH, CONFIGS, METHODS, schedule
 from gpu_tools import Campaign
 
@@ -103,9 +103,7 @@ def jobs_of(rows: list[tuple[Path, tuple]], campaign: Campaign) -> list[Job]:
     jobs = []
     for draw in draws:
         for budget in budgets:
-            tuned = full(20 if campaign.dry else budget) | GENTLE | {"fit.compile": "never"}
-            tuned |= {"fit.epochs": 2} if campaign.dry else {}
-            kinds = {"fine-tuned": tuned, "probe": PROBE, "as it is": {}}
+            kinds = {"fine-tuned": tuning(budget, campaign.dry), "probe": PROBE, "as it is": {}}
             for store, (row, path, own, kind, like) in rows:
                 shape = tiny if path is None and like is None and kind != "as it is" else {}
                 jobs.append(
