@@ -91,12 +91,14 @@ class PartRetrieval:
 
     def settled(self, settings: FinetuneRecipe) -> FinetuneRecipe:
         """Return the settings of an encoder that is left as it is."""
-        if settings.model != "encoder" or settings.train not in ("full", "probe"):
+        if settings.model != "encoder":
             raise ConfigError(
                 f"--task {self.name} compares what an encoder makes of parts and trains nothing: "
                 f"leave out model={settings.model} and train={settings.train}."
-                if settings.model != "encoder"
-                else f"--task {self.name} trains nothing: leave out train={settings.train}."
+            )
+        if settings.train not in ("full", "probe"):
+            raise ConfigError(
+                f"--task {self.name} trains nothing: leave out train={settings.train}."
             )
         return replace(settings, train="probe")
 
