@@ -34,6 +34,8 @@ SETTLED = {
     ("part-grid", "objective.stretches"): "is for off-grid patches, not for grid",
     ("cifar-contrast", "objective.span"): "is for off-grid patches, not for grid",
     ("cifar-contrast", "objective.stretches"): "is for off-grid patches, not for grid",
+    ("part-grid", "objective.focus"): "is for off-grid patches, not for grid",
+    ("cifar-contrast", "objective.focus"): "is for off-grid patches, not for grid",
     ("part-histogram", "objective.target_scale"): "goes neither with",
     ("few-labels", "model"): "train=probe+full is for model=encoder",
 }
