@@ -18,7 +18,7 @@ from partsig.contracts.dataset import (
     TrainedRun,
     UnseenWindows,
 )
-from partsig.contracts.inputs import Examples, Windows
+from partsig.contracts.inputs import EpochExamples, Examples, Windows
 from partsig.contracts.labels import UNLABELLED, Labels, labels_of
 from partsig.contracts.models import Objective, Predictor, RecordingPredictor
 from partsig.contracts.task import Task
@@ -27,6 +27,7 @@ __all__ = [
     "UNLABELLED",
     "Batch",
     "Dataset",
+    "EpochExamples",
     "Everything",
     "Examples",
     "LabelBudget",

@@ -12,7 +12,7 @@ import torch
 
 from partsig import registries
 from partsig.cells import is_marked, write_table
-from partsig.contracts import Examples, Labels
+from partsig.contracts import Dataset, Examples, Labels, Order, TrainingBatches
 from partsig.core.encoder import Encoder
 from partsig.core.frozen_encoder import FrozenEncoder
 from partsig.core.objectives.supervised import (
@@ -38,11 +38,14 @@ from partsig.tasks.classification_scores import (
     score_units,
     with_interval,
 )
+from partsig.tasks.distillation import TeacherTargets
 from partsig.tasks.frozen import InputShape
 from partsig.tasks.networks import loaded, network_on
 
 # Classes up to which every probability is told.
 MOST_COLUMNS = 100
+# The model of a task of its own, see partsig.tasks.night_context.
+CONTEXT = "context"
 
 
 class Classification:
@@ -51,6 +54,7 @@ class Classification:
     name = "classification"
     target = "class"
     can_be_reported = False
+    can_be_taught = True
     # What an item and its truth are called in figures.
     words: Mapping[str, str] = {"predicted": "predicted class", "truth": "true class"}
 
@@ -71,8 +75,25 @@ class Classification:
         return examples
 
     def settled(self, settings: FinetuneRecipe) -> FinetuneRecipe:
-        """Return the settings: all of them are of use."""
+        """Return the settings; raise ConfigError for a model of another task."""
+        if settings.model == CONTEXT:
+            raise ConfigError(f"model={CONTEXT} is what --task night-context trains: pass that.")
         return settings
+
+    def drawn(self, train: Examples, settings: FinetuneRecipe) -> Examples:
+        """Return what the steps of training draw from: the examples."""
+        return train
+
+    def batches(
+        self,
+        dataset: Dataset,
+        drawn: Examples,
+        shuffled: Order,
+        settings: FinetuneRecipe,
+        teacher: TeacherTargets | None,
+    ) -> TrainingBatches:
+        """Return the batches of fine-tuning: the dataset's own."""
+        return dataset.training_batches(drawn, shuffled, settings, teacher)
 
     def build(
         self,

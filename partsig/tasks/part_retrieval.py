@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from partsig.cells import is_marked, write_table
-from partsig.contracts import Examples, Labels
+from partsig.contracts import Dataset, Examples, Labels, Order, TrainingBatches
 from partsig.core.encoder import Encoder
 from partsig.core.frozen_encoder import FrozenEncoder
 from partsig.core.objectives.supervised import EncoderClassifier, LossConfig, SupervisedModule
@@ -71,6 +71,7 @@ class PartRetrieval:
     name = "part-retrieval"
     target = "class"
     can_be_reported = False
+    can_be_taught = False
     words: Mapping[str, str] = {"predicted": "part of the nearest other", "truth": "part"}
 
     def check_labels(self, labels: Labels) -> None:
@@ -101,6 +102,21 @@ class PartRetrieval:
                 f"--task {self.name} trains nothing: leave out train={settings.train}."
             )
         return replace(settings, train="probe")
+
+    def drawn(self, train: Examples, settings: FinetuneRecipe) -> Examples:
+        """Return the examples: nothing is drawn of them."""
+        return train
+
+    def batches(
+        self,
+        dataset: Dataset,
+        drawn: Examples,
+        shuffled: Order,
+        settings: FinetuneRecipe,
+        teacher: object,
+    ) -> TrainingBatches:
+        """Return the dataset's batches, which nothing learns from."""
+        return dataset.training_batches(drawn, shuffled, settings, teacher)
 
     def build(
         self,
