@@ -6,6 +6,7 @@ from partsig.errors import ConfigError
 
 TASKS = {
     "classification": "partsig.tasks.classification:Classification",
+    "night-context": "partsig.sleep.night_context_task:NightContext",
     "part-retrieval": "partsig.tasks.part_retrieval:PartRetrieval",
     "sleep-staging": "partsig.sleep.staging_task:SleepStaging",
 }
