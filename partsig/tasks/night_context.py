@@ -55,7 +55,7 @@ class Stretches:
             for begin, end in examples.stretches(name):
                 for at in range(begin, end, epochs):
                     first = max(begin, min(at, end - epochs))
-                    if (labels[first : first + epochs] != UNLABELLED).any():
+                    if (labels[first : min(first + epochs, end)] != UNLABELLED).any():
                         tiles.append((number, begin, end, first))
         self._tiles = np.array(tiles, np.int64)  # (n, 4)
 
@@ -222,7 +222,7 @@ class ContextNetwork(SupervisedModule):
 
     def predict_examples(self, examples: EpochExamples, device: torch.device) -> np.ndarray:
         """Return class probabilities (n, K) of examples, each seen among its neighbours."""
-        self.eval().to(device)
+        self.to(device)
         return np.concatenate(
             [
                 self._of_part(examples.signal(name), examples.stretches(name), device)[
@@ -241,6 +241,7 @@ class ContextNetwork(SupervisedModule):
         self, signal: np.ndarray, stretches: list[tuple[int, int]], device: torch.device
     ) -> np.ndarray:
         """Return class probabilities (E, K) of all epochs of a signal (C, T)."""
+        self.eval()
         result = np.zeros((stretches[-1][1], len(self.prior)))
         for begin, end in stretches:
             x = torch.from_numpy(features_of(signal, begin, end, self.n_times)).to(device)
@@ -281,9 +282,9 @@ def _begins(n: int, size: int) -> Iterator[list[int]]:
 def features_of(signal: np.ndarray, first: int, last: int, n_times: int) -> np.ndarray:
     """Return the features (N, C * T), float32, of some epochs of a signal (C, all samples)."""
     part = np.asarray(signal[:, first * n_times : last * n_times], np.float32)
-    return (
-        part.reshape(len(part), last - first, n_times).transpose(1, 0, 2).reshape(last - first, -1)
-    )
+    by_epoch = part.reshape(len(part), last - first, n_times).transpose(1, 0, 2)
+    # A copy in any case: a store's arrays cannot be written, which torch warns of.
+    return np.array(by_epoch.reshape(last - first, -1))
 
 
 def labels_by_part(examples: EpochExamples) -> list[np.ndarray]:

@@ -41,3 +41,17 @@ def band_powers(windows: np.ndarray, sfreq: float) -> np.ndarray:
     bands = [density[..., chosen].mean(-1) for chosen in inside if chosen.any()]
     power = np.log10(np.stack(bands, axis=-1) + FLOOR)  # (n, C, bands)
     return power.reshape(len(windows), -1)
+
+
+def window_features(windows: np.ndarray, sfreq: float) -> np.ndarray:
+    """Return what is known of windows (n, C, T) without learning: (n, F).
+
+    Their :func:`band_powers`; or, at a rate (Hz) that holds none of the bands, as where samples are
+    features of an epoch, the samples themselves.
+
+    >>> window_features(np.ones((2, 3, 1)), 1 / 30).shape
+    (2, 3)
+    """
+    if BANDS_HZ[0][1] > sfreq / 2:
+        return np.asarray(windows, np.float64).reshape(len(windows), -1)
+    return band_powers(windows, sfreq)

@@ -93,7 +93,6 @@ def preprocess_signals(request: PreprocessRequest) -> PreprocessResult:
     check_jobs(request.jobs)
     usual = getattr(reader, "Config", PreprocessConfig)
     settings = configs.compose(usual, "preprocess", request.config, request.overrides)
-    settings = replace(settings, channels=settings.channels or reader.CHANNELS)
     shard = parallel.shard_name(request.shard)
     storage, raw, path = Storage.of(request.raw, request.store, allow_http=request.allow_http)
     left_out: list[str] = []
@@ -101,6 +100,8 @@ def preprocess_signals(request: PreprocessRequest) -> PreprocessResult:
         headers = guarded.find_records(reader, raw)
     else:
         headers, left_out = parallel.find_remote(reader, storage, raw)
+    channels = settings.channels or guarded.usual_channels(reader, headers)
+    settings = replace(settings, channels=channels)
     settings, told = inventory.of_all(reader, headers, settings, here=storage.raw is None)
     names = Names(request.pseudonyms, path)
     meta = make_meta(

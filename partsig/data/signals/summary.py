@@ -15,7 +15,13 @@ from partsig.errors import DataError
 
 # Notes with these words are worth more than a line in the index.
 NOTE_KEYWORDS = ("cut off", "lies beside it", "goes on for", "not scored", "missing samples")
-NOTE_KEYWORDS += ("no stages", "not understood", "after the last record", "how many records")
+NOTE_KEYWORDS += (
+    "no stages",
+    "not understood",
+    "epochs are missing",
+    "after the last record",
+    "how many records",
+)
 NOTE_KEYWORDS += ("in pieces", "uncalibrated", "usually changes by", "units names")
 NOTE_KEYWORDS += (
     "MNE says",

@@ -118,6 +118,16 @@ def list_channels(night: Night) -> list[Listed]:
         return [Listed(name, "", SFREQ) for name in _names(archive, night)[1]]
 
 
+def usual_channels(nights: Sequence[Night]) -> tuple[str, ...]:
+    """Return the features of the first night that can be read."""
+    for night in nights:
+        try:
+            return tuple(channel.label for channel in list_channels(night))
+        except DataError:  # told where it is read
+            continue
+    return CHANNELS
+
+
 def read_recording(night: Night, settings: ReadConfig = USUAL) -> Recording:
     """Return a night as a recording at one sample an epoch.
 

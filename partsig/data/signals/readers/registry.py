@@ -7,7 +7,8 @@ from partsig.errors import ConfigError
 
 # Each is a module with CHANNELS, find_records, fingerprint and read_recording; where it has them,
 # ``roles(headers)`` is the source's own split, and ``overlooked(headers, settings)`` are sentences
-# on what is easily overlooked in all of them together; ``Config`` has other
+# on what is easily overlooked in all of them together; ``usual_channels(headers)`` stands for
+# CHANNELS where they are not always the same; ``Config`` has other
 # usual settings than PreprocessConfig.
 READERS = {
     "physionet2018": "partsig.data.signals.readers.physionet2018",
