@@ -29,8 +29,8 @@ RESULTS = Path(__file__).parent / "results" / "nights.json"
 SLEEPERS = (10, 3, 1, 30)
 # Draws of labelled sleepers: fewer sleepers differ more.
 DRAWS = {1: 10, 3: 10, 10: 5, 30: 5}
-# Passes over the stretches, and how often validation looks: some 400 steps for any number.
-PASSES = {1: (60, 6), 3: (30, 3), 10: (12, 1), 30: (6, 1)}
+# Passes over the stretches, and after how many validation looks: 240 to 450 steps.
+PASSES = {1: (60, 15), 3: (24, 6), 10: (8, 2), 30: (4, 1)}
 EPOCHS_A_STEP = 672
 RATE = 2e-3  # of AdamW at its highest
 
