@@ -128,26 +128,26 @@ class Classification:
         return watched
 
     def calibrate(
-        self, probabilities: np.ndarray, train: Examples, val: Examples, balanced: bool
+        self, answers: np.ndarray, train: Examples, val: Examples, balanced: bool
     ) -> dict[str, object]:
         """Return the temperature that suits validation best, and what it mends."""
-        _, calibration = frozen.calibrate(val.labels, probabilities)
+        _, calibration = frozen.calibrate(val.labels, answers)
         return calibration | {f"n_{val.item}s": len(val)}
 
     def calibrated(self, answers: np.ndarray, calibration: Mapping[str, object]) -> np.ndarray:
         """Return probabilities (n, K) at the temperature that suits validation best."""
         return tempered(answers, calibration["temperature"])
 
-    def score(self, examples: Examples, probabilities: np.ndarray, seed: int) -> dict:
+    def score(self, examples: Examples, answers: np.ndarray, seed: int) -> dict:
         """Return every figure of agreement, pooled and apart, with intervals."""
         score = score_units if examples.grouped else score_items
-        return score(examples, probabilities, seed)
+        return score(examples, answers, seed)
 
     def calibration(
-        self, examples: Examples, probabilities: np.ndarray, uncalibrated: np.ndarray, seed: int
+        self, examples: Examples, answers: np.ndarray, uncalibrated: np.ndarray, seed: int
     ) -> dict:
         """Return the expected calibration error, its table, and what it was before."""
-        tables = reliabilities(examples, probabilities)
+        tables = reliabilities(examples, answers)
         result: dict[str, object] = {"ece": float(calibration_error(sum(tables)))}
         if examples.grouped:
             ends = bootstrap(tables, calibration_error, seed=seed)
@@ -156,23 +156,23 @@ class Classification:
         return result | {"table": sum(tables).tolist(), "ece_uncalibrated": before}
 
     def extras(
-        self, run: Run, examples: Examples, probabilities: np.ndarray, seed: int
+        self, run: Run, examples: Examples, answers: np.ndarray, seed: int
     ) -> dict[str, object]:
         """Return what a task tells besides."""
         return {}
 
-    def write_predictions(self, path: Path, examples: Examples, p: np.ndarray) -> None:
-        """Write what tells each item, its truth, its prediction and the probabilities (n, K)."""
+    def write_predictions(self, path: Path, examples: Examples, answers: np.ndarray) -> None:
+        """Write what tells each item, its truth, its prediction and probabilities (n, K)."""
         names = examples.classes if len(examples.classes) <= MOST_COLUMNS else ()
         columns, rows = examples.columns()
         with atomic(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
             told = [*columns, "truth", "prediction", *(f"p_{name}" for name in names), "confidence"]
             # Looked through beforehand and not held: a store has a million rows.
             marked = is_marked(examples.classes) or any(map(is_marked, examples.columns()[1]))
-            write_table(file, told, _told(examples, rows, p, len(names)), marked)
+            write_table(file, told, _told(examples, rows, answers, len(names)), marked)
 
     def figures(
-        self, result: dict, examples: Examples, probabilities: np.ndarray, folder: Path
+        self, result: dict, examples: Examples, answers: np.ndarray, folder: Path
     ) -> list[Path]:
         """Draw a result; return the files."""
         from partsig.figures import classification as figures  # matplotlib, where it is needed

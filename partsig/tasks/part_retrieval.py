@@ -140,7 +140,7 @@ class PartRetrieval:
         return watched
 
     def calibrate(
-        self, probabilities: np.ndarray, train: Examples, val: Examples, balanced: bool
+        self, answers: np.ndarray, train: Examples, val: Examples, balanced: bool
     ) -> dict[str, object]:
         """Return a temperature that changes nothing: features have no confidence."""
         return {"temperature": 1.0}
@@ -149,10 +149,10 @@ class PartRetrieval:
         """Return features (n, F) as they are."""
         return answers
 
-    def score(self, examples: Examples, probabilities: np.ndarray, seed: int) -> dict:
+    def score(self, examples: Examples, answers: np.ndarray, seed: int) -> dict:
         """Return the mean average precision, that of every part, and chance, with intervals."""
         labels, classes = examples.labels, examples.classes
-        precisions = average_precisions(probabilities, labels)
+        precisions = average_precisions(answers, labels)
         names, unit = examples.units()
         tables = _by_unit(precisions, labels, unit, len(names), len(classes))
         pooled = tables.sum(0)
@@ -171,35 +171,35 @@ class PartRetrieval:
             "chance": or_none(float(np.nanmean(shares)) if (counts > 1).any() else np.nan),
             "queries": dict(zip(classes, counts.tolist(), strict=True)),
             "without_match": int(np.isnan(precisions).sum()),
-            "confusion": confusion(labels, labels[nearest(probabilities)], len(classes)).tolist(),
+            "confusion": confusion(labels, labels[nearest(answers)], len(classes)).tolist(),
             "bootstrap": {
                 "unit": examples.unit, "draws": BOOTSTRAP_DRAWS, "seed": seed, "level": 0.95,
             },
         }  # fmt: skip
 
     def calibration(
-        self, examples: Examples, probabilities: np.ndarray, uncalibrated: np.ndarray, seed: int
+        self, examples: Examples, answers: np.ndarray, uncalibrated: np.ndarray, seed: int
     ) -> dict:
         """Return nothing: features have no confidence."""
         return {}
 
     def extras(
-        self, run: Run, examples: Examples, probabilities: np.ndarray, seed: int
+        self, run: Run, examples: Examples, answers: np.ndarray, seed: int
     ) -> dict[str, object]:
         """Return what is compared: the pool of which encoder."""
         return {"pool": run.config["pool"]}
 
-    def write_predictions(self, path: Path, examples: Examples, p: np.ndarray) -> None:
+    def write_predictions(self, path: Path, examples: Examples, answers: np.ndarray) -> None:
         """Write of every query its part, that of the nearest other item, and its precision."""
         columns, rows = examples.columns()
-        precisions = average_precisions(p, examples.labels)
+        precisions = average_precisions(answers, examples.labels)
         with atomic(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
             marked = is_marked(examples.classes) or any(map(is_marked, examples.columns()[1]))
             told = [*columns, "truth", "prediction", "average_precision"]
-            write_table(file, told, _told(examples, rows, nearest(p), precisions), marked)
+            write_table(file, told, _told(examples, rows, nearest(answers), precisions), marked)
 
     def figures(
-        self, result: dict, examples: Examples, probabilities: np.ndarray, folder: Path
+        self, result: dict, examples: Examples, answers: np.ndarray, folder: Path
     ) -> list[Path]:
         """Draw which part the nearest other item is; return the file."""
         return [self.draw_confusion(result, examples, folder)]
