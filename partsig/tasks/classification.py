@@ -12,13 +12,10 @@ import torch
 
 from partsig import registries
 from partsig.cells import is_marked, write_table
-from partsig.contracts import Examples, Labels
+from partsig.contracts import Examples
 from partsig.core.encoder import Encoder
 from partsig.core.frozen_encoder import FrozenEncoder
-from partsig.core.objectives.supervised import (
-    SupervisedModule,
-)
-from partsig.errors import ConfigError
+from partsig.core.objectives.supervised import SupervisedModule
 from partsig.files import atomic
 from partsig.metrics.agreement import (
     confusion,
@@ -39,36 +36,20 @@ from partsig.tasks.classification_scores import (
     with_interval,
 )
 from partsig.tasks.frozen import InputShape
+from partsig.tasks.labelled import LabelledTask
 from partsig.tasks.networks import loaded, network_on
 
 # Classes up to which every probability is told.
 MOST_COLUMNS = 100
 
 
-class Classification:
+class Classification(LabelledTask):
     """One class for every item."""
 
     name = "classification"
-    target = "class"
     can_be_reported = False
     # What an item and its truth are called in figures.
     words: Mapping[str, str] = {"predicted": "predicted class", "truth": "true class"}
-
-    def check_labels(self, labels: Labels) -> None:
-        """Raise ConfigError where labels are not of what this task learns from."""
-        if labels.target != self.target:
-            raise ConfigError(
-                f"--task {self.name} learns from labels of {self.target}; the store's are of "
-                f"{labels.target}."
-            )
-
-    def learned(self, labels: Labels) -> Labels:
-        """Return what is learned of a store's labels: the same."""
-        return labels
-
-    def relabel(self, examples: Examples) -> Examples:
-        """Return a store's examples with the labels that are learned: the same."""
-        return examples
 
     def settled(self, settings: FinetuneRecipe) -> FinetuneRecipe:
         """Return the settings: all of them are of use."""

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from partsig.cells import is_marked, write_table
-from partsig.contracts import Examples, Labels
+from partsig.contracts import Examples
 from partsig.core.encoder import Encoder
 from partsig.core.frozen_encoder import FrozenEncoder
 from partsig.core.objectives.supervised import EncoderClassifier, LossConfig, SupervisedModule
@@ -39,6 +39,7 @@ from partsig.runs.settings import FinetuneRecipe
 from partsig.tasks import frozen
 from partsig.tasks.classification_scores import with_interval
 from partsig.tasks.frozen import InputShape
+from partsig.tasks.labelled import LabelledTask
 from partsig.tasks.networks import loaded, network_on
 
 MEASURE = "mean_average_precision"
@@ -62,32 +63,12 @@ class Retrieval(SupervisedModule):
         return self.features(x)
 
 
-class PartRetrieval:
-    """The same part elsewhere, found by frozen features.
-
-    Answers, which the contract calls probabilities as those of most tasks are, are features (n, F).
-    """
+class PartRetrieval(LabelledTask):
+    """The same part elsewhere, found by frozen features: these, (n, F), are the answers."""
 
     name = "part-retrieval"
-    target = "class"
     can_be_reported = False
     words: Mapping[str, str] = {"predicted": "part of the nearest other", "truth": "part"}
-
-    def check_labels(self, labels: Labels) -> None:
-        """Raise ConfigError where labels are no classes."""
-        if labels.target != self.target:
-            raise ConfigError(
-                f"--task {self.name} needs labels of {self.target}; the store's are of "
-                f"{labels.target}."
-            )
-
-    def learned(self, labels: Labels) -> Labels:
-        """Return the store's labels: its parts."""
-        return labels
-
-    def relabel(self, examples: Examples) -> Examples:
-        """Return the examples as they are."""
-        return examples
 
     def settled(self, settings: FinetuneRecipe) -> FinetuneRecipe:
         """Return the settings of an encoder that is left as it is."""
