@@ -20,6 +20,7 @@ from partsig.runs import directory as runs
 from partsig.runs.encoder_sources import Origin
 from partsig.runs.features import folder_of
 from partsig.runs.kept import chosen_file, held, is_over
+from partsig.runs.models import fill
 from partsig.runs.run import Run
 from partsig.runs.settings import SCRATCH, FinetuneRecipe
 from partsig.seeds import Stream, seed_of
@@ -284,6 +285,8 @@ def _build(asked: Finetuning, settings: FinetuneRecipe, train: Examples) -> Supe
     if asked.start.code is not None:
         with torch.no_grad():
             getattr(model, "net", model).positions.copy_(asked.start.code)
+    if asked.start.projection:
+        fill(getattr(model, "net", model).project, asked.start.projection, asked.start.origin.path)
     return model
 
 

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from partsig.core.contrast import OUTPUTS, Projection
 from partsig.core.crop import crop_grid
 from partsig.core.encoder import Encoder, bins, log_spectrum
 from partsig.core.geometry import grid_index
@@ -16,6 +17,10 @@ from partsig.core.normalise import instance_normalise, widened
 from partsig.core.objectives.settings import ClassifierConfig, LossConfig
 from partsig.core.position import sincos
 from partsig.core.transformer import initialise
+from partsig.errors import ConfigError
+
+PROJECTED = "projection"  # the pool that needs a projection head
+NO_PROJECTION = "this encoder has no projection head; take another pool than projection."
 
 
 class SupervisedModule(nn.Module, ABC):
@@ -125,8 +130,9 @@ def pooled(pool: str, tokens: Tensor, cls: Tensor, spectrum: Tensor | None) -> T
     """Return what a head sees, (B, F), of patch tokens (B, N, E) and [CLS] (B, E).
 
     ``pool`` is :class:`ClassifierConfig`'s; only mean+sd+spectrum needs the ``spectrum`` (B, S).
+    With projection ``cls`` is what was projected, (B, F).
     """
-    if pool == "cls":
+    if pool in ("cls", PROJECTED):
         return cls
     mean = tokens.mean(1)
     if pool == "mean":
@@ -139,6 +145,8 @@ def pooled(pool: str, tokens: Tensor, cls: Tensor, spectrum: Tensor | None) -> T
 
 def pooled_width(encoder: Encoder, patch: Sequence[int], pool: str) -> int:
     """Return how many numbers F :func:`pooled` gives."""
+    if pool == PROJECTED:
+        return OUTPUTS
     width = encoder.config.width * (2 if pool.startswith("mean+sd") else 1)
     if pool == "mean+sd+spectrum":
         width += encoder.embed.in_features // prod(patch) * prod(bins(patch))
@@ -161,8 +169,8 @@ class EncoderClassifier(SupervisedModule):
     def encode(self, x: Tensor, pool: str, blocks: int = 0) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return patch tokens (B, N, E), [CLS] (B, E) and spectrum (B, S) of windows (B, C, *L).
 
-        As far as a ``pool`` needs them. ``blocks``: as they are after the first so many blocks of
-        the encoder; 0 is all.
+        As far as a ``pool`` needs them; in place of [CLS] what is projected (B, F), with that pool.
+        ``blocks``: as they are after the first so many blocks of the encoder; 0 is all.
         """
 
     def features(self, x: Tensor) -> Tensor:
@@ -202,6 +210,7 @@ class Classifier(EncoderClassifier):
         elif config.positions == "sincos":
             code[:-1] = sincos(index, width)
         self.positions = None if config.positions == "none" else nn.Parameter(code)
+        self.project = Projection(width) if config.pool == PROJECTED else None
         self.head = nn.Linear(pooled_width(encoder, patch, config.pool), n_classes)
         initialise(self.head)
 
@@ -215,9 +224,12 @@ class Classifier(EncoderClassifier):
         """Return patch tokens (B, N, E), [CLS] (B, E) and spectrum (B, S) of windows (B, C, *L).
 
         As far as a ``pool`` needs them: of the [CLS] token alone there are no patch tokens, and the
-        mean log spectrum of the patches is for mean+sd+spectrum. ``blocks``: as they are after the
-        first so many blocks of the encoder; 0 is all.
+        mean log spectrum of the patches is for mean+sd+spectrum. What is projected, in place of
+        [CLS], is the tokens' mean, as in training. ``blocks``: as they are after the first so many
+        blocks of the encoder; 0 is all.
         """
+        if pool == PROJECTED and self.project is None:
+            raise ConfigError(NO_PROJECTION)
         x, level = instance_normalise(x)
         patches = crop_grid(x, self.patch)
         only = pool == "cls"
@@ -225,6 +237,8 @@ class Classifier(EncoderClassifier):
         spectrum = None
         if pool == "mean+sd+spectrum":
             spectrum = log_spectrum(patches, level).mean(1).flatten(1)
+        if pool == PROJECTED:
+            cls = self.project(tokens.mean(1))
         return tokens, cls, spectrum
 
     def distance_from_head(self, parameter: str) -> int:
