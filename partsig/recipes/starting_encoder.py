@@ -20,7 +20,7 @@ from partsig.runs.encoder_sources import Origin
 from partsig.runs.frozen import open_as_it_is, provenance
 from partsig.runs.models import load_encoder, pretraining_settings, projection_of
 from partsig.runs.run import Run
-from partsig.runs.settings import SCRATCH, FinetuneRecipe, Shape
+from partsig.runs.settings import FROZEN_WAYS, SCRATCH, FinetuneRecipe, Shape
 from partsig.seeds import Stream, seed_of
 from partsig.tasks import frozen
 
@@ -104,7 +104,7 @@ def start_from(
         if str(origin) != SCRATCH or settings.model != "encoder":
             raise ConfigError("--like is for --from scratch, and for model=encoder.")
         brought = _like_run(like, dataset, settings)
-    elif origin.source and settings.train in frozen.FROZEN and origin.is_used_as_it_is:
+    elif origin.source and settings.train in FROZEN_WAYS and origin.is_used_as_it_is:
         brought = _as_it_is(origin, dataset, settings)
     elif origin.source:
         brought = _from_source(origin, dataset, settings)
@@ -171,7 +171,7 @@ def _from_source(origin: Origin, dataset: Dataset, settings: FinetuneRecipe) -> 
     if not origin.can_be_trained:
         raise ConfigError(
             f"--from {origin} is used as it is, and cannot be trained further: pass --set "
-            f"train={' or '.join(frozen.FROZEN)}."
+            f"train={' or '.join(FROZEN_WAYS)}."
         )
     foreign = origin.open(dataset.window_for(settings), len(dataset.ch_names))
     if foreign.n_channels != len(dataset.ch_names):
@@ -228,10 +228,10 @@ def _check_projection(settings: FinetuneRecipe, brought: _Brought, origin: str) 
     """Refuse what is projected where there is no head for it, or the encoder is to change."""
     if settings.pool != PROJECTED:
         return
-    if settings.train not in frozen.FROZEN:
+    if settings.train not in FROZEN_WAYS:
         raise ConfigError(
             f"pool={PROJECTED} is of an encoder that is left as it is: set train to "
-            f"{' or '.join(frozen.FROZEN)}, not to {settings.train}."
+            f"{' or '.join(FROZEN_WAYS)}, not to {settings.train}."
         )
     if brought.frozen is None and not brought.projection:
         raise ConfigError(f"--from {origin}: {NO_PROJECTION}")

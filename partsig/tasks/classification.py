@@ -15,6 +15,7 @@ from partsig.cells import is_marked, write_table
 from partsig.contracts import Examples
 from partsig.core.encoder import Encoder
 from partsig.core.frozen_encoder import FrozenEncoder
+from partsig.core.objectives.attentive import AttentiveProbe
 from partsig.core.objectives.supervised import SupervisedModule
 from partsig.files import atomic
 from partsig.metrics.agreement import (
@@ -71,6 +72,8 @@ class Classification(LabelledTask):
         net = network_on(encoder, settings, shape)
         if settings.train == "knn":
             return frozen.Neighbours(net, shape.n_train, settings.neighbours, n_classes)
+        if settings.train == "attentive":
+            return AttentiveProbe(net, n_classes, settings.loss)
         return net
 
     def load(self, run: Run) -> SupervisedModule:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from partsig.core.encoder import check_blocks
-from partsig.core.frozen_encoder import FrozenEncoder, FrozenShape
+from partsig.core.frozen_encoder import Encoded, FrozenEncoder, FrozenShape
 from partsig.core.objectives.supervised import (
     NO_PROJECTION,
     PROJECTED,
@@ -97,18 +97,29 @@ class FrozenClassifier(EncoderClassifier):
         as the head was made for.
         """
         check_use(self.encoder, pool, blocks)
-        blocks = blocks or self.depth
+        tokens, cls, made = self._after(x, blocks or self.depth, pool == PROJECTED)
+        if pool == PROJECTED:
+            return tokens, made.projection, None
+        if cls is None:
+            cls = tokens.mean(1) if made.maps else made.pooled
+        return tokens, cls, None
+
+    def tokens(self, x: Tensor) -> Tensor:
+        """Return all tokens (B, N, E) of windows (B, C, *L), [CLS] the last where it has one."""
+        tokens, cls, _ = self._after(x, self.depth)
+        return tokens if cls is None else torch.cat([tokens, cls.unsqueeze(1)], dim=1)
+
+    def _after(
+        self, x: Tensor, blocks: int, project: bool = False
+    ) -> tuple[Tensor, Tensor | None, Encoded]:
+        """Return tokens (B, N, E) and [CLS] (B, E), if it has one then, after so many blocks."""
         if blocks == self.encoder.config.depth:
-            project = pool == PROJECTED
             made = self.encoder.encode(x, project=project)
-            tokens, cls = made.map.flatten(2).transpose(1, 2), made.cls
-            cls = made.pooled if cls is None else cls
-            return tokens, made.projection if project else cls, None
+            return made.map.flatten(2).transpose(1, 2), made.cls, made
         made = self.encoder.encode(x, taps=(blocks - 1,), norm=True)
-        tokens = made.maps[0].flatten(2).transpose(1, 2)  # (B, N, E)
         beside = made.prefix[0]  # of some encoders [CLS] joins the last blocks only
         has_cls = self.encoder.has_cls and beside is not None
-        return tokens, beside[:, 0] if has_cls else tokens.mean(1), None
+        return made.maps[0].flatten(2).transpose(1, 2), beside[:, 0] if has_cls else None, made
 
     @torch.no_grad()
     def features(self, x: Tensor) -> Tensor:

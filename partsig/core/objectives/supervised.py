@@ -26,11 +26,14 @@ NO_PROJECTION = "this encoder has no projection head; take another pool than pro
 class SupervisedModule(nn.Module, ABC):
     """A network with ``logits(x)`` under the supervised loss, whatever the network is.
 
-    ``learns_by``: steps of the optimiser; or its ``head`` alone, on ``features(x)``; or what its
+    ``learns_by``: steps of the optimiser; or its linear ``head`` alone, fitted on ``features(x)``;
+    or steps on ``features`` that are computed once, of what ``on_features()`` returns; or what its
     ``fit_examples(train, seed, device)`` does with all examples at once; or nothing.
     """
 
-    learns_by: ClassVar[Literal["steps", "head", "examples", "nothing"]] = "steps"
+    learns_by: ClassVar[Literal["steps", "head", "features", "examples", "nothing"]] = "steps"
+    # What its features are, where those of one network are several things.
+    told: ClassVar[str] = ""
     # Of a network that does not learn: where its features are kept, see partsig.runs.features.
     kept_in: str | None = None
 
@@ -172,6 +175,16 @@ class EncoderClassifier(SupervisedModule):
         As far as a ``pool`` needs them; in place of [CLS] what is projected (B, F), with that pool.
         ``blocks``: as they are after the first so many blocks of the encoder; 0 is all.
         """
+
+    @property
+    def token_width(self) -> int:
+        """How many numbers E a token has."""
+        return self.width_of("mean")
+
+    def tokens(self, x: Tensor) -> Tensor:
+        """Return all tokens (B, N + 1, E) of windows (B, C, *L), as recorded; [CLS] is the last."""
+        tokens, cls, _ = self.encode(x, "mean")
+        return torch.cat([tokens, cls.unsqueeze(1)], dim=1)
 
     def features(self, x: Tensor) -> Tensor:
         """Return what the head sees, (B, F), of windows (B, C, *L), as recorded."""
