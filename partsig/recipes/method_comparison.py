@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from partsig import registries
 from partsig.errors import ConfigError
 from partsig.files import check_replaceable, write_text
 from partsig.recipes.comparison import Row, as_csv, as_markdown, compare_rows
@@ -49,11 +50,8 @@ def compare_methods(asked: ComparisonRequest) -> Comparison:
         check_replaceable(folder / name, b",budget,n_runs,", folder / "compare.csv")
     write_text(folder / "compare.csv", as_csv(rows, metric.name))
     write_text(folder / "compare.md", text + "\n")
-    from partsig.figures import classification as figures  # matplotlib, where it is needed
-
-    figure = figures.label_curve(
-        rows, methods, metric.title, metric.units, unit, folder / "compare.png"
-    )
+    draw = registries.at("partsig.figures.classification:label_curve")  # matplotlib, then
+    figure = draw(rows, methods, metric.title, metric.units, unit, folder / "compare.png")
     return Comparison(
         rows=rows,
         reference=reference,

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+from partsig import registries
 from partsig.contracts import labels_of
 from partsig.data.store import read_meta
 from partsig.errors import ConfigError, DataError
@@ -92,13 +93,13 @@ class _Asked:
 
     @property
     def _way(self) -> str:
-        run = self.run
+        run, name = self.run, self.run.task
         pool = POOLS.get(run.config["pool"], run.config["pool"])
         if run.config["train"] == "attentive":
             return WAYS["attentive"]
-        if tasks.get(run.task).level is None:
+        if tasks.get(name).level is None:
             return f"{WAYS[run.config['train']]}, {pool}"
-        return f"{run.task.removeprefix(f'{self.level}-')}, {pool}"
+        return f"{name.removeprefix(f'{self.level}-')}, {pool}"
 
 
 def compare_parts(asked: ComparisonRequest) -> PartTable:
@@ -138,8 +139,7 @@ def compare_parts(asked: ComparisonRequest) -> PartTable:
     write_json(folder / "parts.json", told)  # first: it tells whose the others are
     write_text(folder / "parts.csv", as_csv(columns, found))
     write_text(folder / "parts.md", text + "\n")
-    from partsig.figures.levels import draw  # matplotlib, where it is needed
-
+    draw = registries.at("partsig.figures.levels:draw")  # matplotlib, where it is needed
     figure = draw(found, reference, unit, folder / "parts.png")
     return PartTable(
         columns=columns, encoders=found, reference=reference, markdown=text, path=folder,
