@@ -19,11 +19,12 @@ from partsig.contracts.dataset import (
     UnseenWindows,
 )
 from partsig.contracts.inputs import Examples, Windows
-from partsig.contracts.labels import UNLABELLED, Labels, labels_of
+from partsig.contracts.labels import IGNORED, UNLABELLED, Labels, labels_of
 from partsig.contracts.models import Objective, Predictor, RecordingPredictor
 from partsig.contracts.task import Task
 
 __all__ = [
+    "IGNORED",
     "UNLABELLED",
     "Batch",
     "Dataset",

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 UNLABELLED = -1
+IGNORED = 255  # in masks: what carries no label, as in PASCAL VOC and ADE20K
 
 
 @dataclass(frozen=True, kw_only=True)

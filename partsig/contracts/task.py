@@ -69,35 +69,35 @@ class Task(Protocol):
         """Return what measures the model on validation at the end of an epoch."""
 
     def calibrate(
-        self, probabilities: np.ndarray, train: Examples, val: Examples, balanced: bool
+        self, answers: np.ndarray, train: Examples, val: Examples, balanced: bool
     ) -> dict[str, object]:
         """Return the ``temperature`` that suits validation best, and what else is learned there.
 
-        ``probabilities`` (n, K) are those of ``val``; ``balanced``: every class was drawn equally
+        ``answers`` (n, …) are those to ``val``; ``balanced``: every class was drawn equally
         often in training.
         """
 
     def calibrated(self, answers: np.ndarray, calibration: Mapping[str, Any]) -> np.ndarray:
         """Return answers (n, …) as they are told: at a temperature, say."""
 
-    def score(self, examples: Examples, probabilities: np.ndarray, seed: int) -> dict:
+    def score(self, examples: Examples, answers: np.ndarray, seed: int) -> dict:
         """Return every figure of agreement, with intervals that are drawn by ``seed``."""
 
     def calibration(
-        self, examples: Examples, probabilities: np.ndarray, uncalibrated: np.ndarray, seed: int
+        self, examples: Examples, answers: np.ndarray, uncalibrated: np.ndarray, seed: int
     ) -> dict:
         """Return how far the confidence can be believed, now and before the temperature."""
 
     def extras(
-        self, run: TrainedRun, examples: Examples, probabilities: np.ndarray, seed: int
+        self, run: TrainedRun, examples: Examples, answers: np.ndarray, seed: int
     ) -> dict[str, object]:
         """Return what a result tells besides."""
 
-    def write_predictions(self, path: "Path", examples: Examples, p: np.ndarray) -> None:
-        """Write what tells each item, its truth, its prediction and the probabilities (n, K)."""
+    def write_predictions(self, path: "Path", examples: Examples, answers: np.ndarray) -> None:
+        """Write what tells each item, its truth, and its answer of answers (n, …)."""
 
     def figures(
-        self, result: dict, examples: Examples, probabilities: np.ndarray, folder: "Path"
+        self, result: dict, examples: Examples, answers: np.ndarray, folder: "Path"
     ) -> "list[Path]":
         """Draw a result into a folder; return the files."""
 
