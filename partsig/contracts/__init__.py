@@ -20,7 +20,7 @@ from partsig.contracts.dataset import (
 )
 from partsig.contracts.inputs import Examples, Windows
 from partsig.contracts.labels import UNLABELLED, Labels, labels_of
-from partsig.contracts.models import Objective, Predictor, RecordingPredictor
+from partsig.contracts.models import Looks, Objective, Predictor, RecordingPredictor
 from partsig.contracts.task import Task
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "LabelBudget",
     "LabelSplit",
     "Labels",
+    "Looks",
     "Objective",
     "Order",
     "Predictor",

@@ -73,3 +73,31 @@ class RecordingPredictor(Predictor, Protocol):
 
     def predict_signal(self, signal: np.ndarray) -> np.ndarray:
         """Return class probabilities (E, K) of the units of a signal (C, T), as recorded."""
+
+
+class Looks(Protocol):
+    """How windows of a modality look, and how they may be made to look otherwise.
+
+    ``width`` is A, the number of values that tell a place's appearance.
+    """
+
+    width: int
+
+    def appearance(self, x: "Tensor") -> "Tensor":
+        """Return how windows (B, C, *L), as recorded, look at every place, (B, A, *L') float32."""
+
+    def changed(
+        self,
+        x: "Tensor",
+        generator: "torch.Generator",
+        first: int,
+        total: int,
+        *,
+        jitter: float,
+        drop: float,
+    ) -> "Tensor":
+        """Return rows ``first`` and following of ``total`` windows, (B, C, *L), otherwise in look.
+
+        What is drawn is drawn for all: ``jitter`` is the largest change as a share, ``drop`` the
+        chance that colour, or a channel, is lost.
+        """
