@@ -18,7 +18,7 @@ from partsig.contracts.dataset import (
     TrainedRun,
     UnseenWindows,
 )
-from partsig.contracts.inputs import Examples, Windows
+from partsig.contracts.inputs import Examples, MarkedWindows, Windows
 from partsig.contracts.labels import UNLABELLED, Labels, labels_of
 from partsig.contracts.models import Looks, Objective, Predictor, RecordingPredictor
 from partsig.contracts.task import Task
@@ -33,6 +33,7 @@ __all__ = [
     "LabelSplit",
     "Labels",
     "Looks",
+    "MarkedWindows",
     "Objective",
     "Order",
     "Predictor",

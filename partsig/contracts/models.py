@@ -18,6 +18,10 @@ class Objective(Protocol):
     Where the loss of a window depends on the others' (negatives, a norm over the batch), the model
     calls ``gather``, which returns the rows (total, …) of the whole batch for those of these
     windows (B, …); see :mod:`partsig.core.whole`. None, or no such attribute: it does not.
+
+    One that has ``look_at(x, **extras)`` is shown windows before the first step, as its statistics
+    need them. One whose settings say ``brings_encoder`` trains no encoder of ours, but what
+    :mod:`partsig.runs.perceiving` builds; its ``judged_by`` names what judges a run of it.
     """
 
     encoder: "nn.Module"

@@ -72,13 +72,13 @@ def concentration(weights, places):
 
 
 def reconstruction(features, parts, basis, foreground):
-    """Σ_u fg_u |f_u - Σ_k R_ku w_k|² / C / Σ_u fg_u."""
+    """Σ_u fg_u |f_u - Σ_k R_ku w_k|² / Σ_u fg_u."""
     found = []
     for f, r, fg in zip(features, parts, foreground, strict=True):
         total = 0.0
         for u in range(f.shape[1]):
             made = sum(r[k, u] * basis[k] for k in range(len(basis)))
-            total = total + fg[u] * ((f[:, u] - made) ** 2).sum() / len(f)
+            total = total + fg[u] * ((f[:, u] - made) ** 2).sum()
         found.append(total / (fg.sum() + 1e-7))
     return torch.stack(found)
 

@@ -24,7 +24,6 @@ from partsig.seeds import Stream, seed_of
 
 KEPT_BYTES = 2 * 2**30  # of maps that are kept in memory, at most; speed only
 AT_ONCE = 8  # windows that statistics are taken of at a time
-LOOKED_AT = 64  # windows before the first step, of which statistics are taken
 # Places by which two-means tell fore- and background apart.
 SAMPLED = 20_000
 DEAD = 0.01  # share of the foreground below which a part counts as dead
@@ -99,13 +98,19 @@ class Discovery(nn.Module):
     # What is known before the first step.
 
     @torch.no_grad()
-    def look_at(self, x: Tensor, foreground: Tensor | None = None) -> None:
+    def look_at(
+        self, x: Tensor, item: Tensor | None = None, foreground: Tensor | None = None
+    ) -> None:
         """Take the mean and the SD of maps and appearance over the foreground of windows.
 
-        With foreground none also the two centres that tell it apart. The first windows
-        (:data:`LOOKED_AT`) of a run; nothing is drawn.
+        With foreground none also the two centres that tell it apart. Nothing is drawn. Raises
+        ConfigError for views that are to be known of windows which are told by no number.
         """
-        x = x[:LOOKED_AT]
+        if self.config.views and item is None:
+            raise ConfigError(
+                f"objective.views={self.config.views} keeps views of items, and these windows are "
+                "cut anew every time: leave it at 0."
+            )
         parts = [slice(at, at + AT_ONCE) for at in range(0, len(x), AT_ONCE)]
         maps = torch.cat([self.phi(x[rows]) for rows in parts])
         look = torch.cat([self.looks.appearance(x[rows]) for rows in parts])
@@ -114,7 +119,7 @@ class Discovery(nn.Module):
             self.ground_scale.copy_(places.std(0, correction=0).clamp(min=1e-6))
             step = -(-len(places) // SAMPLED)
             self.ground.copy_(two_means(places[::step] / self.ground_scale))
-        inside = self.ground_of(maps, None if foreground is None else foreground[:LOOKED_AT])
+        inside = self.ground_of(maps, foreground)
         for name, values in (("", maps), ("look_", averaged(look, maps.shape[2:]))):
             mean, spread = _moments(values, inside)
             getattr(self, f"{name}mean").copy_(mean)

@@ -79,11 +79,11 @@ def concentration(weights: Tensor, places: Tensor) -> Tensor:
 def reconstruction(features: Tensor, parts: Tensor, basis: Tensor, foreground: Tensor) -> Tensor:
     """Return per window the squared distance of features from what their parts' vectors make.
 
-    Features (B, C, U), parts (B, K, U), basis (K, C); a mean over the foreground (B, U) and over C:
-    SCOPS's semantic consistency.
+    Features (B, C, U), parts (B, K, U), basis (K, C); a mean over the foreground (B, U): SCOPS's
+    semantic consistency.
     """
     made = torch.einsum("bku,kc->bcu", parts, basis)
-    each = (features - made).square().mean(1)
+    each = (features - made).square().sum(1)
     return (each * foreground).sum(1) / (foreground.sum(1) + LEAST)
 
 
