@@ -45,6 +45,7 @@ class Stream(Enum):
     BOOTSTRAP = "units of a bootstrap"
     INSPECTION = "patches that are looked at"
     ODDITY = "patches by which odd signal is found"
+    PART_BASELINES = "cells that baselines of part discovery fit, and how these begin [which]"
     TRIAL = "inputs and draws of a trial that is no result"
 
 
