@@ -17,6 +17,7 @@ IMAGES = Modality(
     finetune=ImageFinetuneConfig,
     amplitude="0 to 255",
     usual_task="classification",
+    looks="partsig.data.images.looks:ImageLooks",
     draw_inspection="partsig.figures.inspection_2d:draw",
     training_facts=image_card.training_facts,
     card=image_card.CARD,

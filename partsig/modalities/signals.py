@@ -26,6 +26,7 @@ SIGNALS = Modality(
     finetune=SignalFinetuneConfig,
     amplitude="µV",
     usual_task="sleep-staging",
+    looks="partsig.data.signals.looks:SignalLooks",
     draw_inspection="partsig.figures.inspection_1d:draw",
     training_facts=signal_card.training_facts,
     card=signal_card.CARD,
