@@ -1,7 +1,7 @@
 """What a task offers: what is predicted of examples, and how that is judged."""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
@@ -20,14 +20,16 @@ if TYPE_CHECKING:
 class Task(Protocol):
     """What is predicted and how it is judged: :mod:`partsig.tasks.classification` is one.
 
-    ``target`` is what the labels must be of (:class:`Labels`); ``words`` what an item and its truth
-    are called in figures; ``can_be_reported`` says that ``partsig report`` has a page for it.
+    ``target`` is what the labels must be of (:class:`Labels`); ``level`` whether it asks about
+    parts or about objects, None where the labels say so; ``words`` what an item and its truth are
+    called in figures; ``can_be_reported`` says that ``partsig report`` has a page for it.
     Answers are an array (n, …), a row for each of n items: probabilities (n, K) of K classes, or
     what else a task judges. A ``result`` is what ``metrics.json`` holds.
     """
 
     name: str
     target: str
+    level: Literal["object", "part"] | None
     can_be_reported: bool
     words: Mapping[str, str]
 

@@ -8,6 +8,7 @@ from typing import Protocol
 # What holds evaluated runs side by side, by the name that --task gives it.
 TABLES = {
     "methods": "partsig.recipes.method_comparison:compare_methods",
+    "parts": "partsig.recipes.part_comparison:compare_parts",
 }
 USUAL = "methods"
 

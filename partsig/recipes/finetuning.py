@@ -34,7 +34,7 @@ from partsig.train.distributed import World
 from partsig.train.settings import SPEED_KEYS, check_warmup
 
 # What may differ between the parts of a run: speed, where its store lies, what was added there.
-MAY_CHANGE_ON_RESUME = (*SPEED_KEYS, "store", "index_sha256")
+MAY_CHANGE_ON_RESUME = (*SPEED_KEYS, "store", "index_sha256", "labels.level")
 
 
 @dataclass(frozen=True, kw_only=True)

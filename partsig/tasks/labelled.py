@@ -1,5 +1,7 @@
 """What every task has that takes a store's labels as they are."""
 
+from typing import Literal
+
 from partsig.contracts import Examples, Labels
 from partsig.errors import ConfigError
 
@@ -9,6 +11,7 @@ class LabelledTask:
 
     name: str
     target = "class"
+    level: Literal["object", "part"] | None = None
 
     def check_labels(self, labels: Labels) -> None:
         """Raise ConfigError where labels are not of what this task learns from."""

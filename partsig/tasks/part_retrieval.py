@@ -64,6 +64,7 @@ class PartRetrieval(LabelledTask):
     """The same part elsewhere, found by frozen features: these, (n, F), are the answers."""
 
     name = "part-retrieval"
+    level = "part"
     can_be_reported = False
     words: Mapping[str, str] = {"predicted": "part of the nearest other", "truth": "part"}
 

@@ -125,3 +125,17 @@ def test_the_order_of_the_tokens_does_not_matter(rank):
     found = probe.features(x)
     order = torch.randperm(found.shape[1], generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(probe.from_features(found), probe.from_features(found[:, order]))
+
+
+def test_a_signal_is_an_image_of_height_one():
+    """Nothing in it counts axes: the same numbers along one axis or two give the same logits."""
+    torch.manual_seed(1)
+    flat = Encoder(SHAPE, 3, (8,))
+    tall = Encoder(SHAPE, 3, (1, 8))
+    tall.load_state_dict(flat.state_dict())
+    x = torch.randn(4, 3, 40, generator=torch.Generator().manual_seed(2))
+    nets = [FrozenClassifier(FrozenTransformer(flat, 3, (8,)), "cls", 2)]
+    nets += [FrozenClassifier(FrozenTransformer(tall, 3, (1, 8)), "cls", 2)]
+    one, other = (AttentiveProbe(net, 5, LossConfig()).eval() for net in nets)
+    other.head.load_state_dict(one.head.state_dict())
+    torch.testing.assert_close(one.logits(x), other.logits(x.unsqueeze(2)))
