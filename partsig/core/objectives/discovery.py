@@ -161,12 +161,13 @@ class Discovery(nn.Module):
         return resized(self.segmenter(widened(x)).float(), grid or maps.shape[2:])
 
     @torch.no_grad()
-    def predict(self, x: Tensor, foreground: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return the probabilities of parts (B, K, *grid) of windows (B, C, *L), and how far each
-        place is foreground, (B, *grid).
+    def predict(self, x: Tensor, foreground: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the probabilities of parts (B, K, *grid) of windows (B, C, *L), how far each place
+        is foreground, (B, *grid), and the maps (B, F, *grid) that they are seen through.
         """
         maps = self.phi(x)
-        return self.logits(x, maps).softmax(1), self.ground_of(maps, foreground).squeeze(1)
+        found = self.logits(x, maps).softmax(1)
+        return found, self.ground_of(maps, foreground).squeeze(1), maps
 
     def look(
         self, x: Tensor, generator: torch.Generator, first: int, total: int, item: Tensor | None
