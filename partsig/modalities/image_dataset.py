@@ -20,14 +20,13 @@ from partsig.contracts import (
 from partsig.data.addresses import shown
 from partsig.data.images.augment import Augmented, TwoViews, transform
 from partsig.data.images.examples import AugmentedBatches, LabelledImages, find_same
-from partsig.data.images.marked import JudgedImages
 from partsig.data.images.store import ImageStore, open_images
 from partsig.data.images.windows import RandomImages
 from partsig.data.shuffling import Shuffled
 from partsig.data.store import INDEX
 from partsig.errors import CheckpointError, ConfigError, DataError, check_range
 from partsig.files import read_json
-from partsig.modalities.image_parts import judged, with_marks
+from partsig.modalities.image_parts import with_marks
 from partsig.modalities.image_settings import (
     ImageFinetuneConfig,
     ImagePretrainConfig,
@@ -126,11 +125,6 @@ class ImageDataset(OpenedStore):
                     most=len(members),
                 )
         raise DataError(f"{self.path} has no test or validation images to look at.")
-
-    def marked(self, run: Run, role: str) -> JudgedImages:
-        """Return the images of a role with what is marked in them."""
-        self.check_unseen_input(run, self.model_facts())
-        return judged(self.store, run.config["objective"], role, run.config["size"])
 
     def labelled(self, role: str) -> np.ndarray:
         """Return the numbers (n,) of the images of a role that have a label."""
