@@ -35,13 +35,23 @@ class Judgement:
     follow_up: tuple[str, ...]
 
 
+def follow_up(path: Path) -> tuple[str, ...]:
+    """Return the command that usually comes after a pretraining run, word by word."""
+    if _judge_of(Run.read(path)) is None:
+        return ("finetune", "--from", str(path))
+    return ("evaluate", "--run", str(path))
+
+
+def _judge_of(run: Run) -> str | None:
+    if run.kind != "pretrain":
+        return None
+    return getattr(pretraining_settings(run).objective, "judged_by", None)
+
+
 def judge_as_it_is(asked: JudgingRequest) -> Judgement | None:
     """Return how a pretraining run is judged by what its objective names; None of any other run.
 
     Raises CheckpointError where there is no run, and what the judge raises.
     """
-    run = Run.read(asked.run)
-    if run.kind != "pretrain":
-        return None
-    name = getattr(pretraining_settings(run).objective, "judged_by", None)
+    name = _judge_of(Run.read(asked.run))
     return None if name is None else registries.load("judged_by", name, JUDGES)(asked)

@@ -60,6 +60,12 @@ def open_perceiving(
     torch.manual_seed(seed_of(Stream.PRETRAINED_WEIGHTS, seed))
     segmenter = None
     if objective.segmenter != ON_MAPS:
+        kind = registry.of(facts)
+        if kind.rank != 2:
+            raise ConfigError(
+                f"objective.segmenter={objective.segmenter} is a network of images; for "
+                f"{kind.plural} leave it at maps."
+            )
         opening = registries.at(f"{SEGMENTERS}:open_segmenter")
         segmenter, told[SEGMENTER] = opening(
             objective.segmenter, objective.segmenter_weights, objective.parts,

@@ -26,8 +26,9 @@ def inspect(
     :mod:`partsig.recipes.part_inspection`); retrieval, what a run of part retrieval finds nearest
     to ``n`` test items (:mod:`partsig.recipes.retrieval_inspection`); parts, which a run discovered
     (:mod:`partsig.recipes.parts_inspection`). ``run`` defaults to the pretraining run that finished
-    last, ``store`` to the one it was trained on, ``output`` to ``RUN/inspection``. Windows are the test subjects', or, where the store has none of these, the
-    monitor subjects'; never those the run was trained on. The same arguments give the same arrays.
+    last, ``store`` to the one it was trained on, ``output`` to ``RUN/inspection``. Windows are the
+    test subjects', or, where the store has none of these, the monitor subjects'; never those the
+    run was trained on. The same arguments give the same arrays.
     ``allow_http``: ``store`` may be at http:// or ftp://, which is not encrypted.
 
     Raises CheckpointError for a run of another objective, DataError for a store that does not fit.
