@@ -20,6 +20,7 @@ from partsig.contracts.dataset import (
 )
 from partsig.contracts.inputs import Examples, MarkedWindows, Windows
 from partsig.contracts.labels import IGNORED, UNLABELLED, Labels, labels_of
+from partsig.contracts.marks import MarkedItems
 from partsig.contracts.models import Looks, Objective, Predictor, RecordingPredictor
 from partsig.contracts.task import Task
 
@@ -34,6 +35,7 @@ __all__ = [
     "LabelSplit",
     "Labels",
     "Looks",
+    "MarkedItems",
     "MarkedWindows",
     "Objective",
     "Order",

@@ -1,6 +1,5 @@
 """Images for objectives that discover parts: with what is known of their places."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from partsig.contracts import PretrainingData
@@ -9,6 +8,8 @@ from partsig.data.images.marked import JudgedImages, MarkedImages, foreground_of
 from partsig.data.images.store import ImageStore
 from partsig.errors import ConfigError, DataError
 from partsig.modalities.image_settings import ImagePretrainConfig
+from partsig.modalities.opened_store import OpenedStore
+from partsig.runs.run import Run
 
 
 def with_marks(
@@ -32,13 +33,15 @@ def with_marks(
     return replace(data, train=MarkedImages(train, marked), monitor=monitor)
 
 
-def judged(store: ImageStore, objective: Mapping, role: str, size: int) -> JudgedImages:
-    """Return the images of a role that parts are judged on; raise DataError where there is none.
+def judged(dataset: OpenedStore, run: Run, role: str) -> JudgedImages:
+    """Return the images of a role that parts are judged on, as a pretraining run takes them.
 
-    ``objective`` are the run's settings of it, as plain values.
+    Raises DataError where there is none, or where they are of another size or channels.
     """
+    dataset.check_unseen_input(run, dataset.model_facts())
+    store, objective = dataset.store, run.config["objective"]
     index = store.members(role)
     if not len(index):
         raise DataError(f"{store.path} has no {role} image; pass another --store.")
     foreground = foreground_of(store, objective["foreground"], objective["foreground_file"])
-    return JudgedImages(store, index, size, foreground)
+    return JudgedImages(store, index, run.config["size"], foreground)

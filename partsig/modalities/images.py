@@ -18,6 +18,7 @@ IMAGES = Modality(
     amplitude="0 to 255",
     usual_task="classification",
     looks="partsig.data.images.looks:ImageLooks",
+    marked="partsig.modalities.image_parts:judged",
     draw_inspection="partsig.figures.inspection_2d:draw",
     training_facts=image_card.training_facts,
     card=image_card.CARD,

@@ -27,6 +27,7 @@ SIGNALS = Modality(
     amplitude="µV",
     usual_task="sleep-staging",
     looks="partsig.data.signals.looks:SignalLooks",
+    marked="partsig.modalities.signal_parts:judged",
     draw_inspection="partsig.figures.inspection_1d:draw",
     training_facts=signal_card.training_facts,
     card=signal_card.CARD,

@@ -50,7 +50,7 @@ def open_perceiving(
     Raises ConfigError or CheckpointError for a network that there is not, or that does not fit.
     """
     objective = settings.objective
-    opened = open_phi(objective, facts)
+    opened = open_phi(settings, facts, samples_per_unit, seed)
     told: dict[str, Any] = {
         FROZEN: dict(opened.facts),
         "weights_licence": opened.licence,
@@ -60,6 +60,12 @@ def open_perceiving(
     torch.manual_seed(seed_of(Stream.PRETRAINED_WEIGHTS, seed))
     segmenter = None
     if objective.segmenter != ON_MAPS:
+        kind = registry.of(facts)
+        if kind.rank != 2:
+            raise ConfigError(
+                f"objective.segmenter={objective.segmenter} is a network of images; for "
+                f"{kind.plural} leave it at maps."
+            )
         opening = registries.at(f"{SEGMENTERS}:open_segmenter")
         segmenter, told[SEGMENTER] = opening(
             objective.segmenter, objective.segmenter_weights, objective.parts,
@@ -70,14 +76,16 @@ def open_perceiving(
     return module_of(type(objective))(objective, maps, looks, segmenter), told
 
 
-def open_phi(objective: Any, facts: Mapping[str, Any]) -> OpenedEncoder:
+def open_phi(
+    settings: PretrainRecipe, facts: Mapping[str, Any], samples_per_unit: float, seed: int
+) -> OpenedEncoder:
     """Return what an objective looks through; raise ConfigError where it is for other inputs."""
-    kind = registry.of(facts)
+    objective, kind = settings.objective, registry.of(facts)
     origin = parse(objective.phi, objective.phi_weights)
     if origin.source:
         opened = origin.open_frozen()
     elif origin.path is None:
-        raise ConfigError(f"objective.phi={SCRATCH} has no weights; name a run, or an encoder.")
+        opened = _untrained(settings, facts, samples_per_unit, seed)
     else:
         opened = _of_run(origin, facts)
     encoder = opened.encoder
@@ -124,6 +132,25 @@ def load_perceiving(run: Run) -> nn.Module:
 
 def _looks(facts: Mapping[str, Any], samples_per_unit: float) -> Any:
     return registries.at(registry.of(facts).looks)(samples_per_unit)
+
+
+def _untrained(
+    settings: PretrainRecipe, facts: Mapping[str, Any], samples_per_unit: float, seed: int
+) -> OpenedEncoder:
+    """Return an encoder of the shape of ``encoder.…`` that nobody has trained, by the seed."""
+    _, patch = settings.extents(samples_per_unit)
+    told = {
+        "builder": "run",
+        "encoder": configs.to_dict(settings.encoder),
+        "channels": len(facts["ch_names"]),
+        "patch": list(patch),
+        "positions": "none",
+    }
+    torch.manual_seed(seed_of(Stream.ENCODER_WEIGHTS, seed))
+    encoder = build_run(told).eval()
+    return OpenedEncoder(
+        encoder=encoder, method=SCRATCH, facts=told, licence=None, sha256=key_of(encoder)
+    )
 
 
 def _of_run(origin: Origin, facts: Mapping[str, Any]) -> OpenedEncoder:

@@ -52,11 +52,11 @@ class PretrainRecipe(ABC):
                 "more."
             )
         usual = next(field for field in fields(self) if field.name == "encoder")
-        brings = getattr(self.objective, "brings_encoder", False)
-        if brings and self.encoder != usual.default_factory():
+        phi = getattr(self.objective, "phi", SCRATCH)
+        if phi != SCRATCH and self.encoder != usual.default_factory():
             raise ConfigError(
-                f"encoder.… is the shape of an encoder that is trained; {self.objective.name} "
-                "looks through objective.phi: leave encoder.… out."
+                f"encoder.… is the shape of an encoder of ours; {self.objective.name} looks "
+                f"through objective.phi={phi}: leave encoder.… out."
             )
 
     @abstractmethod

@@ -26,6 +26,7 @@ KEPT_BYTES = 2 * 2**30  # of maps that are kept in memory, at most; speed only
 AT_ONCE = 8  # windows that statistics are taken of at a time
 # Places by which two-means tell fore- and background apart.
 SAMPLED = 20_000
+LEAST_LOOK = 1e-3  # SD of an appearance below which it is rounding: a grey image's a and b
 DEAD = 0.01  # share of the foreground below which a part counts as dead
 
 
@@ -120,8 +121,9 @@ class Discovery(nn.Module):
             step = -(-len(places) // SAMPLED)
             self.ground.copy_(two_means(places[::step] / self.ground_scale))
         inside = self.ground_of(maps, foreground)
-        for name, values in (("", maps), ("look_", averaged(look, maps.shape[2:]))):
-            mean, spread = _moments(values, inside)
+        look = averaged(look, maps.shape[2:])
+        for name, values, least in (("", maps, 1e-6), ("look_", look, LEAST_LOOK)):
+            mean, spread = _moments(values, inside, least)
             getattr(self, f"{name}mean").copy_(mean)
             getattr(self, f"{name}scale").copy_(spread)
 
@@ -161,12 +163,13 @@ class Discovery(nn.Module):
         return resized(self.segmenter(widened(x)).float(), grid or maps.shape[2:])
 
     @torch.no_grad()
-    def predict(self, x: Tensor, foreground: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return the probabilities of parts (B, K, *grid) of windows (B, C, *L), and how far each
-        place is foreground, (B, *grid).
+    def predict(self, x: Tensor, foreground: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the probabilities of parts (B, K, *grid) of windows (B, C, *L), how far each place
+        is foreground, (B, *grid), and the maps (B, F, *grid) that they are seen through.
         """
         maps = self.phi(x)
-        return self.logits(x, maps).softmax(1), self.ground_of(maps, foreground).squeeze(1)
+        found = self.logits(x, maps).softmax(1)
+        return found, self.ground_of(maps, foreground).squeeze(1), maps
 
     def look(
         self, x: Tensor, generator: torch.Generator, first: int, total: int, item: Tensor | None
@@ -291,9 +294,11 @@ def dead(mass: Tensor) -> Tensor:
     return (shares < DEAD).float().sum()
 
 
-def _moments(values: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and SD (F,) of values (B, F, *grid), weighted by ``inside``; a constant's SD is
-    beyond all measure, so that it becomes 0 where it is divided by that.
+def _moments(values: Tensor, inside: Tensor, least: float) -> tuple[Tensor, Tensor]:
+    """Return mean and SD (F,) of values (B, F, *grid), weighted by ``inside``.
+
+    What varies by less than ``least`` is constant: its SD is beyond all measure, so that it becomes
+    0 where it is divided by that.
     """
     weight, values = inside.double(), values.double()
     axes = (0, *range(2, values.ndim))
@@ -302,7 +307,7 @@ def _moments(values: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
     shape = (1, -1, *(1,) * (values.ndim - 2))
     variance = ((values - mean.view(shape)).square() * weight).sum(axes) / total
     spread = variance.sqrt()
-    return mean.float(), torch.where(spread > 1e-6, spread, 1e12).float()
+    return mean.float(), torch.where(spread > least, spread, 1e12).float()
 
 
 def _stacked(warps: list[Warp]) -> Warp:

@@ -108,7 +108,8 @@ class PartDiscovery(Discovery):
             other = F.normalize(losses.descriptors(maps, weights), dim=2)
             other = self.gather(other)
         else:
-            other = every[partner]
+            # Of a part of a batch that is looked at beforehand nothing is learned, see gathering.
+            other = every[partner[: len(every)] % len(every)]
         if kind == "l2":
             return (every - other).square().sum(2).mean()
         return losses.contrast(every, other, every, self.config.temperature)
