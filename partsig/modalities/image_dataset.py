@@ -27,6 +27,7 @@ from partsig.data.shuffling import Shuffled
 from partsig.data.store import INDEX
 from partsig.errors import CheckpointError, ConfigError, DataError, check_range
 from partsig.files import read_json
+from partsig.modalities.image_parts import with_marks
 from partsig.modalities.image_settings import (
     ImageFinetuneConfig,
     ImagePretrainConfig,
@@ -90,7 +91,7 @@ class ImageDataset(OpenedStore):
             monitor = RandomImages(store, val, drawn, MONITOR_WINDOWS, middle, stream)
             if settings.two_views:
                 monitor = TwoViews(monitor, settings.augment, settings.size, drawn)
-        return PretrainingData(
+        data = PretrainingData(
             channels=len(store.ch_names),
             window=window,
             patch=patch,
@@ -106,6 +107,7 @@ class ImageDataset(OpenedStore):
                 "subjects_seen": [],
             },
         )
+        return with_marks(data, settings, store)
 
     def unseen(self, run: Run, window: Shape, seed: int, per_epoch: int) -> UnseenWindows:
         """Return images that a pretraining run has held out; else those it was measured on."""

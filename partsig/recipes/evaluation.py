@@ -20,6 +20,10 @@ from partsig.runs.run import Run
 from partsig.tasks import registry as tasks
 
 
+class LeakWarning(UserWarning):
+    """A test subject was seen in pretraining: the result is transductive."""
+
+
 class StoreChangedWarning(UserWarning):
     """What is tested on, or its labels, is no longer what it was when the run was begun."""
 
@@ -175,3 +179,15 @@ def pooled_result(several: Sequence[Judged], answered: Answered, seed: int) -> d
         "seeds": [judged.run.seed for judged in several],
         **_figures(tasks.get(first.run.task), answered, seed, temperatures=temperatures),
     }
+
+
+def warn_of_leaks(leaked: Sequence[str], unit: str) -> None:
+    """Warn with LeakWarning where test units were seen in pretraining."""
+    if leaked:
+        warnings.warn(
+            f"{len(leaked)} of the test {unit}s were SEEN IN PRETRAINING "
+            f"({', '.join(leaked[:3])}{', …' if len(leaked) > 3 else ''}): this result is "
+            "transductive, not held-out.",
+            LeakWarning,
+            stacklevel=4,
+        )

@@ -95,6 +95,11 @@ def load_encoder(path: str | Path, blocks: int = 0) -> PretrainedEncoder:
     """
     run = Run.finished(Path(path), "pretrain")
     settings = pretraining_settings(run)
+    if getattr(settings.objective, "brings_encoder", False):
+        raise CheckpointError(
+            f"{path} is of {settings.objective.name}, which trains no encoder: look at its parts "
+            "with `partsig evaluate` and `partsig inspect --what parts`."
+        )
     _, patch = settings.extents(run.samples_per_unit)
     check_blocks(blocks, settings.encoder.depth)
     shape = replace(settings.encoder, depth=blocks or settings.encoder.depth)

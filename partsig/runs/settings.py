@@ -4,7 +4,7 @@ The defaults live here, beside what they decide; ``config.yaml`` of a run holds 
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Annotated, ClassVar, Literal
 
 from partsig import config as configs
@@ -44,6 +44,20 @@ class PretrainRecipe(ABC):
 
     def __post_init__(self) -> None:
         check_range("windows_per_epoch", self.windows_per_epoch, 0)
+        least = getattr(self.objective, "least_batch", 1)
+        if self.fit.batch_size < least:
+            raise ConfigError(
+                f"fit.batch_size is {self.fit.batch_size}; objective.name={self.objective.name} "
+                f"holds the parts of different windows against each other, and needs {least} or "
+                "more."
+            )
+        usual = next(field for field in fields(self) if field.name == "encoder")
+        phi = getattr(self.objective, "phi", SCRATCH)
+        if phi != SCRATCH and self.encoder != usual.default_factory():
+            raise ConfigError(
+                f"encoder.… is the shape of an encoder of ours; {self.objective.name} looks "
+                f"through objective.phi={phi}: leave encoder.… out."
+            )
 
     @abstractmethod
     def extents(self, samples_per_unit: float) -> tuple[Shape, Shape]:
