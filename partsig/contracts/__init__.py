@@ -19,12 +19,13 @@ from partsig.contracts.dataset import (
     UnseenWindows,
 )
 from partsig.contracts.inputs import Examples, MarkedWindows, Windows
-from partsig.contracts.labels import UNLABELLED, Labels, labels_of
+from partsig.contracts.labels import IGNORED, UNLABELLED, Labels, labels_of
 from partsig.contracts.marks import MarkedItems
 from partsig.contracts.models import Looks, Objective, Predictor, RecordingPredictor
 from partsig.contracts.task import Task
 
 __all__ = [
+    "IGNORED",
     "UNLABELLED",
     "Batch",
     "Dataset",

@@ -1,7 +1,7 @@
 """Images: what a store of them offers to whoever pretrains, fine-tunes or judges on it."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -16,6 +16,7 @@ from partsig.contracts import (
     PretrainingData,
     TrainingBatches,
     UnseenWindows,
+    labels_of,
 )
 from partsig.data.addresses import shown
 from partsig.data.images.augment import Augmented, TwoViews, transform
@@ -54,7 +55,7 @@ class ImageDataset(OpenedStore):
     @property
     def labels(self) -> Labels:
         """What its labels are."""
-        return Labels(classes=self.store.classes)
+        return replace(labels_of(self.store.meta), classes=self.store.classes)
 
     def input_facts(self) -> dict[str, object]:
         """Return what must be the same for a model to be used: the channels."""

@@ -105,7 +105,7 @@ def _written(judged: Judged, seed: int, figures: bool, output: Path | None = Non
     warn_of_leaks(judged.leaked, judged.examples.unit)
     task, folder = tasks.get(judged.run.task), output or judged.folder
     result = result_of(judged, seed)
-    given = judged.examples, judged.probabilities
+    given = judged.examples, judged.answers
     check_folder(folder)
     task.write_predictions(folder / "predictions.csv", *given)
     write_json(folder / "metrics.json", result)
@@ -124,11 +124,11 @@ def _written_together(several: list[Judged], folder: Path, seed: int, figures: b
     """Write what several runs say of their own test units, one by one and as one."""
     each = tuple(_written(j, seed, figures, own_or_below(j.folder, folder)) for j in several)
     task = tasks.get(several[0].run.task)
-    answers = pooled(several)
-    result = pooled_result(several, answers, seed)
-    examples, probabilities, _ = answers
+    answered = pooled(several)
+    result = pooled_result(several, answered, seed)
+    examples, answers, _ = answered
     check_folder(folder)
-    task.write_predictions(folder / "predictions.csv", examples, probabilities)
+    task.write_predictions(folder / "predictions.csv", examples, answers)
     write_json(folder / "metrics.json", result)
     drawn = [task.draw_confusion(result, examples, folder)] if figures else []
     summary = [

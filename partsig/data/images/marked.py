@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from partsig.contracts import IGNORED
 from partsig.data.foreign import read_bytes
-from partsig.data.images.arrays import IGNORED
 from partsig.data.images.store import ImageStore
 from partsig.data.images.windows import RandomImages, centred
 from partsig.errors import ConfigError, DataError
