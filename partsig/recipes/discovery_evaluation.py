@@ -40,7 +40,7 @@ def evaluate_parts(asked: JudgingRequest) -> Judgement:
     folder, external = evaluation_of(run, dataset.path)
     folder = asked.output or folder
     check_folder(folder)
-    check_replaceable(folder / PARTS, b"PK", folder / "predictions.csv")
+    check_replaceable(folder / PARTS, b",truth,prediction,", folder / "predictions.csv")
     model, device = load_perceiving(run), distributed.pick_device(asked.device)
     found = task.find_parts(model, items, device)
     # What is fitted to training items (the regression of points, k-means) is of the run's store.
@@ -69,8 +69,8 @@ def evaluate_parts(asked: JudgingRequest) -> Judgement:
         "keypoint_regression_error": task.regression_error((known, train), (found, items)),
         "baselines": task.baselines(known, found, items, asked.seed),
     }
+    task.write_predictions(folder / "predictions.csv", found, items)  # first: it tells whose
     _write_parts(folder / PARTS, found, items)
-    task.write_predictions(folder / "predictions.csv", found, items)
     write_json(folder / "metrics.json", result)
     return Judgement(
         path=folder,

@@ -16,8 +16,8 @@ import numpy as np
 from partsig.errors import DataError
 from partsig.seeds import Stream, rng_of, seed_of
 
-# Cells that are fitted at most, drawn by the seed: of 400 features, k-means takes a minute.
-MOST_CELLS = 40_000
+# Cells that are fitted at most, drawn by the seed: k-means of 400 features takes some ten seconds.
+MOST_CELLS = 15_000
 RESTARTS = 4  # of k-means, from other centres; the tightest is kept
 
 
