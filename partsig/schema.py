@@ -110,6 +110,7 @@ LABELS: Schema = {
     "classes": names,
     "unit_s": maybe(number(0, 1e6)),
     "target": text,
+    "objects": texts,
 }
 FILTER: Schema = {
     "l_freq": maybe(number(0, 1e6)),

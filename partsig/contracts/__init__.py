@@ -18,12 +18,13 @@ from partsig.contracts.dataset import (
     TrainedRun,
     UnseenWindows,
 )
-from partsig.contracts.inputs import Examples, Windows
-from partsig.contracts.labels import UNLABELLED, Labels, labels_of
+from partsig.contracts.inputs import Examples, MaskedExamples, Windows
+from partsig.contracts.labels import IGNORED, UNLABELLED, Labels, labels_of
 from partsig.contracts.models import Objective, Predictor, RecordingPredictor
 from partsig.contracts.task import Task
 
 __all__ = [
+    "IGNORED",
     "UNLABELLED",
     "Batch",
     "Dataset",
@@ -32,6 +33,7 @@ __all__ = [
     "LabelBudget",
     "LabelSplit",
     "Labels",
+    "MaskedExamples",
     "Objective",
     "Order",
     "Predictor",

@@ -6,22 +6,27 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 UNLABELLED = -1
+IGNORED = 255  # in maps of labels: a place that has none, as in PASCAL VOC and ADE20K
 
 
 @dataclass(frozen=True, kw_only=True)
 class Labels:
     """What the labels of a store are: ``classes`` by number, each of ``unit_s`` seconds of signal.
 
-    ``target`` says what is labelled: class. ``unit_s`` is None where a whole item has one label.
+    ``target`` says what is labelled: class, an item (``unit_s`` None: all of it); mask, each of its
+    places. Then ``objects`` may name the kind of object that each class is a part of, or the class
+    itself where it is of none.
     """
 
     classes: tuple[str, ...]
     unit_s: float | None = None
     target: str = "class"
+    objects: tuple[str, ...] = ()
 
     def as_facts(self) -> dict:
         """Return the labels as ``meta.json`` and ``run.json`` hold them."""
-        return asdict(self) | {"classes": list(self.classes)}
+        facts = asdict(self) | {"classes": list(self.classes), "objects": list(self.objects)}
+        return facts if self.objects else {k: v for k, v in facts.items() if k != "objects"}
 
     def count(self, codes: np.ndarray) -> dict[str, int]:
         """Return how often each class occurs, and ``unscored`` what has no label.
@@ -40,7 +45,9 @@ def labels_of(facts: Mapping) -> Labels | None:
     Stores of partsig 0.1 say so by ``stages`` and ``epoch_s``, stores of images by ``classes``.
     """
     if "labels" in facts:
-        return Labels(**(facts["labels"] | {"classes": tuple(facts["labels"]["classes"])}))
+        told = facts["labels"]
+        lists = {key: tuple(told.get(key, ())) for key in ("classes", "objects")}
+        return Labels(**(told | lists))
     if "stages" in facts and "epoch_s" in facts:
         return Labels(classes=tuple(facts["stages"]), unit_s=float(facts["epoch_s"]))
     return Labels(classes=tuple(facts["classes"])) if "classes" in facts else None

@@ -40,12 +40,13 @@ class Objective(Protocol):
 class Predictor(Protocol):
     """A network under a task: :class:`~partsig.core.objectives.supervised.SupervisedModule`.
 
-    ``learns_by``: steps of the optimiser; or its ``head`` alone, on ``features(x)``; or what its
+    ``learns_by``: steps of the optimiser, which leave a frozen encoder as it is where they are
+    ``head_steps``; or its ``head`` alone, on ``features(x)``; or what its
     ``fit_examples(train, seed, device)`` does with all examples at once; or nothing. Of a network
     that does not learn, what it makes of examples is kept in the folder ``kept_in``.
     """
 
-    learns_by: Literal["steps", "head", "examples", "nothing"]
+    learns_by: Literal["steps", "head_steps", "head", "examples", "nothing"]
     kept_in: str | None
 
     @classmethod

@@ -4,7 +4,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from partsig import registries
@@ -129,6 +128,7 @@ def open_finetuning(request: FinetuneRequest) -> Finetuning:
     dataset = registry.of(read_meta(request.store)).open(request.store)
     dataset.check_budget(request.budget)
     task = tasks.get(dataset.task if request.task is None else request.task)
+    dataset = dataset.labelled_by(task.target)
     task.check_labels(dataset.labels)
     start = start_from(request.origin, dataset, task.settled(request.settings), request.like)
     settings = start.settings
@@ -206,9 +206,9 @@ def _share_finetuning(asked: Finetuning, world: World) -> None:
     task, labels = asked.task, asked.dataset.counted(train, val)
     key = f"val_{task.measured_by(val)}"
     only_head = model.learns_by == "head" or (
-        settings.train == "probe" and model.learns_by != "nothing"
+        settings.train == "probe" and model.learns_by not in ("nothing", "head_steps")
     )
-    by_steps = model.learns_by == "steps" and not only_head
+    by_steps = model.learns_by in ("steps", "head_steps") and not only_head
     results: dict[str, object] = {}
     if world.main and (only_head or settings.train == "probe+full"):
         score = measure_of(val).score
@@ -241,7 +241,7 @@ def _too_weak(val: Examples) -> str | None:
     """Return why nothing can be chosen by these validation items; None where it can."""
     if len(val) < LEAST_TO_CHOOSE_BY:
         return f"it has {len(val)} {val.item}s, fewer than {LEAST_TO_CHOOSE_BY}"
-    found = np.unique(val.labels)
+    found = val.present()
     if len(found) == 1:
         return f"all its {len(val):,} {val.item}s are {val.classes[found[0]]}"
     return None
@@ -249,7 +249,7 @@ def _too_weak(val: Examples) -> str | None:
 
 def _check_classes(asked: Finetuning, train: Examples) -> None:
     """Raise ConfigError where all labels to learn from are the same; a teacher may know others."""
-    found = np.unique(train.labels)
+    found = train.present()
     settings, modality = asked.settings, asked.dataset.modality
     learns = settings.model == "encoder" or _learns_by(settings, modality) != "nothing"
     if len(found) < 2 and learns and asked.teacher is None:

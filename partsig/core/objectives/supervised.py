@@ -21,11 +21,12 @@ from partsig.core.transformer import initialise
 class SupervisedModule(nn.Module, ABC):
     """A network with ``logits(x)`` under the supervised loss, whatever the network is.
 
-    ``learns_by``: steps of the optimiser; or its ``head`` alone, on ``features(x)``; or what its
+    ``learns_by``: steps of the optimiser, which leave a frozen encoder as it is where they are
+    ``head_steps``; or its ``head`` alone, on ``features(x)``; or what its
     ``fit_examples(train, seed, device)`` does with all examples at once; or nothing.
     """
 
-    learns_by: ClassVar[Literal["steps", "head", "examples", "nothing"]] = "steps"
+    learns_by: ClassVar[Literal["steps", "head_steps", "head", "examples", "nothing"]] = "steps"
     # Of a network that does not learn: where its features are kept, see partsig.runs.features.
     kept_in: str | None = None
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from partsig.data.images.arrays import IGNORED
+from partsig.contracts import IGNORED
 from partsig.data.images.part_datasets import files
 from partsig.data.images.part_datasets.cutting import Box, patch_lengths
 from partsig.data.images.part_datasets.pieces import (
@@ -37,7 +37,7 @@ from partsig.errors import DataError
 
 # What was published of retrieval, by id 11, 12, 9 and 14.
 PUBLISHED = ("right eye", "right leg", "left wing", "tail")
-OUTLINE = {"classes": ["bird", "background"], "objects": {}}
+OUTLINE = {"classes": ["bird", "background"], "objects": {"bird": "bird"}}
 BIRD, VOTED = 0, 255
 
 
