@@ -94,6 +94,8 @@ class _Asked:
     @property
     def _way(self) -> str:
         run, name = self.run, self.run.task
+        if tasks.get(name).target == "mask":  # of maps: nothing is pooled
+            return name.removeprefix(f"{self.level}-")
         pool = POOLS.get(run.config["pool"], run.config["pool"])
         if run.config["train"] == "attentive":
             return WAYS["attentive"]
