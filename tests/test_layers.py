@@ -124,6 +124,7 @@ OWN_READERS = {
     "runs/exported.py",
     "runs/features.py",
     "interop/weights.py",
+    "tasks/on_features.py",  # a file without a name, which it has just made
 }
 
 

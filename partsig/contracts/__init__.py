@@ -18,12 +18,14 @@ from partsig.contracts.dataset import (
     TrainedRun,
     UnseenWindows,
 )
-from partsig.contracts.inputs import Examples, Windows
-from partsig.contracts.labels import UNLABELLED, Labels, labels_of
-from partsig.contracts.models import Objective, Predictor, RecordingPredictor
+from partsig.contracts.inputs import Examples, MarkedWindows, Windows
+from partsig.contracts.labels import IGNORED, UNLABELLED, Labels, labels_of
+from partsig.contracts.marks import MarkedItems
+from partsig.contracts.models import Looks, Objective, Predictor, RecordingPredictor
 from partsig.contracts.task import Task
 
 __all__ = [
+    "IGNORED",
     "UNLABELLED",
     "Batch",
     "Dataset",
@@ -32,6 +34,9 @@ __all__ = [
     "LabelBudget",
     "LabelSplit",
     "Labels",
+    "Looks",
+    "MarkedItems",
+    "MarkedWindows",
     "Objective",
     "Order",
     "Predictor",

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-IGNORED = 255  # pixels that carry no label, as in PASCAL VOC and ADE20K
+from partsig.contracts import IGNORED
 
 
 def pixel_confusion(

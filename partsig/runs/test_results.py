@@ -96,6 +96,7 @@ class EvaluatedRun:
     ``unit`` is what its ``budget`` of labels counts (0: all of them); ``draw`` says which labels
     they were, ``n_train`` how many answers there were to learn from. ``encoder`` is what its
     encoder is apart from its weights, None where it has none; ``pretrained`` whether these were.
+    ``names`` (U,) are those of the test units.
     """
 
     path: Path
@@ -107,6 +108,7 @@ class EvaluatedRun:
     n_train: int
     encoder: Mapping[str, object] | None
     pretrained: bool
+    names: tuple[str, ...] = ()
     confusion: np.ndarray = field(repr=False)
     counts: np.ndarray = field(repr=False)
 
@@ -174,6 +176,7 @@ def load(named: Sequence[str | Path]) -> tuple[list[EvaluatedRun], PrimaryMetric
                 n_train=run.n_train,
                 encoder=_encoder_of(run),
                 pretrained=str(run.origin) != SCRATCH,
+                names=answers.names,
             )
         )
     _check_apart(results)
@@ -197,7 +200,13 @@ def _check_apart(results: Sequence[EvaluatedRun]) -> None:
 
 
 def method_of(run: Run) -> str:
-    """Return what a run is called in a table: its pretraining without the seed, or scratch."""
+    """Return what a run is called in a table: its encoder, and how that was trained on labels."""
+    name, train = encoder_name(run), run.config["train"]
+    return name if train == "full" else f"{name}, {train}"
+
+
+def encoder_name(run: Run) -> str:
+    """Return what its encoder is called: its pretraining without the seed, or scratch."""
     settings, origin = run.config, run.origin
     if origin.source:
         name = str(origin)
@@ -212,8 +221,7 @@ def method_of(run: Run) -> str:
     blocks = settings.get("blocks", 0)
     if blocks:
         name += ", first block" if blocks == 1 else f", first {blocks} blocks"
-    name += ", taught" if run.facts.get("teacher") else ""
-    return name if settings["train"] == "full" else f"{name}, {settings['train']}"
+    return name + (", taught" if run.facts.get("teacher") else "")
 
 
 def _encoder_of(run: Run) -> dict[str, object] | None:
@@ -237,6 +245,7 @@ class _Answers:
     units: list
     confusion: np.ndarray
     counts: np.ndarray
+    names: tuple[str, ...]
 
 
 def _of_units(file: Path, run: Run) -> _Answers:
@@ -253,7 +262,9 @@ def _of_units(file: Path, run: Run) -> _Answers:
     names = sorted(tables)
     counts = np.stack([tables[name] for name in names])
     pixels = [] if run.unit == "subject" else [_pixels_of(file)]
-    return _Answers(units=[*pixels, *names], confusion=counts.sum(0), counts=counts)
+    return _Answers(
+        units=[*pixels, *names], confusion=counts.sum(0), counts=counts, names=tuple(names)
+    )
 
 
 def _precisions(file: Path, run: Run) -> np.ndarray:
@@ -282,6 +293,7 @@ def _of_items(file: Path, run: Run) -> _Answers:
         units=[_pixels_of(file), *zip(names, truth.tolist(), strict=True)],
         confusion=confusion(truth, given, len(code)),
         counts=np.eye(2)[(truth == given).astype(int)],
+        names=names,
     )
 
 

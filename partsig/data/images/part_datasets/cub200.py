@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from partsig.data.images.arrays import IGNORED
+from partsig.contracts import IGNORED
 from partsig.data.images.part_datasets import files
 from partsig.data.images.part_datasets.cutting import Box, patch_lengths
 from partsig.data.images.part_datasets.pieces import (

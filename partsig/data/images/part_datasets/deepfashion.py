@@ -29,7 +29,7 @@ from pathlib import Path
 
 import numpy as np
 
-from partsig.data.images.arrays import IGNORED
+from partsig.contracts import IGNORED
 from partsig.data.images.part_datasets import files
 from partsig.data.images.part_datasets.parsing import Parsed, source_of_parsed
 from partsig.data.images.settings import ImagePreprocessConfig

@@ -34,7 +34,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from partsig.data.images.arrays import IGNORED
+from partsig.contracts import IGNORED
 from partsig.data.images.part_datasets import files
 from partsig.data.images.part_datasets.cutting import Box, box_of
 from partsig.data.images.part_datasets.matlab import read_mat

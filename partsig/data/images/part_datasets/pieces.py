@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from partsig.contracts import UNLABELLED
+from partsig.contracts import IGNORED, UNLABELLED
 from partsig.data.foreign import read_bytes
-from partsig.data.images.arrays import IGNORED
 from partsig.data.images.decoding import decode_whole
 from partsig.data.images.part_datasets import cutting
 from partsig.data.images.part_datasets.files import fingerprint
