@@ -63,12 +63,13 @@ def pretrain(
     if options.speaks() and profile:
         options.say(f"profile: {path / 'profile'}")
     elif options.speaks():
+        from partsig.recipes.judging import follow_up
         from partsig.recipes.pretext_measures import learned
 
         for line in learned(path):
             options.say(line)
         options.say(f"run: {path}")
-        options.then("partsig", "finetune", "--from", path)
+        options.then("partsig", *follow_up(path))
 
 
 @options.plain_errors

@@ -33,7 +33,12 @@ SETTLED = {
     ("part-grid", "objective.span"): "is for off-grid patches, not for grid",
     ("part-grid", "objective.stretches"): "is for off-grid patches, not for grid",
     ("cifar-contrast", "objective.span"): "is for off-grid patches, not for grid",
+    ("imagenet-contrast", "objective.span"): "is for off-grid patches, not for grid",
     ("cifar-contrast", "objective.stretches"): "is for off-grid patches, not for grid",
+    ("imagenet-contrast", "objective.stretches"): "is for off-grid patches, not for grid",
+    ("part-grid", "objective.focus"): "is for off-grid patches, not for grid",
+    ("cifar-contrast", "objective.focus"): "is for off-grid patches, not for grid",
+    ("imagenet-contrast", "objective.focus"): "is for off-grid patches, not for grid",
     ("part-histogram", "objective.target_scale"): "goes neither with",
     ("few-labels", "model"): "train=probe+full is for model=encoder",
 }

@@ -18,9 +18,10 @@ from partsig.contracts.dataset import (
     TrainedRun,
     UnseenWindows,
 )
-from partsig.contracts.inputs import Examples, MaskedExamples, Windows
+from partsig.contracts.inputs import Examples, MarkedWindows, MaskedExamples, Windows
 from partsig.contracts.labels import IGNORED, UNLABELLED, Labels, labels_of
-from partsig.contracts.models import Objective, Predictor, RecordingPredictor
+from partsig.contracts.marks import MarkedItems
+from partsig.contracts.models import Looks, Objective, Predictor, RecordingPredictor
 from partsig.contracts.task import Task
 
 __all__ = [
@@ -33,6 +34,9 @@ __all__ = [
     "LabelBudget",
     "LabelSplit",
     "Labels",
+    "Looks",
+    "MarkedItems",
+    "MarkedWindows",
     "MaskedExamples",
     "Objective",
     "Order",

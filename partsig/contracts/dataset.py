@@ -9,6 +9,7 @@ import numpy as np
 from partsig.contracts.batch import TrainingBatches
 from partsig.contracts.inputs import Examples, Windows
 from partsig.contracts.labels import Labels
+from partsig.contracts.marks import MarkedItems
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -231,6 +232,13 @@ class Dataset(Protocol):
         """Raise DataError unless a fine-tuned run's classifier can be used on this store.
 
         ``labels`` are what its task learns of this store's.
+        """
+
+    def marked(self, run: TrainedRun, role: str) -> MarkedItems:
+        """Return the items of a role, train or test, with what is marked in them, as a pretraining
+        run that discovers parts takes them.
+
+        Raises DataError where there is none, or where they differ from what the run was trained on.
         """
 
     def check_unseen_input(self, run: TrainedRun, mine: Mapping[str, object]) -> None:

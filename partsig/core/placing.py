@@ -87,16 +87,28 @@ def place(
     what it was divided by already. The module should be in evaluation mode. Raises ConfigError for
     a model that was given positions, which would be told what it is asked for.
     """
+    if level is None:
+        x, level = instance_normalise(x)
+    return relate(part, part.crop(x, positions, sizes), positions, sizes, level)
+
+
+@torch.inference_mode()
+def relate(part: Part, patches: Tensor, positions: Tensor, sizes: Tensor, level: Tensor) -> Placing:
+    """Ask a PART for all pairs of patches (B, N, C, *p), wherever they come from.
+
+    As :func:`place`, for patches that were cut and normalised already: of one window or of several.
+    ``positions`` and ``sizes`` (B, N, D) are where each lay in its own window, ``level`` (B, C) the
+    logarithm of what it was divided by.
+    """
     if part.positions is not None:
         raise ConfigError(
             "this PART was trained with positions in its input (objective.positions=sincos); "
             "placing needs one trained without (positions=none)."
         )
     n, rank = positions.shape[1:]
-    if level is None:
-        x, level = instance_normalise(x)
-    every = geometry.pairs(n, 0, torch.Generator(x.device))  # (N², 2)
-    tokens, _ = part.encoder(part.crop(x, positions, sizes), level)
+    device = patches.device
+    every = geometry.pairs(n, 0, torch.Generator(device))  # (N², 2)
+    tokens, _ = part.encoder(patches, level)
     prediction = widened(part.relative(tokens, every))
     truth = target.translation(positions, sizes, every, part.ratios)  # (B, N², D or 2D)
     surprise = target.pair_loss(prediction, truth / part.unit, part.config.loss)
@@ -106,7 +118,7 @@ def place(
     def matrix(values: Tensor) -> Tensor:
         return values[..., :rank].unflatten(1, (n, n)) * worth
 
-    within = torch.tensor(part.within, device=x.device) - torch.tensor(part.patch, device=x.device)
+    within = torch.tensor(part.within, device=device) - torch.tensor(part.patch, device=device)
     apart = (positions.unsqueeze(1) - positions.unsqueeze(2)).abs()
     return Placing(
         positions=positions,
@@ -116,6 +128,28 @@ def place(
         surprise=surprise.unflatten(1, (n, n)),
         near=(apart <= within).all(-1),
     )
+
+
+def arranged(placing: Placing) -> Tensor:
+    """Return where patches lie by all predicted translations alike, (B, N, D), 0 in their middle.
+
+    The places whose differences are nearest to the translations, in weighted least squares; a
+    translation counts by its predicted sharpness, one over the square of the spread, where there
+    is one. No true position enters.
+    """
+    shift = placing.shift.double()
+    n = shift.shape[-2]
+    weight = torch.ones_like(shift[..., 0])
+    if placing.spread is not None:
+        weight = 1 / placing.spread.double().square().sum(-1).clamp(min=0.25)  # half a sample
+    weight = weight * ~torch.eye(n, dtype=torch.bool, device=shift.device)
+    both = weight + weight.transpose(1, 2)
+    # The equations of the least squares: a Laplacian, and what is pulled to and from every patch.
+    pull = (weight.unsqueeze(-1) * shift).sum(1) - (weight.unsqueeze(-1) * shift).sum(2)
+    laplacian = torch.diag_embed(both.sum(-1)) - both
+    # They leave the middle open; a constant on all makes it 0 and changes nothing else.
+    middle = both.mean((1, 2), keepdim=True)
+    return torch.linalg.solve(laplacian + middle, pull).to(placing.shift.dtype)
 
 
 def reliance(placing: Placing) -> Tensor:

@@ -8,9 +8,8 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from partsig.figures.style import colour_bar, hide_sides, hide_ticks, save_png_and_svg, shades
+from partsig.figures.traces import SPACING, in_rows, name_rows
 
-# Channels are drawn so many of their standard deviations apart.
-SPACING = 7.0
 TIME = colormaps["viridis"]
 
 
@@ -25,16 +24,9 @@ def draw(arrays: dict[str, np.ndarray], unit: str, folder: Path) -> list[Path]:
     return [*figures, *_uncertainty(arrays, unit, folder), *_symmetry(arrays, unit, folder)]
 
 
-def _normal(window: np.ndarray) -> np.ndarray:
-    """Return channels (C, L) at an SD of 1, one below the other."""
-    spread = np.maximum(window.std(1, keepdims=True), 1e-2)
-    offset = -SPACING * np.arange(len(window))[:, None]
-    return (window - window.mean(1, keepdims=True)) / spread + offset
-
-
 def _patches(axes, window, begin, width, shown, per_unit, extent, reference=None) -> None:
     """Draw patches that begin at samples ``begin`` (N,) as if they lay at ``shown`` (N,)."""
-    rows = _normal(window)
+    rows = in_rows(window)
     for j in range(len(begin)):
         cut = slice(int(begin[j]), int(begin[j] + width[j]))
         time = (shown[j] + np.arange(int(width[j]))) / per_unit
@@ -48,13 +40,6 @@ def _patches(axes, window, begin, width, shown, per_unit, extent, reference=None
             zorder=3 if own else 2,
         )
     axes.set_ylim(-SPACING * (len(window) - 0.35), 0.65 * SPACING)
-
-
-def _channels(axes, names: np.ndarray) -> None:
-    """Name the channels, one below the other."""
-    axes.set_yticks(-SPACING * np.arange(len(names)), names, fontsize=7)
-    axes.tick_params(axis="y", length=0)
-    hide_sides(axes, "top", "right", "left")
 
 
 def _scale(figure: Figure, axes, length: float, unit: str) -> None:
@@ -116,7 +101,7 @@ def _beside(
         for axes, at in zip(row, (begin[w], shown[w]), strict=True):
             window = a["windows"][w]
             _patches(axes, window, begin[w].round(), width[w], at, per_unit, extent, reference)
-            _channels(axes, a["ch_names"])
+            name_rows(axes, a["ch_names"])
         row[1].set_yticks([])
         row[1].set_title(told[w], fontsize=8, loc="right")
     for axes in grid[-1]:
@@ -136,7 +121,7 @@ def _uncertainty(a: dict, unit: str, folder: Path) -> list[Path]:
     time = np.arange(extent) / per_unit
     for w, (left, right) in enumerate(grid):
         value = a["uncertainty"][w]
-        for trace in _normal(a["windows"][w]):
+        for trace in in_rows(a["windows"][w]):
             points = np.stack([time, trace], axis=1)
             lines = LineCollection(
                 np.stack([points[:-1], points[1:]], axis=1),
@@ -147,7 +132,7 @@ def _uncertainty(a: dict, unit: str, folder: Path) -> list[Path]:
             left.add_collection(lines)
         left.set_xlim(0, extent / per_unit)
         left.set_ylim(-SPACING * (len(a["ch_names"]) - 0.35), 0.65 * SPACING)
-        _channels(left, a["ch_names"])
+        name_rows(left, a["ch_names"])
         own = a["off_grid_positions"][w, :, 0] / per_unit
         where = a["off_grid_where"][w, ..., 0] / per_unit  # (reference, target)
         counts = a["off_grid_near"][w] & ~np.eye(len(own), dtype=bool)

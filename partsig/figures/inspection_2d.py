@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from scipy.optimize import linear_sum_assignment
 
+from partsig.figures.collage import collage, cut, picture
 from partsig.figures.style import VERMILION, colour_bar, hide_ticks, save_png_and_svg
 
 
@@ -22,28 +23,11 @@ def draw(arrays: dict[str, np.ndarray], unit: str, folder: Path) -> list[Path]:
     return [*figures, *_uncertainty(arrays, folder), *_symmetry(arrays, unit, folder)]
 
 
-def _picture(pixels: np.ndarray) -> np.ndarray:
-    """Return (C, H, W) of 0 to 255 as matplotlib wants it, one channel as grey."""
-    shown = np.moveaxis(pixels, 0, -1) / 255
-    return np.repeat(shown, 3, axis=-1) if shown.shape[-1] == 1 else shown[..., :3]
-
-
-def _collage(pixels: np.ndarray, begin: np.ndarray, size: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Return a picture of boxes (N, 2) moved to ``at`` (N, 2), averaged; nan where none lies."""
-    height, width = pixels.shape[1:]
-    picture = _picture(pixels)
-    total, count = np.zeros((height, width, 3)), np.zeros((height, width, 1))
-    for (y, x), (h, w), (row, column) in zip(
-        begin.round().astype(int), size.round().astype(int), at.round().astype(int), strict=True
-    ):
-        top, left = max(row, 0), max(column, 0)
-        bottom, right = min(row + h, height), min(column + w, width)
-        if top >= bottom or left >= right:
-            continue
-        cut = picture[y + top - row : y + bottom - row, x + left - column : x + right - column]
-        total[top:bottom, left:right] += cut
-        count[top:bottom, left:right] += 1
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+def _moved(pixels: np.ndarray, begin: np.ndarray, size: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Return a picture of an image's boxes (N, 2) moved to ``at`` (N, 2)."""
+    shown = picture(pixels)
+    cuts = [cut(shown, *box) for box in zip(begin, size, strict=True)]
+    return collage(cuts, at, pixels.shape[1:])
 
 
 def _grid(rows: int, titles: tuple[str, ...]) -> tuple[Figure, np.ndarray]:
@@ -66,9 +50,9 @@ def _reconstruction(a: dict, unit: str, folder: Path) -> list[Path]:
     for w, (whole, true, guessed) in enumerate(grid):
         size, reference = a["off_grid_sizes"][w], a["off_grid_reference"][w]
         at = a["off_grid_placed"][w] - size / 2
-        whole.imshow(_picture(a["windows"][w]))
-        true.imshow(_collage(a["windows"][w], begin[w], size, begin[w]))
-        guessed.imshow(_collage(a["windows"][w], begin[w], size, at))
+        whole.imshow(picture(a["windows"][w]))
+        true.imshow(_moved(a["windows"][w], begin[w], size, begin[w]))
+        guessed.imshow(_moved(a["windows"][w], begin[w], size, at))
         for axes in (true, guessed):
             y, x = begin[w, reference] - 0.5
             axes.add_patch(_frame(x, y, size[reference]))
@@ -93,9 +77,9 @@ def _rebuilt(a: dict, folder: Path) -> list[Path]:
         spots = cells - cells.mean(0)
         cost = ((guessed - guessed.mean(0))[:, None] - spots[None]) ** 2
         _, chosen = linear_sum_assignment(cost.sum(-1))
-        whole.imshow(_picture(a["windows"][w]))
-        mixed.imshow(_collage(a["windows"][w], begin[w], size, cells))
-        rebuilt.imshow(_collage(a["windows"][w], begin[w], size, cells[chosen]))
+        whole.imshow(picture(a["windows"][w]))
+        mixed.imshow(_moved(a["windows"][w], begin[w], size, cells))
+        rebuilt.imshow(_moved(a["windows"][w], begin[w], size, cells[chosen]))
         right = (cells[chosen] == begin[w]).all(-1).mean()
         rebuilt.set_xlabel(f"{100 * right:.0f} % in their place", fontsize=8)
     return save_png_and_svg(figure, folder / "rebuilt")
@@ -106,10 +90,10 @@ def _uncertainty(a: dict, folder: Path) -> list[Path]:
     figure, grid = _grid(len(a["windows"]), ("the image", "disagreement", "both"))
     highest = max(1.0, float(np.nanmax(a["uncertainty"])))
     for w, (whole, map_, both) in enumerate(grid):
-        picture, value = _picture(a["windows"][w]), a["uncertainty"][w]
-        whole.imshow(picture)
+        shown, value = picture(a["windows"][w]), a["uncertainty"][w]
+        whole.imshow(shown)
         shade = map_.imshow(value, cmap="inferno", vmin=0, vmax=highest)
-        both.imshow(picture)
+        both.imshow(shown)
         both.imshow(value, cmap="inferno", vmin=0, vmax=highest, alpha=0.55)
     colour_bar(figure, shade, grid, "1: as if references knew nothing")
     return save_png_and_svg(figure, folder / "uncertainty")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from partsig.contracts.labels import IGNORED
+from partsig.contracts import IGNORED
 
 
 def pixel_confusion(

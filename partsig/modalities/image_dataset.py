@@ -1,7 +1,7 @@
 """Images: what a store of them offers to whoever pretrains, fine-tunes or judges on it."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,6 +16,7 @@ from partsig.contracts import (
     PretrainingData,
     TrainingBatches,
     UnseenWindows,
+    labels_of,
 )
 from partsig.data.addresses import shown
 from partsig.data.images.augment import Augmented, TwoViews, transform
@@ -26,6 +27,7 @@ from partsig.data.shuffling import Shuffled
 from partsig.data.store import INDEX
 from partsig.errors import CheckpointError, ConfigError, DataError, check_range
 from partsig.files import read_json
+from partsig.modalities.image_parts import with_marks
 from partsig.modalities.image_settings import (
     ImageFinetuneConfig,
     ImagePretrainConfig,
@@ -53,7 +55,7 @@ class ImageDataset(OpenedStore):
     @property
     def labels(self) -> Labels:
         """What its labels are."""
-        return Labels(classes=self.store.classes)
+        return replace(labels_of(self.store.meta), classes=self.store.classes)
 
     def labelled_by(self, target: str) -> "ImageDataset":
         """Return the same store with labels of whole images, or with its masks."""
@@ -99,7 +101,7 @@ class ImageDataset(OpenedStore):
             monitor = RandomImages(store, val, drawn, MONITOR_WINDOWS, middle, stream)
             if settings.two_views:
                 monitor = TwoViews(monitor, settings.augment, settings.size, drawn)
-        return PretrainingData(
+        data = PretrainingData(
             channels=len(store.ch_names),
             window=window,
             patch=patch,
@@ -115,6 +117,7 @@ class ImageDataset(OpenedStore):
                 "subjects_seen": [],
             },
         )
+        return with_marks(data, settings, store)
 
     def unseen(self, run: Run, window: Shape, seed: int, per_epoch: int) -> UnseenWindows:
         """Return images that a pretraining run has held out; else those it was measured on."""

@@ -41,6 +41,8 @@ class Modality:
     finetune: type[FinetuneRecipe]
     amplitude: str
     usual_task: str
+    looks: str  # the place of how its windows look, see partsig.contracts.Looks
+    marked: str  # the place of what gives a store's marked items, of (dataset, run, role)
     draw_inspection: str  # its place: pictures are loaded where they are drawn
     training_facts: Callable[[Run], dict]
     card: CardWords

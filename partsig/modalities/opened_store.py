@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from partsig.contracts import Labels
+from partsig import registries
+from partsig.contracts import Labels, MarkedItems
 from partsig.data.store import index_digest
 from partsig.errors import CheckpointError, ConfigError, DataError
+from partsig.modalities import registry
 from partsig.runs.run import Run
 from partsig.runs.settings import FinetuneRecipe
 
@@ -87,6 +89,14 @@ class OpenedStore(ABC):
         """
         mine = self.model_facts() | _plain(labels)
         self.refuse_other("the run", mine, run.facts | _plain(run.labels))
+
+    def marked(self, run: Run, role: str) -> MarkedItems:
+        """Return the items of a role, train or test, with what is marked in them, as a pretraining
+        run that discovers parts takes them.
+
+        Raises DataError where there is none, or where they differ from what the run was trained on.
+        """
+        return registries.at(registry.get(self.modality).marked)(self, run, role)
 
     def check_unseen_input(self, run: Run, mine: Mapping[str, object]) -> None:
         """Raise DataError unless a pretrained run can be asked about windows with these facts."""

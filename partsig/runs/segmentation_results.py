@@ -10,8 +10,10 @@ from partsig.runs.run import Run
 BOTH = "both"  # the column of predictions that count places of a class
 
 
-def read_segmentation(file: Path, run: Run) -> tuple[list, np.ndarray, np.ndarray, int]:
-    """Return what tells the test set, confusion (K, K), counts (U, K, 3), and how many items.
+def read_segmentation(
+    file: Path, run: Run
+) -> tuple[list, np.ndarray, np.ndarray, tuple[str, ...], int]:
+    """Return what tells the test set, confusion (K, K), counts (U, K, 3), U names, how many items.
 
     Counts are those of :func:`~partsig.metrics.segmentation.covered`, of units sorted by name.
     A test set is told by the hashes of pixels and masks that ``evaluate`` wrote, and by names and
@@ -35,4 +37,5 @@ def read_segmentation(file: Path, run: Run) -> tuple[list, np.ndarray, np.ndarra
     truths = [tuple(marked) for marked in stacked[..., 1].tolist()]
     hashes = [result.get(key) for key in ("images_sha256", "masks_sha256")]
     n_items = int(result["n_crops" if run.grouped else "n_images"])
-    return [*hashes, *zip(names, truths, strict=True)], confusion, stacked, n_items
+    units = [*hashes, *zip(names, truths, strict=True)]
+    return units, confusion, stacked, tuple(names), n_items

@@ -101,7 +101,7 @@ class EvaluatedRun:
     ``unit`` is what its ``budget`` of labels counts (0: all of them); ``draw`` says which labels
     they were, ``n_train`` how many answers there were to learn from, ``n_answers`` how many it
     gave. ``encoder`` is what its encoder is apart from its weights, None where it has none;
-    ``pretrained`` whether these were.
+    ``pretrained`` whether these were. ``names`` (U,) are those of the test units.
     """
 
     path: Path
@@ -114,6 +114,7 @@ class EvaluatedRun:
     encoder: Mapping[str, object] | None
     pretrained: bool
     n_answers: int
+    names: tuple[str, ...] = ()
     confusion: np.ndarray = field(repr=False)
     counts: np.ndarray = field(repr=False)
 
@@ -180,6 +181,7 @@ def load(named: Sequence[str | Path]) -> tuple[list[EvaluatedRun], PrimaryMetric
                 n_train=run.n_train,
                 encoder=_encoder_of(run),
                 pretrained=str(run.origin) != SCRATCH,
+                names=answers.names,
             )
         )
     _check_apart(results)
@@ -203,7 +205,13 @@ def _check_apart(results: Sequence[EvaluatedRun]) -> None:
 
 
 def method_of(run: Run) -> str:
-    """Return what a run is called in a table: its pretraining without the seed, or scratch."""
+    """Return what a run is called in a table: its encoder, and how that was trained on labels."""
+    name, train = encoder_name(run), run.config["train"]
+    return name if train == "full" else f"{name}, {train}"
+
+
+def encoder_name(run: Run) -> str:
+    """Return what its encoder is called: its pretraining without the seed, or scratch."""
     settings, origin = run.config, run.origin
     if origin.source:
         name = str(origin)
@@ -218,8 +226,7 @@ def method_of(run: Run) -> str:
     blocks = settings.get("blocks", 0)
     if blocks:
         name += ", first block" if blocks == 1 else f", first {blocks} blocks"
-    name += ", taught" if run.facts.get("teacher") else ""
-    return name if settings["train"] == "full" else f"{name}, {settings['train']}"
+    return name + (", taught" if run.facts.get("teacher") else "")
 
 
 def _encoder_of(run: Run) -> dict[str, object] | None:
@@ -243,6 +250,7 @@ class _Answers:
     units: list
     confusion: np.ndarray
     counts: np.ndarray
+    names: tuple[str, ...]
     n_answers: int
 
 
@@ -269,7 +277,7 @@ def _of_units(file: Path, run: Run) -> _Answers:
     names = sorted(tables)
     counts = np.stack([tables[name] for name in names])
     pixels = [] if run.unit == "subject" else [_pixels_of(file)]
-    return _Answers([*pixels, *names], counts.sum(0), counts, int(counts.sum()))
+    return _Answers([*pixels, *names], counts.sum(0), counts, tuple(names), int(counts.sum()))
 
 
 def _precisions(file: Path, run: Run) -> np.ndarray:
@@ -298,6 +306,7 @@ def _of_items(file: Path, run: Run) -> _Answers:
         units=[_pixels_of(file), *zip(names, truth.tolist(), strict=True)],
         confusion=confusion(truth, given, len(code)),
         counts=np.eye(2)[(truth == given).astype(int)],
+        names=names,
         n_answers=len(names),
     )
 

@@ -1,6 +1,7 @@
 """Examples with other classes than their store's: merged, for a task that learns fewer."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def merged_labels(labels: Labels, groups: Mapping[str, Sequence[str]]) -> Labels
     >>> merged_labels(moves, {"calm": ["calm"], "moving": ["walking", "running"]}).classes
     ('calm', 'moving')
     """
-    return Labels(classes=tuple(groups), unit_s=labels.unit_s, target=labels.target)
+    return replace(labels, classes=tuple(groups))
 
 
 def merged(examples: Examples, groups: Mapping[str, Sequence[str]]) -> Relabelled:

@@ -304,3 +304,58 @@ def test_a_model_that_is_told_positions_is_refused():
     model = part(1, positions="sincos")
     with pytest.raises(ConfigError, match=r"objective\.positions=sincos"):
         placing.place(model, windows(1), *model.sample(3, draw()))
+
+
+@ranks
+def test_patches_of_several_windows_are_related_as_those_of_one(rank):
+    model = part(rank)
+    x = windows(rank)
+    positions, sizes = model.sample(3, draw())
+    x, level = instance_normalise(x)
+    of_one = placing.place(model, x, positions, sizes, level)
+    cut = model.crop(x, positions, sizes)
+    torch.testing.assert_close(
+        placing.relate(model, cut, positions, sizes, level).shift, of_one.shift
+    )
+    mixed = cut.clone()
+    mixed[0, 1] = cut[1, 1]  # a patch of another window is one of another token
+    moved = placing.relate(model, mixed, positions, sizes, level).shift[0] - of_one.shift[0]
+    assert moved[1].abs().max() > 1e-6
+
+
+def placed_at(shift, spread=None):
+    n = shift.shape[1]
+    return placing.Placing(
+        positions=torch.zeros(len(shift), n, shift.shape[-1]),
+        sizes=torch.ones(len(shift), n, shift.shape[-1]),
+        shift=shift,
+        spread=spread,
+        surprise=torch.zeros(shift.shape[:3]),
+        near=torch.ones(shift.shape[:3], dtype=torch.bool),
+    )
+
+
+@ranks
+def test_an_arrangement_explains_the_translations_as_well_as_any_can(rank):
+    places = torch.randn(2, 7, rank, generator=draw(), dtype=torch.float64)
+    exact = places.unsqueeze(1) - places.unsqueeze(2)
+    found = placing.arranged(placed_at(exact))
+    torch.testing.assert_close(found, places - places.mean(1, keepdim=True))
+    # Least squares, by a general solver, each translation weighted by its sharpness.
+    shift = exact + torch.randn(exact.shape, generator=draw(1), dtype=torch.float64)
+    spread = 1 + torch.rand(exact.shape, generator=draw(2), dtype=torch.float64)
+    found = placing.arranged(placed_at(shift, spread))
+    weight = 1 / spread.square().sum(-1)
+    for b in range(2):
+        rows, right = [], []
+        for i in range(7):
+            for j in range(7):
+                if i != j:
+                    row = torch.zeros(7, dtype=torch.float64)
+                    row[j], row[i] = 1, -1
+                    rows.append(row * weight[b, i, j].sqrt())
+                    right.append(shift[b, i, j] * weight[b, i, j].sqrt())
+        rows.append(torch.ones(7, dtype=torch.float64))
+        right.append(torch.zeros(rank, dtype=torch.float64))
+        best = torch.linalg.lstsq(torch.stack(rows), torch.stack(right)).solution
+        torch.testing.assert_close(found[b], best)

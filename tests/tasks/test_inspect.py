@@ -12,6 +12,7 @@ from partsig.core.objectives.part import Part, PartConfig
 from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.files import write_json
 from partsig.modalities.signals import SIGNALS
+from partsig.recipes import composition_inspection as composing
 from partsig.recipes import part_inspection as inspecting
 from partsig.runs import directory as runs
 from partsig.runs.models import read_state
@@ -130,6 +131,46 @@ def test_arrays_of_a_model_that_knows():
     assert arrays["uncertainty"].shape == (2, 500)
     assert np.nanmax(arrays["uncertainty"]) < 1e-3
     assert np.isfinite(arrays["uncertainty"]).mean() > 0.99
+
+
+@pytest.mark.parametrize("sources", [1, 6])
+def test_a_model_that_reads_the_time_composes_patches_of_any_windows(sources):
+    composed = {
+        worth: composing.Composer(clock(worth), Ramps(), 0, torch.device("cpu"))
+        for worth in (1.0, 0.5, 0.0)
+    }
+    a = composed[1.0].compose(0, 3, sources)
+    np.testing.assert_allclose(a["arranged"], a["positions"], rtol=0, atol=0.05)
+    assert a["windows"].shape == (3, sources, 1, 500)
+    assert sorted(set(a["source"].ravel())) == list(range(sources))
+    assert np.bincount(a["source"][0], minlength=sources).max() <= -(-10 // sources)
+    figures = {worth: composing.measured(c, sources, 100.0) for worth, c in composed.items()}
+    assert figures[1.0]["error"] == pytest.approx(0, abs=1e-3)
+    assert figures[1.0]["order"] == 1
+    assert figures[0.5]["error"] == pytest.approx(0.5 * figures[0.5]["error_chance"], rel=1e-3)
+    assert figures[0.0]["error"] == pytest.approx(figures[0.0]["error_chance"])
+    # Ten starts that lie evenly on 0..400 samples are a second from their middle, on average.
+    assert figures[0.0]["error_chance"] == pytest.approx(1.0, rel=0.05)
+
+
+def test_a_composition_writes_what_it_says(run, tmp_path):
+    found = inspect(run, what="compose", n=2, output=tmp_path / "first", device="cpu")
+    names = ["composition.json", "composition.npz", "composition.png", "composition.svg"]
+    assert sorted(p.name for p in found.path.iterdir()) == names
+    assert [figure.name for figure in found.figures] == names[2:]
+    assert json.loads((found.path / names[0]).read_text()) == found.metrics
+    assert found.metrics["role"] == "test"
+    for whose in ("of_several", "of_one"):  # a few steps teach nothing
+        assert found.metrics[whose]["order"] == pytest.approx(0.5, abs=0.1)
+    again = inspect(run, what="compose", n=2, output=tmp_path / "again", device="cpu")
+    assert again.metrics == found.metrics
+    with np.load(found.path / names[1]) as a, np.load(again.path / names[1]) as b:
+        assert a["windows"].shape == (2, 6, 3, 500)
+        # What was taken where: a source's own samples, between those of its own window.
+        assert (a["positions"] >= 50).all()
+        assert (a["positions"] <= 450).all()
+        for key in a.files:
+            np.testing.assert_array_equal(a[key], b[key])
 
 
 def test_an_inspection_writes_what_it_says(run, inspection):

@@ -235,7 +235,11 @@ def test_signals_and_images_do_not_start_from_each_other(run, sample_store, tmp_
 
 
 SHAPES = {"cifar": (64, 21_313_536), "imagenet": (196, 85_647_360), "cifar-tiny": (16, 818_176)}
-CONTRASTS = ("cifar-contrast", "cifar-part-contrast")
+CONTRASTS = {
+    f"{data}{part}-contrast": (data, ((size, 2 * size), (patch, patch)))
+    for data, size, patch in (("cifar", 32, 4), ("imagenet", 224, 16))
+    for part in ("", "-part")
+}
 FINETUNING = ("image-finetune", "image-tiny-finetune", "imagenet-finetune")
 RIVALS = [f"{data}-{name}" for data in ("cifar", "imagenet") for name in ("mae", "mp3", "droppos")]
 
@@ -286,11 +290,12 @@ def test_shipped_recipes_of_pretraining_start_and_end_with_the_published_rates(c
 @pytest.mark.parametrize("config", CONTRASTS)
 def test_shipped_contrasts_have_the_encoder_of_parts_and_a_loss_that_can_be_followed(config):
     settings = configs.compose(ImagePretrainConfig, "pretrain", config)
-    assert settings.encoder == configs.compose(ImagePretrainConfig, "pretrain", "cifar").encoder
-    assert settings.extents(1.0) == ((32, 64), (4, 4))
+    data, extents = CONTRASTS[config]
+    assert settings.encoder == configs.compose(ImagePretrainConfig, "pretrain", data).encoder
+    assert settings.extents(1.0) == extents
     short = configs.compose(ImagePretrainConfig, "pretrain", config, {"encoder.depth": 1})
     model = build_objective(3, *short.extents(1.0), short, IMAGES.n_patches)
-    x = torch.randint(0, 256, (3, 3, 32, 64), dtype=torch.uint8)
+    x = torch.randint(0, 256, (3, 3, *extents[0]), dtype=torch.uint8)
     values = model(x, torch.Generator().manual_seed(0))
     values["loss"].backward()
     assert 0 < values["loss_context"] < 5

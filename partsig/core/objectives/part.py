@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from partsig.core import geometry, target
+from partsig.core import focus, geometry, target
 from partsig.core.contrast import Projection, info_nce
 from partsig.core.crop import crop, crop_exact
 from partsig.core.encoder import Encoder
@@ -80,6 +80,28 @@ class Part(nn.Module):
         shape = (batch, self.n_patches, len(self.patch))
         return positions.view(shape), sizes.reshape(shape)
 
+    def sample_focused(
+        self, x: Tensor, mine: Tensor, total: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Return positions and sizes (B, N, D) that follow what windows x (B, C, *L) show.
+
+        Draws are made for ``total`` rows, of which ``mine`` (B,) are those of x.
+        """
+        stretches, patch = self.config.stretches, self.patch
+        each, device = self.n_patches // stretches, generator.device
+        uniform = torch.rand(total, stretches, each, generator=generator, device=device)
+        origin, _ = geometry.off_grid(total, stretches, self.window, self.within, generator)
+        within = torch.tensor(self.within, device=device)
+        origin = (origin - within / 2).round().long()[mine].flatten(0, 1).to(x.device)
+        there = focus.density(x, patch, self.config.focus).repeat_interleave(stretches, 0)
+        extent = [length - p + 1 for length, p in zip(self.within, patch, strict=True)]
+        there = focus.around(there, origin, extent)
+        uniform = uniform[mine].flatten(0, 1).to(x.device)
+        first = focus.starts(there, self.config.focus_share, uniform) + origin.unsqueeze(1)
+        size = torch.tensor(patch, dtype=torch.float32, device=x.device)
+        positions = (first + size / 2).view(len(x), self.n_patches, len(patch))
+        return positions, size.expand_as(positions)
+
     def draw_pairs(self, generator: torch.Generator) -> Tensor:
         """Return the (P, 2) pairs of a step, each within one stretch."""
         each = self.n_patches // self.config.stretches
@@ -147,9 +169,12 @@ class Part(nn.Module):
             x = torch.cat([x[..., : self.window[-1]], x[..., -self.window[-1] :]])
             mine, total = torch.cat([mine, total + mine]), 2 * total
         x, level = instance_normalise(x)
-        everywhere = self.sample(total, generator)
-        mine = mine.to(everywhere[0].device)
-        positions, sizes = (t[mine].to(x.device) for t in everywhere)
+        mine = mine.to(generator.device)
+        if self.config.focus == "none":
+            everywhere = self.sample(total, generator)
+            positions, sizes = (t[mine].to(x.device) for t in everywhere)
+        else:
+            positions, sizes = self.sample_focused(x, mine, total, generator)
         n = positions.shape[1]
         pairs = self.draw_pairs(generator).to(x.device)
         code = hidden = None

@@ -36,6 +36,14 @@ class PartConfig:
         "stretches of a window (see span), each with its share of the patches; pairs are of one "
         "stretch (ours); above 1 it needs span",
     ] = 1
+    focus: Annotated[
+        Literal["none", "amplitude", "change"],
+        "what patches lie at more often: nothing (as published), what deviates from the window's "
+        "mean, or what changes from sample to sample: events, edges (ours)",
+    ] = "none"
+    focus_share: Annotated[
+        float, "share of the patches that focus draws; the others lie anywhere"
+    ] = 0.5
     pairs: Annotated[
         float,
         "share of the N² ordered pairs in the loss of a step; below 1 it only regularises (for "
@@ -109,6 +117,14 @@ class PartConfig:
             raise ConfigError(
                 f"objective.stretches={self.stretches} needs objective.span, and objective.patches "
                 f"(here {self.patches}) to be a multiple of it."
+            )
+        check_range("objective.focus_share", self.focus_share, 0.0, 1.0)
+        if self.focus != "none" and self.sampling != "off-grid":
+            raise ConfigError(f"objective.focus is for off-grid patches, not for {self.sampling}.")
+        if self.focus != "none" and self.loss_on == "apart":
+            raise ConfigError(
+                "objective.focus does not go with objective.loss_on=apart: how many pairs of a "
+                "batch lie apart is not known before all its windows are seen."
             )
         check_range("objective.pairs", self.pairs, 1e-6, 1.0)
         check_range("objective.heads", self.heads, 1)
@@ -205,9 +221,10 @@ class DropPosConfig:
 
 
 Pool = Annotated[
-    Literal["cls", "mean", "mean+sd", "mean+sd+spectrum"],
+    Literal["cls", "mean", "mean+sd", "mean+sd+spectrum", "projection"],
     "what the head sees: the [CLS] token (the paper's); the patch tokens' mean; and SD; and the "
-    "patches' mean log spectrum as it comes in (ours)",
+    "patches' mean log spectrum as it comes in (ours); or what the projection head makes that the "
+    "encoder was trained with, where it has one and is left as it is",
 ]
 
 

@@ -22,14 +22,13 @@ from partsig.data.signals.filters import bandpass_resample_rows
 from partsig.data.signals.growing_index import Index
 from partsig.data.signals.hypnograms.alignment import trimmed
 from partsig.data.signals.kernels import resampled_length
-from partsig.data.signals.landmarks import find_twins
+from partsig.data.signals.landmarks import find_twins, how_many_apart
 from partsig.data.signals.lazy import OnDisk, beside, room, stretches
 from partsig.data.signals.parallel import Storage
 from partsig.data.signals.readers import guarded, pc18_segments, physionet2018
 from partsig.data.signals.readers import registry as readers
 from partsig.data.signals.recordings import ReadConfig, Recording
 from partsig.data.signals.store_index import (
-    FINGERPRINT,
     failed_row,
     file_names,
     index_name,
@@ -336,11 +335,11 @@ def _summary(
         notes.append(f"{len(odd) - 5} more recordings have such notes, see index.csv")
     notes += inventory.made_told([row["notes"] for row in good])
     notes += twins.told(find_twins(good), *twins.TWICE)
-    without = sum(not row.get(FINGERPRINT) for row in good)
+    without = how_many_apart(good)
     if without:
         notes.append(
-            f"{without} recordings were stored without a fingerprint, by which one is known under "
-            "another name; `partsig audit` of the store looks for them"
+            f"{without} recordings were stored by an earlier partsig, without a fingerprint by "
+            "which others are known to be the same; `partsig audit` of the store looks for them"
         )
     names = [row["recording"] for row in labelled]
     if meta["source"] == "physionet2018" and physionet2018.is_training_set(names):

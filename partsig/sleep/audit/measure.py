@@ -10,7 +10,7 @@ import numpy as np
 
 from partsig.data.foreign import name_of
 from partsig.data.guard import guarded
-from partsig.data.signals import landmarks
+from partsig.data.signals import landmarks, peaks
 from partsig.data.signals.hypnograms.alignment import trimmed
 from partsig.data.signals.hypnograms.stages import EPOCH_S, UNSCORED
 from partsig.data.signals.lazy import Row, beside, forget
@@ -170,9 +170,10 @@ def duration(recording: Recording) -> float:
 def _measured(recording: Recording) -> MeasuredRecording:
     """Measure a recording's channels, one after the other."""
     measured, refused, keys = {}, {}, []
+    extent_s = len(recording.ch_names) * duration(recording)
     for c, name in enumerate(recording.ch_names):
         signal, clipped, sfreq = read_channel(recording, c)
-        keys.append(landmarks.keys_of(landmarks.times_of(signal, sfreq)))
+        keys.append(peaks.keys_of(peaks.Channel(signal), sfreq, extent_s))
         try:
             measured[name] = measure(signal, sfreq, clipped, is_eeg(name))
         except DataError as error:
