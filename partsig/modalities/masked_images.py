@@ -20,7 +20,9 @@ class MaskedImageDataset(ImageDataset):
     def labels(self) -> Labels:
         """What its labels are: the classes of its masks, and what these are parts of."""
         store = self.store
-        return Labels(classes=store.mask_classes, target="mask", objects=objects_of(store))
+        return Labels(
+            classes=store.mask_classes, target="mask", objects=objects_of(store), level="part"
+        )
 
     def labelled_by(self, target: str) -> ImageDataset:
         """Return the same store with labels of this target."""
