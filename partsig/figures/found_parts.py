@@ -1,87 +1,75 @@
-"""Parts that were found, as colours over images, or behind signals."""
+"""Parts that were found in some items: over images, or behind signals."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from partsig.figures.parts import PartColumn, Truth, colour_of, draw_grid, enlarged
 from partsig.figures.style import hide_sides, hide_ticks, plain, save_png_and_svg
 
-# Okabe and Ito's palette, then lighter ones of the same hues; parts beyond begin again.
-COLOURS = (
-    "#0072B2", "#D55E00", "#009E73", "#F0E442", "#CC79A7", "#56B4E9", "#E69F00", "#000000",
-    "#7FB8D8", "#EAAE7F", "#7FCEB9", "#F7F1A0",
-)  # fmt: skip
-ACROSS = 6  # images in a row
+BAND = 0.5  # strength of a part's colour behind a signal
 
 
-def draw(
-    inputs: np.ndarray,
-    parts: np.ndarray,
-    inside: np.ndarray,
-    n_parts: int,
-    title: str,
-    path: Path,
-) -> list[Path]:
-    """Draw the parts (n, *grid) of images (n, C, H, W) or signals (n, C, T); return the files.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ShownItems:
+    """Items (n, C, *L), the shares of their parts (n, K, *grid), and the foreground (n, *grid).
 
-    Where it is not ``inside`` (n, *grid) the foreground nothing is coloured. Of signals the first
-    channel is drawn.
+    What people marked, where they did: ``points`` (n, P, D + 1) along each axis, in samples from
+    its beginning, and seen; ``labels`` (n, *L) of ``classes``, below 0 none.
     """
-    if inputs.ndim == 4:
-        figure = _images(inputs, parts, inside, n_parts)
-    else:
-        figure = _signals(inputs, parts, inside, n_parts)
+
+    inputs: np.ndarray
+    maps: np.ndarray
+    inside: np.ndarray
+    points: np.ndarray | None = None
+    labels: np.ndarray | None = None
+    classes: tuple[str, ...] = ()
+
+
+def draw(shown: ShownItems, title: str, path: Path) -> list[Path]:
+    """Draw the parts of images beside these and what is marked, or those of signals behind their
+    first channel; return the files (PNG, SVG).
+    """
+    if shown.inputs.ndim == 4:
+        return _images(shown, title, path)
+    return _signals(shown, title, path)
+
+
+def _images(shown: ShownItems, title: str, path: Path) -> list[Path]:
+    truth = None
+    if shown.points is not None or shown.labels is not None:
+        points, labels = shown.points, shown.labels
+        if points is not None:  # x, y from the centre of the first pixel
+            points = np.concatenate([points[..., 1::-1] - 0.5, points[..., 2:]], axis=-1)
+        if labels is not None:
+            labels = np.where(labels < 0, 255, labels).astype(np.uint8)
+        truth = Truth(keypoints=points, masks=labels, names=shown.classes)
+    size = shown.inputs.shape[2:]
+    inside = enlarged(shown.inside.astype(np.float64), size) > 0.5
+    column = PartColumn(title="parts", maps=shown.maps)
+    return draw_grid(shown.inputs, [column], path, truth=truth, foreground=inside, title=title)
+
+
+def _signals(shown: ShownItems, title: str, path: Path) -> list[Path]:
+    n, n_parts = len(shown.inputs), shown.maps.shape[1]
+    figure = Figure(figsize=(10, 1.1 * n + 0.9), layout="constrained")
     figure.suptitle(plain(title), fontsize=11)
-    legend = [Patch(color=_colour(k), label=f"part {k}") for k in range(n_parts)]
-    figure.legend(
-        handles=legend, loc="outside lower center", ncols=min(n_parts, 8), frameon=False, fontsize=9
-    )
-    return save_png_and_svg(figure, path)
-
-
-def _colour(part: int) -> str:
-    return COLOURS[part % len(COLOURS)]
-
-
-def _images(images: np.ndarray, parts: np.ndarray, inside: np.ndarray, n_parts: int) -> Figure:
-    across = min(ACROSS, len(images))
-    rows = -(-len(images) // across)
-    figure = Figure(figsize=(2.1 * across, 4.2 * rows + 0.9), layout="constrained")
-    axes = figure.subplots(2 * rows, across, squeeze=False)
-    colours = ListedColormap([_colour(k) for k in range(n_parts)])
-    for every in axes.flat:
-        every.set_axis_off()
-    for n, image in enumerate(images):
-        row, column = 2 * (n // across), n % across
-        pixels = np.moveaxis(image, 0, -1)
-        pixels = pixels if pixels.shape[-1] == 3 else pixels[..., 0]
-        height, width = pixels.shape[:2]
-        for down, alpha in ((0, 0.0), (1, 0.55)):
-            shown = axes[row + down, column]
-            shown.imshow(pixels, cmap="gray", extent=(0, width, height, 0))
-            if alpha:
-                found = np.ma.masked_array(parts[n], ~inside[n])
-                shown.imshow(
-                    found, cmap=colours, vmin=-0.5, vmax=n_parts - 0.5, alpha=alpha,
-                    interpolation="nearest", extent=(0, width, height, 0),
-                )  # fmt: skip
-    return figure
-
-
-def _signals(signals: np.ndarray, parts: np.ndarray, inside: np.ndarray, n_parts: int) -> Figure:
-    figure = Figure(figsize=(11, 1.2 * len(signals) + 0.9), layout="constrained")
-    axes = figure.subplots(len(signals), 1, squeeze=False)[:, 0]
-    for n, shown in enumerate(axes):
-        trace = np.asarray(signals[n, 0], np.float64)
-        edges = np.linspace(0, len(trace), parts.shape[1] + 1)
-        for k, begin, end, here in zip(parts[n], edges, edges[1:], inside[n], strict=False):
+    labels = shown.maps.argmax(1)
+    for row, axes in enumerate(figure.subplots(n, 1, squeeze=False)[:, 0]):
+        trace = np.asarray(shown.inputs[row, 0], np.float64)
+        edges = np.linspace(0, len(trace), labels.shape[1] + 1)
+        for part, begin, end, here in zip(
+            labels[row], edges, edges[1:], shown.inside[row], strict=False
+        ):
             if here:
-                shown.axvspan(begin, end, color=_colour(int(k)), alpha=0.35, linewidth=0)
-        shown.plot(trace, color="black", linewidth=0.5)
-        shown.margins(x=0)
-        hide_ticks(shown)
-        hide_sides(shown, "top", "right", "left", "bottom")
-    return figure
+                axes.axvspan(begin, end, color=colour_of(int(part)), alpha=BAND, linewidth=0)
+        axes.plot(trace, color="black", linewidth=0.6)
+        axes.margins(x=0)
+        hide_ticks(axes)
+        hide_sides(axes, "top", "right", "left", "bottom")
+    legend = [Patch(color=colour_of(k), alpha=BAND, label=f"part {k + 1}") for k in range(n_parts)]
+    figure.legend(handles=legend, loc="outside lower center", ncols=8, frameon=False, fontsize=8)
+    return save_png_and_svg(figure, path)

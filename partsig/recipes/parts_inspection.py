@@ -6,9 +6,12 @@
             parts.json        the share of each part, by item
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from partsig import registries
+from partsig.contracts import MarkedItems
 from partsig.data.store import locate
 from partsig.files import check_no_link, check_replaceable, has_keys, write_json
 from partsig.metrics.clustering import part_shares
@@ -18,7 +21,7 @@ from partsig.recipes.inspection import Inspection, InspectionRequest
 from partsig.runs.perceiving import load_perceiving
 from partsig.runs.run import Run
 from partsig.seeds import Stream, rng_of
-from partsig.tasks import part_discovery as task
+from partsig.tasks import part_discovery as discovery
 from partsig.text import shown
 from partsig.train import distributed
 
@@ -29,7 +32,7 @@ INSPECTED = has_keys("run", "store", "items")
 class SomeItems:
     """Some items of those that are marked, in the order of their numbers ``index`` (n,)."""
 
-    def __init__(self, items, index: np.ndarray) -> None:
+    def __init__(self, items: MarkedItems, index: np.ndarray) -> None:
         self.items, self.index = items, index
 
     def __len__(self) -> int:
@@ -41,7 +44,13 @@ class SomeItems:
 
     def foreground(self, rows: slice) -> np.ndarray | None:
         """Return how far each place counts, (b, *L); None where it is not told."""
-        found = [self.items.foreground(slice(i, i + 1)) for i in self.index[rows]]
+        return self.joined(self.items.foreground, rows)
+
+    def joined(
+        self, told: Callable[[slice], np.ndarray | None], rows: slice = slice(None)
+    ) -> np.ndarray | None:
+        """Return what is told of these items one by one, (b, …); None where nothing is."""
+        found = [told(slice(i, i + 1)) for i in self.index[rows]]
         return None if found[0] is None else np.concatenate(found)
 
 
@@ -57,7 +66,7 @@ def inspect_parts(asked: InspectionRequest) -> Inspection:
     items = dataset.marked(run, "test")
     index = np.sort(rng_of(Stream.INSPECTION, asked.seed).permutation(len(items))[: asked.n])
     some = SomeItems(items, index)
-    found = task.find_parts(model, some, distributed.pick_device(asked.device))
+    found = discovery.find_parts(model, some, distributed.pick_device(asked.device))
     n_parts = found.maps.shape[1]
     folder = asked.output
     check_no_link(folder)
@@ -81,15 +90,22 @@ def inspect_parts(asked: InspectionRequest) -> Inspection:
     }
     write_json(folder / "parts.json", metrics)  # first: it tells whose the pictures are
     title = f"{n_parts} parts by {asked.run.name}, {items.item}s it was not trained on"
-    draw = registries.at("partsig.figures.found_parts:draw")
-    inputs = some.inputs(slice(0, len(some)))
-    drawn = draw(inputs, found.labels, found.inside, n_parts, title, folder / "parts")
+    figure = registries.at("partsig.figures.found_parts")
+    seen = figure.ShownItems(
+        inputs=some.inputs(slice(None)),
+        maps=found.maps,
+        inside=found.inside,
+        points=some.joined(items.points),
+        labels=some.joined(items.labels),
+        classes=items.classes,
+    )
+    drawn = figure.draw(seen, title, folder / "parts")
     return Inspection(path=folder, metrics=metrics, figures=drawn, summary=_summary(told, items))
 
 
-def _summary(told: list[dict], items) -> list[str]:
+def _summary(told: list[dict], items: MarkedItems) -> list[str]:
     return [
         f"{shown(one[items.item])}: "
-        + ", ".join(f"part {k} {share:.0%}" for k, share in enumerate(one["shares"]) if share)
+        + ", ".join(f"part {k + 1} {share:.0%}" for k, share in enumerate(one["shares"]) if share)
         for one in told
     ]

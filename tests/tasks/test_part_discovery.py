@@ -303,6 +303,7 @@ def test_a_network_of_its_own_learns_the_parts_of_images(marked, tmp_path):
     state = read_state(run)
     assert state["segmenter.backbone.bn1.num_batches_tracked"] > 0
     metrics = evaluate(run, device="cpu", figures=False).metrics
+    assert evaluate(run, device="cpu").metrics["places_fg"] == metrics["places_fg"]  # once more
     assert metrics["grid"] == [8, 8]  # that of the maps that the losses are told in
     (run / "run.json").write_text(
         (run / "run.json").read_text().replace('"model": "resnet18"', '"model": "resnet1"')
