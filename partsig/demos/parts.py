@@ -166,7 +166,7 @@ def _drawn(store: Path, maps: dict[str, dict[str, np.ndarray]], path: Path) -> P
         images=examples.inputs_of(some),
         truth=examples.masks_of(some),
         predicted={
-            label.replace(", ", ",\n"): np.stack([found[name] for name in names])
+            label.partition(",")[0]: np.stack([found[name] for name in names])
             for label, found in maps.items()
         },
     )
