@@ -74,7 +74,7 @@ def draw_recording(shown: PartsInTime, n_parts: int, path: Path, *, title: str =
     share = np.array([[(block == k).mean() for k in range(n_parts)] for block in blocks]).T
     edges = np.minimum(np.arange(share.shape[1] + 1) * every * shown.step_s, length) / per
     floor = np.zeros(share.shape[1])
-    for k in range(n_parts):
+    for k in reversed(range(n_parts)):  # the first the topmost, as its lane is
         shares.fill_between(edges, np.append(floor, floor[-1]),
                             np.append(floor + share[k], floor[-1] + share[k][-1]),
                             step="post", color=colours[k], linewidth=0)  # fmt: skip

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from partsig import registries
 from partsig.errors import ConfigError
 from partsig.files import check_replaceable, write_text
 from partsig.recipes.comparison import Row, as_csv, as_markdown, compare_rows
@@ -43,17 +44,14 @@ def compare_methods(asked: ComparisonRequest) -> Comparison:
         raise ConfigError(f"--against {reference}: no such method; there are {', '.join(methods)}.")
     rows = compare_rows(results, metric, reference, asked.seed)
     folder = asked.output or runs.RUNS / "compare"
-    unit, n_units, n_answers = results[0].unit, len(results[0].counts), int(results[0].counts.sum())
+    unit, n_units, n_answers = results[0].unit, len(results[0].counts), results[0].n_answers
     text = as_markdown(rows, reference, metric, unit, n_units, n_answers, asked.seed)
     for name in ("compare.csv", "compare.md", "compare.png"):
         check_replaceable(folder / name, b",budget,n_runs,", folder / "compare.csv")
     write_text(folder / "compare.csv", as_csv(rows, metric.name))
     write_text(folder / "compare.md", text + "\n")
-    from partsig.figures import classification as figures  # matplotlib, where it is needed
-
-    figure = figures.label_curve(
-        rows, methods, metric.title, metric.units, unit, folder / "compare.png"
-    )
+    draw = registries.at("partsig.figures.classification:label_curve")  # matplotlib, then
+    figure = draw(rows, methods, metric.title, metric.units, unit, folder / "compare.png")
     return Comparison(
         rows=rows,
         reference=reference,

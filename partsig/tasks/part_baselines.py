@@ -106,8 +106,9 @@ def factor_parts(train: PartMaps, test: PartMaps, n_parts: int, seed: int) -> np
     """Return the strongest of K non-negative factors of rectified features: DFF.
 
     Factors are fitted to the training foreground, by scikit-learn's NMF; channels are divided by
-    their SD, and a factor counts by the length of what it adds. Raises DataError for fewer cells
-    of foreground than parts, or where no feature is above 0.
+    their SD, and a factor counts by the length of what it adds. It begins at a singular value
+    decomposition, or at random where there are more parts than channels. Raises DataError for fewer
+    cells of foreground than parts, or where no feature is above 0.
 
     Source: E. Collins, R. Achanta, S. Süsstrunk, Deep feature factorization for concept discovery,
     ECCV 2018. *Differs from it* in that factors are of other images than those that are judged.
@@ -119,7 +120,8 @@ def factor_parts(train: PartMaps, test: PartMaps, n_parts: int, seed: int) -> np
     positive = np.maximum(fitted / sd, 0)
     if not positive.any():
         raise DataError("no feature of the foreground is above 0: nothing can be factorised.")
-    model = NMF(n_parts, init="nndsvda", max_iter=400, tol=1e-3, random_state=_state(seed))
+    init = "nndsvda" if n_parts <= min(positive.shape) else "random"
+    model = NMF(n_parts, init=init, max_iter=1000, tol=1e-3, random_state=_state(seed))
     model.fit(positive)
     share = model.transform(np.maximum(test.cells() / sd, 0).astype(positive.dtype))
     return test.labels((share * np.linalg.norm(model.components_, axis=1)).argmax(1))

@@ -10,7 +10,7 @@ from torch.autograd import gradcheck
 
 from partsig.core.encoder import Encoder
 from partsig.core.frozen_encoder import FrozenTransformer
-from partsig.core.objectives.attentive import AttentiveHead, AttentiveProbe
+from partsig.core.objectives.attentive import AttentiveHead, AttentiveProbe, RunningNorm
 from partsig.core.objectives.frozen_classifier import FrozenClassifier
 from partsig.core.objectives.settings import ClassifierConfig
 from partsig.core.objectives.supervised import Classifier, LossConfig
@@ -73,6 +73,27 @@ def test_an_item_is_told_the_same_whatever_else_is_asked_with_it():
     assert np.abs(batchwise[:3] - fewer).max() > 0.1
 
 
+def test_nothing_is_left_of_where_statistics_began():
+    """Of one batch they are its own; then each weighs as much, and from the tenth on a tenth."""
+    norm, batches = (
+        RunningNorm(3).double(),
+        [3 + 0.01 * tokens(8, 1, 3, i)[:, 0] for i in range(14)],
+    )
+    mean, variance = np.zeros(3), np.zeros(3)
+    for number, x in enumerate(batches, start=1):
+        norm(x)
+        share = max(1 / number, 0.1)
+        mean = (1 - share) * mean + share * x.numpy().mean(0)
+        variance = (1 - share) * variance + share * x.numpy().var(0, ddof=1)
+        np.testing.assert_allclose(norm.running_mean, mean, rtol=1e-12)
+        np.testing.assert_allclose(norm.running_var, variance, rtol=1e-9)
+    # torch's own, which begins at variance 1, is still far off.
+    theirs = torch.nn.BatchNorm1d(3, affine=False).double()
+    for x in batches:
+        theirs(x)
+    assert (theirs.running_var > 100 * norm.running_var).all()
+
+
 def test_a_batch_of_one_can_be_learned_from():
     made = head().train()
     seen = made.norm.running_mean.clone()
@@ -109,7 +130,7 @@ def test_windows_of_any_number_of_axes_and_the_head_alone_learns(rank):
         probe(x, labels)["loss"].backward()
         learned = {name for name, p in probe.named_parameters() if p.grad is not None}
         assert learned == {name for name in before if name.startswith("head.")} - {
-            "head.norm.running_mean", "head.norm.running_var", "head.norm.num_batches_tracked",
+            "head.norm.running_mean", "head.norm.running_var", "head.norm.seen",
         }  # fmt: skip
         for name, value in probe.net.state_dict().items():
             torch.testing.assert_close(value, before[f"net.{name}"], rtol=0, atol=0)

@@ -22,7 +22,7 @@ CPU = {"device": "cpu"}
 SCRATCH = {"encoder.width": 32, "encoder.depth": 1, "encoder.heads": 2, "patch_px": 2}
 SCRATCH |= {"positions": "sincos"}
 HEAD = {
-    "train": "attentive", "fit.epochs": 40, "optim.warmup_epochs": 2, "optim.lr": 2e-2,
+    "train": "attentive", "fit.epochs": 30, "optim.warmup_epochs": 2, "optim.lr": 2e-2,
     "fit.batch_size": 64,
 }  # fmt: skip
 

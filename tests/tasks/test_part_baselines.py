@@ -82,6 +82,13 @@ def test_too_little_foreground_is_refused(name):
         BASELINES[name](test, test, 4, 0)
 
 
+def test_there_may_be_more_factors_than_channels():
+    train, truth = striped((6, 8))
+    found = part_baselines.factor_parts(train, train, 8, 0)
+    assert len(np.unique(found)) > 4
+    assert nmi(truth, found) > 0.6
+
+
 def test_factors_of_nothing_positive_are_refused():
     test = PartMaps(maps=-np.ones((1, 2, 8)))
     with pytest.raises(DataError, match="no feature of the foreground is above 0"):

@@ -11,6 +11,7 @@ from partsig.core.objectives.supervised import EncoderClassifier, LossConfig, Su
 from partsig.core.transformer import initialise
 
 HEAD_WIDTH = 64  # of an attention head, as in ViT-B's twelve of 768
+EPS, MOMENTUM = 1e-6, 0.1  # of the batch norm, as published
 
 
 def heads_of(width: int) -> int:
@@ -21,6 +22,33 @@ def heads_of(width: int) -> int:
     """
     most = max(width // HEAD_WIDTH, 1)
     return next(n for n in range(most, 0, -1) if width % n == 0)
+
+
+class RunningNorm(nn.Module):
+    """A batch norm without weights: in use, statistics that were gathered in training.
+
+    Each batch moves them by a tenth, the first ones by more: the first of all sets them, so that
+    nothing is left of where they began. *Differs from* ``torch.nn.BatchNorm1d`` in that, which
+    begins at variance 1, far from that of a head that has just been drawn.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("running_mean", torch.zeros(width))
+        self.register_buffer("running_var", torch.ones(width))
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x (B, E) at mean 0 and variance 1; a batch of one has no spread of its own."""
+        if not self.training or len(x) < 2:
+            return F.batch_norm(x, self.running_mean, self.running_var, eps=EPS)
+        with torch.no_grad():
+            kind = self.running_mean.dtype
+            self.seen += 1
+            share = self.seen.reciprocal().clamp(min=MOMENTUM)
+            self.running_mean.lerp_(x.to(kind).mean(0), share)
+            self.running_var.lerp_(x.to(kind).var(0), share)
+        return F.batch_norm(x, None, None, training=True, eps=EPS)
 
 
 class AttentiveHead(nn.Module):
@@ -34,23 +62,26 @@ class AttentiveHead(nn.Module):
     Learning, TMLR 2024, attentive probing, after Chen et al. 2022 (arXiv 2202.03026, CAE). *Differs
     from the published code*: the batch norm uses its running statistics once it is trained. There
     it uses those of the batch in the test as well, so that what is predicted of an item depends on
-    which others are asked about with it. Keys have no bias, which would change nothing.
+    which others are asked about with it. Keys have no bias, which would change nothing; linear maps
+    are drawn by their width (Glorot), not with SD .02, so that narrow tokens are learned as well.
     """
 
     def __init__(self, width: int, n_classes: int) -> None:
         super().__init__()
         self.heads = heads_of(width)
         self.query = nn.Parameter(torch.empty(1, width))
-        self.query_norm = nn.LayerNorm(width, eps=1e-6)
-        self.key_norm = nn.LayerNorm(width, eps=1e-6)
-        self.value_norm = nn.LayerNorm(width, eps=1e-6)
+        self.query_norm = nn.LayerNorm(width, eps=EPS)
+        self.key_norm = nn.LayerNorm(width, eps=EPS)
+        self.value_norm = nn.LayerNorm(width, eps=EPS)
         self.to_query = nn.Linear(width, width)
         self.to_key = nn.Linear(width, width, bias=False)
         self.to_value = nn.Linear(width, width)
         self.out = nn.Linear(width, width)
-        self.norm = nn.BatchNorm1d(width, eps=1e-6, affine=False)
+        self.norm = RunningNorm(width)
         self.linear = nn.Linear(width, n_classes)
         self.apply(initialise)
+        for layer in (self.to_query, self.to_key, self.to_value, self.out):
+            nn.init.xavier_uniform_(layer.weight)
         nn.init.trunc_normal_(self.query, std=0.02)
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -61,13 +92,7 @@ class AttentiveHead(nn.Module):
         apart = (t.unflatten(2, (self.heads, -1)).transpose(1, 2) for t in (query, key, value))
         mixed = F.scaled_dot_product_attention(*apart)  # (B, heads, 1, E / heads)
         found = self.out(mixed.transpose(1, 2).flatten(1))  # (B, E)
-        return self.linear(self._normed(found))
-
-    def _normed(self, x: Tensor) -> Tensor:
-        """Return x (B, E) behind the batch norm; a batch of one has no spread to be normed by."""
-        if self.training and len(x) > 1:
-            return self.norm(x)
-        return F.batch_norm(x, self.norm.running_mean, self.norm.running_var, eps=self.norm.eps)
+        return self.linear(self.norm(found))
 
 
 class OnFeatures(SupervisedModule):
