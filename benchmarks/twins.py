@@ -8,7 +8,8 @@ Real recordings and images are held against each other, all pairs; pairs that ar
 to be looked at, and only those named in ``--looked-at N`` (how many of the images' are the same)
 are no false alarms. Copies are made of 200 excerpts and of 300 images of each kind. The cost is the
 share of ``partsig preprocess`` that fingerprints take, in one process.
-Writes benchmarks/results/twins.json. Some ten minutes on one core.
+Writes benchmarks/results/twins.json, or of it the parts that ``--only`` names, with their dates.
+Some fifteen minutes on one core.
 """
 
 import argparse
@@ -38,6 +39,7 @@ from partsig.verbs.preprocess import preprocess
 
 RESULTS = Path(__file__).parent / "results" / "twins.json"
 N_SIGNALS, N_IMAGES, REPEATS = 200, 300, 3
+PARTS = ("signals", "long", "images", "cost", "cost-images")
 NOISE = np.random.default_rng(0)
 
 
@@ -177,56 +179,79 @@ def cost(source: str, raw: Path, settings: list[str], owner: object, name: str) 
     return {"source": source, "runs": REPEATS} | told
 
 
+def of_all_images(data: Path, looked: tuple[int, int]) -> dict:
+    pets = [file.read_bytes() for file in sorted((data / "pets").rglob("*.jpg"))]
+    with zipfile.ZipFile(data / "cifar10_jpeg_subset.zip") as archive:
+        names = sorted(n for n in archive.namelist() if n.endswith((".jpg", ".jpeg", ".png")))
+        cifar = [archive.read(name) for name in names]
+    return {
+        "pets": judged(of_images(pets, 224), looked[0]),
+        "cifar": judged(of_images(cifar, 32), looked[1]),
+    }
+
+
+def judged(told: dict, truly: int) -> dict:
+    """Return what was found, and how many of these pairs are none; ``truly`` are."""
+    wrong = len(told["found"]) - truly
+    rate = 1e4 * wrong / told["pairs"]
+    told |= {"same_when_looked_at": truly, "false_alarms": wrong}
+    return told | {"false_alarms_in_10000_pairs": rate}
+
+
 def cost_of_signals(data: Path) -> list[dict]:
-    with tempfile.TemporaryDirectory() as night:
-        twins_long.write_night(Path(night), data)
+    """Return the cost for 25 min of six channels, 400 excerpts, and a night of 8 h."""
+    with tempfile.TemporaryDirectory() as folder:
+        some, night = Path(folder, "some"), Path(folder, "night")
+        some.mkdir()
+        excerpts = np.load(data / "pc18_segments/labelled.npz")
+        of_each = {key: excerpts[key][:400] for key in ("x", "y", "group", "segment")}
+        np.savez(some / "labelled.npz", **{**excerpts, **of_each})
+        twins_long.write_night(night, data)
         sources = (
             ("edf", data / "psg_six_channel", ["channels=[F3,F4,C3,C4,O1,O2]"]),
-            ("pc18-segments", data / "pc18_segments", []),
-            ("physionet2018", Path(night), []),
+            ("pc18-segments", some, []),
+            ("physionet2018", night, []),
         )
         return [cost(*source, landmarks, "fingerprint") for source in sources]
+
+
+def cost_of_images(data: Path) -> list[dict]:
+    owner = image_preprocessing
+    return [
+        cost("images", data / "pets", ["size=224"], owner, "find_twins"),
+        cost("images", data / "cifar10_jpeg_subset.zip", ["size=32"], owner, "find_twins"),
+    ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("data", type=Path)
-    parser.add_argument("--looked-at", type=int, nargs=2, metavar=("PETS", "CIFAR"))
+    parser.add_argument("--looked-at", type=int, nargs=2, metavar=("PETS", "CIFAR"), default=(0, 0))
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
-    data = options.data
-    pets = [file.read_bytes() for file in sorted((data / "pets").rglob("*.jpg"))]
-    with zipfile.ZipFile(data / "cifar10_jpeg_subset.zip") as archive:
-        names = sorted(n for n in archive.namelist() if n.endswith((".jpg", ".jpeg", ".png")))
-        cifar = [archive.read(name) for name in names]
-    looked = options.looked_at
-    result = {
-        "what": __doc__.partition("\n")[0],
+    data, looked = options.data, options.looked_at
+    work = {
+        "signals": lambda: {"signals": judged(of_signals(data / "pc18_segments"), 0)},
+        "long": lambda: {"long_signals": twins_long.of_long(data)},
+        "images": lambda: of_all_images(data, looked),
+        "cost": lambda: {"cost": cost_of_signals(data)},
+        "cost-images": lambda: {"cost_of_images": cost_of_images(data)},
+    }
+    result: dict = {"what": __doc__.partition("\n")[0]}
+    if options.results.exists():
+        result |= json.loads(options.results.read_text(encoding="utf-8"))
+    result |= {
         "command": "python benchmarks/twins.py DATA"
-        + (f" --looked-at {looked[0]} {looked[1]}" if looked else ""),
-        "date": runs.now(),
+        + (f" --looked-at {looked[0]} {looked[1]}" if any(looked) else ""),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, shared; one used",
         "environment": runs.environment() | {"pillow": PIL.__version__},
-        "signals": of_signals(data / "pc18_segments"),
-        "long_signals": twins_long.of_long(data),
-        "pets": of_images(pets, 224),
-        "cifar": of_images(cifar, 32),
-        "cost": cost_of_signals(data)
-        + [
-            cost("images", data / place, settings, image_preprocessing, "find_twins")
-            for place, settings in (
-                ("pets", ["size=224"]),
-                ("cifar10_jpeg_subset.zip", ["size=32"]),
-            )
-        ],
     }
-    for kind, truly in zip(("signals", "pets", "cifar"), (0, *(looked or (0, 0))), strict=True):
-        told = result[kind]
-        told["same_when_looked_at"] = truly
-        told["false_alarms"] = len(told["found"]) - truly
-        told["false_alarms_in_10000_pairs"] = 1e4 * told["false_alarms"] / told["pairs"]
-        print(kind, {key: value for key, value in told.items() if key != "found"})
-    print(*result["long_signals"].items(), *result["cost"], sep="\n")
+    for part in options.only:
+        found = work[part]()
+        for name, told in found.items():
+            print(name, told if isinstance(told, list) else {**told, "found": ...}, flush=True)
+        result = {**result, **found, "dates": result.get("dates", {}) | {part: runs.now()}}
     options.results.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 

@@ -156,9 +156,9 @@ def of_long(data: Path) -> dict:
     whole = real(data)
     pieces = [piece for x, n in whole for piece in np.array_split(x, n, axis=1)]
     return {
-        "real, whole": held_against([x for x, _ in whole], 100),
-        "real, in pieces": held_against(pieces, 100),
-        "one sleeper": held_against([joined(parts[0]["x"][own]) for own in halves], 100),
-        "20 min": held_against([joined(x) for x in np.array_split(excerpts, 198)], 30),
-        "8 h": held_against([joined(x) for x in nights], 8),
+        "real, whole": held_against([x for x, _ in whole], 11),
+        "real, in pieces": held_against(pieces, 25),
+        "one sleeper": held_against([joined(parts[0]["x"][own]) for own in halves], 8),
+        "20 min": held_against([joined(x) for x in np.array_split(excerpts, 198)], 10),
+        "8 h": held_against([joined(x) for x in nights], 3),
     }

@@ -184,7 +184,8 @@ def demo(
         typer.Option("--what", help=f"Which one: {', '.join(DEMOS)}; default: excerpts."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", help="Default: runs/demo, or runs/demo-image.")
+        Path | None,
+        typer.Option("--output", help="Default: runs/demo, runs/demo-image or runs/demo-parts."),
     ] = None,
     set_: options.Set = None,
     seed: options.Seed = 0,

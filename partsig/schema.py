@@ -111,6 +111,7 @@ LABELS: Schema = {
     "unit_s": maybe(number(0, 1e6)),
     "target": text,
     "level": one_of("object", "part"),
+    "objects": texts,
 }
 FILTER: Schema = {
     "l_freq": maybe(number(0, 1e6)),

@@ -261,11 +261,12 @@ def test_the_wheel_holds_code_configurations_and_sample(tmp_path):
             assert f"{package}/{path.relative_to(ROOT / folder)}" in names
     for path in (ROOT / "configs").glob("*.yaml"):
         assert f"partsig/configs/{path.name}" in names
-    sample = {"excerpts.flac", "excerpts.csv", "ATTRIBUTION.md"}
+    sample = {"excerpts.flac", "excerpts.csv", "ATTRIBUTION.md", "pets.zip", "ATTRIBUTION-pets.md"}
     assert {f"partsig/data/sample/{name}" for name in sample} <= names
     assert not any(name.startswith(("cli/", "configs/", "tests/")) for name in names)
     size = zipfile.ZipFile(wheel).getinfo("partsig/data/sample/excerpts.flac").file_size
     assert size < 8_000_000
+    assert zipfile.ZipFile(wheel).getinfo("partsig/data/sample/pets.zip").file_size < 1_500_000
 
 
 def test_help_loads_neither_torch_nor_the_tasks():

@@ -18,7 +18,7 @@ from partsig.contracts.dataset import (
     TrainedRun,
     UnseenWindows,
 )
-from partsig.contracts.inputs import Examples, MarkedWindows, Windows
+from partsig.contracts.inputs import Examples, MarkedWindows, MaskedExamples, Windows
 from partsig.contracts.labels import IGNORED, UNLABELLED, Labels, labels_of
 from partsig.contracts.marks import MarkedItems
 from partsig.contracts.models import Looks, Objective, Predictor, RecordingPredictor
@@ -37,6 +37,7 @@ __all__ = [
     "Looks",
     "MarkedItems",
     "MarkedWindows",
+    "MaskedExamples",
     "Objective",
     "Order",
     "Predictor",

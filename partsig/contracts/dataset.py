@@ -147,6 +147,12 @@ class Dataset(Protocol):
     samples_per_unit: float
     labels: Labels
 
+    def labelled_by(self, target: str) -> "Dataset":
+        """Return the same store with labels of this target: of whole items, or of their places.
+
+        Raises ConfigError where it has none of these.
+        """
+
     def input_facts(self) -> dict[str, object]:
         """Return what must be the same for an encoder to be used: channels, rate (Hz)."""
 

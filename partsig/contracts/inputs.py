@@ -67,3 +67,21 @@ class Examples(Protocol):
 
     def digest(self) -> dict[str, str]:
         """Return what tells these inputs from others of the same names, as facts for a result."""
+
+    def present(self) -> np.ndarray:
+        """Return the numbers of the classes that occur, sorted."""
+
+
+class MaskedExamples(Examples, Protocol):
+    """Items each of whose places has a label: pixels of an image, samples of a signal.
+
+    ``labels`` (n,) are -1: no item as a whole has one. ``objects``: as :class:`Labels` has them.
+    """
+
+    objects: tuple[str, ...]
+
+    def inputs_of(self, numbers: np.ndarray) -> np.ndarray:
+        """Return the inputs (b, C, *L) of the items of these numbers (b,), from 0."""
+
+    def masks_of(self, numbers: np.ndarray) -> np.ndarray:
+        """Return their labels (b, *L) uint8: numbers of ``classes``, 255 where there is none."""

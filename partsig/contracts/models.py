@@ -44,13 +44,14 @@ class Objective(Protocol):
 class Predictor(Protocol):
     """A network under a task: :class:`~partsig.core.objectives.supervised.SupervisedModule`.
 
-    ``learns_by``: steps of the optimiser; or its linear ``head`` alone, fitted on ``features(x)``;
-    or steps on ``features`` that are computed once, of what ``on_features()`` returns; or what its
+    ``learns_by``: steps of the optimiser, which leave a frozen encoder as it is where they are
+    ``head_steps``; or its linear ``head`` alone, fitted on ``features(x)``; or steps on
+    ``features`` that are computed once, of what ``on_features()`` returns; or what its
     ``fit_examples(train, seed, device)`` does with all examples at once; or nothing. Of a network
     that does not learn, what it makes of examples is kept in the folder ``kept_in``.
     """
 
-    learns_by: Literal["steps", "head", "features", "examples", "nothing"]
+    learns_by: Literal["steps", "head_steps", "head", "features", "examples", "nothing"]
     kept_in: str | None
 
     @classmethod

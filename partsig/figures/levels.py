@@ -18,16 +18,12 @@ def draw(found: Sequence[Any], reference: str, unit: str, path: Path) -> Path:
     ``found`` has of each ``encoder`` its differences ``by_level``, object and part; those without
     either are left out. Above the diagonal an encoder has more on parts than on objects.
     """
-    figure = Figure(figsize=(7.6, 5.0), layout="constrained")
+    figure = Figure(figsize=(7.6, 4.4), layout="constrained")
     axes = figure.add_subplot()
     both = [one for one in found if {"object", "part"} <= one.by_level.keys()]
-    ends = [
-        end for one in both for name in ("object", "part") for end in one.by_level[name].interval
-    ]
-    reach = 1.1 * max([abs(end) for end in ends if np.isfinite(end)], default=0.1) or 0.1
     axes.axhline(0, color="0.8", linewidth=0.8)
     axes.axvline(0, color="0.8", linewidth=0.8)
-    axes.plot([-reach, reach], [-reach, reach], color="0.8", linewidth=0.8, linestyle="--")
+    axes.axline((0, 0), slope=1, color="0.8", linewidth=0.8, linestyle="--")
     axes.plot(0, 0, "k+", markersize=10, label=plain(reference))
     for number, one in enumerate(both):
         across, up = one.by_level["object"], one.by_level["part"]
@@ -36,9 +32,7 @@ def draw(found: Sequence[Any], reference: str, unit: str, path: Path) -> Path:
             color=f"C{number % 10}", marker=MARKS[number // 10 % len(MARKS)], markersize=5,
             capsize=2, elinewidth=0.8, linestyle="none", label=plain(one.encoder),
         )  # fmt: skip
-    axes.set_xlim(-reach, reach)
-    axes.set_ylim(-reach, reach)
-    axes.set_aspect("equal")
+    axes.margins(0.1)
     axes.set_xlabel("objects: difference to the reference")
     axes.set_ylabel("parts: difference to the reference")
     hide_sides(axes, "top", "right")

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
+from partsig import registries
 from partsig.contracts import (
     Everything,
     LabelBudget,
@@ -56,6 +56,16 @@ class ImageDataset(OpenedStore):
     def labels(self) -> Labels:
         """What its labels are."""
         return replace(labels_of(self.store.meta), classes=self.store.classes)
+
+    def labelled_by(self, target: str) -> "ImageDataset":
+        """Return the same store with labels of whole images, or with its masks."""
+        if target == "mask" and self.store.mask_classes:
+            return registries.at("partsig.modalities.masked_images:MaskedImageDataset")(self.store)
+        return super().labelled_by(target)
+
+    def examples(self, index: np.ndarray, size: int) -> LabelledImages:
+        """Return the images of these numbers (n,) with their labels, ``size`` pixels a side."""
+        return LabelledImages(self.store, index, size)
 
     def input_facts(self) -> dict[str, object]:
         """Return what must be the same for a model to be used: the channels."""
@@ -163,14 +173,9 @@ class ImageDataset(OpenedStore):
                 "items": {role: self.store.items_digest(some) for role, some in chosen.items()},
             },
             settings={"size": size},
-            open=partial(self._open_split, train, val, size),
+            open=lambda: (self.examples(train, size), self.examples(val, size)),
             written=names if per_class else None,
         )
-
-    def _open_split(
-        self, train: np.ndarray, val: np.ndarray, size: int
-    ) -> tuple[LabelledImages, LabelledImages]:
-        return LabelledImages(self.store, train, size), LabelledImages(self.store, val, size)
 
     def draw(self, per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the numbers of images to train on, ``per_class`` each (0: all), and of role val.
@@ -278,7 +283,7 @@ class ImageDataset(OpenedStore):
         if not len(index):
             raise DataError(f"{self.path} has no labelled test image; pass another --store.")
         refuse_used(self._used_by(run, index) if external else [], "images")
-        return LabelledImages(self.store, index, run.config["size"])
+        return self.examples(index, run.config["size"])
 
     def _used_by(self, run: Run, index: np.ndarray) -> list[str]:
         """Return the names of images (n,) whose pixels a run has learned from or was chosen by.
@@ -288,7 +293,7 @@ class ImageDataset(OpenedStore):
         """
         if not (run.store / INDEX).is_file():
             return []
-        theirs = ImageDataset(open_images(run.store))
+        theirs = type(self)(open_images(run.store))
         if (theirs.store.size, theirs.ch_names) != (self.store.size, self.ch_names):
             return []
         train = theirs.labelled("train")

@@ -22,4 +22,5 @@ IMAGES = Modality(
     draw_inspection="partsig.figures.inspection_2d:draw",
     training_facts=image_card.training_facts,
     card=image_card.CARD,
+    usual_configs=dict.fromkeys(("part-segmentation", "object-segmentation"), "image-segmentation"),
 )

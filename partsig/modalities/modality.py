@@ -47,6 +47,8 @@ class Modality:
     training_facts: Callable[[Run], dict]
     card: CardWords
     usual_labels: Labels | None = None
+    # The configuration that a task is fine-tuned by where none is named.
+    usual_configs: Mapping[str, str] = field(default_factory=dict)
     # Networks that are trained in place of an encoder, by name: their places.
     baselines: Mapping[str, str] = field(default_factory=dict)
 

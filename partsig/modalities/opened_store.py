@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from partsig import registries
 from partsig.contracts import Labels, MarkedItems
 from partsig.data.store import index_digest
-from partsig.errors import CheckpointError, DataError
+from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.modalities import registry
 from partsig.runs.run import Run
 from partsig.runs.settings import FinetuneRecipe
@@ -36,6 +36,15 @@ class OpenedStore(ABC):
     @abstractmethod
     def labels(self) -> Labels:
         """What its labels are."""
+
+    def labelled_by(self, target: str) -> "OpenedStore":
+        """Return the same store; raise ConfigError unless its labels are of this target."""
+        if target != self.labels.target:
+            raise ConfigError(
+                f"{self.path} has labels of {self.labels.target} and no {target}; preprocess what "
+                "has them, see docs/how-to/part-segmentation.md."
+            )
+        return self
 
     @abstractmethod
     def input_facts(self) -> dict[str, object]:

@@ -192,12 +192,12 @@ def as_markdown(
         tested += f" of {n_units} {units}"
     lines += [
         "",
-        f"Test: {tested}, the same for every row. {name.capitalize()} is pooled over the test "
-        f"{answers} of a run; mean ± SD over runs, which differ in their seeds: of the draw of the "
-        f"labels, where not all are used, of what is trained, of the pretraining. Intervals: "
-        f"bootstrap over test {units} ({BOOTSTRAP_DRAWS:,} samples, seed {seed}), the same samples "
-        f"for every run, of the mean over runs. Gains are paired: the same seed, and so the same "
-        f"labels; the same test {units}.",
+        f"Test: {tested}, the same for every row. {name[0].upper() + name[1:]} is pooled over the "
+        f"test {answers} of a run; mean ± SD over runs, which differ in their seeds: of the draw "
+        f"of the labels, where not all are used, of what is trained, of the pretraining. "
+        f"Intervals: bootstrap over test {units} ({BOOTSTRAP_DRAWS:,} samples, seed {seed}), the "
+        f"same samples for every run, of the mean over runs. Gains are paired: the same seed, and "
+        f"so the same labels; the same test {units}.",
     ]
     lines += [
         f"\n{row.method} ({row.budget or 'all'}) has another encoder than {reference} "

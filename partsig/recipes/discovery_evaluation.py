@@ -22,7 +22,7 @@ from partsig.recipes.judging import Judgement, JudgingRequest
 from partsig.runs import directory as runs
 from partsig.runs.perceiving import load_perceiving
 from partsig.runs.run import Run
-from partsig.tasks import part_discovery as task
+from partsig.tasks import part_discovery as discovery
 from partsig.train import distributed
 
 PARTS = "parts.npz"
@@ -42,11 +42,11 @@ def evaluate_parts(asked: JudgingRequest) -> Judgement:
     check_folder(folder)
     check_replaceable(folder / PARTS, b",truth,prediction,", folder / "predictions.csv")
     model, device = load_perceiving(run), distributed.pick_device(asked.device)
-    found = task.find_parts(model, items, device)
+    found = discovery.find_parts(model, items, device)
     # What is fitted to training items (the regression of points, k-means) is of the run's store.
     own = registry.get(run.modality).open(locate(None, recorded=run.facts["store"]))
     train = own.marked(run, "train")
-    known = task.find_parts(model, train, device)
+    known = discovery.find_parts(model, train, device)
     units, _ = items.units()
     result = {
         "run": place_name(run.path),
@@ -65,18 +65,18 @@ def evaluate_parts(asked: JudgingRequest) -> Judgement:
         "seed": run.seed,
         "date": runs.now(),
         "environment": runs.environment(),
-        **task.score(found, items, asked.seed),
-        "keypoint_regression_error": task.regression_error((known, train), (found, items)),
-        "baselines": task.baselines(known, found, items, asked.seed),
+        **discovery.score(found, items, asked.seed),
+        "keypoint_regression_error": discovery.regression_error((known, train), (found, items)),
+        "baselines": discovery.baselines(known, found, items, asked.seed),
     }
-    task.write_predictions(folder / "predictions.csv", found, items)  # first: it tells whose
+    discovery.write_predictions(folder / "predictions.csv", found, items)  # first: it tells whose
     _write_parts(folder / PARTS, found, items)
     write_json(folder / "metrics.json", result)
     return Judgement(
         path=folder,
         metrics=result,
         figures=[],
-        summary=task.summary(result),
+        summary=discovery.summary(result),
         follow_up=("inspect", "--run", str(run.path), "--what", "parts"),
     )
 
@@ -90,7 +90,7 @@ def check_marked(items: MarkedItems, dataset: Dataset) -> None:
         )
 
 
-def _write_parts(path: Path, found: task.FoundParts, items: MarkedItems) -> None:
+def _write_parts(path: Path, found: discovery.FoundParts, items: MarkedItems) -> None:
     with atomic(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(
             file,

@@ -1,7 +1,5 @@
 """Whether labels suffice to learn from and to choose by, and what learns from them."""
 
-import numpy as np
-
 from partsig import registries
 from partsig.contracts import Examples
 from partsig.errors import ConfigError
@@ -28,7 +26,7 @@ def too_weak(val: Examples) -> str | None:
     """Return why nothing can be chosen by these validation items; None where it can."""
     if len(val) < LEAST_TO_CHOOSE_BY:
         return f"it has {len(val)} {val.item}s, fewer than {LEAST_TO_CHOOSE_BY}"
-    found = np.unique(val.labels)
+    found = val.present()
     if len(found) == 1:
         return f"all its {len(val):,} {val.item}s are {val.classes[found[0]]}"
     return None
@@ -38,7 +36,7 @@ def check_classes(
     settings: FinetuneRecipe, modality: str, train: Examples, has_teacher: bool
 ) -> None:
     """Raise ConfigError where all labels to learn from are the same; a teacher may know others."""
-    found = np.unique(train.labels)
+    found = train.present()
     learns = settings.model == "encoder" or _learns_by(settings, modality) != "nothing"
     if len(found) < 2 and learns and not has_teacher:
         only = ", ".join(train.classes[k] for k in found)

@@ -62,6 +62,7 @@ def judge(path: Path, store: str | Path | None, device: torch.device) -> Judged:
     calibration, task = run.calibration, tasks.get(run.task)
     model = task.load(run)
     dataset = registry.get(run.modality).open(locate(store, recorded=run.facts["store"]))
+    dataset = dataset.labelled_by(task.target)
     dataset.check_same_input(run, task.learned(dataset.labels))
     folder, external = evaluation_of(run, dataset.path)
     examples = task.relabel(dataset.test_examples(run, external))

@@ -126,6 +126,7 @@ def open_finetuning(request: FinetuneRequest) -> Finetuning:
     dataset = registry.of(read_meta(request.store)).open(request.store)
     dataset.check_budget(request.budget)
     task = tasks.get(dataset.task if request.task is None else request.task)
+    dataset = dataset.labelled_by(task.target)
     task.check_labels(dataset.labels)
     start = start_from(request.origin, dataset, task.settled(request.settings), request.like)
     settings = start.settings
@@ -195,9 +196,9 @@ def _share_finetuning(asked: Finetuning, world: World) -> None:
     task, labels = asked.task, asked.dataset.counted(train, val)
     key = f"val_{task.measured_by(val)}"
     only_head = model.learns_by == "head" or (
-        settings.train == "probe" and model.learns_by != "nothing"
+        settings.train == "probe" and model.learns_by not in ("nothing", "head_steps")
     )
-    by_steps = model.learns_by in ("steps", "features") and not only_head
+    by_steps = model.learns_by in ("steps", "head_steps", "features") and not only_head
     results: dict[str, object] = {}
     if world.main and (only_head or settings.train == "probe+full"):
         score = measure_of(val).score

@@ -44,7 +44,7 @@ def compare_methods(asked: ComparisonRequest) -> Comparison:
         raise ConfigError(f"--against {reference}: no such method; there are {', '.join(methods)}.")
     rows = compare_rows(results, metric, reference, asked.seed)
     folder = asked.output or runs.RUNS / "compare"
-    unit, n_units, n_answers = results[0].unit, len(results[0].counts), int(results[0].counts.sum())
+    unit, n_units, n_answers = results[0].unit, len(results[0].counts), results[0].n_answers
     text = as_markdown(rows, reference, metric, unit, n_units, n_answers, asked.seed)
     for name in ("compare.csv", "compare.md", "compare.png"):
         check_replaceable(folder / name, b",budget,n_runs,", folder / "compare.csv")

@@ -26,7 +26,7 @@ from partsig import registries
 from partsig.contracts import labels_of
 from partsig.data.store import read_meta
 from partsig.errors import ConfigError, DataError
-from partsig.files import check_replaceable, has_keys, write_json, write_text
+from partsig.files import check_replaceable, has_keys, read_json, write_json, write_text
 from partsig.recipes.comparison import interval, resampled
 from partsig.recipes.comparison_tables import ComparisonRequest
 from partsig.recipes.part_levels import (
@@ -77,12 +77,16 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class _Asked:
-    """A run as it was named, and which column it belongs in."""
+    """A run as it was named, and which column it belongs in.
+
+    ``pool`` is that of a task which is of one level, where its result tells it.
+    """
 
     name: str
     path: Path
     run: Run
     level: str
+    pool: str | None
 
     @property
     def key(self) -> tuple:
@@ -94,12 +98,12 @@ class _Asked:
     @property
     def _way(self) -> str:
         run, name = self.run, self.run.task
-        pool = POOLS.get(run.config["pool"], run.config["pool"])
-        if run.config["train"] == "attentive":
-            return WAYS["attentive"]
-        if tasks.get(name).level is None:
-            return f"{WAYS[run.config['train']]}, {pool}"
-        return f"{name.removeprefix(f'{self.level}-')}, {pool}"
+        if tasks.get(name).level is not None:
+            told, pool = name.removeprefix(f"{self.level}-"), self.pool
+        else:
+            told, pool = WAYS[run.config["train"]], run.config["pool"]
+            pool = None if run.config["train"] == "attentive" else pool
+        return told if pool is None else f"{told}, {POOLS.get(pool, pool)}"
 
 
 def compare_parts(asked: ComparisonRequest) -> PartTable:
@@ -173,7 +177,13 @@ def _as_asked(item: str | Path) -> _Asked:
             f"is asked of one that is left as it is: train={', '.join(FROZEN_WAYS)}, or a task of "
             "parts."
         )
-    return _Asked(name=label or encoder_name(run), path=path, run=run, level=level_of(run))
+    file = path / "evaluation" / "metrics.json"
+    try:
+        pool = read_json(file).get("pool")
+    except (OSError, ValueError, AttributeError):
+        raise DataError(f"{file} is damaged; evaluate {path} again.") from None
+    name = label or encoder_name(run)
+    return _Asked(name=name, path=path, run=run, level=level_of(run), pool=pool)
 
 
 def _advice(level: str) -> str:

@@ -21,7 +21,7 @@ from partsig.recipes.inspection import Inspection, InspectionRequest
 from partsig.runs.perceiving import load_perceiving
 from partsig.runs.run import Run
 from partsig.seeds import Stream, rng_of
-from partsig.tasks import part_discovery as task
+from partsig.tasks import part_discovery as discovery
 from partsig.text import shown
 from partsig.train import distributed
 
@@ -66,7 +66,7 @@ def inspect_parts(asked: InspectionRequest) -> Inspection:
     items = dataset.marked(run, "test")
     index = np.sort(rng_of(Stream.INSPECTION, asked.seed).permutation(len(items))[: asked.n])
     some = SomeItems(items, index)
-    found = task.find_parts(model, some, distributed.pick_device(asked.device))
+    found = discovery.find_parts(model, some, distributed.pick_device(asked.device))
     n_parts = found.maps.shape[1]
     folder = asked.output
     check_no_link(folder)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -224,6 +225,14 @@ def test_a_run_from_before_levels_goes_on(stores, tmp_path):
     del record["labels"]["level"]
     (path / "run.json").write_text(json.dumps(record))
     assert asked(stores, "parts", tmp_path / "run") == path
+
+
+def test_a_damaged_evaluation_is_told(named, tmp_path):
+    path = tmp_path / "wide-found"
+    shutil.copytree(next(i for i in named if i.endswith("wide-found")).partition("=")[2], path)
+    (path / "evaluation" / "metrics.json").write_text("[]")
+    with pytest.raises(DataError, match=r"metrics\.json is damaged; evaluate .*wide-found again"):
+        partsig.compare([*named, path], task="parts", against="narrow", **CPU)
 
 
 def test_a_table_that_there_is_not_is_told(named):

@@ -26,7 +26,8 @@ class DiscoveryConfig:
     phi: Annotated[
         str,
         "frozen network through which windows are looked at, as in --from: a pretraining run, "
-        "timm:…, official:…, packaged:…, or scratch, an untrained one of the shape of encoder.…",
+        "timm:…, torchvision:…, official:…, packaged:…, or scratch, an untrained one of the shape "
+        "of encoder.…",
     ] = "packaged:efficientnet-lite0"
     phi_weights: Annotated[str | None, "file of its weights, where it needs one"] = None
     taps: Annotated[

@@ -26,12 +26,15 @@ NO_PROJECTION = "this encoder has no projection head; take another pool than pro
 class SupervisedModule(nn.Module, ABC):
     """A network with ``logits(x)`` under the supervised loss, whatever the network is.
 
-    ``learns_by``: steps of the optimiser; or its linear ``head`` alone, fitted on ``features(x)``;
-    or steps on ``features`` that are computed once, of what ``on_features()`` returns; or what its
+    ``learns_by``: steps of the optimiser, which leave a frozen encoder as it is where they are
+    ``head_steps``; or its linear ``head`` alone, fitted on ``features(x)``; or steps on
+    ``features`` that are computed once, of what ``on_features()`` returns; or what its
     ``fit_examples(train, seed, device)`` does with all examples at once; or nothing.
     """
 
-    learns_by: ClassVar[Literal["steps", "head", "features", "examples", "nothing"]] = "steps"
+    learns_by: ClassVar[
+        Literal["steps", "head_steps", "head", "features", "examples", "nothing"]
+    ] = "steps"
     # What its features are, where those of one network are several things.
     told: ClassVar[str] = ""
     # Of a network that does not learn: where its features are kept, see partsig.runs.features.

@@ -38,18 +38,24 @@ def fingerprint(signal: np.ndarray | OnDisk, sfreq: float) -> np.ndarray:
 
 
 def sketch(channels: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the :data:`KEPT` smallest keys of channels (n, 2) each, that occur at one time only.
+    """Return the :data:`KEPT` smallest keys of channels (n,) each, that occur at one time only.
 
-    >>> sketch([np.array([[7, 10], [3, 20], [5, 1]]), np.array([[7, 11], [5, 900]])]).tolist()
+    Each as (k, 2), key and time; of channels both are in one number, as of :func:`.peaks.keys_of`.
+
+    >>> first, second = [7 << 32 | 10, 3 << 32 | 20, 5 << 32 | 1], [7 << 32 | 11, 5 << 32 | 900]
+    >>> sketch([np.array(first, np.uint64), np.array(second, np.uint64)]).tolist()
     [[3, 20], [7, 10]]
     """
-    keys, times = np.concatenate([np.empty((0, 2), np.int64), *channels]).T.astype(np.uint64)
-    both = np.sort(keys << np.uint64(32) | times)
-    keys, times = both >> np.uint64(32), (both & np.uint64(2**32 - 1)).astype(np.int64)
-    new = np.flatnonzero(keys[1:] != keys[:-1]) + 1
-    first, last = np.append(0, new)[: len(keys)], np.append(new, len(keys))[: len(keys)] - 1
-    first = first[times[last] - times[first] <= APART][:KEPT]
-    return np.stack([keys[first].astype(np.int64), times[first]], 1)
+    both = np.concatenate(channels) if channels else np.empty(0, np.uint64)
+    both.sort()
+    both = both.astype("<u8", copy=False).view("<u4").reshape(-1, 2)  # time, key
+    keys = both[:, 1]
+    other = keys[1:] != keys[:-1]
+    if not other.all():
+        times, new = both[:, 0].astype(np.int64), np.flatnonzero(other) + 1
+        first, last = np.append(0, new), np.append(new, len(keys)) - 1
+        both = both[first[times[last] - times[first] <= APART]]
+    return both[:KEPT, ::-1].astype(np.int64)
 
 
 def encode(print_: np.ndarray) -> str:

@@ -32,13 +32,16 @@ SHORT_S, ANCHORS = 1500.0, 200
 # Seconds of a mean; how many means a slope is between, and are in a block.
 MEAN_S, LAG, IN_BLOCK = 0.12, 3, 4
 # Cells of blocks in a reach, and seconds that a reach has at most.
-IN_REACH, MOST_S = 8, 300.0
+IN_REACH, MOST_S = 5, 300.0
 # Seconds from an anchor's block in which landmarks have keys; what is looked at before and after.
 NEAR_S, BEFORE_S, AFTER_S = 2.5, 0.7, 5.0
 # Samples looked at in one go: of all channels, near the processor; around anchors.
 PIECE, READ = 2**18, 2**20
 # A key is the sum of its gaps times these: odd, and of no pattern.
-FACTORS = np.array([[0x9E3779B97F4A7C15], [0xBF58476D1CE4E5B9], [0x94D049BB133111EB]], np.uint64)
+FACTORS = np.array([0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB], np.uint64)
+UPPER = np.uint64(0xFFFFFFFF00000000)
+AROUND = np.array([[-1], [0], [1]])
+TINY = np.float32(1e-30)  # where three values are the same
 
 
 @dataclass(frozen=True)
@@ -60,19 +63,17 @@ Signal = np.ndarray | OnDisk | Channel
 
 
 def keys_of(signal: Signal, sfreq: float, extent_s: float | None = None) -> np.ndarray:
-    """Return keys of the channels (C, T) in µV and their times in steps of 30 ms: (n, 2) int64.
+    """Return keys of the channels (C, T) in µV, each with its time in steps of 30 ms: (n,) uint64.
 
-    ``extent_s`` is channels times seconds of the recording, where these are not all its channels.
+    The key is in the upper 32 bits, the time in the lower. ``extent_s`` is channels times seconds
+    of the recording, where these are not all its channels.
     """
     n_chans, n_times = signal.shape
     extent_s = n_chans * n_times / sfreq if extent_s is None else extent_s
-    if extent_s < SHORT_S:
-        _, keys, times = _keys(_read(signal, 0, n_times), sfreq)
-    else:
-        keys, times = _keys_beside_anchors(signal, sfreq, reach_of(extent_s))
-    found = np.empty((len(keys), 2), np.int64)
-    found[:, 0], found[:, 1] = keys, np.rint(times / STEP_S)
-    return found
+    if extent_s >= SHORT_S:
+        return _keys_beside_anchors(signal, sfreq, reach_of(extent_s))
+    _, keys, times = _keys(_read(signal, 0, n_times), sfreq)
+    return keys | np.rint(times).astype(np.uint64)
 
 
 def reach_of(extent_s: float) -> float:
@@ -96,10 +97,11 @@ class _Plan:
 
     hop: int  # samples from one value to the next
     half: int  # samples before the middle of the wavelet
-    n: int  # values in a quarter of the reach; M is four times that
-    within: np.ndarray  # (K, M)
-    beyond: np.ndarray  # (rest, k): of the samples after a block, to its last k values
-    edge: np.ndarray  # (2 n, 1): how far from a peak the ends of its reach are
+    n: int  # values in half the reach; M is twice that
+    matrix: (
+        np.ndarray
+    )  # (K, M + k), what a block gives to its own values, and to k of the one before
+    edge: np.ndarray  # (2 n, 1), from a peak to the outer halves of its reach
 
 
 @lru_cache(16)
@@ -111,98 +113,93 @@ def _plan(sfreq: float) -> _Plan:
     wavelet -= wavelet.mean()  # an offset has no waves
     wavelet *= 2 / np.abs(wavelet).sum()
     rest = len(wavelet) - hop
-    n = max(1, round(REACH_S * sfreq / hop / 4), -(-rest // (4 * hop)))
-    size = 4 * n * hop
-    matrix = np.zeros((size + rest, 4 * n), np.float32)
-    for k in range(4 * n):
-        matrix[k * hop : k * hop + len(wavelet), k] = wavelet
-    first = int((matrix[size:] != 0).any(0).argmax())
-    far = np.arange(3 * n + 1, 4 * n + 1)
-    edge = np.concatenate([-far, far])[:, None]
-    return _Plan(hop, half, n, matrix[:size], matrix[size:, first:].copy(), edge)
+    n = max(2, round(REACH_S * sfreq / hop / 2), -(-rest // (2 * hop)))
+    size = 2 * n * hop
+    late = 2 * n - -(-rest // hop)  # the first value that needs samples after its block
+    whole = np.zeros((2 * size, 2 * n), np.float32)
+    for k in range(2 * n):
+        whole[k * hop : k * hop + len(wavelet), k] = wavelet
+    matrix = np.concatenate([whole[:size], whole[size:, late:]], 1)
+    far = np.arange(n + 1, 2 * n + 1)
+    return _Plan(hop, half, n, matrix, np.concatenate([-far, far])[:, None])
 
 
 def _waves(x: np.ndarray, plan: _Plan) -> np.ndarray:
     """Return how high the waves of rows (R, T) are: (R, N), value i at sample half + i hop."""
-    (size, n_values), rest = plan.within.shape, len(plan.beyond)
-    n = (x.shape[1] - rest) // size
-    if n < 1:
+    size, n_values = len(plan.matrix), 2 * plan.n
+    n = x.shape[1] // size
+    if n < 2:
         return np.empty((len(x), 0), np.float32)
-    waves = x[:, : n * size].reshape(len(x), n, size) @ plan.within  # (R, n, M)
-    late = waves[:, :, n_values - plan.beyond.shape[1] :]
-    late[:, :-1] += x[:, size : n * size].reshape(len(x), n - 1, size)[:, :, :rest] @ plan.beyond
-    late[:, -1] += x[:, n * size : n * size + rest] @ plan.beyond
-    return np.abs(waves, out=waves).reshape(len(x), -1)
+    both = x[:, : n * size].reshape(len(x), n, size) @ plan.matrix  # (R, n, M + k)
+    waves = both[:, :-1, :n_values]
+    waves[:, :, 2 * n_values - plan.matrix.shape[1] :] += both[:, 1:, n_values:]
+    return np.abs(waves).reshape(len(x), -1)
 
 
-def _peaks(waves: np.ndarray, plan: _Plan) -> np.ndarray:
-    """Return where in waves (R, N), made flat, a row has its landmarks, ascending.
+def _peaks(waves: np.ndarray, plan: _Plan) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows (n,) and places, in waves (R, N) made flat, of the landmarks, ascending.
 
-    They are the largest for four blocks on either side, of which none is beyond an end.
+    They are the largest for two blocks on either side, of which none is beyond an end.
     """
     flat = waves.reshape(-1)
     blocks = flat.reshape(-1, plan.n)
-    n_blocks = waves.shape[1] // plan.n
-    if n_blocks < 9:
-        return np.empty(0, np.int64)
-    top = blocks[:, 0].copy()
-    for k in range(1, plan.n):
-        np.maximum(top, blocks[:, k], out=top)
-    most = np.maximum(top[:-1], top[1:])  # of 2 blocks, of 4, of three on either side
-    most = np.maximum(most[:-2], most[2:])
-    most = np.maximum(most[:-3], most[3:])
-    here = top[3:-3]
-    likely = np.flatnonzero((here >= most * np.float32(1 - EVEN)) & (here > FLOOR_UV)) + 3
-    block = likely % n_blocks
-    likely = likely[(block >= 4) & (block < n_blocks - 4)]
-    at = likely * plan.n + blocks[likely].argmax(1)
-    return at[flat[at] >= flat[at + plan.edge].max(0) * np.float32(1 - EVEN)]
+    top = _largest(flat, plan.n).reshape(len(waves), -1)
+    high = top[:, 2:-2] * np.float32(1 + EVEN)
+    row, block = np.nonzero((high >= top[:, 1:-3]) & (high >= top[:, 3:-1]))
+    block += row * top.shape[1] + 2
+    at = block * plan.n + blocks[block].argmax(1)
+    highest = flat[at + plan.edge].max(0, initial=FLOOR_UV)
+    kept = np.flatnonzero(flat[at] * np.float32(1 + EVEN) >= highest)
+    return row[kept], at[kept]
 
 
 def _keys(x: np.ndarray, sfreq: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return of rows (R, T): which row (n,), key, seconds of every landmark that three follow."""
+    """Return of every landmark in rows (R, T) that three follow: row (n,), key, time.
+
+    Keys are in the upper 32 bits, times in steps and their fractions.
+    """
     plan = _plan(sfreq)
     waves = _waves(x, plan)
-    at = _peaks(waves, plan)
+    none = np.empty(0, np.int64), np.empty(0, np.uint64), np.empty(0)
+    if waves.shape[1] <= 4 * plan.n:
+        return none
+    row, at = _peaks(waves, plan)
     n = len(at) - NEXT
     if n <= 0:
-        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
-    flat = waves.reshape(-1)
-    before, here, after = flat[at + np.array([[-1], [0], [1]])].astype(np.float64)
-    row = at // waves.shape[1]
-    bend = np.minimum(before - 2 * here + after, -1e-30)
-    value = at - row * waves.shape[1] + 0.5 * (before - after) / bend  # the peak of a parabola
-    times = (value * plan.hop + plan.half) / sfreq
-    gaps = times[np.arange(n) + np.arange(1, NEXT + 1)[:, None]] - times[:n]
-    gaps = np.rint(gaps / STEP_S).astype(np.int64).view(np.uint64)  # (NEXT, n)
-    key = (gaps * FACTORS).sum(0)
+        return none
+    before, here, after = waves.reshape(-1)[at + AROUND]
+    rise = after - before
+    # The peak of a parabola, in steps; rows follow one another.
+    times = (at + rise / (2 * (here + here - before - after) + TINY)) * (plan.hop / sfreq / STEP_S)
+    following = np.ndarray((NEXT, n), times.dtype, times, times.itemsize, times.strides * 2)
+    key = FACTORS @ np.rint(following - times[:n]).astype(np.uint64)
     key ^= key >> np.uint64(29)
-    key = (key * FACTORS[1]) >> np.uint64(32)
-    whole = row[:n] == row[NEXT:]
-    return row[:n][whole], key[whole].astype(np.int64), times[:n][whole]
+    key *= FACTORS[1]
+    key &= UPPER
+    times += plan.half / sfreq / STEP_S - row * (waves.shape[1] * plan.hop / sfreq / STEP_S)
+    whole = np.flatnonzero(row[:n] == row[NEXT:])
+    return row[whole], key[whole], times[whole]
 
 
-def _keys_beside_anchors(
-    signal: Signal, sfreq: float, reach_s: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return keys (n,) and their seconds, of landmarks beside the anchors of channels (C, T)."""
+def _keys_beside_anchors(signal: Signal, sfreq: float, reach_s: float) -> np.ndarray:
+    """Return keys and times (n,) of the landmarks beside the anchors of channels (C, T)."""
     channel, first, block = _anchors(signal, sfreq, reach_s)
     width = round((BEFORE_S + 2 * NEAR_S + AFTER_S) * sfreq) + block
     start = np.clip(first - round((NEAR_S + BEFORE_S) * sfreq), 0, max(0, signal.shape[1] - width))
     near = round(NEAR_S * sfreq)
-    keys, times = [np.empty(0, np.int64)], [np.empty(0)]
+    found = [np.empty(0, np.uint64)]
     for a, b in stretches(len(first), max(1, READ // width)):
         places = zip(channel[a:b].tolist(), start[a:b].tolist(), strict=True)
         windows = np.empty((b - a, min(width, signal.shape[1])), np.float32)
         for window, (c, s) in zip(windows, places, strict=True):
             window[:] = np.asarray(signal[c : c + 1, s : s + width])[0]
         row, key, time = _keys(windows, sfreq)
-        sample = start[a:b][row] + time * sfreq
+        sample = start[a:b][row] + time * (STEP_S * sfreq)
         low = first[a:b][row] - near
         beside = (sample >= low) & (sample < low + block + 2 * near)
-        keys.append(key[beside])
-        times.append(sample[beside] / sfreq)
-    return np.concatenate(keys), np.concatenate(times)
+        time = np.rint(sample[beside] / (STEP_S * sfreq))
+        found.append(key[beside] | time.astype(np.uint64))
+    return np.concatenate(found)
 
 
 def _anchors(signal: Signal, sfreq: float, reach_s: float) -> tuple[np.ndarray, np.ndarray, int]:
@@ -228,16 +225,23 @@ def _anchors(signal: Signal, sfreq: float, reach_s: float) -> tuple[np.ndarray, 
         slope[:, :LAG] = 0 if last is None else level[:, :LAG] - last
         last = level[:, -LAG:].copy()
         np.abs(slope, out=slope)
-        blocks = slope.reshape(n_chans, -1, IN_BLOCK)
-        top = np.maximum(blocks[..., 0], blocks[..., 1])
-        for k in range(2, IN_BLOCK):
-            np.maximum(top, blocks[..., k], out=top)
-        cells = top.reshape(n_chans, b - a, per_cell)
-        steepest[:, a:b] = cells.max(2)
-        where[:, a:b] = cells.argmax(2) + per_cell * np.arange(a, b)
+        cells = _largest(slope.reshape(-1), IN_BLOCK).reshape(-1, per_cell)
+        place = cells.argmax(1)
+        steepest[:, a:b] = cells[np.arange(len(cells)), place].reshape(n_chans, -1)
+        where[:, a:b] = place.reshape(n_chans, -1) + per_cell * np.arange(a, b)
     around = max(1, round(reach_s * sfreq / (per_cell * block)) - 1)
     c, i = np.nonzero((steepest >= _most_around(steepest, around)) & (steepest > 0))
     return c, where[c, i] * block, block
+
+
+def _largest(x: np.ndarray, n: int) -> np.ndarray:
+    """Return the largest of every n of x (N,); NumPy's own is slow for so few at a time."""
+    while n % 2 == 0:
+        x, n = np.maximum(x[::2], x[1::2]), n // 2
+    most = x[::n]
+    for k in range(1, n):
+        most = np.maximum(most, x[k::n])
+    return most
 
 
 def _most_around(x: np.ndarray, reach: int) -> np.ndarray:

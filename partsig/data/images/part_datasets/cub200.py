@@ -38,7 +38,7 @@ from partsig.errors import DataError
 
 # What was published of retrieval, by id 11, 12, 9 and 14.
 PUBLISHED = ("right eye", "right leg", "left wing", "tail")
-OUTLINE = {"classes": ["bird", "background"], "objects": {}}
+OUTLINE = {"classes": ["bird", "background"], "objects": {"bird": "bird"}}
 BIRD, VOTED = 0, 255
 
 
