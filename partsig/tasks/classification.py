@@ -17,6 +17,7 @@ from partsig.core.encoder import Encoder
 from partsig.core.frozen_encoder import FrozenEncoder
 from partsig.core.objectives.attentive import AttentiveProbe
 from partsig.core.objectives.supervised import SupervisedModule
+from partsig.errors import ConfigError
 from partsig.files import atomic
 from partsig.metrics.agreement import (
     confusion,
