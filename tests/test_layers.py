@@ -49,7 +49,7 @@ ALLOWED = {
     | WINGS
     | {"keys", "key_tables", "figures", "runs", "tasks", "modalities", "recipes", "sleep"}
     | {"demos.registry"},
-    "demos": BASE | WINGS | {"runs", "tasks", "modalities", "recipes", "verbs"},
+    "demos": BASE | WINGS | {"figures", "runs", "tasks", "modalities", "recipes", "verbs"},
     "interop": BASE | WINGS | {"runs", "tasks", "modalities", "recipes", "verbs"},
     "__main__": {"cli"},
     "__init__": set(),
@@ -114,6 +114,7 @@ OWN_READERS = {
     "regular.py",
     "config_text.py",  # what is shipped
     "data/sample/__init__.py",
+    "data/sample/pets.py",
     "files.py",  # what was just written
     "data/signals/readers/mne_child.py",  # /proc, and a hook that looks at every file
     "data/signals/readers/edf.py",  # is_file or check_regular comes before

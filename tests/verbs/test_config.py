@@ -122,7 +122,8 @@ def test_choices_are_those_that_are_accepted():
 def test_only_these_numbers_have_no_range():
     """A check that a range is not told of would be one that is not seen."""
     numbers = {k.key for _, _, k in KEYS if not k.range and ("number" in k.type or "int" in k.type)}
-    assert numbers == {"optim.betas", "hypnogram.offset_s"}
+    lists = {"optim.betas", "objective.taps", "objective.tap_weights", "segmentation.taps"}
+    assert numbers == {"hypnogram.offset_s", *lists}
 
 
 @pytest.mark.parametrize(
