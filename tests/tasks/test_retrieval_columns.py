@@ -78,7 +78,7 @@ def test_each_column_is_another(contrast, digits, tmp_path):
     ("train", "task", "origin", "message"),
     [
         ("probe", "part-retrieval", "scratch", "--from scratch: this encoder has no projection"),
-        ("full", "classification", "contrast", "set train to probe or knn, not to full"),
+        ("full", "classification", "contrast", "set train to probe or knn or attentive, not to"),
     ],
 )
 def test_where_there_is_none_that_is_told(train, task, origin, message, contrast, digits, tmp_path):
