@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -106,6 +107,15 @@ def write_night() -> Callable[..., Path]:
         )
 
     return write
+
+
+@pytest.fixture(scope="session")
+def nights() -> ModuleType:
+    """The module ``tests/nights.py``: small synthetic nights of features."""
+    spec = importlib.util.spec_from_file_location("nights", Path(__file__).parent / "nights.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture

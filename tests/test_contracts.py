@@ -29,6 +29,7 @@ KEPT = {
     contracts.Task: [registries.at(place) for place in tasks.TASKS.values()],
     contracts.Windows: [RandomWindows, RandomImages, Augmented],
     contracts.Examples: [LabelledWindows, LabelledImages],
+    contracts.EpochExamples: [LabelledWindows],
     contracts.Predictor: [
         SupervisedModule,
         *(registries.at(place) for kind in KINDS for place in kind.baselines.values()),
@@ -46,6 +47,9 @@ OF_INSTANCES = {
     contracts.Windows: {"per_epoch"},
     contracts.MarkedWindows: {"per_epoch"},
     contracts.Examples: {"labels", "classes"},
+    contracts.EpochExamples: {
+        *("labels", "classes", "names", "recording", "epoch", "n_epochs", "n_times"),
+    },
     contracts.Order: {"seed", "size", "steps"},
 }
 PAIRS = [(contract, cls) for contract, classes in KEPT.items() for cls in classes]

@@ -18,7 +18,13 @@ from partsig.contracts.dataset import (
     TrainedRun,
     UnseenWindows,
 )
-from partsig.contracts.inputs import Examples, MarkedWindows, MaskedExamples, Windows
+from partsig.contracts.inputs import (
+    EpochExamples,
+    Examples,
+    MarkedWindows,
+    MaskedExamples,
+    Windows,
+)
 from partsig.contracts.labels import IGNORED, UNLABELLED, Labels, labels_of
 from partsig.contracts.marks import MarkedItems
 from partsig.contracts.models import Looks, Objective, Predictor, RecordingPredictor
@@ -29,6 +35,7 @@ __all__ = [
     "UNLABELLED",
     "Batch",
     "Dataset",
+    "EpochExamples",
     "Everything",
     "Examples",
     "LabelBudget",

@@ -129,6 +129,9 @@ class Order(Protocol):
     def __call__(self, step: int) -> np.ndarray:
         """Return the numbers (size,) of the items of a step, or fewer at the end of a pass."""
 
+    def share(self, n: int) -> slice:
+        """Return which of n rows of a step are this process's."""
+
 
 class Dataset(Protocol):
     """An opened store: what it offers to whoever pretrains, fine-tunes or judges on it.

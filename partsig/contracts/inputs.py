@@ -85,3 +85,29 @@ class MaskedExamples(Examples, Protocol):
 
     def masks_of(self, numbers: np.ndarray) -> np.ndarray:
         """Return their labels (b, *L) uint8: numbers of ``classes``, 255 where there is none."""
+
+
+class EpochExamples(Examples, Protocol):
+    """Examples of which those of a part follow one another in time: epochs of recordings.
+
+    Item i is number ``epoch[i]`` of the part ``names[recording[i]]`` (both (n,)), which has
+    ``n_epochs[name]`` of them, those without a label too; ``n_times`` samples are in each.
+    """
+
+    names: Sequence[str]
+    recording: np.ndarray
+    epoch: np.ndarray
+    n_epochs: dict[str, int]
+    n_times: int
+
+    def by_recording(self) -> Iterator[tuple[str, slice]]:
+        """Yield each part and where its items lie among these."""
+
+    def signal(self, recording: str) -> np.ndarray:
+        """Return the whole signal (C, T) of a part; DataError where it is not finite."""
+
+    def stretches(self, recording: str) -> list[tuple[int, int]]:
+        """Return the (first, stop) of a part's epochs between which nothing is missing.
+
+        All epochs are in one of them; one that a gap touches is alone.
+        """

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-from partsig.contracts.dataset import TrainedRun
+from partsig.contracts.batch import TrainingBatches
+from partsig.contracts.dataset import Dataset, Order, TrainedRun
 from partsig.contracts.inputs import Examples
 from partsig.contracts.labels import Labels
 from partsig.contracts.models import Predictor
@@ -22,7 +23,8 @@ class Task(Protocol):
 
     ``target`` is what the labels must be of (:class:`Labels`); ``level`` whether it asks about
     parts or about objects, None where the labels say so; ``words`` what an item and its truth are
-    called in figures; ``can_be_reported`` says that ``partsig report`` has a page for it.
+    called in figures; ``can_be_reported`` says that ``partsig report`` has a page for it,
+    ``can_be_taught`` that a teacher's opinion can be learned from.
     Answers are an array (n, …), a row for each of n items: probabilities (n, K) of K classes, or
     what else a task judges. A ``result`` is what ``metrics.json`` holds.
     """
@@ -31,6 +33,7 @@ class Task(Protocol):
     target: str
     level: Literal["object", "part"] | None
     can_be_reported: bool
+    can_be_taught: bool
     words: Mapping[str, str]
 
     def check_labels(self, labels: Labels) -> None:
@@ -46,6 +49,18 @@ class Task(Protocol):
         """Return a modality's settings as this task has them; raise ConfigError for those it has no
         use for.
         """
+
+    def drawn(self, train: Examples, settings: Any) -> Any:
+        """Return what the steps of training draw from: the examples, or what is made of them.
+
+        It has a length, and ``labels``, by which classes are drawn equally often, or None. Raises
+        ConfigError for examples that the task is not for.
+        """
+
+    def batches(
+        self, dataset: Dataset, drawn: Any, shuffled: Order, settings: Any, teacher: Any
+    ) -> TrainingBatches:
+        """Return the batches of fine-tuning, of what is ``drawn`` in an order."""
 
     def build(self, encoder: "nn.Module", settings: Any, shape: Any, modality: str) -> Predictor:
         """Return the untrained model; the caller seeds torch.

@@ -17,6 +17,7 @@ def in_rows(window: np.ndarray) -> np.ndarray:
 
 def name_rows(axes, names: np.ndarray) -> None:
     """Name the channels, one below the other."""
-    axes.set_yticks(-SPACING * np.arange(len(names)), [plain(n) for n in names], fontsize=7)
+    size = min(7.0, 130 / len(names))  # of many channels, as features are, each has its line
+    axes.set_yticks(-SPACING * np.arange(len(names)), [plain(n) for n in names], fontsize=size)
     axes.tick_params(axis="y", length=0)
     hide_sides(axes, "top", "right", "left")

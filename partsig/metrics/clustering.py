@@ -87,7 +87,7 @@ def nmi_of(table: np.ndarray) -> np.ndarray:
     each = _entropy(rows, -1), _entropy(columns, -1)
     mutual = each[0] + each[1] - _entropy(share, (-2, -1))
     # The difference of entropies is not 0 to the last bit where it is 0.
-    mutual = np.where(np.minimum(*each) > 0, np.maximum(mutual, 0.0), 0.0)
+    mutual = np.where(_several(table), np.maximum(mutual, 0.0), 0.0)
     value = np.minimum(_over(mutual, (each[0] + each[1]) / 2), 1.0)
     return np.where(total > 0, value, np.nan)
 
@@ -106,10 +106,10 @@ def ari_of(table: np.ndarray) -> np.ndarray:
     rows, columns = _pairs(table.sum(-1)).sum(-1), _pairs(table.sum(-2)).sum(-1)
     by_chance = _over(rows, _pairs(total)) * columns
     most = (rows + columns) / 2
-    several = (table.sum(-1) > 0).sum(-1) > 1, (table.sum(-2) > 0).sum(-1) > 1
-    value = np.where(several[0] & several[1], _over(both - by_chance, most - by_chance), 0.0)
+    several = _several(table)
+    value = np.where(several, _over(both - by_chance, most - by_chance), 0.0)
     # No pair is together, neither in truth nor found: every label by itself, in both.
-    value = np.where((most == 0) & several[0] & several[1], 1.0, value)
+    value = np.where((most == 0) & several, 1.0, value)
     return np.where(total > 0, value, np.nan)
 
 
@@ -239,6 +239,11 @@ def _over(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     """Return a quotient, 0 where it is none."""
     shape = np.broadcast_shapes(np.shape(above), np.shape(below))
     return np.divide(above, below, out=np.zeros(shape), where=np.asarray(below) != 0)
+
+
+def _several(table: np.ndarray) -> np.ndarray:
+    """Return whether (…,) both truth and prediction have more than one label."""
+    return ((table.sum(-1) > 0).sum(-1) > 1) & ((table.sum(-2) > 0).sum(-1) > 1)
 
 
 def _entropy(shares: np.ndarray, axis: int | tuple[int, ...]) -> np.ndarray:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from partsig.contracts import Examples
 from partsig.core.objectives.supervised import LossConfig, SupervisedModule
-from partsig.data.signals.bands import band_powers
+from partsig.data.signals.bands import window_features
 from partsig.errors import CheckpointError, ConfigError
 from partsig.modalities import boosted_trees
 from partsig.runs.features import in_batches
@@ -27,7 +27,11 @@ BRAINDECODE = {"chambon2018": "SleepStagerChambon2018", "usleep": "USleep"}
 
 
 class LogisticOnBandPowers(SupervisedModule):
-    """Logistic regression on log band powers (scikit-learn), as a module."""
+    """Logistic regression on log band powers (scikit-learn), as a module.
+
+    Or on the samples, where these are features: see
+    :func:`~partsig.data.signals.bands.window_features`.
+    """
 
     learns_by = "head"
 
@@ -35,11 +39,11 @@ class LogisticOnBandPowers(SupervisedModule):
         super().__init__(LossConfig())
         self.sfreq = shape.samples_per_unit
         empty = np.zeros((1, len(shape.ch_names), *shape.window))
-        self.head = nn.Linear(band_powers(empty, self.sfreq).shape[1], len(shape.classes))
+        self.head = nn.Linear(window_features(empty, self.sfreq).shape[1], len(shape.classes))
 
     def features(self, x: Tensor) -> Tensor:
         """Return log band powers (B, F)."""
-        powers = band_powers(x.cpu().numpy(), self.sfreq)
+        powers = window_features(x.cpu().numpy(), self.sfreq)
         return torch.from_numpy(powers).to(x.device, torch.float32)
 
     def from_features(self, features: Tensor) -> Tensor:
@@ -59,21 +63,21 @@ class BoostingOnBandPowers(SupervisedModule):
         super().__init__(LossConfig())
         self.sfreq, self.n_classes = shape.samples_per_unit, len(shape.classes)
         empty = np.zeros((1, len(shape.ch_names), *shape.window))
-        self.n_features = band_powers(empty, self.sfreq).shape[1]
+        self.n_features = window_features(empty, self.sfreq).shape[1]
         self.trees: HistGradientBoostingClassifier | None = None
 
     def fit_examples(self, train: Examples, seed: int, _device: torch.device) -> None:
         """Grow the trees on labelled windows."""
         from sklearn.ensemble import HistGradientBoostingClassifier
 
-        powers = [band_powers(x.numpy(), self.sfreq) for x in in_batches(train, CPU)]
+        powers = [window_features(x.numpy(), self.sfreq) for x in in_batches(train, CPU)]
         self.trees = HistGradientBoostingClassifier(
             random_state=seed_of(Stream.TREES, seed) % 2**32
         )
         self.trees.fit(np.concatenate(powers), train.labels)
 
     def logits(self, x: Tensor) -> Tensor:
-        chances = self.trees.predict_proba(band_powers(x.cpu().numpy(), self.sfreq))
+        chances = self.trees.predict_proba(window_features(x.cpu().numpy(), self.sfreq))
         every = np.zeros((len(x), self.n_classes))
         every[:, self.trees.classes_] = chances
         return torch.from_numpy(np.log(every + 1e-9)).to(x.device, torch.float32)

@@ -192,6 +192,12 @@ class SignalDataset(OpenedStore):
     def _check_model(self, settings: SignalFinetuneConfig) -> None:
         """Raise ConfigError where a baseline is not for these signals."""
         if settings.model == "encoder":
+            if self.window_for(settings) == (1,):
+                raise ConfigError(
+                    f"a label of {self.path} is of one sample, of which an encoder's "
+                    "normalisation leaves nothing: pass --task night-context, or --set "
+                    "model=logistic."
+                )
             return
         window, patch = settings.extents(self.samples_per_unit, self.labels.unit_s)
         shape = InputShape(

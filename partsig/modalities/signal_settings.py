@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from partsig.data.splits import SplitConfig
 from partsig.errors import CheckpointError, ConfigError, check_range
 from partsig.runs.settings import FROZEN_WAYS, FinetuneRecipe, PretrainRecipe, Shape
-from partsig.tasks.settings import PseudoConfig
+from partsig.tasks.settings import ContextConfig, PseudoConfig
 
 # Seconds of a window at most: a day.
 LONGEST_S = 86_400.0
@@ -32,6 +32,11 @@ class SignalPretrainConfig(PretrainRecipe):
 
     def extents(self, samples_per_unit: float) -> tuple[Shape, Shape]:
         window, patch = (round(s * samples_per_unit) for s in (self.window_s, self.patch_s))
+        if not patch:
+            raise ConfigError(
+                f"patch_s={self.patch_s:g} is no sample at {samples_per_unit:.3g} Hz: pass "
+                f"patch_s of {1 / samples_per_unit:g} or more, and a longer window_s."
+            )
         return (window,), (patch,)
 
 
@@ -45,15 +50,18 @@ class SignalFinetuneConfig(FinetuneRecipe):
     """
 
     model: Annotated[
-        Literal["encoder", "logistic", "boosting", "chambon2018", "usleep", "yasa"],
+        Literal["encoder", "logistic", "boosting", "chambon2018", "usleep", "yasa", "context"],
         "partsig's encoder; or a baseline, from scratch: logistic or boosting on band powers, "
-        "chambon2018 or usleep of braindecode, yasa as it comes",
+        "chambon2018 or usleep of braindecode, yasa as it comes; context is what --task "
+        "night-context trains",
     ] = "encoder"
     shift_s: Annotated[
         float, "windows start up to so many seconds before or after their epoch, in training only"
     ] = 0.0
     patch_s: Annotated[
-        float, "length of a patch in seconds, --from scratch only; a pretrained run brings its own"
+        float,
+        "length of a patch in seconds, a sample at least; --from scratch only, since a "
+        "pretrained run brings its own",
     ] = 1.0
     adapt: Annotated[
         Literal["none", "channels"],
@@ -66,6 +74,7 @@ class SignalFinetuneConfig(FinetuneRecipe):
         "{Fpz-Cz: C4-M1}; a channel of the encoder's own name takes its own",
     ] = field(default_factory=dict)
     pseudo: PseudoConfig = field(default_factory=PseudoConfig)
+    context: ContextConfig = field(default_factory=ContextConfig)
     split: SplitConfig = field(default_factory=SplitConfig)
 
     def __post_init__(self) -> None:
@@ -85,7 +94,8 @@ class SignalFinetuneConfig(FinetuneRecipe):
         return self.adapt == "channels" or bool(self.channels)
 
     def extents(self, samples_per_unit: float, unit_s: float | None) -> tuple[Shape, Shape]:
-        return (round(unit_s * samples_per_unit),), (round(self.patch_s * samples_per_unit),)
+        patch = max(1, round(self.patch_s * samples_per_unit))
+        return (round(unit_s * samples_per_unit),), (patch,)
 
     def patch_of(self, pretrained: SignalPretrainConfig) -> dict[str, object]:
         return {"patch_s": pretrained.patch_s}

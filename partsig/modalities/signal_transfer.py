@@ -27,6 +27,12 @@ def channels_from(store: Store, run: Run, settings: SignalFinetuneConfig) -> tup
             f"{run.path} was pretrained at {rate:g} Hz; {store.path} is at {store.sfreq:g} Hz. "
             f"Make a store at that rate: {same_again(store, sfreq=rate)}"
         )
+    if run.config.get("patch_s", 0) > store.unit_s:
+        raise CheckpointError(
+            f"{run.path} takes patches of {run.config['patch_s']:g} s, longer than the "
+            f"{store.unit_s:g} s that a label of {store.path} is of: label epochs from those "
+            "around them with --task night-context --from scratch."
+        )
     ours = list(store.ch_names)
     if ours == theirs and not settings.channels:
         return tuple(range(len(ours)))

@@ -10,6 +10,7 @@ BASELINES = {
     "boosting": "partsig.modalities.signal_baselines:BoostingOnBandPowers",
     "chambon2018": "partsig.modalities.signal_baselines:BraindecodeNet",
     "usleep": "partsig.modalities.signal_baselines:BraindecodeNet",
+    "context": "partsig.tasks.night_context:ContextNetwork",
     "yasa": "partsig.sleep.stagers:YasaStager",
 }
 

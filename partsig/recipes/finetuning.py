@@ -92,11 +92,12 @@ class Finetuning:
     def shuffled(self, train: Examples, place: tuple[int, int]) -> Shuffled:
         """Return the order of training, and the share of a process in every batch."""
         settings = self.settings
+        drawn = self.task.drawn(train, settings)
         return Shuffled(
-            len(train),
-            min(settings.fit.batch_size, len(train)),
+            len(drawn),
+            min(settings.fit.batch_size, len(drawn)),
             self.seed,
-            train.labels if settings.balanced else None,
+            drawn.labels if settings.balanced else None,
             settings.repeats,
             place,
         )
@@ -128,6 +129,8 @@ def open_finetuning(request: FinetuneRequest) -> Finetuning:
     task = tasks.get(dataset.task if request.task is None else request.task)
     dataset = dataset.labelled_by(task.target)
     task.check_labels(dataset.labels)
+    if request.teacher is not None and not task.can_be_taught:
+        raise ConfigError(f"--task {task.name} learns from no teacher: leave out --teacher.")
     start = start_from(request.origin, dataset, task.settled(request.settings), request.like)
     settings = start.settings
     if request.teacher is not None and settings.train in FROZEN_WAYS:
@@ -272,7 +275,8 @@ def _train(
         return on_features.train(model, labelled, shuffled, asked.task, settings, **where)
     train, val = labelled
     model.look_at(train)
-    batches = asked.dataset.training_batches(train, shuffled, settings, teacher)
+    drawn = asked.task.drawn(train, settings)
+    batches = asked.task.batches(asked.dataset, drawn, shuffled, settings, teacher)
     return frozen.train(
         model,
         batches,

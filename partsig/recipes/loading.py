@@ -92,6 +92,11 @@ def _pretrained(path: Path) -> LoadedModel:
     labels = modality.usual_labels
     if labels is not None:  # no longer than what is labelled, where it is to be
         window = (min(window[0], round(labels.unit_s * run.samples_per_unit)),)
+        if window < patch:
+            raise ConfigError(
+                f"{path} takes patches of {patch[0] / run.samples_per_unit:g} s, longer than the "
+                f"{labels.unit_s:g} s that are embedded: name a run with shorter ones."
+            )
     facts = _facts(
         run,
         kind="encoder",

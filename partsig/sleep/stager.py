@@ -19,7 +19,7 @@ from partsig.data.signals.preprocessing import PreprocessConfig, filtered
 from partsig.data.signals.readers import edf_recordings, psg, wfdb_records
 from partsig.data.signals.readers.guarded import read_recording
 from partsig.data.signals.recordings import Recording
-from partsig.errors import ConfigError, DataError, DiskFullError
+from partsig.errors import CheckpointError, ConfigError, DataError, DiskFullError
 from partsig.metrics.calibration import tempered
 from partsig.places import place_name
 from partsig.runs import directory as runs
@@ -33,6 +33,7 @@ from partsig.sleep.stagers import predict_signal
 from partsig.sleep.staging import Staging
 from partsig.sleep.staging_task import staging_run
 from partsig.tasks import registry as tasks
+from partsig.tasks.classification import CONTEXT
 from partsig.train import distributed
 
 if TYPE_CHECKING:
@@ -70,6 +71,12 @@ def load(path: str | Path | None = None, device: str = "auto") -> LoadedStager:
     """
     path = Path(path) if path else runs.last("finetune")
     run = staging_run(path)
+    if run.config.get("model") == CONTEXT:
+        raise CheckpointError(
+            f"{path} stages from features of epochs ({', '.join(run.ch_names[:2])}, …), which a "
+            "recording does not hold: make a store of its features, and label that with "
+            "`partsig evaluate --store`, or stage with a run on signals."
+        )
     model = tasks.get(run.task).load(run)
     runs.check_kept(path, run.facts, ("filter", "calibration"))
     calibration, n_val = run.calibration, run.n_units("val")

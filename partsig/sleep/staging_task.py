@@ -11,6 +11,7 @@ from partsig.errors import CheckpointError, ConfigError
 from partsig.runs.run import Run
 from partsig.sleep import review
 from partsig.tasks import frozen
+from partsig.tasks import registry as tasks
 from partsig.tasks.classification import Classification
 
 ORDERS = ("confidence", "context")
@@ -96,7 +97,7 @@ def staging_run(path: str | Path) -> Run:
         raise CheckpointError(
             f"{path} tells {', '.join(run.labels.classes)} apart; a sleep stager is needed here."
         )
-    if run.task != SleepStaging.name:
+    if not isinstance(tasks.get(run.task), SleepStaging):
         raise CheckpointError(
             f"{path} was fine-tuned with --task {run.task}; one with --task {SleepStaging.name}, "
             "the usual one of this store, is needed here."

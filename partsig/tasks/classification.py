@@ -17,6 +17,7 @@ from partsig.core.encoder import Encoder
 from partsig.core.frozen_encoder import FrozenEncoder
 from partsig.core.objectives.attentive import AttentiveProbe
 from partsig.core.objectives.supervised import SupervisedModule
+from partsig.errors import ConfigError
 from partsig.files import atomic
 from partsig.metrics.agreement import (
     confusion,
@@ -42,6 +43,8 @@ from partsig.tasks.networks import loaded, network_on
 
 # Classes up to which every probability is told.
 MOST_COLUMNS = 100
+# The model of a task of its own, see partsig.tasks.night_context.
+CONTEXT = "context"
 
 
 class Classification(LabelledTask):
@@ -49,11 +52,14 @@ class Classification(LabelledTask):
 
     name = "classification"
     can_be_reported = False
+    can_be_taught = True
     # What an item and its truth are called in figures.
     words: Mapping[str, str] = {"predicted": "predicted class", "truth": "true class"}
 
     def settled(self, settings: FinetuneRecipe) -> FinetuneRecipe:
-        """Return the settings: all of them are of use."""
+        """Return the settings; raise ConfigError for a model of another task."""
+        if settings.model == CONTEXT:
+            raise ConfigError(f"model={CONTEXT} is what --task night-context trains: pass that.")
         return settings
 
     def build(

@@ -2,8 +2,9 @@
 
 from typing import Literal
 
-from partsig.contracts import Examples, Labels
+from partsig.contracts import Dataset, Examples, Labels, Order, TrainingBatches
 from partsig.errors import ConfigError
+from partsig.runs.settings import FinetuneRecipe
 
 
 class LabelledTask:
@@ -12,6 +13,7 @@ class LabelledTask:
     name: str
     target = "class"
     level: Literal["object", "part"] | None = None
+    can_be_taught = False
 
     def check_labels(self, labels: Labels) -> None:
         """Raise ConfigError where labels are not of what this task learns from."""
@@ -28,3 +30,18 @@ class LabelledTask:
     def relabel(self, examples: Examples) -> Examples:
         """Return a store's examples with the labels that are learned: the same."""
         return examples
+
+    def drawn(self, train: Examples, settings: FinetuneRecipe) -> Examples:
+        """Return what the steps of training draw from: the examples."""
+        return train
+
+    def batches(
+        self,
+        dataset: Dataset,
+        drawn: Examples,
+        shuffled: Order,
+        settings: FinetuneRecipe,
+        teacher: object,
+    ) -> TrainingBatches:
+        """Return the batches of fine-tuning: the dataset's own."""
+        return dataset.training_batches(drawn, shuffled, settings, teacher)

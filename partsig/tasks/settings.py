@@ -1,7 +1,7 @@
 """The settings of tasks, which need no torch."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from partsig.errors import ConfigError, check_range
 
@@ -62,3 +62,37 @@ class SegmentationConfig:
     def step(self) -> int:
         """Pixels from one window to the next, where there are windows."""
         return self.stride or max(2 * self.window // 3, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContextConfig:
+    """How epochs are labelled from those around them; only with ``--task night-context``."""
+
+    model: Annotated[
+        Literal["gru", "transformer", "viterbi"],
+        "gru: bidirectional; transformer: with relative positions; viterbi: an epoch alone, then "
+        "the likeliest path by how stages follow one another in training",
+    ] = "gru"
+    epochs: Annotated[
+        int, "epochs of a stretch that is labelled at once; 1 is each alone, as for viterbi"
+    ] = 21
+    width: Annotated[int, "numbers of the network's hidden states"] = 64
+    layers: Annotated[int, "layers of the network"] = 1
+    dropout: Annotated[float, "share of hidden numbers that are dropped in training"] = 0.2
+    whole: Annotated[
+        bool,
+        "label whole nights at once, gru and viterbi only; else overlapping stretches, averaged",
+    ] = False
+
+    def __post_init__(self) -> None:
+        check_range("context.epochs", self.epochs, 1, 10_000)
+        check_range("context.width", self.width, 4, 4096)
+        check_range("context.layers", self.layers, 1, 32)
+        check_range("context.dropout", self.dropout, 0.0, 0.9)
+        if self.width % 4:
+            raise ConfigError(f"context.width is {self.width}; it must be a multiple of 4.")
+        if self.whole and self.model == "transformer":
+            raise ConfigError(
+                "context.whole is for gru and viterbi: a transformer would meet distances that no "
+                "stretch in training has; leave it out."
+            )

@@ -39,6 +39,8 @@ def test_one_part_is_0_and_all_apart_are_as_scikit_learn_says(ours, of_table, th
     assert ours(truth, apart) == pytest.approx(theirs(truth, apart))
     assert ours(apart, apart) == pytest.approx(theirs(apart, apart))
     assert np.isnan(of_table(np.zeros((2, 3))))
+    counts = np.random.default_rng(0).integers(0, 99, (200, 15))  # whose shares do not add up to 1
+    assert not of_table(np.stack([counts, 0 * counts], 2)).any()
 
 
 @pytest.mark.parametrize(("ours", "of_table", "theirs"), FUNCTIONS)

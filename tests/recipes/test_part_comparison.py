@@ -227,6 +227,51 @@ def test_a_run_from_before_levels_goes_on(stores, tmp_path):
     assert asked(stores, "parts", tmp_path / "run") == path
 
 
+def masked(path):
+    """A store of images whose places are labelled: two parts of one object, and background."""
+    rng, made, items = np.random.default_rng(0), [], []
+    for i in range(20):
+        mask = np.full((SIZE, SIZE), 2, np.uint8)
+        at = int(rng.integers(0, 4))
+        mask[1:3, at : at + 4], mask[3:7, at : at + 4] = 0, 1
+        grey = np.array([80, 200, 20])[mask] + rng.normal(0, 12, mask.shape)
+        made.append((grey.clip(0, 255).astype(np.uint8)[None], mask))
+        items.append(images.Item(f"{i}.jpg", -1, ("test", "val", "train", "train")[i % 4], ""))
+    told = {"classes": ["head", "body", "background"], "mirrored": {}}
+    told["objects"] = {"head": "animal", "body": "animal"}
+    source = images.Source(
+        name="made", size=(SIZE, SIZE), ch_names=("grey",), classes=(), items=items,
+        read=made.__getitem__, facts={"masks": told},
+    )  # fmt: skip
+    meta = images.make_meta(source, 0.1)
+    images.create(path, meta)
+    rows = ((i, list(pair)) for i, pair in enumerate(made))
+    arrays.write_arrays(path, 0, arrays.layers_of(meta), len(made), rows, True)
+    images.write_index(path, [images.index_row(item, i) for i, item in enumerate(items)])
+    return path
+
+
+def test_segmentations_are_columns_of_both_levels(tmp_path):
+    store, named, told = masked(tmp_path / "masks"), [], {}
+    settings = TINY | {"patch_px": 2, "fit.epochs": 2, "fit.batch_size": 4}
+    for encoder, width in (("narrow", 8), ("wide", 16)):
+        for level in ("object", "part"):
+            path = partsig.finetune(
+                "scratch", store, tmp_path / f"{encoder}-{level}", task=f"{level}-segmentation",
+                overrides=settings | {"encoder.width": width}, **CPU,
+            )  # fmt: skip
+            found = partsig.evaluate(path, figures=False, **CPU)
+            told[encoder, level] = found.metrics["mean_iou"]
+            named.append(f"{encoder}={path}")
+    table = partsig.compare(named, task="parts", against="narrow", output=tmp_path / "t", **CPU)
+    assert [(column.title, column.measure) for column in table.columns] == [
+        ("object: segmentation", "mean IoU"), ("part: segmentation", "mean IoU"),
+    ]  # fmt: skip
+    for column in table.columns:
+        for encoder, cell in column.cells.items():
+            assert cell.score == pytest.approx(told[encoder, column.level])
+
+
 def test_a_damaged_evaluation_is_told(named, tmp_path):
     path = tmp_path / "wide-found"
     shutil.copytree(next(i for i in named if i.endswith("wide-found")).partition("=")[2], path)

@@ -43,6 +43,20 @@ def band_powers(windows: np.ndarray, sfreq: float) -> np.ndarray:
     return power.reshape(len(windows), -1)
 
 
+def window_features(windows: np.ndarray, sfreq: float) -> np.ndarray:
+    """Return what is known of windows (n, C, T) without learning: (n, F).
+
+    Their :func:`band_powers`; or, at a rate (Hz) that holds none of the bands, as where samples are
+    features of an epoch, the samples themselves.
+
+    >>> window_features(np.ones((2, 3, 1)), 1 / 30).shape
+    (2, 3)
+    """
+    if BANDS_HZ[0][1] > sfreq / 2:
+        return np.asarray(windows, np.float64).reshape(len(windows), -1)
+    return band_powers(windows, sfreq)
+
+
 # Hz: delta, theta, alpha, sigma and beta, whole, for stretches that are too short for halves.
 WHOLE_BANDS_HZ = ((0.5, 4.0), (4.0, 8.0), (8.0, 12.0), (12.0, 16.0), (16.0, 30.0))
 # How long the stretch about a token is whose spectrum is taken.

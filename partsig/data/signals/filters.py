@@ -18,7 +18,7 @@ import numpy as np
 import scipy  # its parts are loaded where they are used
 
 from partsig.data.signals.kernels import Plan, plan_blocks, resampled_length
-from partsig.data.signals.lazy import OnDisk, Row, Stack, forget
+from partsig.data.signals.lazy import OnDisk, Row, Stack, forget, stretches
 from partsig.data.signals.recordings import Rows
 from partsig.errors import DataError, check_option
 
@@ -107,6 +107,9 @@ def bandpass_resample_rows(
 ) -> np.ndarray | OnDisk:
     """Return the channels (C, T) of ``rows``, in their unit, as :func:`bandpass_resample` does."""
     check_option("reflect", reflect, ("odd", "even"))
+    kind = dtype if out is None else out.dtype
+    if l_freq is None and h_freq is None and rows.sfreq == target and kind != np.float64:
+        return _as_they_are(rows, dtype, out)
     plan = plan_blocks(float(rows.sfreq), float(target), l_freq, h_freq)
     channels = [
         Channel(rows.signal[pick], float(factor), float(zero), reflect == "even")
@@ -125,6 +128,21 @@ def bandpass_resample_rows(
     for c in range(len(channels)):
         again = [firsts[i] for i in np.flatnonzero(rough[:, c])]
         _run(plan, channels[c : c + 1], again, np.float64, result[c : c + 1])
+    return result
+
+
+def _as_they_are(rows: Rows, dtype: type, out: np.ndarray | OnDisk | None) -> np.ndarray | OnDisk:
+    """Return the channels (C, T) of ``rows`` in their unit: nothing is to be done to them."""
+    n_times = rows.signal.shape[1]
+    result = np.empty((len(rows.picks), n_times), dtype) if out is None else out
+    for c in range(len(rows.picks)):
+        for start, stop in stretches(n_times):
+            values = rows.microvolts(c, start, stop)
+            if not np.isfinite(values).all():
+                raise DataError(
+                    "the signal holds samples that are not finite numbers; replace them first."
+                )
+            result[c : c + 1, start:stop] = values
     return result
 
 

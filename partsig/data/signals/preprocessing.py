@@ -11,8 +11,7 @@ import joblib
 import numpy as np
 
 from partsig import config as configs
-from partsig.contracts import labels_of
-from partsig.data import guard, twins
+from partsig.data import guard
 from partsig.data.foreign import name_of
 from partsig.data.preprocessed import PreprocessRequest, PreprocessResult
 from partsig.data.pseudonyms import Pseudonyms
@@ -22,12 +21,12 @@ from partsig.data.signals.filters import bandpass_resample_rows
 from partsig.data.signals.growing_index import Index
 from partsig.data.signals.hypnograms.alignment import trimmed
 from partsig.data.signals.kernels import resampled_length
-from partsig.data.signals.landmarks import find_twins, how_many_apart
 from partsig.data.signals.lazy import OnDisk, beside, room, stretches
 from partsig.data.signals.parallel import Storage
-from partsig.data.signals.readers import guarded, pc18_segments, physionet2018
+from partsig.data.signals.readers import guarded, pc18_segments
 from partsig.data.signals.readers import registry as readers
-from partsig.data.signals.recordings import ReadConfig, Recording
+from partsig.data.signals.recordings import LEAST_HZ, ReadConfig, Recording
+from partsig.data.signals.scaling import scale_robustly
 from partsig.data.signals.store_index import (
     failed_row,
     file_names,
@@ -35,7 +34,7 @@ from partsig.data.signals.store_index import (
     merge_shards,
 )
 from partsig.data.signals.store_writing import create_store, make_meta, write_recording, write_split
-from partsig.data.store import OK
+from partsig.data.signals.summary import summarise
 from partsig.errors import (
     ConfigError,
     DataError,
@@ -48,18 +47,6 @@ from partsig.files import locked
 from partsig.text import shown
 
 Header = Path | pc18_segments.Segment
-# Notes with these words are worth more than a line in the index.
-NOTE_KEYWORDS = ("cut off", "lies beside it", "goes on for", "not scored", "missing samples")
-NOTE_KEYWORDS += ("no stages", "not understood", "after the last record", "how many records")
-NOTE_KEYWORDS += ("in pieces", "uncalibrated", "usually changes by", "units names")
-NOTE_KEYWORDS += (
-    "MNE says",
-    "tags break off",
-    "covers an epoch",
-    "last too short",
-    "breaks off in",
-)
-NOTE_KEYWORDS += ("the header tells of", "is missing", "bytes after the last")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,13 +63,18 @@ class PreprocessConfig(ReadConfig):
         Literal["float32", "float16"],
         "numbers the samples are stored as; float16 halves the store at a resolution of 11 bits",
     ] = "float32"
+    normalise: Annotated[
+        Literal["none", "recording"],
+        "recording: every channel less its median and over its interquartile range, those of the "
+        "whole recording, in place of µV",
+    ] = "none"
     group_ages_over: Annotated[
         int | None, "ages above so many years are stored as one group, 89 as 90+; null stores all"
     ] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_range("sfreq", self.sfreq, 1.0, 10_000.0)
+        check_range("sfreq", self.sfreq, LEAST_HZ, 10_000.0)
         if self.group_ages_over is not None:
             check_range("group_ages_over", self.group_ages_over, 0, 150)
         for name, value in (("l_freq", self.l_freq), ("h_freq", self.h_freq)):
@@ -99,8 +91,8 @@ def preprocess_signals(request: PreprocessRequest) -> PreprocessResult:
     if request.merge and request.shard:
         raise ConfigError("--merge comes once, after all shards: leave out --shard.")
     check_jobs(request.jobs)
-    settings = configs.compose(PreprocessConfig, "preprocess", request.config, request.overrides)
-    settings = replace(settings, channels=settings.channels or reader.CHANNELS)
+    usual = getattr(reader, "Config", PreprocessConfig)
+    settings = configs.compose(usual, "preprocess", request.config, request.overrides)
     shard = parallel.shard_name(request.shard)
     storage, raw, path = Storage.of(request.raw, request.store, allow_http=request.allow_http)
     left_out: list[str] = []
@@ -108,6 +100,8 @@ def preprocess_signals(request: PreprocessRequest) -> PreprocessResult:
         headers = guarded.find_records(reader, raw)
     else:
         headers, left_out = parallel.find_remote(reader, storage, raw)
+    channels = settings.channels or guarded.usual_channels(reader, headers)
+    settings = replace(settings, channels=channels)
     settings, told = inventory.of_all(reader, headers, settings, here=storage.raw is None)
     names = Names(request.pseudonyms, path)
     meta = make_meta(
@@ -159,7 +153,7 @@ def preprocess_signals(request: PreprocessRequest) -> PreprocessResult:
         )
         with parallel.parallel_backend(request.jobs, request.scheduler) as backend:
             index.fill(backend(tasks), n_left=len(todo), n_total=len(headers))
-    result = _summary(path, list(index.rows.values()), meta, names.said())
+    result = summarise(path, list(index.rows.values()), meta, names.said())
     overlooked = guarded.overlooked(reader, headers, settings)
     notes = [*told, *result.notes, *overlooked, *unread, *left_out]
     return replace(result, notes=notes)
@@ -178,7 +172,7 @@ def _merge(
             f"{len(left)} recordings are in no shard, the first {left[0]}: run `partsig "
             f"preprocess {shlex.quote(meta['source'])}` without --shard to add them."
         )
-    return _summary(path, list(rows.values()), meta, names.said())
+    return summarise(path, list(rows.values()), meta, names.said())
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)  # Dask asks for its hash
@@ -215,6 +209,8 @@ class RecordingWork:
                 if settings.trim_wake_min is not None:
                     recording = trimmed(recording, settings.trim_wake_min)
                 signal = filtered(recording, settings)
+                if settings.normalise == "recording":
+                    scale_robustly(signal)
                 if self.pseudonyms is not None:
                     recording = without_names(recording, self.pseudonyms)
                 row = write_recording(self.path, self.meta, recording, signal)
@@ -268,7 +264,7 @@ def _unusual(settings: PreprocessConfig) -> dict[str, object]:
     """Return the settings that decide what is read of a file, where they are not the usual ones."""
     now, usual = (configs.to_dict(s) for s in (settings, PreprocessConfig()))
     keys = ("aliases", "missing", "unit", "units", "subject", "trim_wake_min", "hypnogram")
-    keys += ("group_ages_over",)
+    keys += ("group_ages_over", "normalise")
     return {key: now[key] for key in keys if now[key] != usual[key]}
 
 
@@ -308,42 +304,3 @@ def filtered(
     start = round(recording.start_s * settings.sfreq)
     stop = None if recording.stop_s is None else round(recording.stop_s * settings.sfreq)
     return signal[:n_chans, start:stop]
-
-
-def _summary(
-    path: Path, rows: list[dict], meta: dict, said: Mapping[str, str] | None = None
-) -> PreprocessResult:
-    """Return what is told of a store; ``said`` are reasons that do not stand in it."""
-    good = [row for row in rows if row["status"] == OK]
-    failed = {
-        row["recording"]: (said or {}).get(row["recording"]) or row["reason"]
-        for row in rows
-        if row["status"] != OK
-    }
-    if not good:
-        first = next(iter(failed.values()))
-        raise DataError(f"none of the {len(rows)} recordings could be read; the first: {first}")
-    counts = {key: sum(row[key] for row in good) for key in (*labels_of(meta).classes, "unscored")}
-    labelled = [row for row in good if row["n_epochs"] > row["unscored"]]
-    notes = [
-        f"{len(good)} recordings, {len(labelled)} of them scored, "
-        f"{sum(row['n_samples'] for row in good) / meta['sfreq'] / 3600:.1f} h in {path}"
-    ]
-    odd = [row for row in good if any(word in row["notes"] for word in NOTE_KEYWORDS)]
-    notes += [f"{row['recording']}: {row['notes']}" for row in odd[:5]]
-    if len(odd) > 5:
-        notes.append(f"{len(odd) - 5} more recordings have such notes, see index.csv")
-    notes += inventory.made_told([row["notes"] for row in good])
-    notes += twins.told(find_twins(good), *twins.TWICE)
-    without = how_many_apart(good)
-    if without:
-        notes.append(
-            f"{without} recordings were stored by an earlier partsig, without a fingerprint by "
-            "which others are known to be the same; `partsig audit` of the store looks for them"
-        )
-    names = [row["recording"] for row in labelled]
-    if meta["source"] == "physionet2018" and physionet2018.is_training_set(names):
-        notes += physionet2018.check_published(counts)
-    return PreprocessResult(
-        path=path, n_recordings=len(good), counts=counts, failed=failed, notes=notes
-    )

@@ -5,7 +5,8 @@
     STORE/ meta.json            format version, modality, sfreq, ch_names, unit, filter, provenance
            index.csv            one row per recording: who, how long, which stages, its state;
                                 start_s: where the store's first sample lies in the recording;
-                                fingerprint: what tells it under another name (landmarks.py)
+                                fingerprint: what tells it under another name (landmarks.py);
+                                gaps: stretches without signal, bridged (s, from there)
            signals/REC.npy      (C, T) float16 or float32, µV, memory-mapped
            labels/REC.npy       (E,) int8, the class of every epoch (as long as meta.json's
                                 labels say: 30 s of sleep), -1 unscored
@@ -24,6 +25,8 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from itertools import pairwise
+from math import ceil, floor
 from pathlib import Path
 
 import numpy as np
@@ -34,13 +37,22 @@ from partsig.contracts import UNLABELLED, Labels, labels_of
 from partsig.data.copies import array_sha256_of
 from partsig.data.mapped import MappedArrays, map_array, unreadable
 from partsig.data.signals.landmarks import find_twins
-from partsig.data.signals.store_index import SPLIT, index_path, read_index, read_signal_meta
+from partsig.data.signals.store_index import (
+    GAPS,
+    SPLIT,
+    gaps_of_text,
+    index_path,
+    read_index,
+    read_signal_meta,
+)
 from partsig.data.store import OK
 from partsig.data.twins import grouped
 from partsig.errors import DataError
 
 # What a subject may be in a store's own split; who trains need not be named.
 ROLES = ("test", "val", "train")
+# Part of an epoch by which a gap may reach into it: its ends are rounded in the index.
+OFF = 1e-3
 
 
 @dataclass(frozen=True)
@@ -131,6 +143,18 @@ class Store:
     def unit_s(self) -> float:
         """Seconds of signal that a label is of."""
         return self.label_facts.unit_s
+
+    def stretches(self, recording: str) -> list[tuple[int, int]]:
+        """Return the (first, stop) of a recording's epochs between which nothing is missing.
+
+        All epochs are in one of them; one that a gap touches is alone.
+        """
+        row = self.recordings[recording]
+        edges = {0, row["n_epochs"]}
+        for start, stop in gaps_of_text(row[GAPS]):
+            first, last = floor(start / self.unit_s + OFF), ceil(stop / self.unit_s - OFF)
+            edges |= {*range(first, last + 1), first}
+        return list(pairwise(sorted(edge for edge in edges if 0 <= edge <= row["n_epochs"])))
 
     def classes_of(self, recording: str) -> set[int]:
         """Return the classes that occur in a recording's labels."""

@@ -15,11 +15,16 @@ from partsig.errors import DataError
 from partsig.files import write_text
 
 SPLIT, SHARDS = "split.csv", "shards"
-# Columns that earlier stores may lack: the last one, or all.
+# Columns that earlier stores may lack: the last one, the last two, or all.
 FINGERPRINT = "fingerprint"
-LATER = ("start_s", "filled", "notes", FINGERPRINT)
+GAPS = "gaps"
+LATER = ("start_s", "filled", "notes", FINGERPRINT, GAPS)
 # A number of samples or epochs; those of a year are below it.
 COUNT = re.compile(r"[0-9]{1,15}", re.ASCII)
+# Seconds of a year have eight digits; fractions of a sample do not matter.
+GAP_TEXT = re.compile(
+    r"(?:[0-9]{1,9}(?:\.[0-9]{1,6})?-[0-9]{1,9}(?:\.[0-9]{1,6})?(?:; |\Z))*", re.ASCII
+)
 # What a division of the work into shards has at most.
 MOST_SHARDS = 100_000
 # What shards are called, all at once, from when their index is whole until they are deleted.
@@ -86,7 +91,7 @@ def read_index(path: Path, shard: str = "") -> list[dict]:
             table = read_numbered(handle)
             _, header = next(table, (1, []))
             header = tuple(header)
-            if header not in (columns, columns[:-1], columns[: -len(LATER)]):
+            if header not in (columns, *(columns[:-n] for n in (1, 2, len(LATER)))):
                 raise DataError(f"{file}: expected the columns {', '.join(columns)}.")
             rows = []
             for line, cells in table:
@@ -115,6 +120,8 @@ def _counted_in(row: dict, counted: tuple[str, ...], meta: dict) -> str | None:
         row[key] = int(row[key])
     if not NUMBER.fullmatch(row["start_s"] or "0") or abs(float(row["start_s"] or 0)) > LONGEST_S:
         return f"start_s is {row['start_s'][:40]!r}, which is no time in a recording"
+    if not GAP_TEXT.fullmatch(row[GAPS]):
+        return f"gaps are {row[GAPS][:40]!r}; they are told as START-STOP; START-STOP, in seconds"
     if row["status"] != OK:
         return None
     n_samples, n_epochs, *classes = (row[key] for key in counted)
@@ -127,6 +134,33 @@ def _counted_in(row: dict, counted: tuple[str, ...], meta: dict) -> str | None:
     if sum(classes) != n_epochs:
         return f"its classes are of {sum(classes)} epochs, and n_epochs is {n_epochs}"
     return None
+
+
+def gaps_as_text(gaps: Iterable[tuple[float, float]], start_s: float, end_s: float) -> str:
+    """Return gaps (s) of a recording as its index tells them, from the store's first sample.
+
+    Those before ``start_s``, where that lies, and after ``end_s`` are left out.
+
+    >>> gaps_as_text([(10.0, 40.0), (95.5, 95.5), (200.0, 300.0)], 30.0, 150.0)
+    '0-10; 65.5-65.5'
+    """
+    inside = ((max(a, start_s), min(b, end_s)) for a, b in sorted(gaps))
+    told = ((a - start_s, b - start_s) for a, b in inside if a <= b and b > start_s)
+    return "; ".join(f"{_seconds(a)}-{_seconds(b)}" for a, b in told)
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.3f}".rstrip("0").rstrip(".")
+
+
+def gaps_of_text(text: str) -> list[tuple[float, float]]:
+    """Return the gaps (s) that an index tells.
+
+    >>> gaps_of_text("0-10; 65.5-65.5")
+    [(0.0, 10.0), (65.5, 65.5)]
+    """
+    ends = (pair.split("-") for pair in text.split("; ") if pair)
+    return [(float(start), float(stop)) for start, stop in ends]
 
 
 def is_shard(first: str, total: str) -> bool:

@@ -14,11 +14,14 @@ from partsig.data.signals import landmarks
 from partsig.data.signals.hypnograms.stages import SLEEP
 from partsig.data.signals.lazy import OnDisk, stretches
 from partsig.data.signals.recordings import Recording
+from partsig.data.signals.scaling import SCALED_UNIT
 from partsig.data.signals.store_index import (
     FINGERPRINT,
+    GAPS,
     MERGED,
     SHARDS,
     SPLIT,
+    gaps_as_text,
     index_path,
     read_index,
     read_signal_meta,
@@ -52,7 +55,7 @@ def make_meta(
         "source": source,
         "sfreq": sfreq,
         "ch_names": list(ch_names),
-        "unit": "µV",
+        "unit": SCALED_UNIT if (reading or {}).get("normalise") == "recording" else "µV",
         "dtype": dtype,
         "filter": {
             "l_freq": l_freq,
@@ -98,6 +101,11 @@ def write_recording(
         "start_s": round(recording.start_s, 6),
         "filled": "; ".join(recording.filled),
         "notes": "; ".join(recording.notes),
+        GAPS: gaps_as_text(
+            recording.gaps,
+            recording.start_s,
+            recording.start_s + signal.shape[1] / meta["sfreq"],
+        ),
         FINGERPRINT: landmarks.encode(landmarks.fingerprint(signal, meta["sfreq"])),
     }
 

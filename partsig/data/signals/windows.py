@@ -225,6 +225,10 @@ class LabelledWindows:
             raise self._not_finite(recording, signal)
         return signal
 
+    def stretches(self, recording: str) -> list[tuple[int, int]]:
+        """Return the (first, stop) of a recording's epochs between which nothing is missing."""
+        return self.store.stretches(recording)
+
     def _not_finite(self, recording: str, signal: np.ndarray) -> DataError:
         at = int(np.flatnonzero(~np.isfinite(signal).all(0))[0])
         return DataError(

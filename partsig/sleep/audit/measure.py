@@ -13,7 +13,7 @@ from partsig.data.guard import guarded
 from partsig.data.signals import landmarks, peaks
 from partsig.data.signals.hypnograms.alignment import trimmed
 from partsig.data.signals.hypnograms.stages import EPOCH_S, UNSCORED
-from partsig.data.signals.lazy import Row, beside, forget
+from partsig.data.signals.lazy import Row, beside, forget, stretches
 from partsig.data.signals.recordings import Recording, Rows
 from partsig.data.signals.store import Store, open_store
 from partsig.data.signals.store_index import read_index
@@ -119,7 +119,8 @@ def _measured_of(name: str, row: Mapping[str, Any], store: Store) -> MeasuredRec
             source=row["source"],
             filled=tuple(row["filled"].split("; ")) if row["filled"] else (),
             notes=tuple(row["notes"].split("; ")) if row["notes"] else (),
-        )
+        ),
+        microvolts=store.meta["unit"] == "µV",
     )
     forget(signal)  # the next ones need the room
     return measured
@@ -167,13 +168,21 @@ def duration(recording: Recording) -> float:
     return max(0.0, end - recording.start_s)
 
 
-def _measured(recording: Recording) -> MeasuredRecording:
-    """Measure a recording's channels, one after the other."""
+def _measured(recording: Recording, microvolts: bool = True) -> MeasuredRecording:
+    """Measure a recording's channels, one after the other.
+
+    Of what is not in µV (features of epochs, scaled signals) no amplitude, line or clipping can be
+    judged: those channels are told that have no values, or one value only.
+    """
     measured, refused, keys = {}, {}, []
     extent_s = len(recording.ch_names) * duration(recording)
     for c, name in enumerate(recording.ch_names):
         signal, clipped, sfreq = read_channel(recording, c)
         keys.append(peaks.keys_of(peaks.Channel(signal), sfreq, extent_s))
+        if not microvolts:
+            if wrong := _without_values(signal):
+                refused[name] = wrong
+            continue
         try:
             measured[name] = measure(signal, sfreq, clipped, is_eeg(name))
         except DataError as error:
@@ -190,6 +199,17 @@ def _measured(recording: Recording) -> MeasuredRecording:
         notes=recording.notes,
         fingerprint=landmarks.sketch(keys),
     )
+
+
+def _without_values(signal: Row) -> str | None:
+    """Return why a channel (T,) says nothing; None where it does."""
+    low, high = np.inf, -np.inf
+    for start, stop in stretches(len(signal)):
+        part = signal[start:stop]
+        if not np.isfinite(part).all():
+            return "it holds values that are not finite"
+        low, high = min(low, part.min()), max(high, part.max())
+    return None if low < high else "it has the same value throughout"
 
 
 def read_channel(recording: Recording, c: int) -> tuple[Row, Row, float]:

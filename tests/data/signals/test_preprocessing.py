@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 import partsig
 from partsig.contracts import Labels
-from partsig.data.signals.preprocessing import _summary
 from partsig.data.signals.store import open_store
+from partsig.data.signals.summary import summarise
 from partsig.errors import ConfigError, DataError
 
 EDF = ("preprocess", "edf")
@@ -400,6 +400,6 @@ def test_what_was_written_is_counted_by_the_classes_of_the_store():
     ]
     labels = Labels(classes=("still", "step"), unit_s=2.0)
     meta = {"labels": labels.as_facts(), "sfreq": 1.0, "source": "edf"}
-    done = _summary("store", rows, meta)
+    done = summarise("store", rows, meta)
     assert done.counts == {"still": 2, "step": 2, "unscored": 2}
     assert done.notes[0] == "2 recordings, 2 of them scored, 2.0 h in store"

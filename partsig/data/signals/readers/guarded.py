@@ -35,6 +35,14 @@ def roles(reader: ModuleType, headers: Sequence, raw: Path) -> dict[str, str] | 
         return reader.roles(headers)
 
 
+def usual_channels(reader: ModuleType, headers: Sequence) -> tuple[str, ...]:
+    """Return the channels that are read where none are named."""
+    if not hasattr(reader, "usual_channels"):
+        return reader.CHANNELS
+    with guarded("the channels of these recordings"):
+        return reader.usual_channels(headers)
+
+
 def overlooked(reader: ModuleType, headers: Sequence, settings: ReadConfig) -> list[str]:
     """Return sentences on all recordings together, if the reader has any."""
     if not hasattr(reader, "overlooked"):

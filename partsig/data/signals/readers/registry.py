@@ -7,7 +7,9 @@ from partsig.errors import ConfigError
 
 # Each is a module with CHANNELS, find_records, fingerprint and read_recording; where it has them,
 # ``roles(headers)`` is the source's own split, and ``overlooked(headers, settings)`` are sentences
-# on what is easily overlooked in all of them together.
+# on what is easily overlooked in all of them together; ``usual_channels(headers)`` stands for
+# CHANNELS where they are not always the same; ``Config`` has other
+# usual settings than PreprocessConfig.
 READERS = {
     "physionet2018": "partsig.data.signals.readers.physionet2018",
     "edf": "partsig.data.signals.readers.edf_recordings",
@@ -15,6 +17,7 @@ READERS = {
     "wfdb": "partsig.data.signals.readers.wfdb_records",
     "bids": "partsig.data.signals.readers.bids",
     "pc18-segments": "partsig.data.signals.readers.pc18_segments",
+    "feature-nights": "partsig.data.signals.readers.feature_nights",
 }
 
 

@@ -1,0 +1,183 @@
+"""Stages of whole nights from the epochs around each: kappa by labelled sleepers and by context.
+
+Run: ``python benchmarks/nights.py RAW [--work DIR] [--only ROW …] [--sleepers N …] [--draws N]
+[--minutes M]`` with the folder of ``nights.npz``, Sleep-EDF's cassettes as features (153 nights of
+78 sleepers, ten band powers of three channels; readers/feature_nights.py has the format).
+
+One fifth of the sleepers (16) is the test, the same for every row; 1, 3, 10 or 30 others are
+labelled, drawn by the seed, and five further labelled ones choose the epoch and the temperature.
+Each night is scaled by its own median and interquartile range, without a label. Settings were
+chosen on sleepers that are neither tested on nor labelled in a draw; nothing was chosen on the
+test. All networks see the same number of epochs a step, and about as many steps.
+
+What is finished is kept: the same command goes on, and rows or draws can be added later. Writes
+WORK/compare/ and benchmarks/results/nights.json, after every run.
+"""
+
+import argparse
+import json
+import os
+import platform
+import time
+from datetime import datetime
+from pathlib import Path
+
+for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+
+RESULTS = Path(__file__).parent / "results" / "nights.json"
+SLEEPERS = (10, 3, 1, 30)
+# Draws of labelled sleepers: fewer sleepers differ more.
+DRAWS = {1: 10, 3: 10, 10: 5, 30: 5}
+# Passes over the stretches, and after how many validation looks: 240 to 450 steps.
+PASSES = {1: (60, 15), 3: (24, 6), 10: (8, 2), 30: (4, 1)}
+EPOCHS_A_STEP = 672
+RATE = 2e-3  # of AdamW at its highest
+
+
+def network(model: str, epochs: int, **own: object) -> dict[str, object]:
+    """Return the settings of a network over stretches of so many epochs."""
+    batch = max(2, round(EPOCHS_A_STEP / epochs))
+    rate = RATE * 512 / batch  # rates are stated for a batch of 512
+    return {
+        "context.model": model,
+        "context.epochs": epochs,
+        "loss.smoothing": 0.0,
+        "optim.lr": rate,
+        "optim.min_lr": rate / 100,
+        "optim.warmup_lr": rate / 100,
+        "optim.warmup_epochs": 1,
+        "optim.weight_decay": 0.01,
+        "optim.clip": 1.0,
+        "fit.batch_size": batch,
+        **own,
+    }
+
+
+ROWS = {
+    "gru-21": network("gru", 21),
+    "logistic": {"model": "logistic"},
+    "gru-1": network("gru", 1),
+    "viterbi": network("viterbi", 1),
+    "gru-7": network("gru", 7),
+    "gru-101": network("gru", 101),
+    "transformer-21": network("transformer", 21, **{"context.layers": 2}),
+}
+
+
+def main() -> None:
+    """Do what is left to do, in the order of draws; write the results after each run."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("raw", type=Path, help="folder of nights.npz")
+    parser.add_argument("--work", type=Path, default=Path("runs/nights"))
+    parser.add_argument("--only", nargs="*", choices=ROWS, default=list(ROWS))
+    parser.add_argument("--sleepers", nargs="*", type=int, choices=SLEEPERS, default=SLEEPERS)
+    parser.add_argument("--draws", type=int, default=0, help="draws of each; 0: as DRAWS says")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no run after")
+    options = parser.parse_args()
+    from partsig import preprocess
+
+    store = options.work / "store"
+    if not (store / "index.csv").is_file():
+        preprocess("feature-nights", options.raw, store, jobs=1)
+    until = time.monotonic() + 60 * options.minutes
+    most = max(options.draws or DRAWS[n] for n in options.sleepers)
+    for draw in range(most):
+        for sleepers in options.sleepers:
+            if draw >= (options.draws or DRAWS[sleepers]):
+                continue
+            for row in options.only:
+                if time.monotonic() < until:
+                    one_run(options.work, row, sleepers, draw)
+                    write(options.work)
+    table(options.work)
+    write(options.work)
+
+
+def one_run(work: Path, row: str, sleepers: int, draw: int) -> None:
+    """Train and evaluate one row on one draw, unless that was done before."""
+    from partsig import evaluate, finetune
+
+    run = work / f"{row}-n{sleepers}-s{draw}"
+    if (run / "evaluation" / "metrics.json").is_file():
+        return
+    passes, every = PASSES[sleepers]
+    settings = dict(ROWS[row])
+    task = None
+    if "context.model" in settings:
+        task = "night-context"
+        settings |= {"fit.epochs": passes, "fit.validate_every": every}
+    started = time.process_time()
+    finetune(
+        "scratch", work / "store", run, task=task, subjects=sleepers, overrides=settings, seed=draw
+    )
+    trained = time.process_time() - started
+    evaluate(run, figures=False)
+    (run / "seconds.json").write_text(json.dumps({"training_cpu_s": round(trained, 1)}))
+
+
+def finished(work: Path) -> list[dict]:
+    """Return what every finished run says, by row, sleepers and draw."""
+    found = []
+    for row in ROWS:
+        for sleepers in SLEEPERS:
+            for run in sorted(work.glob(f"{row}-n{sleepers}-s*")):
+                file = run / "evaluation" / "metrics.json"
+                if not file.is_file():
+                    continue
+                metrics = json.loads(file.read_text(encoding="utf-8"))
+                keys = ("kappa", "kappa_interval_95", "macro_f1", "accuracy")
+                spent = run / "seconds.json"
+                told = json.loads(spent.read_text()) if spent.is_file() else {}
+                found.append(
+                    {
+                        "row": row,
+                        "sleepers": sleepers,
+                        "draw": metrics["seed"],
+                        **{key: metrics[key] for key in keys},
+                        "ece": metrics["calibration"]["ece"],
+                        **told,
+                    }
+                )
+    return found
+
+
+def table(work: Path) -> None:
+    """Write the table of all rows, with intervals over test sleepers, into WORK/compare."""
+    from partsig import compare
+
+    named = [
+        f"{one['row']}={work}/{one['row']}-n{one['sleepers']}-s{one['draw']}"
+        for one in finished(work)
+    ]
+    compared = compare(named, against="logistic", output=work / "compare")
+    keys = ("method", "budget", "n_runs", "score", "sd", "interval", "gain", "gain_sd")
+    keys += ("gain_interval",)
+    rows = [{key: getattr(row, key) for key in keys} for row in compared.rows]
+    (work / "table.json").write_text(json.dumps({"test": compared.n_units, "rows": rows}))
+    print(compared.markdown)
+
+
+def write(work: Path) -> None:
+    """Write the results as they are now."""
+    import torch
+
+    from partsig import __version__
+
+    made = work / "table.json"
+    results = {
+        "date": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "partsig": __version__,
+        "torch": torch.__version__,
+        "machine": platform.processor() or platform.machine(),
+        "split_unit": "sleeper",
+        "settings": {row: {k: v for k, v in ROWS[row].items()} for row in ROWS},
+        "passes": {str(n): PASSES[n][0] for n in SLEEPERS},
+        "table": json.loads(made.read_text()) if made.is_file() else None,
+        "runs": finished(work),
+    }
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""Robust scaling of whole recordings: no labels are needed, and no other recording."""
+
+import numpy as np
+
+from partsig.data.signals.lazy import OnDisk, stretches
+
+# What values of a store that was scaled so are in, in place of µV.
+SCALED_UNIT = "interquartile range"
+PIECE = 2**20  # samples that are changed at a time
+
+
+def spread_of(values: np.ndarray) -> tuple[float, float]:
+    """Return the median and the interquartile range of values (T,).
+
+    Where more than half of them are one number that range is 0, and their SD takes its place; of a
+    constant it is 1.
+
+    >>> spread_of(np.array([1.0, 2.0, 3.0, 4.0, 500.0]))
+    (3.0, 2.0)
+    """
+    low, middle, high = np.quantile(values.astype(np.float64), (0.25, 0.5, 0.75)).tolist()
+    return middle, (high - low) or float(values.std(dtype=np.float64)) or 1.0
+
+
+def scale_robustly(signal: np.ndarray | OnDisk) -> None:
+    """Take each channel's median from a recording (C, T), and divide by its interquartile range.
+
+    In place; both are of the whole recording. Nothing is clipped.
+    """
+    for c in range(signal.shape[0]):
+        middle, spread = spread_of(np.asarray(signal[c : c + 1, :])[0])
+        for begin, end in stretches(signal.shape[1], PIECE):
+            part = np.asarray(signal[c : c + 1, begin:end], np.float64)
+            signal[c : c + 1, begin:end] = ((part - middle) / spread).astype(np.float32)
