@@ -242,6 +242,12 @@ def embed(
     blocks: Annotated[
         int, typer.Option("--blocks", help="Of the encoder, from the first on; 0 is all.")
     ] = 0,
+    as_store: Annotated[
+        bool, typer.Option("--as-store", help="A store with one sample an epoch, in --output.")
+    ] = False,
+    features: Annotated[
+        str, typer.Option("--features", help="With --as-store: run, bands (no run) or both.")
+    ] = "run",
     device: options.Device = "auto",
     allow_http: options.AllowHttp = False,
 ) -> None:
@@ -249,7 +255,7 @@ def embed(
     options.check_there(run, store)
     from partsig.verbs.embed import embed as task
 
-    run = options.run_or_last(run, "pretrain")
+    run = None if features == "bands" else options.run_or_last(run, "pretrain")
     done = task(
         run,
         store,
@@ -257,6 +263,8 @@ def embed(
         output=output,
         pool=pool,
         blocks=blocks,
+        as_store=as_store,
+        features_of=features,
         device=device,
         allow_http=allow_http,
     )

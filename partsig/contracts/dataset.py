@@ -201,11 +201,30 @@ class Dataset(Protocol):
         """
 
     def everything(
-        self, loaded: TrainedModel, path: "Path", recordings: Iterable[str] | None
+        self, loaded: TrainedModel | None, path: "Path", recordings: Iterable[str] | None
     ) -> Everything:
-        """Return every item, or those of some recordings, for the model at ``path``.
+        """Return every item, or those of some recordings, for the model at ``path``, if any.
 
         Raises DataError where it is for others, or where a recording is not there.
+        """
+
+    def known_features(self) -> tuple[Sequence[str], Callable[[np.ndarray], np.ndarray]]:
+        """Return names (F,) of features that need no model, and what makes (b, F) of inputs.
+
+        Raises ConfigError where there are none.
+        """
+
+    def write_features(
+        self,
+        path: "Path",
+        names: Sequence[str],
+        parts: Iterable[tuple[Examples, Callable[[], np.ndarray]]],
+        facts: Mapping[str, object],
+    ) -> None:
+        """Write features of parts as a store in which an item is a sample.
+
+        ``parts`` come with what returns their features (E, F); ``facts`` tell what these are of.
+        Raises ConfigError where items do not follow one another.
         """
 
     def test_examples(self, run: TrainedRun, external: bool) -> Examples:

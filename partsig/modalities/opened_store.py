@@ -1,13 +1,15 @@
 """What opened stores of all modalities have in common."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+
 from partsig import registries
-from partsig.contracts import Labels, MarkedItems
+from partsig.contracts import Examples, Labels, MarkedItems
 from partsig.data.store import index_digest
 from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.modalities import registry
@@ -63,6 +65,23 @@ class OpenedStore(ABC):
             **self.model_facts(),
             "labels": self.labels.as_facts(),
         }
+
+    def known_features(self) -> tuple[Sequence[str], Callable[[np.ndarray], np.ndarray]]:
+        """Raise ConfigError: no features are known without a model."""
+        raise ConfigError("--features is for signals, whose band powers need no model.")
+
+    def write_features(
+        self,
+        path: Path,
+        names: Sequence[str],
+        parts: Iterable[tuple[Examples, Callable[[], np.ndarray]]],
+        facts: Mapping[str, object],
+    ) -> None:
+        """Raise ConfigError: items do not follow one another."""
+        raise ConfigError(
+            f"--as-store is for recordings, whose epochs follow one another; {self.path} has "
+            "none: leave it out."
+        )
 
     def index_changed(self, run: Run) -> list[str]:
         """Return what is told where a run does not know its items, and the store's list is another

@@ -1,6 +1,6 @@
 """Signals: what a store of recordings offers to whoever pretrains, fine-tunes or judges on it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from partsig.contracts import (
 )
 from partsig.data import protocols, splits
 from partsig.data.shuffling import Shuffled
+from partsig.data.signals.bands import band_powers
 from partsig.data.signals.hypnograms.stages import SLEEP
 from partsig.data.signals.store import Store, open_store
 from partsig.data.signals.windows import (
@@ -30,13 +31,12 @@ from partsig.data.signals.windows import (
 )
 from partsig.data.splits import SplitConfig
 from partsig.errors import ConfigError, DataError
-from partsig.modalities import signal_transfer
+from partsig.modalities import signal_features, signal_transfer
 from partsig.modalities.modality import MONITOR_WINDOWS
 from partsig.modalities.opened_store import OpenedStore, refuse_used
 from partsig.modalities.signal_settings import SignalFinetuneConfig, SignalPretrainConfig
 from partsig.modalities.signals import BASELINES
 from partsig.runs.exported import LoadedModel
-from partsig.runs.features import starts
 from partsig.runs.run import Run
 from partsig.runs.settings import Shape
 from partsig.seeds import Stream, fixed
@@ -265,60 +265,35 @@ class SignalDataset(OpenedStore):
         return LabelledWindows(self.store, names, labelled=False)
 
     def everything(
-        self, loaded: LoadedModel, path: Path, recordings: Iterable[str] | None
+        self, loaded: LoadedModel | None, path: Path, recordings: Iterable[str] | None
     ) -> Everything:
         """Return every epoch of some recordings; raise DataError where a model is for others."""
-        store, facts = self.store, loaded.facts
-        self.refuse_other(path, self.input_facts(), facts)
-        names = self._chosen(recordings)
-        rows = [store.recordings[name] for name in names]
-        counts = [row["n_epochs"] for row in rows]
-        epoch = np.concatenate([np.arange(n, dtype=np.int32) for n in counts])
-        begin = np.repeat([float(row["start_s"] or 0) for row in rows], counts)
-        codes = np.concatenate([store.labels(name) for name in names])
-        n_times = round(self.labels.unit_s * store.sfreq)
-        run = loaded.run
-        return Everything(
-            parts=(LabelledWindows(store, [name], labelled=False) for name in names),
-            n=sum(counts),
-            item="epoch",
-            what=f"epochs of {len(names)} recordings",
-            columns={
-                "recording": np.repeat(names, counts),
-                "subject": np.repeat([row["subject"] for row in rows], counts),
-                "epoch": epoch,
-                "onset_s": begin + self.labels.unit_s * epoch,
-                "stage": np.array([*store.classes, ""])[codes],  # -1 is the last
-            },
-            meta={
-                "windows_per_epoch": len(starts(n_times, loaded.window[-1])),
-                "sfreq": facts["sfreq"],
-                "filter": facts["filter"],
-                "subjects_pretraining": None if run is None else run.seen_unlabelled,
-                "subjects_labelled": None if run is None else run.seen_labelled,
-            },
-        )
+        if loaded is not None:
+            self.refuse_other(path, self.input_facts(), loaded.facts)
+        return signal_features.everything_of(self.store, loaded, recordings)
 
-    def _chosen(self, recordings: Iterable[str] | None) -> list[str]:
-        """Return the recordings that have an epoch, in the store's order."""
-        store = self.store
-        wanted = set(store.recordings) if recordings is None else set(recordings)
-        unknown = sorted(wanted - set(store.recordings))
-        if unknown:
-            raise DataError(
-                f"{store.path} has no recording {', '.join(unknown[:5])}; see index.csv."
-            )
-        names = [n for n, row in store.recordings.items() if n in wanted and row["n_epochs"]]
-        if not names:
-            raise DataError(
-                f"no recording of {store.path} has a whole {self.labels.unit_s:g}-s epoch."
-            )
-        return names
+    def known_features(self) -> tuple[Sequence[str], Callable[[np.ndarray], np.ndarray]]:
+        """Return the names of an epoch's band powers, and what makes them of epochs (b, C, T)."""
+        names = signal_features.known_features(self.store)
+        return names, partial(band_powers, sfreq=self.store.sfreq)
+
+    def write_features(
+        self,
+        path: Path,
+        names: Sequence[str],
+        parts: Iterable[tuple[LabelledWindows, Callable[[], np.ndarray]]],
+        facts: Mapping[str, object],
+    ) -> None:
+        """Write features of recordings as a store with one sample an epoch."""
+        signal_features.write_features(self.store, path, names, parts, facts)
 
     def test_examples(self, run: Run, external: bool) -> LabelledWindows:
         """Return what a run is judged on: its test subjects, or all that have labels elsewhere."""
         subjects = self.store.labelled_subjects if external else run.split["test"]
-        refuse_used(sorted(set(run.seen_labelled) & set(subjects)), "subjects")
+        learned_from = set(run.seen_labelled) | signal_features.seen_by_features(
+            self.store, "subjects_labelled"
+        )
+        refuse_used(sorted(learned_from & set(subjects)), "subjects")
         gone = sorted(set(subjects) - set(self.store.subjects))
         if gone:
             raise DataError(
@@ -342,7 +317,8 @@ class SignalDataset(OpenedStore):
 
     def seen_in_pretraining(self, run: Run, examples: LabelledWindows) -> list[str]:
         """Return the units of examples whose inputs a run has seen without labels."""
-        return sorted(set(run.seen_unlabelled) & set(examples.units()[0]))
+        of_features = signal_features.seen_by_features(self.store, "subjects_pretraining")
+        return sorted((set(run.seen_unlabelled) | of_features) & set(examples.units()[0]))
 
 
 def open_dataset(path: Path) -> SignalDataset:

@@ -7,9 +7,10 @@ from pathlib import Path
 from partsig import progress
 from partsig.core.encoder import check_blocks
 from partsig.data.store import locate
-from partsig.errors import ConfigError
+from partsig.errors import ConfigError, check_option
 from partsig.modalities import registry
 from partsig.places import place_name
+from partsig.recipes.feature_store import KINDS, FeatureStoreRequest, write_feature_store
 from partsig.recipes.loading import load_model
 from partsig.runs import directory as runs
 from partsig.runs import features
@@ -36,6 +37,8 @@ def embed(
     output: str | Path | None = None,
     pool: str = "auto",
     blocks: int = 0,
+    as_store: bool = False,
+    features_of: str = "run",
     device: str = "auto",
     allow_http: bool = False,
 ) -> Embedded:
@@ -60,10 +63,33 @@ def embed(
     ``subjects_labelled``, null for an exported folder, which does not know; of images
     ``pretraining_store`` and ``labelled_store``): hold them out of tests, or call the test
     transductive. Memory is flat in the number of recordings; killed, nothing is left half-written.
+
+    ``as_store``: a store of signals instead, with one sample an epoch and a channel for each
+    number, scaled recording by recording, with labels and subjects: what ``--task night-context``
+    takes. ``output`` is then its folder (default ``data/store/STORE-RUN``). ``features_of``: the
+    run, bands (log band powers, no run needed), or both.
+
     ``allow_http``: ``store`` may be at http:// or ftp://, which is not encrypted.
 
     Raises ConfigError, DataError or CheckpointError for whatever the user can mend.
     """
+    check_option("--features", features_of, KINDS)
+    if as_store:
+        asked = FeatureStoreRequest(
+            run=None if features_of == "bands" else Path(run or runs.last("pretrain")),
+            store=store,
+            output=output,
+            kind=features_of,
+            recordings=recordings,
+            pool=pool,
+            blocks=blocks,
+            device=device,
+            allow_http=allow_http,
+        )
+        target, everything, width, pool = write_feature_store(asked)
+        return Embedded(path=target, n=everything.n, what=everything.what, width=width, pool=pool)
+    if features_of != "run":
+        raise ConfigError(f"--features {features_of} is for --as-store: add that.")
     path = Path(run) if run else runs.last("pretrain")
     loaded = load_model(path)
     chosen = features.check_pool(pool, loaded)

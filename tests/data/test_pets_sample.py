@@ -15,7 +15,8 @@ def test_images_trimaps_and_attribution_are_written_as_preprocess_reads_them(tmp
         trimap = np.array(Image.open(tmp_path / "trimaps" / f"{path.stem}.png"))
         assert trimap.shape == (SIZE, SIZE)
         assert set(np.unique(trimap)) <= set(CODES)
-        assert Image.open(path).size == (SIZE, SIZE)
+        with Image.open(path) as image:
+            assert image.size == (SIZE, SIZE)
     told = (tmp_path / "ATTRIBUTION.md").read_text()
     for words in ("Parkhi", "CC BY-SA 4.0", "What was changed", "remains with their owners"):
         assert words in " ".join(told.split())

@@ -1,5 +1,7 @@
 """Band powers: the classical features that any learned representation has to beat."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import scipy  # its parts are loaded where they are used
 
@@ -55,6 +57,22 @@ def window_features(windows: np.ndarray, sfreq: float) -> np.ndarray:
     if BANDS_HZ[0][1] > sfreq / 2:
         return np.asarray(windows, np.float64).reshape(len(windows), -1)
     return band_powers(windows, sfreq)
+
+
+def feature_names(ch_names: Sequence[str], n_times: int, sfreq: float) -> tuple[str, ...]:
+    """Return what :func:`band_powers` of windows (n, C, n_times) are of; none where there is none.
+
+    >>> feature_names(["C4-M1"], 3000, 100.0)[0], len(feature_names(["C4-M1"], 3000, 100.0))
+    ('C4-M1 0.5-2 Hz', 11)
+    """
+    length = min(round(SEGMENT_S * sfreq), n_times)
+    frequency = np.fft.rfftfreq(max(length, 1), 1 / sfreq)
+    there = [
+        f"{low:g}-{high:g} Hz"
+        for low, high in BANDS_HZ
+        if high <= sfreq / 2 and ((frequency >= low) & (frequency < high)).any()
+    ]
+    return tuple(f"{channel} {band}" for channel in ch_names for band in there)
 
 
 # Hz: delta, theta, alpha, sigma and beta, whole, for stretches that are too short for halves.
