@@ -15,7 +15,7 @@ looked through, and a grid. Nothing is tuned; the rate is that of a first trial 
 
 FILE is written after every run; what stands there is not done again. Two to four minutes of one
 core a run. On a GPU, all of CUB with the published networks: ``partsig pretrain --config
-discover-cub-published`` on a store of ``preprocess cub200 --set cut=object --set size=256``
+discover-published`` on a store of ``preprocess cub200 --set cut=object --set size=256``
 (100,000 steps; half a day or more).
 """
 

@@ -81,6 +81,11 @@ def open_phi(
 ) -> OpenedEncoder:
     """Return what an objective looks through; raise ConfigError where it is for other inputs."""
     objective, kind = settings.objective, registry.of(facts)
+    if objective.phi is None:
+        raise ConfigError(
+            f"objective.phi is not told: {objective.name} looks through a frozen network; name a "
+            "run, or an encoder such as packaged:efficientnet-lite0."
+        )
     origin = parse(objective.phi, objective.phi_weights)
     if origin.source:
         opened = origin.open_frozen()

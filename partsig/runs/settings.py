@@ -53,7 +53,7 @@ class PretrainRecipe(ABC):
             )
         usual = next(field for field in fields(self) if field.name == "encoder")
         phi = getattr(self.objective, "phi", SCRATCH)
-        if phi != SCRATCH and self.encoder != usual.default_factory():
+        if phi not in (SCRATCH, None) and self.encoder != usual.default_factory():
             raise ConfigError(
                 f"encoder.… is the shape of an encoder of ours; {self.objective.name} looks "
                 f"through objective.phi={phi}: leave encoder.… out."

@@ -215,6 +215,7 @@ def test_masks_of_a_file_are_those_of_the_store(marked, found, tmp_path):
         ({"fit.batch_size": 2}, "fit.batch_size is 2; .* needs 3 or more"),
         ({"augment.flip": 0.5}, "leave augment.… out"),
         ({"objective.taps": [3]}, "there is no block 3"),
+        ({"objective.phi": None}, "objective.phi is not told: part-discovery looks through"),
         ({"objective.phi": "official:nothing"}, "leave encoder.… out"),
         ({"objective.phi": "packaged:efficientnet-lite0"}, "leave encoder.… out"),
     ],

@@ -24,11 +24,11 @@ class DiscoveryConfig:
 
     parts: Annotated[int, "parts that are told apart, K"] = 4
     phi: Annotated[
-        str,
+        str | None,
         "frozen network through which windows are looked at, as in --from: a pretraining run, "
         "timm:…, torchvision:…, official:…, packaged:…, or scratch, an untrained one of the shape "
-        "of encoder.…",
-    ] = "packaged:efficientnet-lite0"
+        "of encoder.…; it must be named",
+    ] = None
     phi_weights: Annotated[str | None, "file of its weights, where it needs one"] = None
     taps: Annotated[
         tuple[int, ...], "after which of its blocks, from 0, maps are taken; [] is the last map"
