@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 import partsig
-from partsig.data.images.arrays import IGNORED
+from partsig.contracts import IGNORED
 from partsig.data.images.store import ImageStore, open_images
 
 RESULTS = Path(__file__).parent / "results" / "part_datasets.json"

@@ -77,19 +77,26 @@ def compare(
         ),
     ],
     against: Annotated[
-        str | None, typer.Option("--against", help="The method gains are counted from.")
+        str | None,
+        typer.Option("--against", "--reference", help="What differences are counted from."),
     ] = None,
-    output: Annotated[Path | None, typer.Option("--output", help="Default: runs/compare.")] = None,
+    task: Annotated[
+        str | None,
+        typer.Option("--task", metavar="TABLE", help="Another table: parts, of frozen encoders."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Default: runs/compare, runs/compare-TABLE.")
+    ] = None,
     seed: options.Seed = 0,
     device: options.Device = "auto",
 ) -> None:
     """Fine-tuned runs to one table: method by budget, intervals, paired differences, a figure."""
     for named in run:
         options.check_there(named.rpartition("=")[2])
-    from partsig.verbs.compare import compare as task
+    from partsig.verbs.compare import compare as verb
 
     with options.plain_warnings():
-        result = task(run, against=against, output=output, device=device, seed=seed)
+        result = verb(run, against=against, task=task, output=output, device=device, seed=seed)
     options.say(result.markdown)
     options.say(f"figure: {result.figure}")
     options.say(f"comparison: {result.path}")

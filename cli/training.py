@@ -63,12 +63,13 @@ def pretrain(
     if options.speaks() and profile:
         options.say(f"profile: {path / 'profile'}")
     elif options.speaks():
+        from partsig.recipes.judging import follow_up
         from partsig.recipes.pretext_measures import learned
 
         for line in learned(path):
             options.say(line)
         options.say(f"run: {path}")
-        options.then("partsig", "finetune", "--from", path)
+        options.then("partsig", *follow_up(path))
 
 
 @options.plain_errors
@@ -183,7 +184,8 @@ def demo(
         typer.Option("--what", help=f"Which one: {', '.join(DEMOS)}; default: excerpts."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", help="Default: runs/demo, or runs/demo-image.")
+        Path | None,
+        typer.Option("--output", help="Default: runs/demo, runs/demo-image or runs/demo-parts."),
     ] = None,
     set_: options.Set = None,
     seed: options.Seed = 0,

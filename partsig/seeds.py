@@ -33,6 +33,7 @@ class Stream(Enum):
     BALANCED_ITEMS = "order of labelled items, classes alike [pass]"
     SHIFTS = "shifts of labelled epochs, and which have a teacher alone [step]"
     AUGMENTATION = "how an image is changed [pass, place, view if it is the second]"
+    KNOWN_VIEWS = "how an item's known views are changed [item, view]"
     TREES = "what gradient boosting draws"
     MONITOR = "what an objective draws where it is measured [first window]"
     UNSEEN_WINDOWS = "windows of signals that are not trained on [pass]"
@@ -44,6 +45,7 @@ class Stream(Enum):
     BOOTSTRAP = "units of a bootstrap"
     INSPECTION = "patches that are looked at"
     ODDITY = "patches by which odd signal is found"
+    PART_BASELINES = "cells that baselines of part discovery fit, and how these begin [which]"
     TRIAL = "inputs and draws of a trial that is no result"
 
 

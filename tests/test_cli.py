@@ -40,7 +40,7 @@ OPTIONS = {
         "--device",
     },
     "evaluate": {"--run", "--store", "--seed", "--device"},
-    "compare": {"--against", "--output", "--seed", "--device"},
+    "compare": {"--against", "--reference", "--task", "--output", "--seed", "--device"},
     "stage": {"--run", "--output", "--set", "--device"},
     "report": {
         *("--run", "--no-run", "--store", "--scorer", "--output", "--set", "--seed", "--device"),

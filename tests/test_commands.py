@@ -174,6 +174,7 @@ def test_what_differs_between_runs(name, tmp_path):
             encoder={},
             pretrained=False,
             n_train=1,
+            n_answers=4,
             confusion=table,
             counts=table,
         )

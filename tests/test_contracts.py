@@ -11,8 +11,10 @@ from partsig import contracts, registries
 from partsig.core.objectives.supervised import SupervisedModule
 from partsig.data.images.augment import Augmented
 from partsig.data.images.examples import LabelledImages
+from partsig.data.images.marked import JudgedImages, MarkedImages
 from partsig.data.images.windows import RandomImages
 from partsig.data.shuffling import Shuffled
+from partsig.data.signals.marked import JudgedSignals
 from partsig.data.signals.windows import LabelledWindows, RandomWindows
 from partsig.modalities import registry as modalities
 from partsig.runs.exported import LoadedModel
@@ -36,10 +38,14 @@ KEPT = {
     contracts.TrainedRun: [Run],
     contracts.TrainedModel: [LoadedModel],
     contracts.Order: [Shuffled],
+    contracts.MarkedWindows: [MarkedImages],
+    contracts.MarkedItems: [JudgedImages, JudgedSignals],
+    contracts.Looks: [registries.at(kind.looks) for kind in KINDS],
 }
 # Attributes that an instance has and its class has not.
 OF_INSTANCES = {
     contracts.Windows: {"per_epoch"},
+    contracts.MarkedWindows: {"per_epoch"},
     contracts.Examples: {"labels", "classes"},
     contracts.EpochExamples: {
         *("labels", "classes", "names", "recording", "epoch", "n_epochs", "n_times"),

@@ -18,12 +18,20 @@ from partsig.contracts.dataset import (
     TrainedRun,
     UnseenWindows,
 )
-from partsig.contracts.inputs import EpochExamples, Examples, Windows
-from partsig.contracts.labels import UNLABELLED, Labels, labels_of
-from partsig.contracts.models import Objective, Predictor, RecordingPredictor
+from partsig.contracts.inputs import (
+    EpochExamples,
+    Examples,
+    MarkedWindows,
+    MaskedExamples,
+    Windows,
+)
+from partsig.contracts.labels import IGNORED, UNLABELLED, Labels, labels_of
+from partsig.contracts.marks import MarkedItems
+from partsig.contracts.models import Looks, Objective, Predictor, RecordingPredictor
 from partsig.contracts.task import Task
 
 __all__ = [
+    "IGNORED",
     "UNLABELLED",
     "Batch",
     "Dataset",
@@ -33,6 +41,10 @@ __all__ = [
     "LabelBudget",
     "LabelSplit",
     "Labels",
+    "Looks",
+    "MarkedItems",
+    "MarkedWindows",
+    "MaskedExamples",
     "Objective",
     "Order",
     "Predictor",

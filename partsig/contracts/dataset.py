@@ -9,6 +9,7 @@ import numpy as np
 from partsig.contracts.batch import TrainingBatches
 from partsig.contracts.inputs import Examples, Windows
 from partsig.contracts.labels import Labels
+from partsig.contracts.marks import MarkedItems
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -149,6 +150,12 @@ class Dataset(Protocol):
     samples_per_unit: float
     labels: Labels
 
+    def labelled_by(self, target: str) -> "Dataset":
+        """Return the same store with labels of this target: of whole items, or of their places.
+
+        Raises ConfigError where it has none of these.
+        """
+
     def input_facts(self) -> dict[str, object]:
         """Return what must be the same for an encoder to be used: channels, rate (Hz)."""
 
@@ -247,6 +254,13 @@ class Dataset(Protocol):
         """Raise DataError unless a fine-tuned run's classifier can be used on this store.
 
         ``labels`` are what its task learns of this store's.
+        """
+
+    def marked(self, run: TrainedRun, role: str) -> MarkedItems:
+        """Return the items of a role, train or test, with what is marked in them, as a pretraining
+        run that discovers parts takes them.
+
+        Raises DataError where there is none, or where they differ from what the run was trained on.
         """
 
     def check_unseen_input(self, run: TrainedRun, mine: Mapping[str, object]) -> None:

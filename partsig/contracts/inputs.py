@@ -1,6 +1,6 @@
 """What a dataset gives: windows to pretrain on, and items with labels."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +16,17 @@ class Windows(Protocol):
 
     def describe_batch(self, epoch: int, first: int, count: int) -> str:
         """Say what lies behind a batch whose loss is not finite."""
+
+
+class MarkedWindows(Windows, Protocol):
+    """Windows of which more is known than what they hold, as an objective may ask for."""
+
+    def extras(self, epoch: int, first: int, count: int) -> Mapping[str, np.ndarray]:
+        """Return by name what is known of windows first…first+count-1 of an epoch, count rows each.
+
+        ``item`` (count,) int64 tells which is which, whatever the epoch; ``foreground`` (count, *L)
+        how far each place counts, 0 to 1.
+        """
 
 
 class Examples(Protocol):
@@ -56,6 +67,24 @@ class Examples(Protocol):
 
     def digest(self) -> dict[str, str]:
         """Return what tells these inputs from others of the same names, as facts for a result."""
+
+    def present(self) -> np.ndarray:
+        """Return the numbers of the classes that occur, sorted."""
+
+
+class MaskedExamples(Examples, Protocol):
+    """Items each of whose places has a label: pixels of an image, samples of a signal.
+
+    ``labels`` (n,) are -1: no item as a whole has one. ``objects``: as :class:`Labels` has them.
+    """
+
+    objects: tuple[str, ...]
+
+    def inputs_of(self, numbers: np.ndarray) -> np.ndarray:
+        """Return the inputs (b, C, *L) of the items of these numbers (b,), from 0."""
+
+    def masks_of(self, numbers: np.ndarray) -> np.ndarray:
+        """Return their labels (b, *L) uint8: numbers of ``classes``, 255 where there is none."""
 
 
 class EpochExamples(Examples, Protocol):

@@ -18,6 +18,10 @@ class Objective(Protocol):
     Where the loss of a window depends on the others' (negatives, a norm over the batch), the model
     calls ``gather``, which returns the rows (total, …) of the whole batch for those of these
     windows (B, …); see :mod:`partsig.core.whole`. None, or no such attribute: it does not.
+
+    One that has ``look_at(x, **extras)`` is shown windows before the first step, as its statistics
+    need them. One whose settings say ``brings_encoder`` trains no encoder of ours, but what
+    :mod:`partsig.runs.perceiving` builds; its ``judged_by`` names what judges a run of it.
     """
 
     encoder: "nn.Module"
@@ -40,12 +44,14 @@ class Objective(Protocol):
 class Predictor(Protocol):
     """A network under a task: :class:`~partsig.core.objectives.supervised.SupervisedModule`.
 
-    ``learns_by``: steps of the optimiser; or its ``head`` alone, on ``features(x)``; or what its
+    ``learns_by``: steps of the optimiser, which leave a frozen encoder as it is where they are
+    ``head_steps``; or its linear ``head`` alone, fitted on ``features(x)``; or steps on
+    ``features`` that are computed once, of what ``on_features()`` returns; or what its
     ``fit_examples(train, seed, device)`` does with all examples at once; or nothing. Of a network
     that does not learn, what it makes of examples is kept in the folder ``kept_in``.
     """
 
-    learns_by: Literal["steps", "head", "examples", "nothing"]
+    learns_by: Literal["steps", "head_steps", "head", "features", "examples", "nothing"]
     kept_in: str | None
 
     @classmethod
@@ -73,3 +79,31 @@ class RecordingPredictor(Predictor, Protocol):
 
     def predict_signal(self, signal: np.ndarray) -> np.ndarray:
         """Return class probabilities (E, K) of the units of a signal (C, T), as recorded."""
+
+
+class Looks(Protocol):
+    """How windows of a modality look, and how they may be made to look otherwise.
+
+    ``width`` is A, the number of values that tell a place's appearance.
+    """
+
+    width: int
+
+    def appearance(self, x: "Tensor") -> "Tensor":
+        """Return how windows (B, C, *L), as recorded, look at every place, (B, A, *L') float32."""
+
+    def changed(
+        self,
+        x: "Tensor",
+        generator: "torch.Generator",
+        first: int,
+        total: int,
+        *,
+        jitter: float,
+        drop: float,
+    ) -> "Tensor":
+        """Return rows ``first`` and following of ``total`` windows, (B, C, *L), otherwise in look.
+
+        What is drawn is drawn for all: ``jitter`` is the largest change as a share, ``drop`` the
+        chance that colour, or a channel, is lost.
+        """

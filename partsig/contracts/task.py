@@ -1,7 +1,7 @@
 """What a task offers: what is predicted of examples, and how that is judged."""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 class Task(Protocol):
     """What is predicted and how it is judged: :mod:`partsig.tasks.classification` is one.
 
-    ``target`` is what the labels must be of (:class:`Labels`); ``words`` what an item and its truth
-    are called in figures; ``can_be_reported`` says that ``partsig report`` has a page for it,
+    ``target`` is what the labels must be of (:class:`Labels`); ``level`` whether it asks about
+    parts or about objects, None where the labels say so; ``words`` what an item and its truth are
+    called in figures; ``can_be_reported`` says that ``partsig report`` has a page for it,
     ``can_be_taught`` that a teacher's opinion can be learned from.
     Answers are an array (n, …), a row for each of n items: probabilities (n, K) of K classes, or
     what else a task judges. A ``result`` is what ``metrics.json`` holds.
@@ -30,6 +31,7 @@ class Task(Protocol):
 
     name: str
     target: str
+    level: Literal["object", "part"] | None
     can_be_reported: bool
     can_be_taught: bool
     words: Mapping[str, str]
@@ -84,35 +86,35 @@ class Task(Protocol):
         """Return what measures the model on validation at the end of an epoch."""
 
     def calibrate(
-        self, probabilities: np.ndarray, train: Examples, val: Examples, balanced: bool
+        self, answers: np.ndarray, train: Examples, val: Examples, balanced: bool
     ) -> dict[str, object]:
         """Return the ``temperature`` that suits validation best, and what else is learned there.
 
-        ``probabilities`` (n, K) are those of ``val``; ``balanced``: every class was drawn equally
+        ``answers`` (n, …) are those to ``val``; ``balanced``: every class was drawn equally
         often in training.
         """
 
     def calibrated(self, answers: np.ndarray, calibration: Mapping[str, Any]) -> np.ndarray:
         """Return answers (n, …) as they are told: at a temperature, say."""
 
-    def score(self, examples: Examples, probabilities: np.ndarray, seed: int) -> dict:
+    def score(self, examples: Examples, answers: np.ndarray, seed: int) -> dict:
         """Return every figure of agreement, with intervals that are drawn by ``seed``."""
 
     def calibration(
-        self, examples: Examples, probabilities: np.ndarray, uncalibrated: np.ndarray, seed: int
+        self, examples: Examples, answers: np.ndarray, uncalibrated: np.ndarray, seed: int
     ) -> dict:
         """Return how far the confidence can be believed, now and before the temperature."""
 
     def extras(
-        self, run: TrainedRun, examples: Examples, probabilities: np.ndarray, seed: int
+        self, run: TrainedRun, examples: Examples, answers: np.ndarray, seed: int
     ) -> dict[str, object]:
         """Return what a result tells besides."""
 
-    def write_predictions(self, path: "Path", examples: Examples, p: np.ndarray) -> None:
-        """Write what tells each item, its truth, its prediction and the probabilities (n, K)."""
+    def write_predictions(self, path: "Path", examples: Examples, answers: np.ndarray) -> None:
+        """Write what tells each item, its truth, and its answer of answers (n, …)."""
 
     def figures(
-        self, result: dict, examples: Examples, probabilities: np.ndarray, folder: "Path"
+        self, result: dict, examples: Examples, answers: np.ndarray, folder: "Path"
     ) -> "list[Path]":
         """Draw a result into a folder; return the files."""
 

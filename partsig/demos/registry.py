@@ -3,11 +3,13 @@
 DEMOS = {
     "excerpts": "partsig.demos.excerpts:run_demo",
     "digits": "partsig.demos.digits:run_demo",
+    "parts": "partsig.demos.parts:run_demo",
 }
 # What may be changed of each: the places of their settings.
 SETTINGS = {
     "excerpts": "partsig.demos.settings:DemoConfig",
     "digits": "partsig.demos.settings:ImageDemoConfig",
+    "parts": "partsig.demos.settings:PartsDemoConfig",
 }
 # The demonstration of a modality.
 OF_MODALITY = {"eeg": "excerpts", "image": "digits"}

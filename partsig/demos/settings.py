@@ -52,6 +52,17 @@ class ImageDemoConfig:
         check_counts(self)
 
 
+@dataclass(frozen=True, kw_only=True)
+class PartsDemoConfig:
+    """What may be changed of the demo of parts."""
+
+    pretrain_epochs: Annotated[int, "epochs of pretraining"] = 160
+    finetune_epochs: Annotated[int, "epochs in which a head learns to tell parts"] = 20
+
+    def __post_init__(self) -> None:
+        check_counts(self)
+
+
 def check_counts(settings: object) -> None:
     """Raise ConfigError unless what is given of a demo's settings, counts all, is at least 1."""
     for name, value in asdict(settings).items():

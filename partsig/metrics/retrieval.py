@@ -1,6 +1,7 @@
 """Retrieval: how high things of a query's own kind rank among all others, by average precision."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -8,42 +9,64 @@ BLOCK = 512  # queries held against the gallery at a time
 DIGITS = 6  # of a cosine; what differs in later ones is equally alike
 
 
-def average_precisions(
-    features: np.ndarray, labels: np.ndarray, *, with_query: bool = False
-) -> np.ndarray:
-    """Return the average precision (n,) float64 of each item as a query for those of its label.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Ranking:
+    """What n items find as queries for those of their label, each ranking the others by likeness.
 
-    ``features`` (n, F) are compared by their cosine; ``labels`` (n,) are numbers. The gallery is
-    all the others, or with ``with_query`` all of them, as some published figures have it: the
-    query then finds itself first. What is equally alike counts as found together, as in
-    scikit-learn's ``average_precision_score``. NaN for a query whose label no item of the gallery
-    has.
+    ``precision`` (n,) float64 are the average precisions where a query is not in its own gallery,
+    NaN where no other item has its label; ``with_query`` (n,) those where it is, as some published
+    figures have it: it then finds itself first. ``nearest`` (n,) is the number of the other item
+    that is most alike, the first of equal ones; its own where there is no other.
+    """
+
+    precision: np.ndarray
+    with_query: np.ndarray
+    nearest: np.ndarray
+
+
+def rank(features: np.ndarray, labels: np.ndarray) -> Ranking:
+    """Return what features (n, F) find by their cosine, of labels (n,), which are numbers.
+
+    What is equally alike counts as found together, as in scikit-learn's
+    ``average_precision_score``. Each query's gallery is sorted once, for all of it.
+
+    >>> found = rank(np.array([[1.0, 0], [0.9, 0.1], [0, 1]]), np.array([0, 1, 0]))
+    >>> found.nearest.tolist(), found.precision.round(2).tolist()
+    ([1, 0, 1], [0.5, nan, 0.5])
+    >>> found.with_query.round(2).tolist()
+    [0.83, 1.0, 0.83]
     """
     labels = np.asarray(labels)
     n = len(labels)
-    found = np.full(n, np.nan)
+    without, within, near = np.full(n, np.nan), np.full(n, np.nan), np.arange(n)
     for first, likeness in _likeness(np.asarray(features)):
-        own = np.arange(len(likeness))
-        relevant = labels[None] == labels[first : first + len(likeness), None]  # (b, n)
-        if not with_query:
-            likeness[own, first + own] = -np.inf
-            relevant[own, first + own] = False  # last, and not asked for: as if it were not there
-        found[first : first + len(likeness)] = _precisions(likeness, relevant)
-    return found
+        mine = slice(first, first + len(likeness))
+        own = np.arange(n)[mine]
+        order = np.argsort(-likeness, axis=1, kind="stable")
+        relevant = labels[order] == labels[own, None]
+        itself = order == own[:, None]
+        ends = _ends(np.take_along_axis(likeness, order, 1))
+        # Of the items up to where a group of equals ends: how many there are, and how many of the
+        # query's label; then the same without the query itself, where that is among them.
+        among = np.take_along_axis(relevant.cumsum(1), ends, 1)
+        seen = np.take_along_axis(itself.cumsum(1), ends, 1)
+        within[mine] = _mean(among / (ends + 1), relevant)
+        left = np.maximum(ends + 1 - seen, 1)
+        without[mine] = _mean((among - seen) / left, relevant & ~itself)
+        if n > 1:
+            near[mine] = np.where(itself[:, 0], order[:, 1], order[:, 0])
+    return Ranking(precision=without, with_query=within, nearest=near)
 
 
-def nearest(features: np.ndarray) -> np.ndarray:
-    """Return the number (n,) of the item that is most alike each of features (n, F), itself apart.
+def average_precisions(
+    features: np.ndarray, labels: np.ndarray, *, with_query: bool = False
+) -> np.ndarray:
+    """Return the average precision (n,) float64 of each item as a query, see :func:`rank`.
 
-    >>> nearest(np.array([[1.0, 0], [0.9, 0.1], [0, 1]])).tolist()
-    [1, 0, 1]
+    The gallery is all the others, or with ``with_query`` all of them.
     """
-    found = np.zeros(len(features), np.int64)
-    for first, likeness in _likeness(np.asarray(features)):
-        own = np.arange(len(likeness))
-        likeness[own, first + own] = -np.inf
-        found[first : first + len(likeness)] = likeness.argmax(1)
-    return found
+    found = rank(features, labels)
+    return found.with_query if with_query else found.precision
 
 
 def cosines(features: np.ndarray, query: np.ndarray) -> np.ndarray:
@@ -68,23 +91,22 @@ def _likeness(features: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         yield first, (unit[first : first + BLOCK] @ unit.T).round(DIGITS)
 
 
-def _precisions(likeness: np.ndarray, relevant: np.ndarray) -> np.ndarray:
-    """Return the average precision (b,) of rankings (b, n); NaN where nothing is relevant.
+def _ends(ranked: np.ndarray) -> np.ndarray:
+    """Return where the group of equals ends (b, n) that each place of sorted rows belongs to.
 
-    >>> _precisions(np.array([[0.9, 0.5, 0.5]]), np.array([[True, False, True]])).round(3).tolist()
-    [0.833]
+    >>> _ends(np.array([[0.9, 0.5, 0.5]])).tolist()
+    [[0, 2, 2]]
     """
-    order = np.argsort(-likeness, axis=1, kind="stable")
-    ranked = np.take_along_axis(likeness, order, 1)
-    relevant = np.take_along_axis(relevant, order, 1)
-    n = likeness.shape[1]
-    last = np.ones_like(relevant)
+    n = ranked.shape[1]
+    last = np.ones(ranked.shape, bool)
     last[:, :-1] = ranked[:, :-1] != ranked[:, 1:]
-    # Where the group of equals ends that each place belongs to.
-    ends = np.minimum.accumulate(np.where(last, np.arange(n), n)[:, ::-1], axis=1)[:, ::-1]
-    precision = relevant.cumsum(1) / np.arange(1, n + 1)
+    return np.minimum.accumulate(np.where(last, np.arange(n), n)[:, ::-1], axis=1)[:, ::-1]
+
+
+def _mean(precision: np.ndarray, relevant: np.ndarray) -> np.ndarray:
+    """Return the mean (b,) of the precisions (b, n) of what is relevant; NaN where nothing is."""
     total = relevant.sum(1)
-    summed = (np.take_along_axis(precision, ends, 1) * relevant).sum(1)
+    summed = (precision * relevant).sum(1)
     return np.divide(summed, total, out=np.full(len(total), np.nan), where=total > 0)
 
 

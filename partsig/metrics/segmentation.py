@@ -2,7 +2,7 @@
 
 import numpy as np
 
-IGNORED = 255  # pixels that carry no label, as in PASCAL VOC and ADE20K
+from partsig.contracts import IGNORED
 
 
 def pixel_confusion(
@@ -28,35 +28,54 @@ def pixel_confusion(
     return table.reshape(n_classes, n_classes)
 
 
-def intersection_over_union(table: np.ndarray) -> np.ndarray:
-    """Return the intersection over union (…, K) of confusion matrices (…, K, K).
+def covered(table: np.ndarray) -> np.ndarray:
+    """Return what all figures need of confusion matrices (…, K, K), (…, K, 3) in place of it.
+
+    How many places of a class were found, are its own, and were called so: small also where there
+    are many classes, and to be added up over images.
+
+    >>> covered(np.array([[2, 1], [0, 1]])).tolist()
+    [[2, 3, 2], [1, 1, 2]]
+    """
+    both = np.diagonal(table, axis1=-2, axis2=-1)
+    return np.stack([both, table.sum(-1), table.sum(-2)], axis=-1)
+
+
+def intersection_over_union(counts: np.ndarray) -> np.ndarray:
+    """Return the intersection over union (…, K) of counts (…, K, 3), see :func:`covered`.
 
     NaN for a class that is neither in the truth nor predicted.
 
-    >>> intersection_over_union(np.array([[2, 1, 0], [0, 1, 0], [0, 0, 0]])).round(3).tolist()
+    >>> table = np.array([[2, 1, 0], [0, 1, 0], [0, 0, 0]])
+    >>> intersection_over_union(covered(table)).round(3).tolist()
     [0.667, 0.5, nan]
     """
-    both = np.diagonal(table, axis1=-2, axis2=-1)
-    either = table.sum(-1) + table.sum(-2) - both
-    return np.divide(both, either, out=np.full(both.shape, np.nan), where=either > 0)
+    both, truth, predicted = np.moveaxis(counts, -1, 0)
+    return _share(both, truth + predicted - both)
 
 
-def mean_iou(table: np.ndarray) -> np.ndarray:
+def class_accuracy(counts: np.ndarray) -> np.ndarray:
+    """Return the share (…, K) of a class's places that were found; NaN where there is none."""
+    return _share(counts[..., 0], counts[..., 1])
+
+
+def mean_iou(counts: np.ndarray) -> np.ndarray:
     """Return the mean intersection over union (…,) of the classes that occur, over a data set."""
-    return _mean_known(intersection_over_union(table))
+    return _mean_known(intersection_over_union(counts))
 
 
-def mean_accuracy(table: np.ndarray) -> np.ndarray:
-    """Return the mean share (…,) of a class's pixels that were found, of classes in the truth."""
-    truth = table.sum(-1)
-    right = np.diagonal(table, axis1=-2, axis2=-1)
-    return _mean_known(np.divide(right, truth, out=np.full(right.shape, np.nan), where=truth > 0))
+def mean_accuracy(counts: np.ndarray) -> np.ndarray:
+    """Return the mean share (…,) of a class's places that were found, of classes in the truth."""
+    return _mean_known(class_accuracy(counts))
 
 
-def pixel_accuracy(table: np.ndarray) -> np.ndarray:
-    """Return the share (…,) of pixels that are right; NaN where there is none."""
-    right, total = np.trace(table, axis1=-2, axis2=-1), table.sum((-2, -1))
-    return np.divide(right, total, out=np.full(np.shape(right), np.nan), where=total > 0)
+def pixel_accuracy(counts: np.ndarray) -> np.ndarray:
+    """Return the share (…,) of places that are right; NaN where there is none."""
+    return _share(counts[..., 0].sum(-1), counts[..., 1].sum(-1))
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=whole > 0)
 
 
 def _mean_known(values: np.ndarray) -> np.ndarray:

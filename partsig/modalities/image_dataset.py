@@ -1,13 +1,13 @@
 """Images: what a store of them offers to whoever pretrains, fine-tunes or judges on it."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
+from partsig import registries
 from partsig.contracts import (
     Everything,
     LabelBudget,
@@ -16,6 +16,7 @@ from partsig.contracts import (
     PretrainingData,
     TrainingBatches,
     UnseenWindows,
+    labels_of,
 )
 from partsig.data.addresses import shown
 from partsig.data.images.augment import Augmented, TwoViews, transform
@@ -26,6 +27,7 @@ from partsig.data.shuffling import Shuffled
 from partsig.data.store import INDEX
 from partsig.errors import CheckpointError, ConfigError, DataError, check_range
 from partsig.files import read_json
+from partsig.modalities.image_parts import with_marks
 from partsig.modalities.image_settings import (
     ImageFinetuneConfig,
     ImagePretrainConfig,
@@ -53,7 +55,17 @@ class ImageDataset(OpenedStore):
     @property
     def labels(self) -> Labels:
         """What its labels are."""
-        return Labels(classes=self.store.classes)
+        return replace(labels_of(self.store.meta), classes=self.store.classes)
+
+    def labelled_by(self, target: str) -> "ImageDataset":
+        """Return the same store with labels of whole images, or with its masks."""
+        if target == "mask" and self.store.mask_classes:
+            return registries.at("partsig.modalities.masked_images:MaskedImageDataset")(self.store)
+        return super().labelled_by(target)
+
+    def examples(self, index: np.ndarray, size: int) -> LabelledImages:
+        """Return the images of these numbers (n,) with their labels, ``size`` pixels a side."""
+        return LabelledImages(self.store, index, size)
 
     def input_facts(self) -> dict[str, object]:
         """Return what must be the same for a model to be used: the channels."""
@@ -89,7 +101,7 @@ class ImageDataset(OpenedStore):
             monitor = RandomImages(store, val, drawn, MONITOR_WINDOWS, middle, stream)
             if settings.two_views:
                 monitor = TwoViews(monitor, settings.augment, settings.size, drawn)
-        return PretrainingData(
+        data = PretrainingData(
             channels=len(store.ch_names),
             window=window,
             patch=patch,
@@ -105,6 +117,7 @@ class ImageDataset(OpenedStore):
                 "subjects_seen": [],
             },
         )
+        return with_marks(data, settings, store)
 
     def unseen(self, run: Run, window: Shape, seed: int, per_epoch: int) -> UnseenWindows:
         """Return images that a pretraining run has held out; else those it was measured on."""
@@ -160,14 +173,9 @@ class ImageDataset(OpenedStore):
                 "items": {role: self.store.items_digest(some) for role, some in chosen.items()},
             },
             settings={"size": size},
-            open=partial(self._open_split, train, val, size),
+            open=lambda: (self.examples(train, size), self.examples(val, size)),
             written=names if per_class else None,
         )
-
-    def _open_split(
-        self, train: np.ndarray, val: np.ndarray, size: int
-    ) -> tuple[LabelledImages, LabelledImages]:
-        return LabelledImages(self.store, train, size), LabelledImages(self.store, val, size)
 
     def draw(self, per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the numbers of images to train on, ``per_class`` each (0: all), and of role val.
@@ -275,7 +283,7 @@ class ImageDataset(OpenedStore):
         if not len(index):
             raise DataError(f"{self.path} has no labelled test image; pass another --store.")
         refuse_used(self._used_by(run, index) if external else [], "images")
-        return LabelledImages(self.store, index, run.config["size"])
+        return self.examples(index, run.config["size"])
 
     def _used_by(self, run: Run, index: np.ndarray) -> list[str]:
         """Return the names of images (n,) whose pixels a run has learned from or was chosen by.
@@ -285,7 +293,7 @@ class ImageDataset(OpenedStore):
         """
         if not (run.store / INDEX).is_file():
             return []
-        theirs = ImageDataset(open_images(run.store))
+        theirs = type(self)(open_images(run.store))
         if (theirs.store.size, theirs.ch_names) != (self.store.size, self.ch_names):
             return []
         train = theirs.labelled("train")

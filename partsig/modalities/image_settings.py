@@ -7,6 +7,7 @@ from partsig.core.settings import EncoderConfig
 from partsig.data.images.settings import AugmentConfig
 from partsig.errors import ConfigError, check_range
 from partsig.runs.settings import FinetuneRecipe, PretrainRecipe, Shape
+from partsig.tasks.settings import SegmentationConfig
 from partsig.train.settings import FitConfig
 
 ENCODER = EncoderConfig(width=384, depth=12, heads=6)
@@ -74,6 +75,9 @@ class ImageFinetuneConfig(FinetuneRecipe):
         default_factory=lambda: ENCODER
     )
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    segmentation: Annotated[SegmentationConfig, "of tasks that give each pixel a class"] = field(
+        default_factory=SegmentationConfig
+    )
     fit: FitConfig = field(default_factory=lambda: FitConfig(epochs=400, batch_size=256))
 
     def __post_init__(self) -> None:

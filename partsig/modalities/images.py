@@ -17,7 +17,10 @@ IMAGES = Modality(
     finetune=ImageFinetuneConfig,
     amplitude="0 to 255",
     usual_task="classification",
+    looks="partsig.data.images.looks:ImageLooks",
+    marked="partsig.modalities.image_parts:judged",
     draw_inspection="partsig.figures.inspection_2d:draw",
     training_facts=image_card.training_facts,
     card=image_card.CARD,
+    usual_configs=dict.fromkeys(("part-segmentation", "object-segmentation"), "image-segmentation"),
 )

@@ -41,10 +41,14 @@ class Modality:
     finetune: type[FinetuneRecipe]
     amplitude: str
     usual_task: str
+    looks: str  # the place of how its windows look, see partsig.contracts.Looks
+    marked: str  # the place of what gives a store's marked items, of (dataset, run, role)
     draw_inspection: str  # its place: pictures are loaded where they are drawn
     training_facts: Callable[[Run], dict]
     card: CardWords
     usual_labels: Labels | None = None
+    # The configuration that a task is fine-tuned by where none is named.
+    usual_configs: Mapping[str, str] = field(default_factory=dict)
     # Networks that are trained in place of an encoder, by name: their places.
     baselines: Mapping[str, str] = field(default_factory=dict)
 

@@ -8,9 +8,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from partsig.contracts import Examples, Labels
+from partsig import registries
+from partsig.contracts import Examples, Labels, MarkedItems
 from partsig.data.store import index_digest
 from partsig.errors import CheckpointError, ConfigError, DataError
+from partsig.modalities import registry
 from partsig.runs.run import Run
 from partsig.runs.settings import FinetuneRecipe
 
@@ -36,6 +38,15 @@ class OpenedStore(ABC):
     @abstractmethod
     def labels(self) -> Labels:
         """What its labels are."""
+
+    def labelled_by(self, target: str) -> "OpenedStore":
+        """Return the same store; raise ConfigError unless its labels are of this target."""
+        if target != self.labels.target:
+            raise ConfigError(
+                f"{self.path} has labels of {self.labels.target} and no {target}; preprocess what "
+                "has them, see docs/how-to/part-segmentation.md."
+            )
+        return self
 
     @abstractmethod
     def input_facts(self) -> dict[str, object]:
@@ -97,6 +108,14 @@ class OpenedStore(ABC):
         """
         mine = self.model_facts() | _plain(labels)
         self.refuse_other("the run", mine, run.facts | _plain(run.labels))
+
+    def marked(self, run: Run, role: str) -> MarkedItems:
+        """Return the items of a role, train or test, with what is marked in them, as a pretraining
+        run that discovers parts takes them.
+
+        Raises DataError where there is none, or where they differ from what the run was trained on.
+        """
+        return registries.at(registry.get(self.modality).marked)(self, run, role)
 
     def check_unseen_input(self, run: Run, mine: Mapping[str, object]) -> None:
         """Raise DataError unless a pretrained run can be asked about windows with these facts."""

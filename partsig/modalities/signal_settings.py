@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from partsig.data.splits import SplitConfig
 from partsig.errors import CheckpointError, ConfigError, check_range
-from partsig.runs.settings import FinetuneRecipe, PretrainRecipe, Shape
+from partsig.runs.settings import FROZEN_WAYS, FinetuneRecipe, PretrainRecipe, Shape
 from partsig.tasks.settings import ContextConfig, PseudoConfig
 
 # Seconds of a window at most: a day.
@@ -81,7 +81,7 @@ class SignalFinetuneConfig(FinetuneRecipe):
         super().__post_init__()
         check_range("shift_s", self.shift_s, 0.0, 30.0)
         check_range("patch_s", self.patch_s, 0.01, 30.0)
-        if self.adapt == "channels" and self.train in ("probe", "knn"):
+        if self.adapt == "channels" and self.train in FROZEN_WAYS:
             raise ConfigError(
                 f"train={self.train} leaves the encoder as it is, and adapt=channels gives it "
                 "weights that have to be trained: take train=full or probe+full, or leave adapt "

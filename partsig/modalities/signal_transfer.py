@@ -1,10 +1,11 @@
 """A run on another store of signals: of other channels, of another rate, of the same recordings."""
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from partsig.commands import option
-from partsig.data.signals.landmarks import found_in
+from partsig.data.signals.landmarks import encode, fingerprint, found_in, is_current
+from partsig.data.signals.lazy import forget
 from partsig.data.signals.store import Store, open_store
 from partsig.data.store import INDEX
 from partsig.errors import CheckpointError, ConfigError
@@ -73,14 +74,28 @@ def same_again(store: Store, **changed: float | None) -> str:
 def learned_from(run: Run, store: Store, names: Sequence[str]) -> list[str]:
     """Return which recordings of a store a run has learned from, or was chosen by, elsewhere.
 
-    Told by their fingerprints, under whatever name; nothing is told where the run's own store is
-    not at hand, or none of the two has fingerprints.
+    Told by their fingerprints, under whatever name, which are computed anew for recordings that an
+    earlier partsig stored; nothing is told where the run's own store is not at hand.
     """
     if not (run.store / INDEX).is_file():
         return []
     theirs, used = open_store(run.store), set(run.seen_labelled)
     others = [row for row in theirs.rows if row["subject"] in used]
-    return found_in([store.recordings[name] for name in names], others)
+    ours = [store.recordings[name] for name in names]
+    return found_in(
+        [_with_fingerprint(store, row) for row in ours],
+        [_with_fingerprint(theirs, row) for row in others],
+    )
+
+
+def _with_fingerprint(store: Store, row: Mapping[str, object]) -> dict[str, object]:
+    """Return a row of a store's index, with a fingerprint of today's kind."""
+    if is_current(row["fingerprint"]):
+        return dict(row)
+    signal = store.signal(str(row["recording"]))
+    text = encode(fingerprint(signal, store.sfreq))
+    forget(signal)  # the next ones need the room
+    return {**row, "fingerprint": text}
 
 
 def _check_names(names: Iterable[str], there: Sequence[str], where: str) -> None:

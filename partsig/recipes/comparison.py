@@ -51,7 +51,7 @@ def compare_rows(
     methods = list(dict.fromkeys(item.method for item in results))
     scores = [
         _Scored(run=item, own=float(metric.score(item.counts.sum(0))), drawn=metric.score(sums))
-        for item, sums in zip(results, _resampled(results, seed), strict=True)
+        for item, sums in zip(results, resampled(results, seed), strict=True)
     ]
     cells: dict[tuple[str, int], list[_Scored]] = {}
     for item in scores:
@@ -72,7 +72,7 @@ class _Scored:
     drawn: np.ndarray
 
 
-def _resampled(evaluated: Sequence[EvaluatedRun], seed: int) -> list[np.ndarray]:
+def resampled(evaluated: Sequence[EvaluatedRun], seed: int) -> list[np.ndarray]:
     """Return each run's counts (draws, *K) summed over the test units of every bootstrap sample.
 
     The samples are the same for every run.
@@ -89,7 +89,8 @@ def _resampled(evaluated: Sequence[EvaluatedRun], seed: int) -> list[np.ndarray]
     return [np.concatenate(sums) for sums in drawn]
 
 
-def _interval(values: np.ndarray) -> tuple[float, float]:
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """Return the 95 % interval of what came of the bootstrap samples, (draws,)."""
     low, high = np.nanpercentile(values, [2.5, 97.5])
     return float(low), float(high)
 
@@ -125,7 +126,7 @@ def _row(members: list[_Scored], reference: list[_Scored] | None) -> Row:
         gain = {
             "gain": float(each.mean()),
             "gain_sd": _sd(each),
-            "gain_interval": _interval(between),
+            "gain_interval": interval(between),
         }
     first = members[0].run
     return Row(
@@ -136,7 +137,7 @@ def _row(members: list[_Scored], reference: list[_Scored] | None) -> Row:
         n_train=round(float(np.mean([item.run.n_train for item in members]))),
         score=own,
         sd=_sd(np.array([item.own for item in members])),
-        interval=_interval(drawn),
+        interval=interval(drawn),
         macro_f1=float(np.mean([macro_f1(item.run.confusion) for item in members])),
         other_encoder=unlike,
         **gain,
@@ -191,12 +192,12 @@ def as_markdown(
         tested += f" of {n_units} {units}"
     lines += [
         "",
-        f"Test: {tested}, the same for every row. {name.capitalize()} is pooled over the test "
-        f"{answers} of a run; mean ± SD over runs, which differ in their seeds: of the draw of the "
-        f"labels, where not all are used, of what is trained, of the pretraining. Intervals: "
-        f"bootstrap over test {units} ({BOOTSTRAP_DRAWS:,} samples, seed {seed}), the same samples "
-        f"for every run, of the mean over runs. Gains are paired: the same seed, and so the same "
-        f"labels; the same test {units}.",
+        f"Test: {tested}, the same for every row. {name[0].upper() + name[1:]} is pooled over the "
+        f"test {answers} of a run; mean ± SD over runs, which differ in their seeds: of the draw "
+        f"of the labels, where not all are used, of what is trained, of the pretraining. "
+        f"Intervals: bootstrap over test {units} ({BOOTSTRAP_DRAWS:,} samples, seed {seed}), the "
+        f"same samples for every run, of the mean over runs. Gains are paired: the same seed, and "
+        f"so the same labels; the same test {units}.",
     ]
     lines += [
         f"\n{row.method} ({row.budget or 'all'}) has another encoder than {reference} "

@@ -97,10 +97,7 @@ class Composer:
             self.windows.batch(0, number * SOURCES, SOURCES)[:sources]
             for number in range(first, first + count)
         ])  # fmt: skip
-        drawn = [
-            _drawn(model, seed_of(Stream.INSPECTION, self.seed, number))
-            for number in range(first, first + count)
-        ]
+        drawn = [_drawn(model, self.seed, number) for number in range(first, first + count)]
         positions, sizes, source = (torch.stack(part) for part in zip(*drawn, strict=True))
         source = source % sources
         x, level = instance_normalise(torch.from_numpy(raw).to(device).flatten(0, 1))
@@ -120,9 +117,9 @@ class Composer:
         }
 
 
-def _drawn(model: Part, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+def _drawn(model: Part, seed: int, number: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return positions and sizes (N, D) of patches of a window, and numbers (N,) of sources."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed_of(Stream.INSPECTION, seed, number))
     positions, sizes = placings.evenly(model, 1, generator)
     turns = torch.randperm(positions.shape[1], generator=generator)  # as many patches of each
     return positions[0], sizes[0], turns % SOURCES

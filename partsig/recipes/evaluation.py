@@ -20,17 +20,21 @@ from partsig.runs.run import Run
 from partsig.tasks import registry as tasks
 
 
+class LeakWarning(UserWarning):
+    """A test subject was seen in pretraining: the result is transductive."""
+
+
 class StoreChangedWarning(UserWarning):
     """What is tested on, or its labels, is no longer what it was when the run was begun."""
 
 
-# Test items, and their probabilities (n, K), calibrated and not.
-Answers = tuple[Examples, np.ndarray, np.ndarray]
+# Test items, and the answers (n, …) to them, calibrated and not.
+Answered = tuple[Examples, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Judged:
-    """What a run makes of the test items of a store: probabilities (n, K), calibrated and not.
+    """What a run makes of the test items of a store: answers (n, …), calibrated and not.
 
     ``leaked`` are the units whose inputs pretraining has seen, ``changed`` what of the store is not
     as it was when the run was begun; ``folder`` is where the evaluation
@@ -41,7 +45,7 @@ class Judged:
     dataset: Dataset
     examples: Examples
     uncalibrated: np.ndarray
-    probabilities: np.ndarray
+    answers: np.ndarray
     leaked: list[str]
     changed: list[str]
     folder: Path
@@ -58,6 +62,7 @@ def judge(path: Path, store: str | Path | None, device: torch.device) -> Judged:
     calibration, task = run.calibration, tasks.get(run.task)
     model = task.load(run)
     dataset = registry.get(run.modality).open(locate(store, recorded=run.facts["store"]))
+    dataset = dataset.labelled_by(task.target)
     dataset.check_same_input(run, task.learned(dataset.labels))
     folder, external = evaluation_of(run, dataset.path)
     examples = task.relabel(dataset.test_examples(run, external))
@@ -76,7 +81,7 @@ def judge(path: Path, store: str | Path | None, device: torch.device) -> Judged:
         dataset=dataset,
         examples=examples,
         uncalibrated=uncalibrated,
-        probabilities=task.calibrated(uncalibrated, calibration),
+        answers=task.calibrated(uncalibrated, calibration),
         changed=changed,
         leaked=dataset.seen_in_pretraining(run, examples),
         folder=folder,
@@ -104,22 +109,22 @@ def result_of(judged: Judged, seed: int) -> dict:
         **({"changed_since_training": judged.changed} if judged.changed else {}),
         "seed": run.seed,
         **_figures(task, _asked(judged), seed, temperature=run.calibration["temperature"]),
-        **task.extras(run, examples, judged.probabilities, seed),
+        **task.extras(run, examples, judged.answers, seed),
     }
 
 
-def _asked(judged: Judged) -> Answers:
-    return judged.examples, judged.probabilities, judged.uncalibrated
+def _asked(judged: Judged) -> Answered:
+    return judged.examples, judged.answers, judged.uncalibrated
 
 
-def _figures(task: Task, answers: Answers, seed: int, **of_the_run: object) -> dict:
+def _figures(task: Task, answered: Answered, seed: int, **of_the_run: object) -> dict:
     """Return when and with what it was measured, how good it is, and how far it can be believed."""
-    examples, probabilities, uncalibrated = answers
-    calibration = task.calibration(examples, probabilities, uncalibrated, seed)
+    examples, answers, uncalibrated = answered
+    calibration = task.calibration(examples, answers, uncalibrated, seed)
     return {
         "date": runs.now(),
         "environment": runs.environment(),
-        **task.score(examples, probabilities, seed),
+        **task.score(examples, answers, seed),
         "calibration": {**of_the_run, **calibration},
     }
 
@@ -145,22 +150,22 @@ def in_common(several: Sequence[Judged]) -> list[str]:
     return sorted(set().union(*(a & b for a, b in combinations(units, 2))))
 
 
-def pooled(several: Sequence[Judged]) -> Answers:
+def pooled(several: Sequence[Judged]) -> Answered:
     """Return the answers of runs on disjoint test units as those of one."""
     first, *others = (judged.examples for judged in several)
     return (
         first.joined(others),
-        np.concatenate([judged.probabilities for judged in several]),
+        np.concatenate([judged.answers for judged in several]),
         np.concatenate([judged.uncalibrated for judged in several]),
     )
 
 
-def pooled_result(several: Sequence[Judged], answers: Answers, seed: int) -> dict:
+def pooled_result(several: Sequence[Judged], answered: Answered, seed: int) -> dict:
     """Return the figures of the pooled answers of several runs: each item judged by its own run.
 
     What differs between the runs (how doubtful an epoch is, say) has no pooled figure.
     """
-    first, examples = several[0], answers[0]
+    first, examples = several[0], answered[0]
     temperatures = [judged.run.calibration["temperature"] for judged in several]
     return {
         "runs": [place_name(judged.run.path) for judged in several],
@@ -173,5 +178,17 @@ def pooled_result(several: Sequence[Judged], answers: Answers, seed: int) -> dic
         ),
         **examples.digest(),
         "seeds": [judged.run.seed for judged in several],
-        **_figures(tasks.get(first.run.task), answers, seed, temperatures=temperatures),
+        **_figures(tasks.get(first.run.task), answered, seed, temperatures=temperatures),
     }
+
+
+def warn_of_leaks(leaked: Sequence[str], unit: str) -> None:
+    """Warn with LeakWarning where test units were seen in pretraining."""
+    if leaked:
+        warnings.warn(
+            f"{len(leaked)} of the test {unit}s were SEEN IN PRETRAINING "
+            f"({', '.join(leaked[:3])}{', …' if len(leaked) > 3 else ''}): this result is "
+            "transductive, not held-out.",
+            LeakWarning,
+            stacklevel=4,
+        )

@@ -4,10 +4,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from partsig import registries
 from partsig.contracts import Dataset, Examples, LabelBudget, Labels, LabelSplit
 from partsig.core.objectives.supervised import SupervisedModule
 from partsig.data.shuffling import Shuffled
@@ -15,15 +13,17 @@ from partsig.data.store import read_meta
 from partsig.errors import ConfigError, DataError
 from partsig.files import write_json
 from partsig.modalities import registry
+from partsig.recipes.enough_labels import check_classes, learns_by_steps, too_weak
 from partsig.recipes.starting_encoder import Start, start_from
 from partsig.runs import directory as runs
 from partsig.runs.encoder_sources import Origin
 from partsig.runs.features import folder_of
 from partsig.runs.kept import chosen_file, held, is_over
+from partsig.runs.models import fill
 from partsig.runs.run import Run
-from partsig.runs.settings import SCRATCH, FinetuneRecipe
+from partsig.runs.settings import FROZEN_WAYS, SCRATCH, FinetuneRecipe
 from partsig.seeds import Stream, seed_of
-from partsig.tasks import frozen
+from partsig.tasks import frozen, on_features
 from partsig.tasks import registry as tasks
 from partsig.tasks.classification import Classification
 from partsig.tasks.classification_scores import measure_of
@@ -34,10 +34,7 @@ from partsig.train.distributed import World
 from partsig.train.settings import SPEED_KEYS, check_warmup
 
 # What may differ between the parts of a run: speed, where its store lies, what was added there.
-MAY_CHANGE_ON_RESUME = (*SPEED_KEYS, "store", "index_sha256")
-
-# Validation items below which two models of one score are the rule: one item is five per cent.
-LEAST_TO_CHOOSE_BY = 20
+MAY_CHANGE_ON_RESUME = (*SPEED_KEYS, "store", "index_sha256", "labels.level")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,11 +127,16 @@ def open_finetuning(request: FinetuneRequest) -> Finetuning:
     dataset = registry.of(read_meta(request.store)).open(request.store)
     dataset.check_budget(request.budget)
     task = tasks.get(dataset.task if request.task is None else request.task)
+    dataset = dataset.labelled_by(task.target)
     task.check_labels(dataset.labels)
     if request.teacher is not None and not task.can_be_taught:
         raise ConfigError(f"--task {task.name} learns from no teacher: leave out --teacher.")
     start = start_from(request.origin, dataset, task.settled(request.settings), request.like)
     settings = start.settings
+    if request.teacher is not None and settings.train in FROZEN_WAYS:
+        raise ConfigError(
+            f"--teacher is for an encoder that is trained: leave it out, or train={settings.train}."
+        )
     split = dataset.split_labels(request.budget, settings, request.seed)
     seen = sorted(set(split.held_out) & set(start.seen))
     if seen:
@@ -156,22 +158,10 @@ def open_finetuning(request: FinetuneRequest) -> Finetuning:
         run=run,
         seed=runs.seed_as_begun(run, request.seed),
     )
-    if not (run / "run.json").is_file() and _by_steps(settings, dataset.modality):
+    if not (run / "run.json").is_file() and learns_by_steps(settings, dataset.modality):
         check_warmup(settings.optim, settings.fit)
     _teacher_run(asked)  # what is refused must not leave a run behind
     return asked
-
-
-def _by_steps(settings: FinetuneRecipe, modality: str) -> bool:
-    """Tell whether a network is trained step by step, not only a head on frozen features."""
-    if settings.model != "encoder":
-        return _learns_by(settings, modality) == "steps"
-    return settings.train in ("full", "probe+full")
-
-
-def _learns_by(settings: FinetuneRecipe, modality: str) -> str:
-    """Return how a baseline learns, see Predictor."""
-    return registries.at(registry.get(modality).baselines[settings.model]).learns_by
 
 
 def share_finetuning(request: FinetuneRequest, device_type: str) -> None:
@@ -194,7 +184,7 @@ def _share_finetuning(asked: Finetuning, world: World) -> None:
     over = is_over(asked.run)
     if not over:  # before the run is begun: what is refused must not leave one behind
         train, val = asked.open()
-        _check_classes(asked, train)
+        check_classes(settings, asked.dataset.modality, train, asked.teacher is not None)
         shuffled = asked.shuffled(train, (world.rank, world.size))
     if world.main:
         _begin(asked, settings, over)
@@ -204,14 +194,14 @@ def _share_finetuning(asked: Finetuning, world: World) -> None:
     model = _build(asked, settings, train)
     if settings.train != "full":
         model.kept_in = str(folder_of(asked.start.origin.path, asked.run))
-    if world.main and (weak := _too_weak(val)):
+    if world.main and (weak := too_weak(val)):
         print(f"validation cannot judge: {weak}; label more of it, of several classes", flush=True)
     task, labels = asked.task, asked.dataset.counted(train, val)
     key = f"val_{task.measured_by(val)}"
     only_head = model.learns_by == "head" or (
-        settings.train == "probe" and model.learns_by != "nothing"
+        settings.train == "probe" and model.learns_by not in ("nothing", "head_steps")
     )
-    by_steps = model.learns_by == "steps" and not only_head
+    by_steps = model.learns_by in ("steps", "head_steps", "features") and not only_head
     results: dict[str, object] = {}
     if world.main and (only_head or settings.train == "probe+full"):
         score = measure_of(val).score
@@ -222,7 +212,8 @@ def _share_finetuning(asked: Finetuning, world: World) -> None:
             model.fit_examples(train, asked.seed, world.device)
         results = {key: task.quality(val, task.predict(model, val, world.device))}
     if by_steps:
-        model.kept_in = None  # from now on it learns
+        if model.learns_by == "steps":
+            model.kept_in = None  # from now on it learns
         teacher = _teacher_targets(asked, settings, train, world)
         if teacher is not None:
             labels["n_epochs_pseudo"] = len(teacher.extra)
@@ -238,29 +229,6 @@ def _share_finetuning(asked: Finetuning, world: World) -> None:
     answers = task.predict(model, val, world.device)
     calibration = task.calibrate(answers, train, val, settings.balanced)
     runs.finish(asked.run, **labels, **results, calibration=calibration)
-
-
-def _too_weak(val: Examples) -> str | None:
-    """Return why nothing can be chosen by these validation items; None where it can."""
-    if len(val) < LEAST_TO_CHOOSE_BY:
-        return f"it has {len(val)} {val.item}s, fewer than {LEAST_TO_CHOOSE_BY}"
-    found = np.unique(val.labels)
-    if len(found) == 1:
-        return f"all its {len(val):,} {val.item}s are {val.classes[found[0]]}"
-    return None
-
-
-def _check_classes(asked: Finetuning, train: Examples) -> None:
-    """Raise ConfigError where all labels to learn from are the same; a teacher may know others."""
-    found = np.unique(train.labels)
-    settings, modality = asked.settings, asked.dataset.modality
-    learns = settings.model == "encoder" or _learns_by(settings, modality) != "nothing"
-    if len(found) < 2 and learns and asked.teacher is None:
-        only = ", ".join(train.classes[k] for k in found)
-        raise ConfigError(
-            f"one class only among the training labels; nothing can be told apart: all are {only}. "
-            "Take more of them, or others by another --seed."
-        )
 
 
 def _begin(asked: Finetuning, settings: FinetuneRecipe, over: bool) -> None:
@@ -287,6 +255,8 @@ def _build(asked: Finetuning, settings: FinetuneRecipe, train: Examples) -> Supe
     if asked.start.code is not None:
         with torch.no_grad():
             getattr(model, "net", model).positions.copy_(asked.start.code)
+    if asked.start.projection:
+        fill(getattr(model, "net", model).project, asked.start.projection, asked.start.origin.path)
     return model
 
 
@@ -300,6 +270,9 @@ def _train(
     world: World,
 ) -> dict:
     """Train step by step; return the epoch that was chosen, and its score."""
+    if model.learns_by == "features":
+        where = {"seed": asked.seed, "run": asked.run, "world": world}
+        return on_features.train(model, labelled, shuffled, asked.task, settings, **where)
     train, val = labelled
     model.look_at(train)
     drawn = asked.task.drawn(train, settings)

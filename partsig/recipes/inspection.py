@@ -7,6 +7,7 @@ from pathlib import Path
 INSPECTIONS = {
     "translations": "partsig.recipes.part_inspection:inspect_translations",
     "compose": "partsig.recipes.composition_inspection:inspect_composition",
+    "parts": "partsig.recipes.parts_inspection:inspect_parts",
     "retrieval": "partsig.recipes.retrieval_inspection:inspect_retrieval",
 }
 # Windows beyond which no figure can be read.

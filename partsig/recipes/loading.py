@@ -53,10 +53,11 @@ def _finetuned(path: Path) -> LoadedModel:
     classifier, run = load_classifier(path)
     model = getattr(classifier, "net", classifier)
     if not isinstance(model, EncoderClassifier):
-        raise ConfigError(
-            f"{path} is a run of model={run.config.get('model')}, which has no encoder; name "
-            "another."
-        )
+        kind = run.config.get("model", "encoder")
+        what = f"model={kind}, which has no encoder"
+        if kind == "encoder":
+            what = f"--task {run.task}, which gives no vector for an item"
+        raise ConfigError(f"{path} is a run of {what}; name another.")
     settings = settings_of(run)
     shape = shape_of(run, settings)
     facts = _facts(

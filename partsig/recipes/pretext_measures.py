@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from partsig.contracts import PretrainingData
+from partsig.contracts import PretrainingData, Windows
 from partsig.errors import DataError
 from partsig.modalities.modality import MONITOR_WINDOWS, Modality
 from partsig.runs.models import pretraining_settings
@@ -74,11 +74,21 @@ def measure(
                 raise DataError(f"the pretext cannot be measured{told}; leave that recording out.")
             generator = torch.Generator(world.device)
             generator.manual_seed(seed_of(Stream.MONITOR, fixed(seed), first))
-            for key, value in model(torch.from_numpy(x).to(world.device), generator).items():
+            known = extras_of(windows, 0, first, count)
+            known = {name: rows.to(world.device) for name, rows in known.items()}
+            inputs = torch.from_numpy(x).to(world.device)
+            for key, value in model(inputs, generator, **known).items():
                 sums[key] = sums.get(key, 0.0) + value.item() * len(x) / number
         return {f"val_{key}": value for key, value in derive(sums).items()}
 
     return measured
+
+
+def extras_of(windows: Windows, epoch: int, first: int, count: int) -> dict[str, torch.Tensor]:
+    """Return what is known of windows besides, see MarkedWindows; {} of such as tell nothing."""
+    told = getattr(windows, "extras", None)
+    found = {} if told is None else told(epoch, first, count)
+    return {name: torch.from_numpy(rows) for name, rows in found.items()}
 
 
 def learned(path: Path) -> list[str]:

@@ -1,5 +1,6 @@
 """How an encoder is pretrained, whatever it is pretrained on and by which objective."""
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,11 @@ from partsig.contracts import Batch, PretrainingData, Windows
 from partsig.errors import CheckpointError, ConfigError
 from partsig.modalities import registry
 from partsig.modalities.modality import Modality
-from partsig.recipes.pretext_measures import measure, units
+from partsig.recipes.pretext_measures import extras_of, measure, units
 from partsig.runs import directory as runs
 from partsig.runs.kept import held, is_over
 from partsig.runs.models import build_objective, load_encoder, read_state
+from partsig.runs.perceiving import is_perceiving, open_perceiving
 from partsig.runs.run import Run
 from partsig.runs.settings import PretrainRecipe
 from partsig.seeds import Stream, seed_of
@@ -24,6 +26,8 @@ from partsig.train.distributed import World
 from partsig.train.job import TrainingJob
 from partsig.train.settings import SPEED_KEYS
 
+# Windows that a model is shown before the first step, where it asks for it.
+LOOKED_AT = 64
 MAY_CHANGE_ON_RESUME = (*SPEED_KEYS, "resident", "store")
 
 
@@ -69,6 +73,10 @@ def _share_pretraining(asked: Pretraining, world: World) -> None:
     modality, data, path = registry.get(asked.modality), asked.open_data(), asked.run
     before = [] if asked.origin is None else Run.read(asked.origin).seen_unlabelled
     seen = list(dict.fromkeys(data.facts["subjects_seen"] + before))
+    model, told = _model(asked, modality, data)
+    over = is_over(path)
+    if not over:  # before the run is begun: what is refused must not leave one behind
+        _show(model, data)
     facts = {
         "seed": int(asked.seed),
         **runs.streams_of(asked.seed),
@@ -76,12 +84,8 @@ def _share_pretraining(asked: Pretraining, world: World) -> None:
         "from": None if asked.origin is None else str(asked.origin),
         **data.facts,
         "subjects_seen": seen,
+        **told,
     }
-    torch.manual_seed(seed_of(Stream.PRETRAINED_WEIGHTS, asked.seed))
-    model = build_objective(
-        data.channels, data.window, data.patch, asked.settings, modality.n_patches
-    )
-    over = is_over(path)
     # Before the run is begun: what is refused must not leave one behind.
     fresh = [] if asked.origin is None or over else _take_over(model, asked.origin, data)
     if not asked.profile:
@@ -103,6 +107,31 @@ def _share_pretraining(asked: Pretraining, world: World) -> None:
         runs.finish(
             path, steps=steps, parameters=sum(p.numel() for p in model.encoder.parameters())
         )
+
+
+def _model(
+    asked: Pretraining, modality: Modality, data: PretrainingData
+) -> tuple[nn.Module, dict[str, object]]:
+    """Return the untrained model, and what a run tells of networks that it brings along."""
+    if is_perceiving(asked.settings.objective):
+        if asked.origin is not None:
+            raise ConfigError(
+                f"--from is for objectives that train an encoder; {asked.settings.objective.name} "
+                "looks through another: name it by --set objective.phi=…"
+            )
+        return open_perceiving(asked.settings, data.facts, data.samples_per_unit, asked.seed)
+    torch.manual_seed(seed_of(Stream.PRETRAINED_WEIGHTS, asked.seed))
+    shape = data.channels, data.window, data.patch
+    return build_objective(*shape, asked.settings, modality.n_patches), {}
+
+
+def _show(model: nn.Module, data: PretrainingData) -> None:
+    """Show a model that asks for it the first windows of the first epoch, all that it takes."""
+    look_at = getattr(model, "look_at", None)
+    if look_at is not None:
+        count = min(LOOKED_AT, data.train.per_epoch)
+        x = torch.from_numpy(data.train.batch(0, 0, count))
+        look_at(x, **extras_of(data.train, 0, 0, count))
 
 
 def _job(
@@ -160,11 +189,13 @@ class _Share:
         return epoch, within * self.size + self.first, self.count
 
     def __call__(self, step: int) -> Batch:
-        return self.as_batch(torch.from_numpy(self.windows.batch(*self.place(step))))
+        place = self.place(step)
+        windows = torch.from_numpy(self.windows.batch(*place))
+        return self.as_batch(windows, extras_of(self.windows, *place))
 
-    def as_batch(self, windows: Tensor) -> Batch:
-        """Return windows (count, C, *L) as this share of a step's batch."""
-        return Batch(windows, first=self.first, total=self.size)
+    def as_batch(self, windows: Tensor, extras: Mapping[str, Tensor] | None = None) -> Batch:
+        """Return windows (count, C, *L) as this share of a step's batch, and what is known."""
+        return Batch(windows, extras=extras or {}, first=self.first, total=self.size)
 
 
 def _take_over(model: nn.Module, origin: Path, data: PretrainingData) -> list[str]:

@@ -13,13 +13,14 @@ from partsig.core.channels import take_channels
 from partsig.core.encoder import Encoder, EncoderConfig, check_blocks
 from partsig.core.frozen_encoder import FrozenEncoder
 from partsig.core.objectives.frozen_classifier import check_use
+from partsig.core.objectives.supervised import NO_PROJECTION, PROJECTED
 from partsig.errors import CheckpointError, ConfigError
 from partsig.modalities import registry
 from partsig.runs.encoder_sources import Origin
 from partsig.runs.frozen import open_as_it_is, provenance
-from partsig.runs.models import load_encoder, pretraining_settings
+from partsig.runs.models import load_encoder, pretraining_settings, projection_of
 from partsig.runs.run import Run
-from partsig.runs.settings import SCRATCH, FinetuneRecipe, Shape
+from partsig.runs.settings import FROZEN_WAYS, SCRATCH, FinetuneRecipe, Shape
 from partsig.seeds import Stream, seed_of
 from partsig.tasks import frozen
 
@@ -32,8 +33,8 @@ class Start:
     scratch, where ``like`` may be a run whose encoder it has in all but these. ``code`` are
     position codes (N + 1, E) that it was trained with, where it brings them. ``taken`` tells whose
     weights each channel takes, by number; None: those drawn. ``frozen`` is an encoder that is used
-    as it is, in place of all of these; ``facts`` are what a run tells of weights that are somebody
-    else's.
+    as it is, in place of all of these; ``projection`` the weights of the head that it was trained
+    with; ``facts`` are what a run tells of weights that are somebody else's.
     """
 
     n_channels: int
@@ -47,6 +48,7 @@ class Start:
     code: Tensor | None = None
     like: Path | None = None
     frozen: FrozenEncoder | None = None
+    projection: Mapping[str, Tensor] = field(default_factory=dict)
     facts: Mapping[str, object] = field(default_factory=dict)
 
     def encoder(self, seed: int) -> Encoder | FrozenEncoder:
@@ -79,6 +81,7 @@ class _Brought:
     code: Tensor | None = None
     taken: tuple[int | None, ...] | None = None
     frozen: FrozenEncoder | None = None
+    projection: Mapping[str, Tensor] = field(default_factory=dict)
     facts: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -101,7 +104,7 @@ def start_from(
         if str(origin) != SCRATCH or settings.model != "encoder":
             raise ConfigError("--like is for --from scratch, and for model=encoder.")
         brought = _like_run(like, dataset, settings)
-    elif origin.source and settings.train in frozen.FROZEN and origin.is_used_as_it_is:
+    elif origin.source and settings.train in FROZEN_WAYS and origin.is_used_as_it_is:
         brought = _as_it_is(origin, dataset, settings)
     elif origin.source:
         brought = _from_source(origin, dataset, settings)
@@ -114,6 +117,7 @@ def start_from(
         )
     else:
         brought = _Brought(shape=settings.encoder)
+    _check_projection(settings, brought, str(origin))
     wish = settings.positions
     if wish == "auto" and (brought.code is not None or brought.positions == "learned"):
         wish = "learned"
@@ -136,6 +140,7 @@ def start_from(
         code=brought.code if settings.positions == "learned" else None,
         like=like,
         frozen=brought.frozen,
+        projection=brought.projection,
         facts=brought.facts,
     )
 
@@ -166,7 +171,7 @@ def _from_source(origin: Origin, dataset: Dataset, settings: FinetuneRecipe) -> 
     if not origin.can_be_trained:
         raise ConfigError(
             f"--from {origin} is used as it is, and cannot be trained further: pass --set "
-            f"train={' or '.join(frozen.FROZEN)}."
+            f"train={' or '.join(FROZEN_WAYS)}."
         )
     foreign = origin.open(dataset.window_for(settings), len(dataset.ch_names))
     if foreign.n_channels != len(dataset.ch_names):
@@ -215,7 +220,25 @@ def _from_run(origin: Path, dataset: Dataset, settings: FinetuneRecipe) -> _Brou
         pretraining={"objective": pretrained.settings.objective.name, "seed": run.seed},
         seen=run.seen_unlabelled,
         taken=taken,
+        projection=projection_of(origin) if settings.pool == PROJECTED else {},
     )
+
+
+def _check_projection(settings: FinetuneRecipe, brought: _Brought, origin: str) -> None:
+    """Refuse what is projected where there is no head for it, or the encoder is to change."""
+    if settings.pool != PROJECTED:
+        return
+    if settings.train not in FROZEN_WAYS:
+        raise ConfigError(
+            f"pool={PROJECTED} is of an encoder that is left as it is: set train to "
+            f"{' or '.join(FROZEN_WAYS)}, not to {settings.train}."
+        )
+    if brought.frozen is None and not brought.projection:
+        raise ConfigError(f"--from {origin}: {NO_PROJECTION}")
+    if brought.frozen is None and settings.blocks:
+        raise ConfigError(
+            f"pool={PROJECTED} is of the whole encoder: leave out blocks={settings.blocks}."
+        )
 
 
 def _like_run(path: Path, dataset: Dataset, settings: FinetuneRecipe) -> _Brought:

@@ -31,9 +31,14 @@ FROZEN_SOURCES = {
     "timm": "partsig.interop.timm_sources:open_timm",
     "official": "partsig.interop.official:open_official",
     "packaged": "partsig.interop.packaged:open_packaged",
+    "torchvision": "partsig.interop.torchvision_encoder:open_torchvision",
 }
 # What builds such an encoder without weights, from what a run tells of it: by its ``builder``.
-BUILDERS = {"timm": "partsig.interop.timm_encoder:build"}
+BUILDERS = {
+    "timm": "partsig.interop.timm_encoder:build",
+    "torchvision": "partsig.interop.torchvision_encoder:build",
+    "run": "partsig.runs.perceiving:build_run",
+}
 # What a run, or an exported folder, tells of such an encoder by: OpenedEncoder.facts.
 FROZEN = "frozen_encoder"
 FROZEN_GROUP = "frozen_encoders"  # the entry points of plug-ins that offer such

@@ -43,7 +43,7 @@ from partsig.schema import (
 
 FORMAT = 1
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
-POOLS = ("cls", "mean", "mean+sd", "mean+sd+spectrum")
+POOLS = ("cls", "mean", "mean+sd", "mean+sd+spectrum", "projection")
 # Samples, or pixels, of a window: those of a day at 100 Hz.
 MOST_SAMPLES = 10_000_000
 SCHEMA: Schema = {
@@ -82,7 +82,7 @@ class LoadedModel:
         """What a classifier on top sees best: what its own head sees; else as few-labels has it."""
         if self.facts["kind"] == "stager" or (self.run and self.run.kind == "finetune"):
             return self.facts["pool"]
-        return POOLS[-1] if isinstance(self.facts["window"], int) else "mean+sd"
+        return "mean+sd+spectrum" if isinstance(self.facts["window"], int) else "mean+sd"
 
     @property
     def kind(self) -> str:

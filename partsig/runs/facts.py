@@ -55,6 +55,8 @@ RUN: Schema = {
     "n_images": SIZES,
     "n_groups": SIZES,
     "frozen_encoder": section,
+    "segmenter": section,
+    "foreground": maybe(text),
     "split": each(texts),
     "items": maybe(each(lambda items: text(items) or each(text)(items))),
     "environment": each(text),

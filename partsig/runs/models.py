@@ -18,7 +18,7 @@ from partsig.runs.objectives import module_of
 from partsig.runs.run import Run
 from partsig.runs.settings import PretrainRecipe, Shape
 
-PREFIX = "encoder."
+PREFIX, PROJECTION = "encoder.", "project."
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -95,6 +95,11 @@ def load_encoder(path: str | Path, blocks: int = 0) -> PretrainedEncoder:
     """
     run = Run.finished(Path(path), "pretrain")
     settings = pretraining_settings(run)
+    if getattr(settings.objective, "brings_encoder", False):
+        raise CheckpointError(
+            f"{path} is of {settings.objective.name}, which trains no encoder: look at its parts "
+            "with `partsig evaluate` and `partsig inspect --what parts`."
+        )
     _, patch = settings.extents(run.samples_per_unit)
     check_blocks(blocks, settings.encoder.depth)
     shape = replace(settings.encoder, depth=blocks or settings.encoder.depth)
@@ -108,6 +113,19 @@ def load_encoder(path: str | Path, blocks: int = 0) -> PretrainedEncoder:
     cut = tuple(f"blocks.{number}." for number in range(shape.depth, settings.encoder.depth))
     fill(encoder, {k: v for k, v in state.items() if not k.startswith(cut)}, file)
     return PretrainedEncoder(encoder=encoder, run=run, settings=settings)
+
+
+def projection_of(path: str | Path) -> dict[str, torch.Tensor]:
+    """Return the weights of the projection head of a pretraining run; {} where it has none.
+
+    They are :class:`~partsig.core.contrast.Projection`'s.
+    """
+    state = read_state(Path(path))
+    return {
+        key.removeprefix(PROJECTION): value
+        for key, value in state.items()
+        if key.startswith(PROJECTION)
+    }
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Callable
 
 from partsig import registries
+from partsig.core.objectives.discovery_settings import PartDiscoveryConfig, ScopsConfig
 from partsig.core.objectives.settings import DropPosConfig, MaeConfig, Mp3Config, PartConfig
 from partsig.errors import ConfigError
 
@@ -20,6 +21,8 @@ OBJECTIVES: dict[type, str | Callable] = {
     MaeConfig: "partsig.core.objectives.mae:Mae",
     Mp3Config: "partsig.core.objectives.mp3:Mp3",
     DropPosConfig: "partsig.core.objectives.droppos:DropPos",
+    PartDiscoveryConfig: "partsig.core.objectives.part_discovery:PartDiscovery",
+    ScopsConfig: "partsig.core.objectives.scops:Scops",
 }
 # What is wrong with a plug-in, by the name of its objective: told when that is asked for.
 BROKEN: dict[str, str] = {}

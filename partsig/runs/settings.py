@@ -4,7 +4,7 @@ The defaults live here, beside what they decide; ``config.yaml`` of a run holds 
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Annotated, ClassVar, Literal
 
 from partsig import config as configs
@@ -16,6 +16,8 @@ from partsig.runs.objectives import BROKEN, OBJECTIVES
 from partsig.train.settings import FitConfig, OptimConfig
 
 SCRATCH = "scratch"
+# Ways of training that leave the encoder as it is.
+FROZEN_WAYS = ("probe", "knn", "attentive")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,20 @@ class PretrainRecipe(ABC):
 
     def __post_init__(self) -> None:
         check_range("windows_per_epoch", self.windows_per_epoch, 0)
+        least = getattr(self.objective, "least_batch", 1)
+        if self.fit.batch_size < least:
+            raise ConfigError(
+                f"fit.batch_size is {self.fit.batch_size}; objective.name={self.objective.name} "
+                f"holds the parts of different windows against each other, and needs {least} or "
+                "more."
+            )
+        usual = next(field for field in fields(self) if field.name == "encoder")
+        phi = getattr(self.objective, "phi", SCRATCH)
+        if phi not in (SCRATCH, None) and self.encoder != usual.default_factory():
+            raise ConfigError(
+                f"encoder.… is the shape of an encoder of ours; {self.objective.name} looks "
+                f"through objective.phi={phi}: leave encoder.… out."
+            )
 
     @abstractmethod
     def extents(self, samples_per_unit: float) -> tuple[Shape, Shape]:
@@ -63,10 +79,10 @@ class FinetuneRecipe(ABC):
     """
 
     train: Annotated[
-        Literal["full", "probe", "probe+full", "knn"],
+        Literal["full", "probe", "probe+full", "knn", "attentive"],
         "full; probe: logistic regression on the frozen encoder's features; probe+full: "
         "everything, from the probe's head on (arXiv 2202.10054); knn: votes of the nearest "
-        "training items",
+        "training items; attentive: a learned query that asks all tokens of the frozen encoder",
     ] = "full"
     positions: Annotated[
         Literal["auto", "learned", "sincos", "none"],
@@ -99,6 +115,21 @@ class FinetuneRecipe(ABC):
         check_range("neighbours", self.neighbours, 1)
         if self.train != "full" and self.model != "encoder":
             raise ConfigError(f"train={self.train} is for model=encoder, not for {self.model}.")
+        if self.train == "attentive":
+            self._check_attentive()
+
+    def _check_attentive(self) -> None:
+        """Raise ConfigError for what an attentive probe has no use for."""
+        if self.pool != "cls":
+            raise ConfigError(
+                f"train=attentive asks every token, and pools none: leave out pool={self.pool}."
+            )
+        given = [n for n in ("mixup", "cutmix", "channel_dropout") if getattr(self.loss, n)]
+        if given:
+            raise ConfigError(
+                f"train=attentive learns from items as they are, each encoded once: leave out "
+                f"loss.{given[0]}."
+            )
 
     @abstractmethod
     def extents(self, samples_per_unit: float, unit_s: float | None) -> tuple[Shape, Shape]:

@@ -16,9 +16,11 @@ from partsig.errors import ConfigError, DataError
 from partsig.files import read_columns, read_json
 from partsig.metrics.agreement import confusion, kappa
 from partsig.metrics.retrieval import mean_average_precision
+from partsig.metrics.segmentation import mean_iou
 from partsig.modalities import registry
 from partsig.runs.encoder_sources import FROZEN
 from partsig.runs.run import Run
+from partsig.runs.segmentation_results import BOTH, read_segmentation
 from partsig.runs.settings import SCRATCH
 
 SEEDED = re.compile(r"-s\d+$")
@@ -79,8 +81,11 @@ def _metric_of(run: Run, file: Path) -> PrimaryMetric:
     """Return what a run is compared by: what its predictions are, and of which units."""
     usual = METRICS[run.unit, run.grouped]
     with regular.open_text(file, newline="") as handle:
-        if PRECISION not in next(csv.reader(handle), ()):
-            return usual
+        told = next(csv.reader(handle), ())
+    if BOTH in told:
+        return replace(usual, name="mean IoU", title="mean IoU", score=mean_iou)
+    if PRECISION not in told:
+        return usual
     return replace(
         usual,
         name="mean average precision",
@@ -94,8 +99,9 @@ class EvaluatedRun:
     """A run with its answers: ``counts`` (U, *K) of every test unit, ``confusion`` (K, K) of all.
 
     ``unit`` is what its ``budget`` of labels counts (0: all of them); ``draw`` says which labels
-    they were, ``n_train`` how many answers there were to learn from. ``encoder`` is what its
-    encoder is apart from its weights, None where it has none; ``pretrained`` whether these were.
+    they were, ``n_train`` how many answers there were to learn from, ``n_answers`` how many it
+    gave. ``encoder`` is what its encoder is apart from its weights, None where it has none;
+    ``pretrained`` whether these were. ``names`` (U,) are those of the test units.
     """
 
     path: Path
@@ -107,6 +113,8 @@ class EvaluatedRun:
     n_train: int
     encoder: Mapping[str, object] | None
     pretrained: bool
+    n_answers: int
+    names: tuple[str, ...] = ()
     confusion: np.ndarray = field(repr=False)
     counts: np.ndarray = field(repr=False)
 
@@ -151,9 +159,7 @@ def load(named: Sequence[str | Path]) -> tuple[list[EvaluatedRun], PrimaryMetric
                 f"{path} was split otherwise than {named[0]}: their test subjects are not the same."
             )
         try:
-            answers = (_of_units if run.grouped else _of_items)(file, run)
-            if metric.score is mean_average_precision:
-                answers = replace(answers, counts=_precisions(file, run))
+            answers = _answers(file, run, metric)
         except (LookupError, ValueError, OSError):
             raise DataError(f"{file} is damaged; evaluate {path} again.") from None
         tested = tested or answers
@@ -169,11 +175,13 @@ def load(named: Sequence[str | Path]) -> tuple[list[EvaluatedRun], PrimaryMetric
                 pretraining_seed=run.pretraining.get("seed"),
                 confusion=answers.confusion,
                 counts=answers.counts,
+                n_answers=answers.n_answers,
                 unit=run.budget.unit,
                 budget=run.budget.number,
                 n_train=run.n_train,
                 encoder=_encoder_of(run),
                 pretrained=str(run.origin) != SCRATCH,
+                names=answers.names,
             )
         )
     _check_apart(results)
@@ -197,7 +205,13 @@ def _check_apart(results: Sequence[EvaluatedRun]) -> None:
 
 
 def method_of(run: Run) -> str:
-    """Return what a run is called in a table: its pretraining without the seed, or scratch."""
+    """Return what a run is called in a table: its encoder, and how that was trained on labels."""
+    name, train = encoder_name(run), run.config["train"]
+    return name if train == "full" else f"{name}, {train}"
+
+
+def encoder_name(run: Run) -> str:
+    """Return what its encoder is called: its pretraining without the seed, or scratch."""
     settings, origin = run.config, run.origin
     if origin.source:
         name = str(origin)
@@ -214,8 +228,7 @@ def method_of(run: Run) -> str:
     blocks = settings.get("blocks", 0)
     if blocks:
         name += ", first block" if blocks == 1 else f", first {blocks} blocks"
-    name += ", taught" if run.facts.get("teacher") else ""
-    return name if settings["train"] == "full" else f"{name}, {settings['train']}"
+    return name + (", taught" if run.facts.get("teacher") else "")
 
 
 def _encoder_of(run: Run) -> dict[str, object] | None:
@@ -232,13 +245,24 @@ def _encoder_of(run: Run) -> dict[str, object] | None:
     return shape | {"window": list(window), "patch": list(patch), "position codes": codes}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class _Answers:
-    """What tells a test set, unit by unit; and a run's answers as EvaluatedRun has them."""
+    """What tells a test set, unit by unit; a run's answers as EvaluatedRun has them, how many."""
 
     units: list
     confusion: np.ndarray
     counts: np.ndarray
+    n_answers: int
+    names: tuple[str, ...] = ()
+
+
+def _answers(file: Path, run: Run, metric: PrimaryMetric) -> _Answers:
+    if metric.score is mean_iou:
+        return _Answers(**read_segmentation(file, run))
+    answers = (_of_units if run.grouped else _of_items)(file, run)
+    if metric.score is mean_average_precision:
+        return replace(answers, counts=_precisions(file, run))
+    return answers
 
 
 def _of_units(file: Path, run: Run) -> _Answers:
@@ -255,7 +279,13 @@ def _of_units(file: Path, run: Run) -> _Answers:
     names = sorted(tables)
     counts = np.stack([tables[name] for name in names])
     pixels = [] if run.unit == "subject" else [_pixels_of(file)]
-    return _Answers(units=[*pixels, *names], confusion=counts.sum(0), counts=counts)
+    return _Answers(
+        units=[*pixels, *names],
+        confusion=counts.sum(0),
+        counts=counts,
+        names=tuple(names),
+        n_answers=int(counts.sum()),
+    )
 
 
 def _precisions(file: Path, run: Run) -> np.ndarray:
@@ -284,6 +314,8 @@ def _of_items(file: Path, run: Run) -> _Answers:
         units=[_pixels_of(file), *zip(names, truth.tolist(), strict=True)],
         confusion=confusion(truth, given, len(code)),
         counts=np.eye(2)[(truth == given).astype(int)],
+        names=names,
+        n_answers=len(names),
     )
 
 

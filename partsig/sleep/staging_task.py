@@ -35,7 +35,7 @@ class SleepStaging(Classification):
 
     def calibrate(
         self,
-        probabilities: np.ndarray,
+        answers: np.ndarray,
         train: LabelledWindows,
         val: LabelledWindows,
         balanced: bool,
@@ -46,7 +46,7 @@ class SleepStaging(Classification):
         confidence or its context tells errors better there. These subjects chose the epoch as well,
         so the errors after it are optimistic; ``evaluate`` measures them on test subjects.
         """
-        after, calibration = frozen.calibrate(val.labels, probabilities)
+        after, calibration = frozen.calibrate(val.labels, answers)
         seen = np.bincount(train.labels, minlength=len(train.classes)) + 1.0
         if balanced:
             seen = np.ones(len(train.classes))
@@ -66,19 +66,19 @@ class SleepStaging(Classification):
         }
 
     def extras(
-        self, run: Run, examples: LabelledWindows, probabilities: np.ndarray, seed: int
+        self, run: Run, examples: LabelledWindows, answers: np.ndarray, seed: int
     ) -> dict[str, object]:
         """Return what a review of the most doubtful epochs is worth, and what they are told by."""
-        predicted = probabilities.argmax(1)
+        predicted = answers.argmax(1)
         by, prior = run.calibration["review_by"], np.array(run.calibration["prior"])
-        doubt = {kind: review.of_nights(examples, probabilities, prior, kind) for kind in ORDERS}
+        doubt = {kind: review.of_nights(examples, answers, prior, kind) for kind in ORDERS}
         wrong = predicted != examples.labels
         told = {kind: review.find_errors(values, wrong) for kind, values in doubt.items()}
         curve = review.curve(examples.labels, predicted, doubt[by], examples.units()[1], seed)
         return {"review": {"by": by, "finds_errors": told} | curve}
 
     def figures(
-        self, result: dict, examples: LabelledWindows, probabilities: np.ndarray, folder: Path
+        self, result: dict, examples: LabelledWindows, answers: np.ndarray, folder: Path
     ) -> list[Path]:
         """Draw a result; return the files."""
         from partsig.sleep import figures  # matplotlib, where it is needed
@@ -86,7 +86,7 @@ class SleepStaging(Classification):
         return [
             self.draw_confusion(result, examples, folder),
             figures.trust(result["calibration"], result["review"], folder / "trust.png"),
-            figures.hypnogram(*_typical(examples, probabilities, result), folder / "hypnogram.png"),
+            figures.hypnogram(*_typical(examples, answers, result), folder / "hypnogram.png"),
         ]
 
 
@@ -106,7 +106,7 @@ def staging_run(path: str | Path) -> Run:
 
 
 def _typical(
-    epochs: LabelledWindows, probabilities: np.ndarray, result: dict
+    epochs: LabelledWindows, answers: np.ndarray, result: dict
 ) -> tuple[str, np.ndarray, np.ndarray, float | None]:
     """Return the recording of median kappa: name, truth (E,), probabilities (E, K), kappa."""
     scores = {
@@ -116,7 +116,7 @@ def _typical(
     name = ordered[len(ordered) // 2]
     length = epochs.n_epochs[name]
     truth = np.full(length, -1)
-    given = np.full((length, probabilities.shape[1]), np.nan)
+    given = np.full((length, answers.shape[1]), np.nan)
     mine = epochs.recording == epochs.names.index(name)
-    truth[epochs.epoch[mine]], given[epochs.epoch[mine]] = epochs.labels[mine], probabilities[mine]
+    truth[epochs.epoch[mine]], given[epochs.epoch[mine]] = epochs.labels[mine], answers[mine]
     return name, truth, given, scores.get(name)

@@ -12,12 +12,11 @@ import torch
 
 from partsig import registries
 from partsig.cells import is_marked, write_table
-from partsig.contracts import Dataset, Examples, Labels, Order, TrainingBatches
+from partsig.contracts import Examples
 from partsig.core.encoder import Encoder
 from partsig.core.frozen_encoder import FrozenEncoder
-from partsig.core.objectives.supervised import (
-    SupervisedModule,
-)
+from partsig.core.objectives.attentive import AttentiveProbe
+from partsig.core.objectives.supervised import SupervisedModule
 from partsig.errors import ConfigError
 from partsig.files import atomic
 from partsig.metrics.agreement import (
@@ -38,8 +37,8 @@ from partsig.tasks.classification_scores import (
     score_units,
     with_interval,
 )
-from partsig.tasks.distillation import TeacherTargets
 from partsig.tasks.frozen import InputShape
+from partsig.tasks.labelled import LabelledTask
 from partsig.tasks.networks import loaded, network_on
 
 # Classes up to which every probability is told.
@@ -48,52 +47,20 @@ MOST_COLUMNS = 100
 CONTEXT = "context"
 
 
-class Classification:
+class Classification(LabelledTask):
     """One class for every item."""
 
     name = "classification"
-    target = "class"
     can_be_reported = False
     can_be_taught = True
     # What an item and its truth are called in figures.
     words: Mapping[str, str] = {"predicted": "predicted class", "truth": "true class"}
-
-    def check_labels(self, labels: Labels) -> None:
-        """Raise ConfigError where labels are not of what this task learns from."""
-        if labels.target != self.target:
-            raise ConfigError(
-                f"--task {self.name} learns from labels of {self.target}; the store's are of "
-                f"{labels.target}."
-            )
-
-    def learned(self, labels: Labels) -> Labels:
-        """Return what is learned of a store's labels: the same."""
-        return labels
-
-    def relabel(self, examples: Examples) -> Examples:
-        """Return a store's examples with the labels that are learned: the same."""
-        return examples
 
     def settled(self, settings: FinetuneRecipe) -> FinetuneRecipe:
         """Return the settings; raise ConfigError for a model of another task."""
         if settings.model == CONTEXT:
             raise ConfigError(f"model={CONTEXT} is what --task night-context trains: pass that.")
         return settings
-
-    def drawn(self, train: Examples, settings: FinetuneRecipe) -> Examples:
-        """Return what the steps of training draw from: the examples."""
-        return train
-
-    def batches(
-        self,
-        dataset: Dataset,
-        drawn: Examples,
-        shuffled: Order,
-        settings: FinetuneRecipe,
-        teacher: TeacherTargets | None,
-    ) -> TrainingBatches:
-        """Return the batches of fine-tuning: the dataset's own."""
-        return dataset.training_batches(drawn, shuffled, settings, teacher)
 
     def build(
         self,
@@ -111,6 +78,8 @@ class Classification:
         net = network_on(encoder, settings, shape)
         if settings.train == "knn":
             return frozen.Neighbours(net, shape.n_train, settings.neighbours, n_classes)
+        if settings.train == "attentive":
+            return AttentiveProbe(net, n_classes, settings.loss)
         return net
 
     def load(self, run: Run) -> SupervisedModule:
@@ -149,26 +118,26 @@ class Classification:
         return watched
 
     def calibrate(
-        self, probabilities: np.ndarray, train: Examples, val: Examples, balanced: bool
+        self, answers: np.ndarray, train: Examples, val: Examples, balanced: bool
     ) -> dict[str, object]:
         """Return the temperature that suits validation best, and what it mends."""
-        _, calibration = frozen.calibrate(val.labels, probabilities)
+        _, calibration = frozen.calibrate(val.labels, answers)
         return calibration | {f"n_{val.item}s": len(val)}
 
     def calibrated(self, answers: np.ndarray, calibration: Mapping[str, object]) -> np.ndarray:
         """Return probabilities (n, K) at the temperature that suits validation best."""
         return tempered(answers, calibration["temperature"])
 
-    def score(self, examples: Examples, probabilities: np.ndarray, seed: int) -> dict:
+    def score(self, examples: Examples, answers: np.ndarray, seed: int) -> dict:
         """Return every figure of agreement, pooled and apart, with intervals."""
         score = score_units if examples.grouped else score_items
-        return score(examples, probabilities, seed)
+        return score(examples, answers, seed)
 
     def calibration(
-        self, examples: Examples, probabilities: np.ndarray, uncalibrated: np.ndarray, seed: int
+        self, examples: Examples, answers: np.ndarray, uncalibrated: np.ndarray, seed: int
     ) -> dict:
         """Return the expected calibration error, its table, and what it was before."""
-        tables = reliabilities(examples, probabilities)
+        tables = reliabilities(examples, answers)
         result: dict[str, object] = {"ece": float(calibration_error(sum(tables)))}
         if examples.grouped:
             ends = bootstrap(tables, calibration_error, seed=seed)
@@ -177,23 +146,23 @@ class Classification:
         return result | {"table": sum(tables).tolist(), "ece_uncalibrated": before}
 
     def extras(
-        self, run: Run, examples: Examples, probabilities: np.ndarray, seed: int
+        self, run: Run, examples: Examples, answers: np.ndarray, seed: int
     ) -> dict[str, object]:
         """Return what a task tells besides."""
         return {}
 
-    def write_predictions(self, path: Path, examples: Examples, p: np.ndarray) -> None:
-        """Write what tells each item, its truth, its prediction and the probabilities (n, K)."""
+    def write_predictions(self, path: Path, examples: Examples, answers: np.ndarray) -> None:
+        """Write what tells each item, its truth, its prediction and probabilities (n, K)."""
         names = examples.classes if len(examples.classes) <= MOST_COLUMNS else ()
         columns, rows = examples.columns()
         with atomic(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
             told = [*columns, "truth", "prediction", *(f"p_{name}" for name in names), "confidence"]
             # Looked through beforehand and not held: a store has a million rows.
             marked = is_marked(examples.classes) or any(map(is_marked, examples.columns()[1]))
-            write_table(file, told, _told(examples, rows, p, len(names)), marked)
+            write_table(file, told, _told(examples, rows, answers, len(names)), marked)
 
     def figures(
-        self, result: dict, examples: Examples, probabilities: np.ndarray, folder: Path
+        self, result: dict, examples: Examples, answers: np.ndarray, folder: Path
     ) -> list[Path]:
         """Draw a result; return the files."""
         from partsig.figures import classification as figures  # matplotlib, where it is needed

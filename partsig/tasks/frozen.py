@@ -29,8 +29,6 @@ from partsig.train.kept import BEST
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 # A neighbour's vote is exp(cosine / 0.07) (Wu et al. 2018, arXiv 1805.01978, section 3.4).
 VOTE_TEMPERATURE = 0.07
-# Ways of training that leave the encoder as it is.
-FROZEN = ("probe", "knn")
 VAL_LOSS = "val_log_loss"  # nats; what decides between epochs of one score
 Score = Callable[[np.ndarray, np.ndarray], float]
 CPU = torch.device("cpu")
@@ -165,6 +163,7 @@ def network_of(model: SupervisedModule) -> FrozenNetwork:
         take=model.features,
         network=getattr(model, "net", model),
         folder=None if model.kept_in is None else Path(model.kept_in),
+        told=f" {model.told}" if model.told else "",
     )
 
 

@@ -18,7 +18,7 @@ from partsig.runs.features import folder_of
 from partsig.runs.kept import chosen_file, chosen_state
 from partsig.runs.models import built
 from partsig.runs.run import Run
-from partsig.runs.settings import FinetuneRecipe
+from partsig.runs.settings import FROZEN_WAYS, FinetuneRecipe
 from partsig.tasks import frozen
 from partsig.tasks.frozen import InputShape
 
@@ -58,7 +58,7 @@ def loaded(run: Run, build: Build) -> SupervisedModule:
     file = chosen_file(run.path)
     model = built(fresh, file)
     frozen.put_weights(chosen_state(run), model, file)
-    if settings.train in frozen.FROZEN:
+    if settings.train in FROZEN_WAYS:
         model.kept_in = str(folder_of(run.facts["from"], run.path))
     return model
 

@@ -3,14 +3,16 @@
 Every test item is a query; its gallery are all other test items (those of the same unit, too). The
 average precision of a query is averaged over the queries of a part, and these over parts; over all
 queries, too. Chance is about a part's share. Intervals are bootstraps over units (images, subjects)
-of the queries, the gallery as it is. Nothing is learned.
+of the queries, the gallery as it is. Nothing is learned. Features are what is pooled: the mean of
+the patch tokens, [CLS], or what the projection head makes that an encoder was trained with.
 
 Source: Zhu et al., Understanding Self-Supervised Pretraining with Part-Aware Representation
 Learning, TMLR 2024: part retrieval. *Differs from its code*: the query is not in its own gallery
-(:func:`~partsig.metrics.retrieval.average_precisions` can have it there), and the gallery holds no
-items of training.
+(what it would be with it there, as published, is told besides: ``with_query``), and the gallery
+holds no items of training.
 """
 
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +22,7 @@ import torch
 from torch import Tensor
 
 from partsig.cells import is_marked, write_table
-from partsig.contracts import Dataset, Examples, Labels, Order, TrainingBatches
+from partsig.contracts import Examples
 from partsig.core.encoder import Encoder
 from partsig.core.frozen_encoder import FrozenEncoder
 from partsig.core.objectives.supervised import EncoderClassifier, LossConfig, SupervisedModule
@@ -28,17 +30,13 @@ from partsig.errors import ConfigError
 from partsig.files import atomic
 from partsig.metrics.agreement import confusion, or_none
 from partsig.metrics.resampling import BOOTSTRAP_DRAWS, bootstrap
-from partsig.metrics.retrieval import (
-    average_precisions,
-    by_label,
-    mean_average_precision,
-    nearest,
-)
+from partsig.metrics.retrieval import Ranking, by_label, mean_average_precision, rank
 from partsig.runs.run import Run
 from partsig.runs.settings import FinetuneRecipe
 from partsig.tasks import frozen
 from partsig.tasks.classification_scores import with_interval
 from partsig.tasks.frozen import InputShape
+from partsig.tasks.labelled import LabelledTask
 from partsig.tasks.networks import loaded, network_on
 
 MEASURE = "mean_average_precision"
@@ -62,33 +60,13 @@ class Retrieval(SupervisedModule):
         return self.features(x)
 
 
-class PartRetrieval:
-    """The same part elsewhere, found by frozen features.
-
-    Answers, which the contract calls probabilities as those of most tasks are, are features (n, F).
-    """
+class PartRetrieval(LabelledTask):
+    """The same part elsewhere, found by frozen features: these, (n, F), are the answers."""
 
     name = "part-retrieval"
-    target = "class"
+    level = "part"
     can_be_reported = False
-    can_be_taught = False
     words: Mapping[str, str] = {"predicted": "part of the nearest other", "truth": "part"}
-
-    def check_labels(self, labels: Labels) -> None:
-        """Raise ConfigError where labels are no classes."""
-        if labels.target != self.target:
-            raise ConfigError(
-                f"--task {self.name} needs labels of {self.target}; the store's are of "
-                f"{labels.target}."
-            )
-
-    def learned(self, labels: Labels) -> Labels:
-        """Return the store's labels: its parts."""
-        return labels
-
-    def relabel(self, examples: Examples) -> Examples:
-        """Return the examples as they are."""
-        return examples
 
     def settled(self, settings: FinetuneRecipe) -> FinetuneRecipe:
         """Return the settings of an encoder that is left as it is."""
@@ -102,21 +80,6 @@ class PartRetrieval:
                 f"--task {self.name} trains nothing: leave out train={settings.train}."
             )
         return replace(settings, train="probe")
-
-    def drawn(self, train: Examples, settings: FinetuneRecipe) -> Examples:
-        """Return the examples: nothing is drawn of them."""
-        return train
-
-    def batches(
-        self,
-        dataset: Dataset,
-        drawn: Examples,
-        shuffled: Order,
-        settings: FinetuneRecipe,
-        teacher: object,
-    ) -> TrainingBatches:
-        """Return the dataset's batches, which nothing learns from."""
-        return dataset.training_batches(drawn, shuffled, settings, teacher)
 
     def build(
         self,
@@ -142,7 +105,7 @@ class PartRetrieval:
 
     def quality(self, val: Examples, answers: np.ndarray) -> float:
         """Return the mean average precision of features (n, F), 0 where no query has a match."""
-        sums = by_label(average_precisions(answers, val.labels), val.labels, len(val.classes))
+        sums = by_label(ranked(answers, val).precision, val.labels, len(val.classes))
         return float(np.nan_to_num(mean_average_precision(sums)))
 
     def watch(
@@ -156,7 +119,7 @@ class PartRetrieval:
         return watched
 
     def calibrate(
-        self, probabilities: np.ndarray, train: Examples, val: Examples, balanced: bool
+        self, answers: np.ndarray, train: Examples, val: Examples, balanced: bool
     ) -> dict[str, object]:
         """Return a temperature that changes nothing: features have no confidence."""
         return {"temperature": 1.0}
@@ -165,10 +128,11 @@ class PartRetrieval:
         """Return features (n, F) as they are."""
         return answers
 
-    def score(self, examples: Examples, probabilities: np.ndarray, seed: int) -> dict:
+    def score(self, examples: Examples, answers: np.ndarray, seed: int) -> dict:
         """Return the mean average precision, that of every part, and chance, with intervals."""
         labels, classes = examples.labels, examples.classes
-        precisions = average_precisions(probabilities, labels)
+        found = ranked(answers, examples)
+        precisions = found.precision
         names, unit = examples.units()
         tables = _by_unit(precisions, labels, unit, len(names), len(classes))
         pooled = tables.sum(0)
@@ -187,35 +151,36 @@ class PartRetrieval:
             "chance": or_none(float(np.nanmean(shares)) if (counts > 1).any() else np.nan),
             "queries": dict(zip(classes, counts.tolist(), strict=True)),
             "without_match": int(np.isnan(precisions).sum()),
-            "confusion": confusion(labels, labels[nearest(probabilities)], len(classes)).tolist(),
+            "with_query": _with_query(found, labels, classes),
+            "confusion": confusion(labels, labels[found.nearest], len(classes)).tolist(),
             "bootstrap": {
                 "unit": examples.unit, "draws": BOOTSTRAP_DRAWS, "seed": seed, "level": 0.95,
             },
         }  # fmt: skip
 
     def calibration(
-        self, examples: Examples, probabilities: np.ndarray, uncalibrated: np.ndarray, seed: int
+        self, examples: Examples, answers: np.ndarray, uncalibrated: np.ndarray, seed: int
     ) -> dict:
         """Return nothing: features have no confidence."""
         return {}
 
     def extras(
-        self, run: Run, examples: Examples, probabilities: np.ndarray, seed: int
+        self, run: Run, examples: Examples, answers: np.ndarray, seed: int
     ) -> dict[str, object]:
         """Return what is compared: the pool of which encoder."""
         return {"pool": run.config["pool"]}
 
-    def write_predictions(self, path: Path, examples: Examples, p: np.ndarray) -> None:
+    def write_predictions(self, path: Path, examples: Examples, answers: np.ndarray) -> None:
         """Write of every query its part, that of the nearest other item, and its precision."""
         columns, rows = examples.columns()
-        precisions = average_precisions(p, examples.labels)
+        found = ranked(answers, examples)
         with atomic(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
             marked = is_marked(examples.classes) or any(map(is_marked, examples.columns()[1]))
             told = [*columns, "truth", "prediction", "average_precision"]
-            write_table(file, told, _told(examples, rows, nearest(p), precisions), marked)
+            write_table(file, told, _told(examples, rows, found.nearest, found.precision), marked)
 
     def figures(
-        self, result: dict, examples: Examples, probabilities: np.ndarray, folder: Path
+        self, result: dict, examples: Examples, answers: np.ndarray, folder: Path
     ) -> list[Path]:
         """Draw which part the nearest other item is; return the file."""
         return [self.draw_confusion(result, examples, folder)]
@@ -247,7 +212,36 @@ class PartRetrieval:
             f"mean average precision {with_interval(result, MEASURE)} (95 %, bootstrap over "
             f"{result['split_unit']}s; chance {chance})",
             f"by part: {each}",
+            *_as_published(result),
         ]
+
+
+# The features that were ranked last, with their labels: a score, a table and a picture ask in turn.
+_last: "tuple[weakref.ref, weakref.ref, Ranking] | None" = None
+
+
+def ranked(answers: np.ndarray, examples: Examples) -> Ranking:
+    """Return how features (n, F) rank each other; what was ranked just now is not ranked again."""
+    global _last
+    if _last is None or _last[0]() is not answers or _last[1]() is not examples.labels:
+        found = rank(answers, examples.labels)
+        _last = weakref.ref(answers), weakref.ref(examples.labels), found
+    return _last[2]
+
+
+def _with_query(found: Ranking, labels: np.ndarray, classes: Sequence[str]) -> dict[str, object]:
+    """Return the figures with each query in its own gallery, as published ones have it."""
+    sums = by_label(found.with_query, labels, len(classes))
+    return {
+        MEASURE: or_none(float(mean_average_precision(sums))),
+        "average_precision_of_queries": or_none(_of_queries(sums)),
+    }
+
+
+def _as_published(result: dict) -> list[str]:
+    """Return the line on queries in their own gallery; none of a result that does not tell it."""
+    told = result.get("with_query", {}).get(MEASURE)
+    return [] if told is None else [f"with each query in its own gallery, as published: {told:.3f}"]
 
 
 def _by_unit(

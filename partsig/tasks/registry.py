@@ -7,7 +7,9 @@ from partsig.errors import ConfigError
 TASKS = {
     "classification": "partsig.tasks.classification:Classification",
     "night-context": "partsig.sleep.night_context_task:NightContext",
+    "object-segmentation": "partsig.tasks.part_segmentation:ObjectSegmentation",
     "part-retrieval": "partsig.tasks.part_retrieval:PartRetrieval",
+    "part-segmentation": "partsig.tasks.part_segmentation:PartSegmentation",
     "sleep-staging": "partsig.sleep.staging_task:SleepStaging",
 }
 

@@ -31,6 +31,40 @@ class PseudoConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SegmentationConfig:
+    """What ``--task part-segmentation`` and ``object-segmentation`` do with an encoder's maps."""
+
+    taps: Annotated[
+        tuple[int, ...],
+        "blocks, from 0, whose maps are used; []: those after 1/3, 1/2, 2/3 and all of the depth",
+    ] = ()
+    window: Annotated[
+        int,
+        "pixels of a side of what is looked at at a time: in training anywhere in an image, in "
+        "judging window by window; 0 is the whole image",
+    ] = 0
+    stride: Annotated[
+        int, "pixels from one window to the next in judging; 0 is two thirds of the window"
+    ] = 0
+
+    def __post_init__(self) -> None:
+        for tap in self.taps:
+            check_range("segmentation.taps", tap, 0)
+        check_range("segmentation.window", self.window, 0)
+        check_range("segmentation.stride", self.stride, 0)
+        if self.stride > self.window:
+            raise ConfigError(
+                f"segmentation.stride is {self.stride}; it can be at most segmentation.window "
+                f"({self.window}), or pixels between windows would not be looked at."
+            )
+
+    @property
+    def step(self) -> int:
+        """Pixels from one window to the next, where there are windows."""
+        return self.stride or max(2 * self.window // 3, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ContextConfig:
     """How epochs are labelled from those around them; only with ``--task night-context``."""
 

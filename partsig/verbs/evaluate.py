@@ -1,6 +1,5 @@
 """``partsig evaluate``: a fine-tuned run in, predictions, metrics and figures out."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,20 +9,21 @@ from partsig.errors import ConfigError
 from partsig.files import write_json
 from partsig.recipes.evaluation import (
     Judged,
+    LeakWarning,
     in_common,
     judge,
     pooled,
     pooled_result,
     result_of,
+    warn_of_leaks,
 )
 from partsig.recipes.evaluation_folder import check_folder, own_or_below
+from partsig.recipes.judging import JudgingRequest, judge_as_it_is
 from partsig.runs import directory as runs
 from partsig.tasks import registry as tasks
 from partsig.train import distributed
 
-
-class LeakWarning(UserWarning):
-    """A test subject was seen in pretraining: the result is transductive."""
+__all__ = ["Evaluation", "LeakWarning", "evaluate"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,8 @@ def evaluate(
 ) -> Evaluation:
     """Measure a fine-tuned run on its test subjects, or on every labelled subject of another store.
 
-    Of images, on the labelled test images of either. ``run`` defaults to the fine-tuning run that
+    Of images, on the labelled test images of either. A pretraining run whose objective names a
+    judge (part discovery) is judged as it is. ``run`` defaults to the fine-tuning run that
     finished last. Writes ``predictions.csv``, ``metrics.json`` and figures into ``RUN/evaluation``
     (``RUN/evaluation-STORE`` for another store; a number is added where another one has that name).
     Warns with LeakWarning when pretraining has seen a test subject.
@@ -78,6 +79,12 @@ def evaluate(
         where = None if output is None else Path(output)
         if where is not None:
             check_folder(where)
+        asked = JudgingRequest(
+            run=paths[0], store=store, output=where, device=device, seed=seed, figures=figures
+        )
+        own = judge_as_it_is(asked)
+        if own is not None:
+            return Evaluation(**vars(own))
         return _written(judge(paths[0], store, chosen), seed, figures, where)
     name = f"pooled-{paths[0].resolve().name}-and-{len(paths) - 1}-more"
     where = Path(output or runs.RUNS / name)
@@ -95,10 +102,10 @@ def evaluate(
 
 def _written(judged: Judged, seed: int, figures: bool, output: Path | None = None) -> Evaluation:
     """Write the evaluation of a run into its folder, or another."""
-    _warn_of(judged.leaked, judged.examples.unit)
+    warn_of_leaks(judged.leaked, judged.examples.unit)
     task, folder = tasks.get(judged.run.task), output or judged.folder
     result = result_of(judged, seed)
-    given = judged.examples, judged.probabilities
+    given = judged.examples, judged.answers
     check_folder(folder)
     task.write_predictions(folder / "predictions.csv", *given)
     write_json(folder / "metrics.json", result)
@@ -117,11 +124,11 @@ def _written_together(several: list[Judged], folder: Path, seed: int, figures: b
     """Write what several runs say of their own test units, one by one and as one."""
     each = tuple(_written(j, seed, figures, own_or_below(j.folder, folder)) for j in several)
     task = tasks.get(several[0].run.task)
-    answers = pooled(several)
-    result = pooled_result(several, answers, seed)
-    examples, probabilities, _ = answers
+    answered = pooled(several)
+    result = pooled_result(several, answered, seed)
+    examples, answers, _ = answered
     check_folder(folder)
-    task.write_predictions(folder / "predictions.csv", examples, probabilities)
+    task.write_predictions(folder / "predictions.csv", examples, answers)
     write_json(folder / "metrics.json", result)
     drawn = [task.draw_confusion(result, examples, folder)] if figures else []
     summary = [
@@ -136,14 +143,3 @@ def _written_together(several: list[Judged], folder: Path, seed: int, figures: b
         follow_up=(),
         each=each,
     )
-
-
-def _warn_of(leaked: list[str], unit: str) -> None:
-    if leaked:
-        warnings.warn(
-            f"{len(leaked)} of the test {unit}s were SEEN IN PRETRAINING "
-            f"({', '.join(leaked[:3])}{', …' if len(leaked) > 3 else ''}): this result is "
-            "transductive, not held-out.",
-            LeakWarning,
-            stacklevel=4,
-        )

@@ -44,14 +44,14 @@ def finetune(
     further are plain ViTs of timm alone. ``like``: from scratch, but with the encoder, tokens,
     patches and positions of this run, untrained: what a gain of its pretraining is measured on.
     ``store`` defaults to the run's, or ``data/store/physionet2018``. ``task`` is what is learned;
-    by default what the store's labels are for. ``segments_per_class`` replaces ``subjects`` where
-    recordings are short and of one class each: so many recordings of every class, of any training
-    subject; of images so many of every class. 0 takes all, of either. The epoch is chosen by kappa
-    on ``split.val_subjects`` further labelled subjects (of images by accuracy on those of role
-    val); what is tested on is the store's own and never read here. ``teacher``: a finished
-    fine-tuning run whose opinion of unlabelled epochs is learned from as well, see ``pseudo``.
-    ``run`` defaults to ``runs/finetune-ORIGIN-nN-sSEED``. The same call again continues an
-    interrupted run.
+    by default what the store's labels are for; ``config`` is by default the one that is usual for
+    it, if any. ``segments_per_class`` replaces ``subjects`` where recordings are short and of one
+    class each: so many recordings of every class, of any training subject; of images so many of
+    every class. 0 takes all, of either. The epoch is chosen by kappa on ``split.val_subjects``
+    further labelled subjects (of images by accuracy on those of role val); what is tested on is the
+    store's own and never read here. ``teacher``: a finished fine-tuning run whose opinion of
+    unlabelled epochs is learned from as well, see ``pseudo``. ``run`` defaults to ``runs/finetune-
+    ORIGIN-nN-sSEED``. The same call again continues an interrupted run.
 
     One process trains, on ``device``; or so many as ``gpus`` (auto: those visible) or
     ``cpu_processes`` say, each on its share of every batch. What is drawn for a batch is the same
@@ -77,6 +77,8 @@ def finetune(
     for other in registry.others(kind.name):
         meant = f"{other.plural}; the store holds {kind.plural}"
         configs.check_meant(kind.finetune, "finetune", config, other.finetune, meant)
+    if config is None and task is not None:
+        config = kind.usual_configs.get(task)
     overrides = kind.with_protocol(kind.finetune, overrides, protocol, fold)
     overrides = kind.with_channels(kind.finetune, overrides, channels)
     settings = configs.compose(kind.finetune, "finetune", config, overrides)

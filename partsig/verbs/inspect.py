@@ -24,9 +24,9 @@ def inspect(
 
     ``what`` is looked into: translations, which a run of PART predicts (see
     :mod:`partsig.recipes.part_inspection`); compose, the ``n`` windows it arranges of patches of
-    several others (:mod:`partsig.recipes.composition_inspection`); retrieval, what a run of part
-    retrieval finds nearest to ``n`` test items (:mod:`partsig.recipes.retrieval_inspection`).
-    ``run`` defaults to the
+    several others (:mod:`partsig.recipes.composition_inspection`); parts, which a run discovered
+    (:mod:`partsig.recipes.parts_inspection`); retrieval, what a run of part retrieval finds nearest
+    to ``n`` test items (:mod:`partsig.recipes.retrieval_inspection`). ``run`` defaults to the
     pretraining run that finished last, ``store`` to the one it was trained on, ``output`` to
     ``RUN/inspection``. Windows are the test subjects', or, where the store has none of these, the
     monitor subjects'; never those the run was trained on. The same arguments give the same arrays.

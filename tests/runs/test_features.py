@@ -10,7 +10,6 @@ from partsig.data.signals.store import open_store
 from partsig.data.signals.windows import LabelledWindows
 from partsig.runs import features
 from partsig.runs.features import FrozenNetwork, folder_of
-from partsig.tasks import frozen
 from partsig.verbs.evaluate import evaluate
 from partsig.verbs.finetune import finetune
 from partsig.verbs.pretrain import pretrain
@@ -152,4 +151,3 @@ def test_probes_of_one_encoder_share_their_features(sample_store, tmp_path, monk
 def test_from_scratch_they_are_kept_with_the_run(tmp_path):
     assert folder_of("scratch", tmp_path / "run") == tmp_path / "run" / "features"
     assert folder_of("timm:vit_tiny_patch16_224", tmp_path) == tmp_path / "features"
-    assert frozen.FROZEN == ("probe", "knn")

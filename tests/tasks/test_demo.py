@@ -51,6 +51,26 @@ def test_the_demo_on_images_goes_the_whole_way(tmp_path):
     assert repeated.table == found.table
 
 
+@pytest.mark.slow
+def test_the_demo_of_parts_goes_the_whole_way(tmp_path):
+    short = {"pretrain_epochs": 1, "finetune_epochs": 1}
+    said = []
+    found = demo(tmp_path / "demo", what="parts", overrides=short, say=said.append)
+    known = [row["method"] for row in found.rows]
+    assert known[:2] == ["PART, pretrained here", "untrained"]
+    assert known[-1] == "the commonest class"
+    for row in found.rows:
+        assert 0 <= row["mean_iou"] <= 1
+        assert row["n_images"] == 29
+        assert f"| {row['method']} | " in found.table
+    assert found.table.endswith("one seed (0): no claim of significance.")
+    assert found.table in "\n".join(said)
+    assert found.figures[0].stat().st_size > 50_000
+    assert (tmp_path / "demo" / "raw" / "ATTRIBUTION.md").is_file()
+    repeated = demo(tmp_path / "demo", what="parts", overrides=short, say=said.append)
+    assert repeated.table == found.table
+
+
 def test_a_modality_that_is_not_there_is_told(tmp_path):
     with pytest.raises(ConfigError, match="audio"):
         demo(tmp_path / "demo", modality="audio")

@@ -122,7 +122,8 @@ def test_choices_are_those_that_are_accepted():
 def test_only_these_numbers_have_no_range():
     """A check that a range is not told of would be one that is not seen."""
     numbers = {k.key for _, _, k in KEYS if not k.range and ("number" in k.type or "int" in k.type)}
-    assert numbers == {"optim.betas", "hypnogram.offset_s"}
+    lists = {"optim.betas", "objective.taps", "objective.tap_weights", "segmentation.taps"}
+    assert numbers == {"hypnogram.offset_s", *lists}
 
 
 @pytest.mark.parametrize(
@@ -301,41 +302,46 @@ partsig preprocess, image
 =========================
 What a store of images holds.
 
-key         default   type and range
-size        null      integer or null, 1 to 4096
+key              default   type and range
+size             null      integer or null, 1 to 4096
   pixels of a side; null: 224 for files (112 where cut is parts), 32 for cifar10
   and cifar100, 8 for digits
-grey        false     true or false
+grey             false     true or false
   store the luma (ITU-R BT.601) in place of red, green and blue
-val_share   0.05      number, 0 to 0.9
+val_share        0.05      number, 0 to 0.9
   share of the training images held out for validation, by the hash of their
   names, where the source has no validation images
-val_role    val       one of val, test
+val_role         val       one of val, test
   what the images of a folder val are for
-classes     []        list of texts
+classes          []        list of texts
   part data sets: species, breeds or categories that are taken; [] is all
-cut         image     one of image, object, parts
+cut              image     one of image, object, parts
   part data sets: image, whole ones; object, a square about each object; parts,
   a square about each part, the label being the part's name
-margin      0.05      number, 0 to 2
+margin           0.05      number, 0 to 2
   part data sets: what is added on each side, as a share of a box's longer side
-parts       []        list of texts
+parts            []        list of texts
   part data sets, cut=parts: which are cut out; [] is the published selection,
   or all where there is none
-patch_rule  code      one of code, paper
+patch_rule       code      one of code, paper
   cut=parts by keypoints: side of the square; code, half the distance to the
   nearest chosen keypoint (taken from 40 to 2000 px), which published numbers
   were made with; paper, that distance (from 20 to 1000 px)
-paint       in_order  one of in_order, reversed
+paint            in_order  one of in_order, reversed
   pascal-part: which of overlapping parts is seen in masks; in_order, the later
   in the file (eyes on the head); reversed, the earlier (the head hides them),
   as part discovery published it
-background  ignored   one of ignored, class
+background       ignored   one of ignored, class
   part data sets: pixels of no part in masks; ignored (255), as published, or a
   last class
-least_area  0         number, 0 to 1
+least_area       0         number, 0 to 1
   pascal-part, cut=object: share of the image that an object's box covers at
   least
+least_area_test  null      number or null, 0 to 1
+  the same of test images; null is least_area (part discovery: 0.1 and 0.2)
+disputed         ignored   one of ignored, background
+  cub200: pixels that some of five people called bird, not all; ignored (255),
+  or background, as part discovery has it
 """
 
 

@@ -6,8 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from partsig.core.encoder import check_blocks
-from partsig.core.frozen_encoder import FrozenEncoder, FrozenShape
-from partsig.core.objectives.supervised import EncoderClassifier, LossConfig
+from partsig.core.frozen_encoder import Encoded, FrozenEncoder, FrozenShape
+from partsig.core.objectives.supervised import (
+    NO_PROJECTION,
+    PROJECTED,
+    EncoderClassifier,
+    LossConfig,
+)
 from partsig.core.transformer import initialise
 from partsig.errors import ConfigError
 
@@ -31,6 +36,10 @@ def check_use(encoder: FrozenEncoder, pool: str, blocks: int) -> None:
             f"pool={pool} is for partsig's own encoders; of this one pass cls, mean or mean+sd."
         )
     check_blocks(blocks, encoder.config.depth)
+    if pool == PROJECTED and not encoder.projected_width:
+        raise ConfigError(NO_PROJECTION)
+    if pool == PROJECTED and blocks not in (0, encoder.config.depth):
+        raise ConfigError(f"pool={pool} is of the whole encoder: leave out blocks={blocks}.")
 
 
 class FrozenClassifier(EncoderClassifier):
@@ -73,6 +82,8 @@ class FrozenClassifier(EncoderClassifier):
         """Return how many numbers a head sees of so many blocks; 0 is all that are used."""
         encoder, blocks = self.encoder, blocks or self.depth
         whole = blocks == encoder.config.depth
+        if pool == PROJECTED:
+            return encoder.projected_width
         width = encoder.config.width if whole else encoder.tap_widths[blocks - 1]
         if pool == "cls":
             return encoder.pooled_width if whole and not encoder.has_cls else width
@@ -81,20 +92,34 @@ class FrozenClassifier(EncoderClassifier):
     def encode(self, x: Tensor, pool: str, blocks: int = 0) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return tokens (B, N, E), [CLS] (B, E) or the pooled vector (B, F), and None of windows.
 
-        Windows (B, C, *L) are given as recorded. ``blocks``: after the first so many; 0 is as many
+        Windows (B, C, *L) are given as recorded; with the pool projection what is projected (B, F)
+        takes the place of [CLS]. ``blocks``: after the first so many; 0 is as many
         as the head was made for.
         """
         check_use(self.encoder, pool, blocks)
-        blocks = blocks or self.depth
+        tokens, cls, made = self._after(x, blocks or self.depth, pool == PROJECTED)
+        if pool == PROJECTED:
+            return tokens, made.projection, None
+        if cls is None:
+            cls = tokens.mean(1) if made.maps else made.pooled
+        return tokens, cls, None
+
+    def tokens(self, x: Tensor) -> Tensor:
+        """Return all tokens (B, N, E) of windows (B, C, *L), [CLS] the last where it has one."""
+        tokens, cls, _ = self._after(x, self.depth)
+        return tokens if cls is None else torch.cat([tokens, cls.unsqueeze(1)], dim=1)
+
+    def _after(
+        self, x: Tensor, blocks: int, project: bool = False
+    ) -> tuple[Tensor, Tensor | None, Encoded]:
+        """Return tokens (B, N, E) and [CLS] (B, E), if it has one then, after so many blocks."""
         if blocks == self.encoder.config.depth:
-            made = self.encoder.encode(x)
-            tokens, cls = made.map.flatten(2).transpose(1, 2), made.cls
-            return tokens, made.pooled if cls is None else cls, None
+            made = self.encoder.encode(x, project=project)
+            return made.map.flatten(2).transpose(1, 2), made.cls, made
         made = self.encoder.encode(x, taps=(blocks - 1,), norm=True)
-        tokens = made.maps[0].flatten(2).transpose(1, 2)  # (B, N, E)
         beside = made.prefix[0]  # of some encoders [CLS] joins the last blocks only
         has_cls = self.encoder.has_cls and beside is not None
-        return tokens, beside[:, 0] if has_cls else tokens.mean(1), None
+        return made.maps[0].flatten(2).transpose(1, 2), beside[:, 0] if has_cls else None, made
 
     @torch.no_grad()
     def features(self, x: Tensor) -> Tensor:

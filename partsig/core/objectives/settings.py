@@ -221,9 +221,10 @@ class DropPosConfig:
 
 
 Pool = Annotated[
-    Literal["cls", "mean", "mean+sd", "mean+sd+spectrum"],
+    Literal["cls", "mean", "mean+sd", "mean+sd+spectrum", "projection"],
     "what the head sees: the [CLS] token (the paper's); the patch tokens' mean; and SD; and the "
-    "patches' mean log spectrum as it comes in (ours)",
+    "patches' mean log spectrum as it comes in (ours); or what the projection head makes that the "
+    "encoder was trained with, where it has one and is left as it is",
 ]
 
 

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from partsig.core.contrast import OUTPUTS, Projection
 from partsig.core.crop import crop_grid
 from partsig.core.encoder import Encoder, bins, log_spectrum
 from partsig.core.geometry import grid_index
@@ -16,16 +17,26 @@ from partsig.core.normalise import instance_normalise, widened
 from partsig.core.objectives.settings import ClassifierConfig, LossConfig
 from partsig.core.position import sincos
 from partsig.core.transformer import initialise
+from partsig.errors import ConfigError
+
+PROJECTED = "projection"  # the pool that needs a projection head
+NO_PROJECTION = "this encoder has no projection head; take another pool than projection."
 
 
 class SupervisedModule(nn.Module, ABC):
     """A network with ``logits(x)`` under the supervised loss, whatever the network is.
 
-    ``learns_by``: steps of the optimiser; or its ``head`` alone, on ``features(x)``; or what its
+    ``learns_by``: steps of the optimiser, which leave a frozen encoder as it is where they are
+    ``head_steps``; or its linear ``head`` alone, fitted on ``features(x)``; or steps on
+    ``features`` that are computed once, of what ``on_features()`` returns; or what its
     ``fit_examples(train, seed, device)`` does with all examples at once; or nothing.
     """
 
-    learns_by: ClassVar[Literal["steps", "head", "examples", "nothing"]] = "steps"
+    learns_by: ClassVar[
+        Literal["steps", "head_steps", "head", "features", "examples", "nothing"]
+    ] = "steps"
+    # What its features are, where those of one network are several things.
+    told: ClassVar[str] = ""
     # Of a network that does not learn: where its features are kept, see partsig.runs.features.
     kept_in: str | None = None
 
@@ -125,8 +136,9 @@ def pooled(pool: str, tokens: Tensor, cls: Tensor, spectrum: Tensor | None) -> T
     """Return what a head sees, (B, F), of patch tokens (B, N, E) and [CLS] (B, E).
 
     ``pool`` is :class:`ClassifierConfig`'s; only mean+sd+spectrum needs the ``spectrum`` (B, S).
+    With projection ``cls`` is what was projected, (B, F).
     """
-    if pool == "cls":
+    if pool in ("cls", PROJECTED):
         return cls
     mean = tokens.mean(1)
     if pool == "mean":
@@ -139,6 +151,8 @@ def pooled(pool: str, tokens: Tensor, cls: Tensor, spectrum: Tensor | None) -> T
 
 def pooled_width(encoder: Encoder, patch: Sequence[int], pool: str) -> int:
     """Return how many numbers F :func:`pooled` gives."""
+    if pool == PROJECTED:
+        return OUTPUTS
     width = encoder.config.width * (2 if pool.startswith("mean+sd") else 1)
     if pool == "mean+sd+spectrum":
         width += encoder.embed.in_features // prod(patch) * prod(bins(patch))
@@ -161,9 +175,19 @@ class EncoderClassifier(SupervisedModule):
     def encode(self, x: Tensor, pool: str, blocks: int = 0) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return patch tokens (B, N, E), [CLS] (B, E) and spectrum (B, S) of windows (B, C, *L).
 
-        As far as a ``pool`` needs them. ``blocks``: as they are after the first so many blocks of
-        the encoder; 0 is all.
+        As far as a ``pool`` needs them; in place of [CLS] what is projected (B, F), with that pool.
+        ``blocks``: as they are after the first so many blocks of the encoder; 0 is all.
         """
+
+    @property
+    def token_width(self) -> int:
+        """How many numbers E a token has."""
+        return self.width_of("mean")
+
+    def tokens(self, x: Tensor) -> Tensor:
+        """Return all tokens (B, N + 1, E) of windows (B, C, *L), as recorded; [CLS] is the last."""
+        tokens, cls, _ = self.encode(x, "mean")
+        return torch.cat([tokens, cls.unsqueeze(1)], dim=1)
 
     def features(self, x: Tensor) -> Tensor:
         """Return what the head sees, (B, F), of windows (B, C, *L), as recorded."""
@@ -202,6 +226,7 @@ class Classifier(EncoderClassifier):
         elif config.positions == "sincos":
             code[:-1] = sincos(index, width)
         self.positions = None if config.positions == "none" else nn.Parameter(code)
+        self.project = Projection(width) if config.pool == PROJECTED else None
         self.head = nn.Linear(pooled_width(encoder, patch, config.pool), n_classes)
         initialise(self.head)
 
@@ -215,9 +240,12 @@ class Classifier(EncoderClassifier):
         """Return patch tokens (B, N, E), [CLS] (B, E) and spectrum (B, S) of windows (B, C, *L).
 
         As far as a ``pool`` needs them: of the [CLS] token alone there are no patch tokens, and the
-        mean log spectrum of the patches is for mean+sd+spectrum. ``blocks``: as they are after the
-        first so many blocks of the encoder; 0 is all.
+        mean log spectrum of the patches is for mean+sd+spectrum. What is projected, in place of
+        [CLS], is the tokens' mean, as in training. ``blocks``: as they are after the first so many
+        blocks of the encoder; 0 is all.
         """
+        if pool == PROJECTED and self.project is None:
+            raise ConfigError(NO_PROJECTION)
         x, level = instance_normalise(x)
         patches = crop_grid(x, self.patch)
         only = pool == "cls"
@@ -225,6 +253,8 @@ class Classifier(EncoderClassifier):
         spectrum = None
         if pool == "mean+sd+spectrum":
             spectrum = log_spectrum(patches, level).mean(1).flatten(1)
+        if pool == PROJECTED:
+            cls = self.project(tokens.mean(1))
         return tokens, cls, spectrum
 
     def distance_from_head(self, parameter: str) -> int:

@@ -16,7 +16,6 @@ from partsig.errors import DataError
 from partsig.files import atomic
 
 PIXEL, PLACE = np.dtype(np.uint8), np.dtype(np.float32)
-IGNORED = 255  # in masks: a pixel that is not to be judged
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -94,6 +94,21 @@ def decode_labels(data: bytes) -> np.ndarray:
         return np.asarray(image).astype(np.uint8) // (255 // (2**bits - 1))
 
 
+def decode_levels(data: bytes) -> np.ndarray:
+    """Return the grey levels (H, W) uint8 of an encoded image; alpha is left out, not blended.
+
+    Raises DataError for what is damaged or has more than 8 bits.
+    """
+    with _decoding(), _opened(data) as image:
+        image.load()
+        if image.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
+            image = image.convert({"L": "L", "P": "P"}.get(image.mode[0], "RGB"))
+        if image.mode not in ("1", "L", "P", "RGB"):
+            raise DataError(f"it is no image of grey levels in 8 bits (Pillow's {image.mode})")
+        image.info.pop("transparency", None)
+        return np.asarray(image.convert("L"))
+
+
 def as_array(pixels: Image.Image) -> np.ndarray:
     """Return an image in RGB or L as (3, H, W) or (1, H, W) uint8."""
     array = np.asarray(pixels).reshape(pixels.height, pixels.width, -1)

@@ -85,6 +85,10 @@ class LabelledImages:
             sha256.update(np.ascontiguousarray(pixels))
         return {"images_sha256": sha256.hexdigest()}
 
+    def present(self) -> np.ndarray:
+        """Return the numbers of the classes that occur, sorted."""
+        return np.unique(self.labels)
+
 
 def find_same(
     store: ImageStore, index: np.ndarray, other: ImageStore, theirs: np.ndarray

@@ -112,6 +112,14 @@ class ImagePreprocessConfig:
     least_area: Annotated[
         float, "pascal-part, cut=object: share of the image that an object's box covers at least"
     ] = 0.0
+    least_area_test: Annotated[
+        float | None, "the same of test images; null is least_area (part discovery: 0.1 and 0.2)"
+    ] = None
+    disputed: Annotated[
+        Literal["ignored", "background"],
+        "cub200: pixels that some of five people called bird, not all; ignored (255), or "
+        "background, as part discovery has it",
+    ] = "ignored"
 
     def __post_init__(self) -> None:
         if self.size is not None:
@@ -119,3 +127,5 @@ class ImagePreprocessConfig:
         check_range("val_share", self.val_share, 0.0, 0.9)
         check_range("margin", self.margin, 0.0, 2.0)
         check_range("least_area", self.least_area, 0.0, 1.0)
+        if self.least_area_test is not None:
+            check_range("least_area_test", self.least_area_test, 0.0, 1.0)

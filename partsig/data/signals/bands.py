@@ -73,3 +73,34 @@ def feature_names(ch_names: Sequence[str], n_times: int, sfreq: float) -> tuple[
         if high <= sfreq / 2 and ((frequency >= low) & (frequency < high)).any()
     ]
     return tuple(f"{channel} {band}" for channel in ch_names for band in there)
+
+
+# Hz: delta, theta, alpha, sigma and beta, whole, for stretches that are too short for halves.
+WHOLE_BANDS_HZ = ((0.5, 4.0), (4.0, 8.0), (8.0, 12.0), (12.0, 16.0), (16.0, 30.0))
+# How long the stretch about a token is whose spectrum is taken.
+ABOUT_S = 1.0
+
+
+def token_powers(signal: np.ndarray, sfreq: float, token_s: float) -> np.ndarray:
+    """Return log10 powers (…, 5, N) of tokens of ``token_s`` seconds of signals (…, T) in µV.
+
+    In log10 µV²/Hz, of a Hann window of a second about the middle of each token (or of the token,
+    where that is longer); a signal goes on beyond its ends as it ends. What is left at the end is
+    no token. Raises ValueError for a rate that does not reach all bands.
+
+    >>> wave = 20 * np.sin(2 * np.pi * 14 * np.arange(1000) / 100)
+    >>> token_powers(wave, 100.0, 0.1).argmax(0)[[10, 50, 90]].tolist()
+    [3, 3, 3]
+    """
+    if sfreq < 2 * WHOLE_BANDS_HZ[-1][1]:
+        raise ValueError(f"{sfreq:g} Hz is too slow for bands up to {WHOLE_BANDS_HZ[-1][1]:g} Hz.")
+    signal = np.asarray(signal, np.float64)
+    n = int(signal.shape[-1] / (token_s * sfreq) + 1e-9)
+    length = round(max(ABOUT_S, token_s) * sfreq)
+    middle = (np.arange(n) + 0.5) * token_s * sfreq
+    index = np.round(middle - length / 2).astype(np.int64)[:, None] + np.arange(length)
+    pieces = signal[..., np.clip(index, 0, signal.shape[-1] - 1)]  # (…, N, length)
+    frequency, density = scipy.signal.periodogram(pieces, sfreq, "hann", detrend="constant")
+    inside = [(frequency >= low) & (frequency < high) for low, high in WHOLE_BANDS_HZ]
+    bands = [density[..., chosen].mean(-1) for chosen in inside]
+    return np.log10(np.stack(bands, axis=-2) + FLOOR)

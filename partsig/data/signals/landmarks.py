@@ -1,11 +1,10 @@
 """The fingerprint of a recording: when its channels peak, whatever their order, scale or polarity.
 
-A landmark is a peak of a channel that is the largest for half a second on either side. How long the
-next four landmarks come after it, in steps of 20 ms, is its key: the same in another export, at
-another rate, with another gain, offset or polarity, and wherever the recording was cut. Of the keys
-of all channels that occur once, the fingerprint keeps the :data:`KEPT` smallest in hash order, with
-their times: of a part of a recording those that are as small are the same ones (a bottom-k sketch).
-Two recordings are one where enough keys are shared at one and the same distance in time.
+Keys of its landmarks (:mod:`.peaks`) are the same in another export, at another rate, with another
+gain, offset or polarity, and wherever the recording was cut. Of those of all channels that occur
+once, the fingerprint keeps the :data:`KEPT` smallest in hash order, with their times: of a part of
+a recording those that are as small are the same ones (a bottom-k sketch). Two recordings are one
+where enough keys are shared at one and the same distance in time.
 
 Source: landmarks and the vote over time differences, A. Wang, An industrial-strength audio search
 algorithm, ISMIR 2003; bottom-k sketches, E. Cohen and H. Kaplan, PODC 2007. *Differs from Wang*:
@@ -14,160 +13,80 @@ peaks of the waveform, not of a spectrogram, and keys of five peaks, not of two.
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from partsig.data.signals.lazy import OnDisk, Row, stretches
+from partsig.data.signals.lazy import OnDisk
+from partsig.data.signals.peaks import keys_of
 from partsig.data.twins import grouped
 
 KEPT = 128
-# Seconds: smoothing, what is subtracted as slow, on either side of a peak, a step of a key.
-SMOOTH_S, SLOW_S, REACH_S, STEP_S = 0.05, 1.0, 0.5, 0.02
-NEXT = 4
-# Peaks below it (µV) are numerical noise of a flat channel; amplifiers have more.
-FLOOR_UV = 0.1
 # Own choices, measured in benchmarks/twins.py: keys that must agree, their share of those that
 # could, how far apart (steps) their distances in time may be.
-AGREE, SHARE, APART = 6, 0.15, 3
-MARK = ":"  # before what is encoded
+AGREE, SHARE, APART = 6, 0.1, 3
+# Before what is encoded: which kind of keys they are. Two kinds have nothing to do with each other.
+MARK, EARLIER = "2:", ":"
 NOTHING = "none"  # a fingerprint of no keys; earlier stores have none at all
-# Samples read, and looked at in one go, near the processor; seconds around them.
-READ, PIECE, MARGIN_S = 2**20, 2**17, 4.0
 
 
 def fingerprint(signal: np.ndarray | OnDisk, sfreq: float) -> np.ndarray:
-    """Return the fingerprint (k, 2) int64 of a recording (C, T) in µV: keys, and times in 20 ms.
+    """Return the fingerprint (k, 2) int64 of a recording (C, T) in µV: keys, and times in 30 ms.
 
     k is at most :data:`KEPT`, and 0 where nothing stands out; sorted by key, each once.
     """
-    rows = (_OneRow(signal, c) for c in range(signal.shape[0]))
-    return sketch([keys_of(times_of(row, sfreq)) for row in rows])
-
-
-@dataclass(frozen=True)
-class _OneRow:
-    """A channel of a recording, of which only what is sliced is read."""
-
-    signal: np.ndarray | OnDisk
-    channel: int
-
-    def __len__(self) -> int:
-        return self.signal.shape[1]
-
-    def __getitem__(self, part: slice) -> np.ndarray:
-        return np.asarray(self.signal[self.channel : self.channel + 1, part])[0]
-
-
-def times_of(row: "np.ndarray | Row | _OneRow", sfreq: float) -> np.ndarray:
-    """Return the times (n,) in seconds of the landmarks of a channel (T,) in µV, ascending."""
-    margin, n = round(MARGIN_S * sfreq), len(row)
-    times = [np.empty(0)]
-    for begin, end in stretches(n, READ):
-        first = max(0, begin - margin)
-        read = np.asarray(row[first : min(n, end + margin)])
-        for start, stop in stretches(end - begin, PIECE):
-            low = max(0, start + begin - first - margin)
-            high = min(len(read), stop + begin - first + margin)
-            at = _landmarks(read[low:high].astype(np.float32), sfreq) + first + low
-            times.append(at[(at >= start + begin - 0.5) & (at < stop + begin - 0.5)])
-    return np.concatenate(times) / sfreq
-
-
-def _landmarks(x: np.ndarray, sfreq: float) -> np.ndarray:
-    """Return where (n,) x (T,) peaks, in samples and fractions of them."""
-    smooth, slow, reach = (max(1, round(s * sfreq)) for s in (SMOOTH_S, SLOW_S, REACH_S))
-    x = _mean_around(x, smooth)
-    x -= _mean_around(x, slow)
-    np.abs(x, out=x)
-    at = _peaks(x, reach)
-    before, here, after = (x[at + k].astype(np.float64) for k in (-1, 0, 1))
-    bend = before - 2 * here + after
-    exact = at + 0.5 * (before - after) / np.where(bend < 0, bend, -np.inf)  # of a parabola
-    return exact[bend < 0]
-
-
-def _mean_around(x: np.ndarray, n: int) -> np.ndarray:
-    """Return the mean of n samples around each of x (T,), which goes on in its mirror image."""
-    rest = np.pad(x, (n // 2, n - 1 - n // 2), mode="symmetric")
-    total, length, begun = np.zeros(len(x), np.float32), 1, 0
-    # Sums of 1, 2, 4, … samples, each of two of the one before; those that n is made of are added.
-    while True:
-        if n & length:
-            total += rest[begun : begun + len(x)]
-            begun += length
-        if 2 * length > n:
-            return total / n
-        rest = rest[length:] + rest[:-length]
-        length *= 2
-
-
-def _peaks(x: np.ndarray, reach: int) -> np.ndarray:
-    """Return where x (T,) is above the floor and the largest for ``reach`` on either side."""
-    n_blocks = -(-len(x) // reach)  # of which only the largest can be one
-    blocks = np.pad(x, (0, n_blocks * reach - len(x))).reshape(n_blocks, reach)
-    at = blocks.argmax(1) + reach * np.arange(n_blocks)
-    top = x[np.minimum(at, len(x) - 1)]
-    # Most are told already by the largest of the block before, or after, where that is near enough.
-    likely = top > FLOOR_UV
-    near = np.diff(at) <= reach
-    likely[1:] &= ~(near & (top[:-1] > top[1:]))
-    likely[:-1] &= ~(near & (top[1:] > top[:-1]))
-    at = at[likely & (at > 0) & (at < len(x) - 1)]
-    around = np.lib.stride_tricks.sliding_window_view(np.pad(x, reach), 2 * reach + 1)
-    return at[around[at].max(1, initial=0.0) <= x[at]]
-
-
-def keys_of(times: np.ndarray) -> np.ndarray:
-    """Return keys and times (n - 4, 2) int64 of landmarks (n,) in seconds; the last have none."""
-    if len(times) <= NEXT:
-        return np.empty((0, 2), np.int64)
-    gaps = np.stack([times[k : len(times) - NEXT + k] for k in range(1, NEXT + 1)])
-    gaps = np.rint((gaps - times[:-NEXT]) / STEP_S).astype(np.uint64)
-    key = np.zeros(gaps.shape[1], np.uint64)
-    for row in gaps:  # FNV-1a over the gaps, mixed once more: any order that has nothing to do
-        key = (key ^ row) * np.uint64(0x100000001B3) + np.uint64(0x9E3779B97F4A7C15)
-    key ^= key >> np.uint64(29)
-    key = (key * np.uint64(0xBF58476D1CE4E5B9)) >> np.uint64(32)
-    return np.stack([key.astype(np.int64), np.rint(times[:-NEXT] / STEP_S).astype(np.int64)], 1)
+    return sketch([keys_of(signal, sfreq)])
 
 
 def sketch(channels: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the :data:`KEPT` smallest keys of channels (n, 2) each, that occur at one time only.
+    """Return the :data:`KEPT` smallest keys of channels (n,) each, that occur at one time only.
 
-    >>> sketch([np.array([[7, 10], [3, 20], [5, 1]]), np.array([[7, 11], [5, 900]])]).tolist()
+    Each as (k, 2), key and time; of channels both are in one number, as of :func:`.peaks.keys_of`.
+
+    >>> first, second = [7 << 32 | 10, 3 << 32 | 20, 5 << 32 | 1], [7 << 32 | 11, 5 << 32 | 900]
+    >>> sketch([np.array(first, np.uint64), np.array(second, np.uint64)]).tolist()
     [[3, 20], [7, 10]]
     """
-    keys = np.concatenate([np.empty((0, 2), np.int64), *channels])
-    keys = keys[np.lexsort((keys[:, 1], keys[:, 0]))]
-    first = np.flatnonzero(np.diff(keys[:, 0], prepend=-1))
-    if not len(first):
-        return keys
-    last = np.append(first[1:], len(keys)) - 1
-    once = keys[last, 1] - keys[first, 1] <= APART
-    return keys[first[once]][:KEPT]
+    both = np.concatenate(channels) if channels else np.empty(0, np.uint64)
+    both.sort()
+    both = both.astype("<u8", copy=False).view("<u4").reshape(-1, 2)  # time, key
+    keys = both[:, 1]
+    other = keys[1:] != keys[:-1]
+    if not other.all():
+        times, new = both[:, 0].astype(np.int64), np.flatnonzero(other) + 1
+        first, last = np.append(0, new), np.append(new, len(keys)) - 1
+        both = both[first[times[last] - times[first] <= APART]]
+    return both[:KEPT, ::-1].astype(np.int64)
 
 
 def encode(print_: np.ndarray) -> str:
     """Return a fingerprint as text for a table: base64 of 4 + 4 bytes a key; of none, NOTHING."""
-    # Behind a letter: a cell that begins with + would be taken for a formula.
+    # Behind a mark: a cell that begins with + would be taken for a formula.
     text = base64.b64encode(print_.astype("<u4").tobytes()).decode()
     return MARK + text if text else NOTHING
 
 
-def decode(text: str) -> np.ndarray:
-    """Return the fingerprint of a text; of what is none, an empty one.
+def decode(text: str, mark: str = MARK) -> np.ndarray:
+    """Return the fingerprint of a text; of what is none of the kind ``mark``, an empty one.
 
     >>> decode(encode(np.array([[7, 10], [9, 2]]))).tolist(), decode(NOTHING).shape
     ([[7, 10], [9, 2]], (0, 2))
     """
-    if text == NOTHING:
+    if not text.startswith(mark):
         return np.empty((0, 2), np.int64)
     try:
-        data = base64.b64decode(text.removeprefix(MARK), validate=True)
+        data = base64.b64decode(text.removeprefix(mark), validate=True)
         return np.frombuffer(data, "<u4").reshape(-1, 2).astype(np.int64)
     except ValueError:
         return np.empty((0, 2), np.int64)
+
+
+def is_current(text: object) -> bool:
+    """Tell whether a text is a fingerprint of today's kind, or says that there is none.
+
+    >>> [is_current(text) for text in ("2:BwAAAAoAAAA=", NOTHING, ":BwAAAAoAAAA=", "")]
+    [True, True, False, False]
+    """
+    return str(text).startswith(MARK) or text == NOTHING
 
 
 def agreement(one: np.ndarray, other: np.ndarray) -> tuple[int, float]:
@@ -218,11 +137,21 @@ def find_pairs(prints: Sequence[np.ndarray], compared: int = 8) -> list[tuple[in
     return found
 
 
+def how_many_apart(rows: Sequence[Mapping[str, object]]) -> int:
+    """Return of how many rows of an index the fingerprint cannot be held against all the others'.
+
+    Those of one earlier kind are known among themselves.
+    """
+    texts = [str(row.get("fingerprint") or "") for row in rows]
+    mixed = any(text.startswith(MARK) for text in texts)
+    return sum(not (is_current(text) if mixed else text) for text in texts)
+
+
 def find_twins(rows: Sequence[Mapping[str, object]]) -> list[tuple[str, str]]:
     """Return which recordings of an index are one: pairs of names, each with the first like it.
 
-    Those of equal samples (``sha256``), and those of agreeing fingerprints; rows of earlier stores
-    have none of these.
+    Those of equal samples (``sha256``), and those of agreeing fingerprints of one kind; rows of
+    earlier stores have those of another kind, or none; see :func:`is_current`.
     """
     names = [str(row["recording"]) for row in rows]
     first: dict[object, int] = {}
@@ -231,7 +160,8 @@ def find_twins(rows: Sequence[Mapping[str, object]]) -> list[tuple[str, str]]:
         if row.get("sha256") and row["n_samples"]:
             same = first.setdefault(row["sha256"], i)
             pairs |= {(same, i)} if same != i else set()
-    pairs |= set(find_pairs([decode(str(row.get("fingerprint") or "")) for row in rows]))
+    for mark in (MARK, EARLIER):
+        pairs |= set(find_pairs([decode(str(row.get("fingerprint") or ""), mark) for row in rows]))
     twins = grouped((names[i], names[j]) for i, j in pairs)
     return [(own, other) for other, own in twins.items()]
 

@@ -7,7 +7,7 @@ from partsig.contracts import labels_of
 from partsig.data import twins
 from partsig.data.preprocessed import PreprocessResult
 from partsig.data.signals import inventory
-from partsig.data.signals.landmarks import find_twins
+from partsig.data.signals.landmarks import find_twins, how_many_apart
 from partsig.data.signals.readers import physionet2018
 from partsig.data.signals.store_index import FINGERPRINT
 from partsig.data.store import OK
@@ -58,6 +58,12 @@ def summarise(
         notes.append(f"{len(odd) - 5} more recordings have such notes, see index.csv")
     notes += inventory.made_told([row["notes"] for row in good])
     notes += twins.told(find_twins(good), *twins.TWICE)
+    without = how_many_apart(good)
+    if without:
+        notes.append(
+            f"{without} recordings were stored by an earlier partsig, without a fingerprint by "
+            "which others are known to be the same; `partsig audit` of the store looks for them"
+        )
     without = sum(not row.get(FINGERPRINT) for row in good)
     if without:
         notes.append(

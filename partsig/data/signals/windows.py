@@ -199,6 +199,10 @@ class LabelledWindows:
         """Return nothing: recordings, subjects and the store's provenance tell them."""
         return {}
 
+    def present(self) -> np.ndarray:
+        """Return the numbers of the classes that occur, sorted."""
+        return np.unique(self.labels)
+
     def in_order(self, size: int) -> Iterator[np.ndarray]:
         """Yield all epochs, (b, C, T) with b up to ``size``, in the store's type.
 

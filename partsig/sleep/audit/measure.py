@@ -10,7 +10,7 @@ import numpy as np
 
 from partsig.data.foreign import name_of
 from partsig.data.guard import guarded
-from partsig.data.signals import landmarks
+from partsig.data.signals import landmarks, peaks
 from partsig.data.signals.hypnograms.alignment import trimmed
 from partsig.data.signals.hypnograms.stages import EPOCH_S, UNSCORED
 from partsig.data.signals.lazy import Row, beside, forget, stretches
@@ -175,9 +175,10 @@ def _measured(recording: Recording, microvolts: bool = True) -> MeasuredRecordin
     judged: those channels are told that have no values, or one value only.
     """
     measured, refused, keys = {}, {}, []
+    extent_s = len(recording.ch_names) * duration(recording)
     for c, name in enumerate(recording.ch_names):
         signal, clipped, sfreq = read_channel(recording, c)
-        keys.append(landmarks.keys_of(landmarks.times_of(signal, sfreq)))
+        keys.append(peaks.keys_of(peaks.Channel(signal), sfreq, extent_s))
         if not microvolts:
             if wrong := _without_values(signal):
                 refused[name] = wrong

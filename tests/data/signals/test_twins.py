@@ -11,9 +11,10 @@ from typer.testing import CliRunner
 
 import partsig
 from partsig.data import splits
-from partsig.data.signals import landmarks
+from partsig.data.signals import landmarks, peaks
 from partsig.data.signals.filters import bandpass_resample
 from partsig.data.signals.landmarks import agreement, find_pairs, find_twins, fingerprint
+from partsig.data.signals.lazy import OnDisk, room
 from partsig.data.signals.recordings import Recording
 from partsig.data.signals.store import Store, open_store
 from partsig.data.signals.store_index import read_index, write_index
@@ -71,11 +72,34 @@ def test_two_recordings_are_two(prints):
     assert {len(p) for p in prints} == {landmarks.KEPT}
 
 
-def test_a_long_recording_is_read_in_pieces_with_the_same_result(nights, monkeypatch):
-    whole = fingerprint(band_passed(nights[0]), 100.0)
-    monkeypatch.setattr(landmarks, "PIECE", 3_001)
-    monkeypatch.setattr(landmarks, "READ", 7_000)
-    np.testing.assert_array_equal(fingerprint(band_passed(nights[0]), 100.0), whole)
+@pytest.fixture(scope="module")
+def long_nights(request):
+    """Three recordings of 15 min, three channels, 200 Hz: not everything is looked at closely."""
+    return [request.getfixturevalue("eeg_like")(3, 180_000, RATE, 50 + k) for k in range(3)]
+
+
+@pytest.fixture(scope="module")
+def long_prints(long_nights):
+    return [fingerprint(band_passed(x), 100.0) for x in long_nights]
+
+
+@pytest.mark.parametrize("copy", COPIES)
+def test_a_copy_of_a_long_recording_is_found_and_nothing_else(copy, long_nights, long_prints):
+    assert long_nights[0].size / RATE > peaks.SHORT_S
+    own = fingerprint(band_passed(*COPIES[copy](long_nights[1])), 100.0)
+    assert find_pairs([*long_prints, own]) == [(1, 3)]
+
+
+def test_a_long_recording_is_read_in_pieces_with_the_same_result(long_nights, monkeypatch):
+    x = band_passed(long_nights[0])
+    whole = fingerprint(x, 100.0)
+    on_disk = room(x.shape, np.float32, held=0)
+    on_disk[:, :] = x
+    assert isinstance(on_disk, OnDisk)
+    np.testing.assert_array_equal(fingerprint(on_disk, 100.0), whole)
+    monkeypatch.setattr(peaks, "PIECE", 7_000)
+    monkeypatch.setattr(peaks, "READ", 3_001)
+    np.testing.assert_array_equal(fingerprint(on_disk, 100.0), whole)
 
 
 @pytest.mark.parametrize(
@@ -187,6 +211,31 @@ def test_a_store_of_earlier_days_has_equal_samples_alone_and_audit_finds_the_oth
     assert found.twins == [("n07", "x-near"), ("n03", "x-same")]
     assert json.loads((tmp_path / "audit/audit.json").read_text())["twins"][0] == ["n07", "x-near"]
     assert "n07 = x-near" in found.page.read_text(encoding="utf-8")
+
+
+def as_earlier(path, names):
+    """Give recordings of a store fingerprints of the earlier kind, of other keys."""
+    rows = read_index(path)
+    for row in rows:
+        if row["recording"] in names:
+            other = landmarks.decode(row["fingerprint"]) ^ [[5, 0]]
+            text = landmarks.encode(other[np.argsort(other[:, 0])])
+            row["fingerprint"] = landmarks.EARLIER + text.removeprefix(landmarks.MARK)
+    write_index(path, rows)
+
+
+def test_two_kinds_of_fingerprints_are_told_apart(signals, tmp_path):
+    path = tmp_path / "s"
+    stored(path, signals)
+    as_earlier(path, set(signals))
+    assert open_store(path).twins == TWINS  # those of one earlier kind, among themselves
+    assert landmarks.how_many_apart(read_index(path)) == 0
+    stored(tmp_path / "m", signals)
+    as_earlier(tmp_path / "m", {"n03", "n07"})
+    assert open_store(tmp_path / "m").twins == {"s-x-same": "s-n03"}  # by its samples
+    assert landmarks.how_many_apart(read_index(tmp_path / "m")) == 2
+    found = partsig.audit(tmp_path / "m", output=tmp_path / "audit", jobs=1)
+    assert found.twins == [("n07", "x-near"), ("n03", "x-same")]
 
 
 def test_preprocess_and_audit_tell_of_it(write_night, tmp_path):

@@ -28,8 +28,8 @@ from pathlib import Path
 
 import numpy as np
 
+from partsig.contracts import IGNORED
 from partsig.data.guard import guarded
-from partsig.data.images.arrays import IGNORED
 from partsig.data.images.part_datasets import files
 from partsig.data.images.part_datasets.cutting import Box
 from partsig.data.images.part_datasets.pieces import (

@@ -10,18 +10,19 @@
 Ids count from 1, and ``images.txt`` is not in the order of names. A keypoint that is not seen is
 ``0.0 0.0 0``. Coordinates are taken as they are, from 0: boxes begin at 0.0. A few images are grey.
 In an outline 255 is bird (all of five people said so), 0 is background, and what lies between is
-ignored.
+ignored, or with ``disputed=background`` is background too. Species may be told by their numbers
+(``classes=[CUB-001, CUB-002]``, as part discovery calls them).
 
 Source: C. Wah, S. Branson, P. Welinder, P. Perona, S. Belongie, The Caltech-UCSD Birds-200-2011
 dataset, CNS-TR-2011-001, 2011.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from partsig.data.images.arrays import IGNORED
+from partsig.contracts import IGNORED
 from partsig.data.images.part_datasets import files
 from partsig.data.images.part_datasets.cutting import Box, patch_lengths
 from partsig.data.images.part_datasets.pieces import (
@@ -37,7 +38,7 @@ from partsig.errors import DataError
 
 # What was published of retrieval, by id 11, 12, 9 and 14.
 PUBLISHED = ("right eye", "right leg", "left wing", "tail")
-OUTLINE = {"classes": ["bird", "background"], "objects": {}}
+OUTLINE = {"classes": ["bird", "background"], "objects": {"bird": "bird"}}
 BIRD, VOTED = 0, 255
 
 
@@ -57,9 +58,9 @@ def open_cub200(raw: Path, settings: ImagePreprocessConfig) -> Source:
     parts = dict(files.read_table(root / "parts" / "parts.txt", 2))
     points = _points(root / "parts" / "part_locs.txt", parts)
     there = [species[number] for number in species if number in set(labels.values())]
-    taken = set(chosen(settings.classes, there, "classes"))
+    taken = set(chosen(_by_number(settings.classes, there), there, "classes"))
     selected = chosen(settings.parts or PUBLISHED, tuple(parts.values()), "parts")
-    outlines = root / "segmentations"
+    outlines, between = root / "segmentations", IGNORED if settings.disputed == "ignored" else 1
     pieces = []
     for number, name in images.items():
         label = species.get(labels.get(number, ""), "")
@@ -79,13 +80,23 @@ def open_cub200(raw: Path, settings: ImagePreprocessConfig) -> Source:
             pieces += _patches(whole, tuple(parts.values()), selected, settings.patch_rule)
             continue
         outline = files.inside(outlines, name).with_suffix(".png")
-        pieces.append(_with_outline(whole, outline) if outlines.is_dir() else whole)
+        pieces.append(_with_outline(whole, outline, between) if outlines.is_dir() else whole)
     marked = Marked(
         masks=OUTLINE if outlines.is_dir() else None, keypoints=tuple(parts.values()), boxes=True
     )
     if settings.cut == "parts":
         return source_of("cub200", pieces, settings, selected)
     return source_of("cub200", pieces, settings, [s for s in there if s in taken], marked)
+
+
+def _by_number(asked: Sequence[str], species: Sequence[str]) -> tuple[str, ...]:
+    """Return species by their names, also those that were told by the number that begins these.
+
+    >>> _by_number(["CUB-001", "2", "tern"], ["001.Albatross", "002.Auk"])
+    ('001.Albatross', '002.Auk', 'tern')
+    """
+    numbers = {name.partition(".")[0].lstrip("0"): name for name in species}
+    return tuple(numbers.get(name.removeprefix("CUB-").lstrip("0"), name) for name in asked)
 
 
 def _missing(label: str, role: str) -> str:
@@ -114,10 +125,10 @@ def _points(file: Path, parts: dict[str, str]) -> dict[str, np.ndarray]:
     return points
 
 
-def _with_outline(whole: Piece, outline: Path) -> Piece:
+def _with_outline(whole: Piece, outline: Path, between: int) -> Piece:
     def labels(_size: tuple[int, int]) -> np.ndarray:
         votes = files.read_votes(outline)
-        return np.select([votes == VOTED, votes == 0], [BIRD, 1], IGNORED).astype(np.uint8)
+        return np.select([votes == VOTED, votes == 0], [BIRD, 1], between).astype(np.uint8)
 
     return whole.replaced(labels=labels, marks=files.fingerprint(outline))
 

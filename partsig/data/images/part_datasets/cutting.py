@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from partsig.data.images.arrays import IGNORED
+from partsig.contracts import IGNORED
 from partsig.data.images.decoding import as_array
 from partsig.errors import DataError
 

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from partsig.data.foreign import read_bytes
-from partsig.data.images.decoding import decode_labels, decode_whole
+from partsig.data.images.decoding import decode_labels, decode_levels
 from partsig.errors import DataError
 from partsig.text import quoted
 
@@ -122,9 +122,8 @@ def read_labels(file: Path, colours: bool = False) -> np.ndarray:
 
 
 def read_votes(file: Path) -> np.ndarray:
-    """Return an image of grey levels (H, W) uint8, whatever colours and alpha it is stored with."""
-    image = decode_whole(read_bytes(file, MOST_LABELS, "map of votes"), grey=True)
-    return np.asarray(image)
+    """Return an image of grey levels (H, W) uint8, however stored; its alpha tells nothing."""
+    return decode_levels(read_bytes(file, MOST_LABELS, "map of votes"))
 
 
 def _grey(labels: np.ndarray, file: Path) -> np.ndarray:

@@ -33,7 +33,8 @@ from partsig.errors import DataError
 class Parsed:
     """An image whose pixels have codes: 0 background, 1, 2, … the parts of the data set.
 
-    ``people`` gives the number of the person that each pixel is of, from 1, 0 where it is of none.
+    ``people`` gives the number of the person that each pixel is of, from 1, 0 where it is of none;
+    None: the whole image is one. ``group``: images of one group are on one side of a split.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Parsed:
     codes: LabelMap = field(repr=False)
     people: Callable[[], np.ndarray] | None = field(default=None, repr=False)
     marks: str = ""
+    group: str = ""
 
 
 def source_of_parsed(
@@ -65,7 +67,13 @@ def source_of_parsed(
     selected = chosen(settings.parts, parts, "parts")
     pieces: list[Piece] = []
     for image in images:
-        whole = Piece(name=image.name, file=image.file, role=image.role, marks=image.marks)
+        whole = Piece(
+            name=image.name,
+            file=image.file,
+            role=image.role,
+            marks=image.marks,
+            group=image.group,
+        )
         labels = partial(_labels, image, len(parts), background_of(settings, len(parts)))
         if settings.cut == "image":
             pieces.append(whole.replaced(labels=labels))
@@ -114,7 +122,7 @@ def _cut(
     people = np.ones_like(codes) if image.people is None else image.people()
     if people.shape != codes.shape:
         raise DataError("its maps of parts and of people have not one size")
-    here = {"group": whole.name}
+    here = {"group": image.group or whole.name}
     for person in np.unique(people[people > 0]).tolist():
         mine = people == person
         of = partial(whole.labels, person=person)

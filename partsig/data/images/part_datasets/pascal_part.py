@@ -16,6 +16,10 @@ Parts overlap: the eyes lie in the head, and the head comes first in the file. P
 later part is seen, and the eyes are; reversed, the head hides them, which is how masks were painted
 for part discovery (Choudhury et al., NeurIPS 2021). Of objects that overlap the later is seen.
 
+Part discovery took ten classes, ``classes=[discovery]``, one at a time, and objects whose box
+covers more than .10 of the image in training and .20 in test (``least_area``,
+``least_area_test``).
+
 Source: X. Chen et al., Detect what you can: detecting and representing objects using holistic
 models and body parts, CVPR 2014. The 193 classes of parts are those of its 16 classes of objects
 that have any, without numbers, as part-aware probing counts them.
@@ -23,13 +27,14 @@ that have any, without numbers, as part-aware probing counts them.
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from partsig.data.images.arrays import IGNORED
+from partsig.contracts import IGNORED
 from partsig.data.images.part_datasets import files
 from partsig.data.images.part_datasets.cutting import Box, box_of
 from partsig.data.images.part_datasets.matlab import read_mat
@@ -81,6 +86,10 @@ PARTS = {
     "tvmonitor": "screen",
 }
 CLASSES = tuple(sorted({*PARTS, *WITHOUT_PARTS}))
+# Those of part discovery, in the order of its table.
+DISCOVERY = (
+    *("sheep", "horse", "cow", "motorbike", "aeroplane", "bus", "car", "bicycle", "dog", "cat"),
+)
 NUMBER = re.compile(r"_\d+$")
 
 
@@ -99,6 +108,8 @@ def open_pascal_part(raw: Path, settings: ImagePreprocessConfig) -> Source:
     no annotation, ConfigError for settings that do not fit.
     """
     check_cut("pascal-part", settings, ("image", "object", "parts"))
+    if settings.classes == ("discovery",):
+        settings = replace(settings, classes=DISCOVERY)
     root = files.find_root(raw, ("Annotations_Part",), ("VOCdevkit_2010", "VOCdevkit"))
     pictures = files.find_root(root, ("JPEGImages",), ("VOC2010",))
     classes = chosen(settings.classes, CLASSES, "classes")
@@ -188,7 +199,7 @@ def _cut(
         here = {"group": whole.name}
         if settings.cut == "object":
             box = box_of(each.mask)
-            if box is not None and _large_enough(box, each.mask, settings.least_area):
+            if box is not None and _large_enough(box, each.mask, _least(whole, settings)):
                 name, of = f"{whole.name}#{k} {each.label}", partial(labels, chosen_object=k)
                 yield whole.replaced(name=name, label=each.label, box=box, labels=of, **here)
             continue
@@ -197,6 +208,12 @@ def _cut(
             if label in selected and box is not None:
                 name = f"{whole.name}#{k}.{i} {label}"
                 yield whole.replaced(name=name, label=label, box=box, **here)
+
+
+def _least(whole: Piece, settings: ImagePreprocessConfig) -> float:
+    """Return the share of its image that an object's box must cover, by the image's role."""
+    own = settings.least_area_test if whole.role == "test" else None
+    return settings.least_area if own is None else own
 
 
 def _large_enough(box: Box, mask: np.ndarray, least: float) -> bool:

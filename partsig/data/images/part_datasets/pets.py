@@ -34,6 +34,7 @@ from partsig.data.images.store import Source
 from partsig.errors import DataError
 
 CLASSES = ("pet", "background", "border")
+OBJECTS = {"pet": "pet", "border": "pet"}
 PET, BORDER = 0, 2
 CODES = {1: 0, 2: 1, 3: 2}  # of the file, and their place among the classes
 LISTS = {"trainval.txt": "train", "test.txt": "test"}
@@ -57,7 +58,7 @@ def open_pets(raw: Path, settings: ImagePreprocessConfig) -> Source:
     trimaps = root / "annotations" / "trimaps"
     trimaps = trimaps if trimaps.is_dir() else root / "trimaps"
     marked = Marked(
-        masks={"classes": list(CLASSES), "objects": {}} if trimaps.is_dir() else None,
+        masks={"classes": list(CLASSES), "objects": OBJECTS} if trimaps.is_dir() else None,
         boxes=trimaps.is_dir() and settings.cut == "object",
     )
     pieces = []

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from partsig.contracts import UNLABELLED
+from partsig.contracts import IGNORED, UNLABELLED
 from partsig.data.foreign import read_bytes
-from partsig.data.images.arrays import IGNORED
 from partsig.data.images.decoding import decode_whole
 from partsig.data.images.part_datasets import cutting
 from partsig.data.images.part_datasets.files import fingerprint
@@ -23,6 +22,8 @@ from partsig.text import quoted
 LARGEST = 8 * (Image.MAX_IMAGE_PIXELS or 0)  # bytes of an image file
 BACKGROUND = "background"
 SIZES = {"image": 224, "object": 224, "parts": 112}  # pixels of a side, where none is set
+# Settings that one data set alone reads.
+OWN_SETTINGS = {"least_area_test": "pascal-part", "disputed": "cub200"}
 TEST_SHARE = 0.2  # of images, where there is no official split
 # A map of labels (H, W) for an image of this width and height.
 LabelMap = Callable[[tuple[int, int]], np.ndarray]
@@ -115,7 +116,9 @@ def source_of(
 def _cut_as_told(settings: ImagePreprocessConfig) -> dict[str, object]:
     """Return the settings that decide what is stored, as ``meta.json`` tells them."""
     keys = ("cut", "classes", "margin", "parts", "patch_rule", "paint", "background", "least_area")
-    values = ((key, getattr(settings, key)) for key in keys)
+    usual = ImagePreprocessConfig()
+    own = (key for key in OWN_SETTINGS if getattr(settings, key) != getattr(usual, key))
+    values = ((key, getattr(settings, key)) for key in (*keys, *own))
     return {key: list(value) if isinstance(value, tuple) else value for key, value in values}
 
 
@@ -244,11 +247,12 @@ def check_cut(
         raise ConfigError(f"{name} cannot be cut to {settings.cut}; it can be {', '.join(cuts)}.")
     usual = ImagePreprocessConfig()
     of_cuts = {
-        "image": ("parts", "patch_rule", "margin", "least_area"),
+        "image": ("parts", "patch_rule", "margin", "least_area", "least_area_test"),
         "object": ("parts", "patch_rule"),
-        "parts": ("least_area", "paint", "background"),
+        "parts": ("least_area", "least_area_test", "paint", "background", "disputed"),
     }
-    idle = {*unused, *of_cuts[settings.cut]}
+    others = (key for key, owner in OWN_SETTINGS.items() if owner != name)
+    idle = {*unused, *of_cuts[settings.cut], *others}
     changed = sorted(key for key in idle if getattr(settings, key) != getattr(usual, key))
     if changed:
         raise ConfigError(

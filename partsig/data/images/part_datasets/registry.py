@@ -10,4 +10,5 @@ PART_DATASETS = {
     "lip": f"{_HERE}.lip:open_lip",
     "cihp": f"{_HERE}.cihp:open_cihp",
     "celebamask": f"{_HERE}.celebamask:open_celebamask",
+    "deepfashion": f"{_HERE}.deepfashion:open_deepfashion",
 }

@@ -226,3 +226,37 @@ def test_marks_that_have_changed_are_cut_out_anew(raw, tmp_path):
     np.testing.assert_array_equal(again.batch(np.array([1, 2])), store.batch(np.array([1, 2])))
     with pytest.raises(DataError, match="was made with other settings: cut"):
         preprocess(raw, tmp_path / "s", "cut=image", "size=120")
+
+
+def test_what_some_people_called_bird_may_be_background(raw, tmp_path):
+    """Bird is 255 exactly, whatever alpha says and however grey is stored."""
+    folder = raw / "CUB_200_2011" / "segmentations"
+    votes = np.zeros((SIZE[1], SIZE[0]), np.uint8)
+    votes[:, 60:80], votes[:, 80:100] = 204, 255
+    alpha = np.where(np.arange(SIZE[0]) < 70, 0, 255).astype(np.uint8) + 0 * votes
+    palette = Image.fromarray(votes).convert("P")
+    images = {
+        1: Image.merge("RGBA", [Image.fromarray(band) for band in (votes, votes, votes, alpha)]),
+        2: Image.merge("LA", [Image.fromarray(band) for band in (votes, alpha)]),
+        3: palette,
+    }
+    for i, image in images.items():
+        path = (folder / IMAGES[i][0]).with_suffix(".png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(path)
+    _, store = preprocess(raw, tmp_path / "s", "size=100", "disputed=background")
+    expected = np.where(votes == 255, 0, 1)[:, 50:150]
+    for mask in store.masks(np.arange(3)):
+        np.testing.assert_array_equal(mask, expected)
+    assert store.meta["cut"]["disputed"] == "background"
+    with pytest.raises(ConfigError, match="disputed means nothing to cub200 cut to parts"):
+        preprocess(raw, tmp_path / "t", "cut=parts", "disputed=background")
+
+
+@pytest.mark.parametrize("told", ["classes=[CUB-001]", "classes=['1']", f"classes=[{CLASSES[0]}]"])
+def test_species_by_their_number(raw, tmp_path, told):
+    _, store = preprocess(raw, tmp_path / "s", "size=16", told)
+    assert store.classes == (CLASSES[0],)
+    assert len(store) == 2
+    with pytest.raises(ConfigError, match="classes has '4', which is not there"):
+        preprocess(raw, tmp_path / "t", "classes=['4']")

@@ -8,6 +8,7 @@ from scipy.io import savemat
 import partsig
 from partsig.data.images.part_datasets import pascal_part
 from partsig.data.images.store import open_images
+from partsig.errors import ConfigError
 
 H, W = 40, 60
 
@@ -154,3 +155,31 @@ def test_damaged_annotations_are_told_and_the_others_read(raw, tmp_path):
     assert [store.classes[i] for i in store.labels] == ["cat", "car"]
     assert "2008_000001.mat" in result.failed["2008_000001.jpg"]
     assert "a part of another size than its object" in result.failed["2008_000003.jpg"]
+
+
+def test_the_least_area_of_tests_may_be_another(raw, tmp_path):
+    """The cat's box covers .43 of its image, the car's .15, of which the test image has both."""
+    settings = ("cut=object", "size=8", "least_area=0.1")
+    labels = {}
+    for name, of_test in (("same", "null"), ("more", "0.2"), ("most", "0.5")):
+        _, store = preprocess(raw, tmp_path / name, *settings, f"least_area_test={of_test}")
+        labels[name] = [
+            store.classes[label]
+            for label, group in zip(store.labels, store.groups, strict=True)
+            if group == "2008_000002.jpg"
+        ]
+    assert labels == {"same": ["cat", "car"], "more": ["cat"], "most": []}
+    assert store.meta["cut"]["least_area_test"] == 0.5
+    with pytest.raises(ConfigError, match="least_area_test means nothing to pascal-part cut to im"):
+        preprocess(raw, tmp_path / "t", "least_area_test=0.2")
+
+
+def test_the_ten_classes_of_part_discovery(raw, tmp_path):
+    settings = ("cut=object", "size=16", "margin=0", "classes=[discovery]", "paint=reversed")
+    _, store = preprocess(raw, tmp_path / "s", *settings)
+    assert store.classes == pascal_part.DISCOVERY
+    assert len(store.classes) == 10
+    assert [store.classes[i] for i in store.labels] == ["cat", "cat", "car"]
+    assert store.meta["cut"]["classes"] == list(pascal_part.DISCOVERY)
+    names = {store.mask_classes[k] for k in np.unique(store.masks(np.array([0]))) if k < 255}
+    assert names == {"cat head", "cat torso"}  # the head hides both eyes

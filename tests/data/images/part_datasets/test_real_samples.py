@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import partsig
-from partsig.data.images.arrays import IGNORED
+from partsig.contracts import IGNORED
 from partsig.data.images.part_datasets.cub200 import open_cub200
 from partsig.data.images.part_datasets.pascal_part import open_pascal_part, read_objects
 from partsig.data.images.part_datasets.pets import open_pets

@@ -1,0 +1,65 @@
+"""The usual table of ``compare``: methods by budget, on one test set."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from partsig import registries
+from partsig.errors import ConfigError
+from partsig.files import check_replaceable, write_text
+from partsig.recipes.comparison import Row, as_csv, as_markdown, compare_rows
+from partsig.recipes.comparison_tables import ComparisonRequest
+from partsig.runs import directory as runs
+from partsig.runs.settings import SCRATCH
+from partsig.runs.test_results import load
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """The rows, what they were measured on, and the files that were written.
+
+    ``measure`` names the score; the test set has ``n_units`` subjects or images and ``n_answers``
+    epochs or images; ``unit`` is what budgets count.
+    """
+
+    rows: list[Row]
+    reference: str
+    measure: str
+    unit: str
+    n_units: int
+    n_answers: int
+    markdown: str
+    path: Path
+    figure: Path
+
+
+def compare_methods(asked: ComparisonRequest) -> Comparison:
+    """Compare runs on one test set; write a table (Markdown, CSV) and a figure.
+
+    Gains are counted from ``against`` (scratch, else the first).
+    """
+    results, metric = load(asked.run)
+    methods = list(dict.fromkeys(item.method for item in results))
+    reference = asked.against or (SCRATCH if SCRATCH in methods else methods[0])
+    if reference not in methods:
+        raise ConfigError(f"--against {reference}: no such method; there are {', '.join(methods)}.")
+    rows = compare_rows(results, metric, reference, asked.seed)
+    folder = asked.output or runs.RUNS / "compare"
+    unit, n_units, n_answers = results[0].unit, len(results[0].counts), results[0].n_answers
+    text = as_markdown(rows, reference, metric, unit, n_units, n_answers, asked.seed)
+    for name in ("compare.csv", "compare.md", "compare.png"):
+        check_replaceable(folder / name, b",budget,n_runs,", folder / "compare.csv")
+    write_text(folder / "compare.csv", as_csv(rows, metric.name))
+    write_text(folder / "compare.md", text + "\n")
+    draw = registries.at("partsig.figures.classification:label_curve")  # matplotlib, then
+    figure = draw(rows, methods, metric.title, metric.units, unit, folder / "compare.png")
+    return Comparison(
+        rows=rows,
+        reference=reference,
+        measure=metric.name,
+        unit=unit,
+        n_units=n_units,
+        n_answers=n_answers,
+        markdown=text,
+        path=folder,
+        figure=figure,
+    )
