@@ -294,7 +294,10 @@ def test_one_broken_record_among_good_ones(raw, tmp_path):
         (["--raw", "raw", "--set", "sfreq"], "--set 'sfreq': expected section.key=value."),
         (["--raw", "raw", "--set", "l_freq=30"], "l_freq (30.0 Hz) must be below h_freq (30.0 Hz)"),
         (["--raw", "raw", "--set", "h_freq=0"], "h_freq is 0.0 Hz; it must be above 0, or null"),
-        (["--raw", "raw", "--set", "sfreq=0.5"], "sfreq is 0.5; it must be between 1 and 10000."),
+        (
+            ["--raw", "raw", "--set", "sfreq=0.001"],
+            "sfreq is 0.001; it must be between 0.0166667 and 10000.",
+        ),
         (["--raw", "raw", "--set", "channels=[]"], "channels must name at least one channel"),
         (["--raw", "raw", "--set", "channels=[A, A]"], "channels must name at least one channel"),
         (["--raw", "raw", "--set", "dtype=int8"], "dtype: input should be 'float32' or 'float16'"),
@@ -341,8 +344,8 @@ def test_unknown_source_in_a_process_of_its_own():
     assert ended.returncode == 2
     assert ended.stderr.splitlines() == [
         "partsig: error: source is 'physionet2019'; nearest is 'physionet2018'; it can be "
-        "'physionet2018', 'edf', 'sleep-edf', 'wfdb', 'bids', 'pc18-segments', 'cifar10', "
-        "'cifar100', 'images', 'digits', 'cub200', 'pets', 'pascal-part', 'coco-keypoints', "
+        "'physionet2018', 'edf', 'sleep-edf', 'wfdb', 'bids', 'pc18-segments', 'feature-nights', "
+        "'cifar10', 'cifar100', 'images', 'digits', 'cub200', 'pets', 'pascal-part', 'coco-keypoints', "
         "'ade20k-part', 'lip', 'cihp', 'celebamask', 'deepfashion'."
     ]
 
