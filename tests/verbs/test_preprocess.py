@@ -345,8 +345,8 @@ def test_unknown_source_in_a_process_of_its_own():
     assert ended.stderr.splitlines() == [
         "partsig: error: source is 'physionet2019'; nearest is 'physionet2018'; it can be "
         "'physionet2018', 'edf', 'sleep-edf', 'wfdb', 'bids', 'pc18-segments', 'feature-nights', "
-        "'cifar10', 'cifar100', 'images', 'digits', 'cub200', 'pets', 'pascal-part', 'coco-keypoints', "
-        "'ade20k-part', 'lip', 'cihp', 'celebamask', 'deepfashion'."
+        "'cifar10', 'cifar100', 'images', 'digits', 'cub200', 'pets', 'pascal-part', "
+        "'coco-keypoints', 'ade20k-part', 'lip', 'cihp', 'celebamask', 'deepfashion'."
     ]
 
 
