@@ -61,6 +61,7 @@ ROWS = {
     "viterbi": network("viterbi", 1),
     "gru-7": network("gru", 7),
     "gru-101": network("gru", 101),
+    "gru-21-two-layers": network("gru", 21, **{"context.layers": 2}),
     "transformer-21": network("transformer", 21, **{"context.layers": 2}),
 }
 

@@ -220,6 +220,8 @@ def encoder_name(run: Run) -> str:
     else:
         model = settings.get("model", "encoder")
         name = SCRATCH if model == "encoder" else model
+        if model == "context":  # how an epoch is told from others, and from how many
+            name = "{model}-{epochs}".format_map(settings["context"])
         name = name if settings["train"] == "full" else "random"
         if name == SCRATCH and settings["positions"] == "none":
             name += ", no positions"

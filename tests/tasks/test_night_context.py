@@ -88,10 +88,8 @@ def test_a_run_is_trained_judged_and_compared_like_any_stager(store, tmp_path):
         overrides={"model": "logistic", "split.val_subjects": 2},
     )  # fmt: skip
     partsig.evaluate(alone, figures=False, device="cpu")
-    compared = partsig.compare(
-        [f"alone={alone}", f"gru={run}"], against="alone", output=tmp_path / "compare"
-    )
-    assert [row.method for row in compared.rows] == ["alone", "gru"]
+    compared = partsig.compare([alone, run], against="logistic", output=tmp_path / "compare")
+    assert [row.method for row in compared.rows] == ["logistic", "gru-21"]
     assert compared.rows[1].gain is not None
 
 
@@ -288,3 +286,23 @@ def test_raw_recordings_are_refused_in_a_sentence(store, tmp_path):
         partsig.stage(tmp_path / "night.edf", run, device="cpu")
     with pytest.raises((ConfigError, DataError), match="context"):
         partsig.export(run, tmp_path / "out")
+
+
+def test_whom_the_features_were_learned_from_is_told_and_refused(store, tmp_path):
+    """Of a store of embeddings: seen without labels a warning, with labels no test at all."""
+    own = tmp_path / "store"
+    shutil.copytree(store, own)
+    run = train(own, tmp_path / "run", settings={"fit.epochs": 1})
+    tested = json.loads((run / "run.json").read_text())["split"]["test"]
+    meta = json.loads((own / "meta.json").read_text())
+
+    def told(how):
+        features = {"features": {how: tested[:1]}}
+        (own / "meta.json").write_text(json.dumps(meta | {"reading": meta["reading"] | features}))
+
+    told("subjects_pretraining")
+    with pytest.warns(UserWarning, match="SEEN IN PRETRAINING"):
+        partsig.evaluate(run, figures=False, device="cpu")
+    told("subjects_labelled")
+    with pytest.raises(DataError, match="trained or chose"):
+        partsig.evaluate(run, figures=False, device="cpu")
