@@ -24,9 +24,14 @@ BASES = [
     ),
 ]
 # Values of keys that are neither numbers nor choices, and of lists of numbers.
-OTHERS = ("W-1", "^(x)", ["C3"], [0.5, 0.6], {"a": "W"}, {"a": "mV"}, {"a": ["b"]})
+OTHERS = ("W-1", "^(x)", ["C3"], [0.5, 0.6], [0, 1], {"a": "W"}, {"a": "mV"}, {"a": ["b"]})
 # What another key must be first, where no other value goes with the default.
-COMPANIONS = {"objective.stretches": ("objective.span=8", "objective.patches=40")}
+COMPANIONS = {
+    "objective.stretches": ("objective.span=8", "objective.patches=40"),
+    "objective.tap_weights": ("objective.taps=[0, 1]",),
+    "objective.segmenter": ("objective.views=0",),
+    "objective.foreground_file": ("objective.foreground=file", "objective.foreground_file=a"),
+}
 # Keys that a modality or a configuration leaves no second value, and the sentence that says why.
 SETTLED = {
     ("part-context", "objective.sampling"): "objective.span is for off-grid patches",
@@ -40,6 +45,7 @@ SETTLED = {
     ("cifar-contrast", "objective.focus"): "is for off-grid patches, not for grid",
     ("imagenet-contrast", "objective.focus"): "is for off-grid patches, not for grid",
     ("part-histogram", "objective.target_scale"): "goes neither with",
+    ("discover-published", "objective.views"): "leave it at 0",
     ("few-labels", "model"): "train=probe+full is for model=encoder",
 }
 

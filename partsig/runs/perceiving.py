@@ -6,6 +6,7 @@ of its own), and whose weights these are.
 """
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -87,6 +88,12 @@ def open_phi(
             "run, or an encoder such as packaged:efficientnet-lite0."
         )
     origin = parse(objective.phi, objective.phi_weights)
+    usual = next(field for field in fields(settings) if field.name == "encoder").default_factory()
+    if str(origin) != SCRATCH and settings.encoder != usual:
+        raise ConfigError(
+            f"encoder.… is the shape of an encoder of ours; {objective.name} looks through "
+            f"objective.phi={origin}: leave encoder.… out."
+        )
     if origin.source:
         opened = origin.open_frozen()
     elif origin.path is None:

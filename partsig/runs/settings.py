@@ -4,7 +4,7 @@ The defaults live here, beside what they decide; ``config.yaml`` of a run holds 
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
 from partsig import config as configs
@@ -50,13 +50,6 @@ class PretrainRecipe(ABC):
                 f"fit.batch_size is {self.fit.batch_size}; objective.name={self.objective.name} "
                 f"holds the parts of different windows against each other, and needs {least} or "
                 "more."
-            )
-        usual = next(field for field in fields(self) if field.name == "encoder")
-        phi = getattr(self.objective, "phi", SCRATCH)
-        if phi not in (SCRATCH, None) and self.encoder != usual.default_factory():
-            raise ConfigError(
-                f"encoder.… is the shape of an encoder of ours; {self.objective.name} looks "
-                f"through objective.phi={phi}: leave encoder.… out."
             )
 
     @abstractmethod

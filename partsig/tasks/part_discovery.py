@@ -31,7 +31,6 @@ from partsig.tasks.part_baselines import PartMaps, as_maps, grid_parts, kmeans_p
 CPU_BATCH, DEVICE_BATCH = 8, 64
 # Bytes of maps that k-means is fitted to and judged on; above, it is left out.
 MOST_BYTES = 2**31
-MEASURES = ("points", "places")  # what is judged: each gives fg and full
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
