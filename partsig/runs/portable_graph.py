@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from partsig.core.encoder import SILENCE
 from partsig.core.normalise import FLAT
-from partsig.core.objectives.supervised import Classifier, pooled
+from partsig.core.objectives.supervised import PROJECTED, Classifier, pooled
 from partsig.errors import ConfigError
 from partsig.files import atomic
 
@@ -93,7 +93,10 @@ class PortableStager(nn.Module):
             tokens = tokens + self.model.positions
         tokens = encoder.norm(encoder.blocks(tokens))
         told = spectrum.mean(1).flatten(1) if pool == "mean+sd+spectrum" else None
-        return self.model.head(pooled(pool, tokens[:, :-1], tokens[:, -1], told))
+        cls = tokens[:, -1]
+        if pool == PROJECTED:
+            cls = self.model.project(tokens[:, :-1].mean(1))
+        return self.model.head(pooled(pool, tokens[:, :-1], cls, told))
 
 
 def exported(

@@ -53,7 +53,7 @@ def test_windows_of_an_epoch_are_pooled_together(pool):
     model = classifier(pool)
     x = 20 * torch.randn(1, 2, 180)
     found = features.embed_windows(model, 60, x, pool)[0]
-    tokens, cls, spectra = [], [], []
+    tokens, cls, projected, spectra = [], [], [], []
     for first in (0, 60, 120):
         window = x[..., first : first + 60]
         normal = (window - window.mean(-1, keepdim=True)) / window.std(
@@ -64,11 +64,14 @@ def test_windows_of_an_epoch_are_pooled_together(pool):
         each, summary = model.encoder(patches, level, None)
         tokens.append(each[0])
         cls.append(summary[0])
+        if pool == "projection":
+            projected.append(model.project(each.mean(1))[0])
         power = torch.fft.rfft(patches * torch.hann_window(10)).abs().square() + 1e-2
         spectra.append((power.log() + 2 * level[:, None, :, None])[0] / 3)
     heap = torch.cat(tokens)
     expected = {
         "cls": torch.stack(cls).mean(0),
+        "projection": torch.stack(projected or cls).mean(0),
         "mean": heap.mean(0),
         "mean+sd": torch.cat([heap.mean(0), (heap.var(0, correction=0) + 1e-6).sqrt()]),
     }

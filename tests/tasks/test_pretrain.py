@@ -183,13 +183,13 @@ def test_two_processes_take_the_course_of_one(finished, sample_store, tmp_path):
         torch.testing.assert_close(a[name], b[name], rtol=1e-3, atol=1e-4)
 
 
-# Those of fine-tuning and of images are tried elsewhere.
-OTHERS = ("demo-finetune", "few-labels")
-OF_IMAGES = ("cifar", "image")
+# Those of fine-tuning, of images and of part discovery are tried elsewhere.
+OTHERS = ("demo-finetune", "few-labels", "night-context")
+OF_OTHERS = ("cifar", "image", "discover")
 
 
 @pytest.mark.parametrize(
-    "name", [n for n in config.names() if n not in OTHERS and not n.startswith(OF_IMAGES)]
+    "name", [n for n in config.names() if n not in OTHERS and not n.startswith(OF_OTHERS)]
 )
 def test_shipped_configurations_train(name, sample_store, tmp_path):
     short = {"fit.epochs": 1, "fit.batch_size": 2, "windows_per_epoch": 2, "optim.warmup_epochs": 0}

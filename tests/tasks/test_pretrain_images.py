@@ -240,7 +240,7 @@ CONTRASTS = {
     for data, size, patch in (("cifar", 32, 4), ("imagenet", 224, 16))
     for part in ("", "-part")
 }
-FINETUNING = ("image-finetune", "image-tiny-finetune", "imagenet-finetune")
+FINETUNING = ("image-finetune", "image-segmentation", "image-tiny-finetune", "imagenet-finetune")
 RIVALS = [f"{data}-{name}" for data in ("cifar", "imagenet") for name in ("mae", "mp3", "droppos")]
 
 
