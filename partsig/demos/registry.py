@@ -4,12 +4,14 @@ DEMOS = {
     "excerpts": "partsig.demos.excerpts:run_demo",
     "digits": "partsig.demos.digits:run_demo",
     "parts": "partsig.demos.parts:run_demo",
+    "discovery": "partsig.demos.discovery:run_demo",
 }
 # What may be changed of each: the places of their settings.
 SETTINGS = {
     "excerpts": "partsig.demos.settings:DemoConfig",
     "digits": "partsig.demos.settings:ImageDemoConfig",
     "parts": "partsig.demos.settings:PartsDemoConfig",
+    "discovery": "partsig.demos.settings:DiscoveryDemoConfig",
 }
 # The demonstration of a modality.
 OF_MODALITY = {"eeg": "excerpts", "image": "digits"}

@@ -63,6 +63,17 @@ class PartsDemoConfig:
         check_counts(self)
 
 
+@dataclass(frozen=True, kw_only=True)
+class DiscoveryDemoConfig:
+    """What may be changed of the demo of part discovery."""
+
+    epochs: Annotated[int, "epochs in which parts are learned"] = 25
+    parts: Annotated[int, "parts that are told apart, K; two or more"] = 4
+
+    def __post_init__(self) -> None:
+        check_counts(self)
+
+
 def check_counts(settings: object) -> None:
     """Raise ConfigError unless what is given of a demo's settings, counts all, is at least 1."""
     for name, value in asdict(settings).items():

@@ -114,8 +114,10 @@ def tables_of(found: FoundParts, items: MarkedItems) -> dict[str, np.ndarray]:
         n_classes = len(items.classes)
         each = [_place_tables(found, items, at, n_classes) for at in range(len(items))]
         tables["places_fg"], tables["places_full"] = (np.stack(t) for t in zip(*each, strict=True))
-    if not (found.foreground < 0.5).any():
-        tables = {name: table for name, table in tables.items() if name.endswith("_fg")}
+    if not (found.foreground < 0.5).any():  # no place is told to be background
+        tables.pop("points_full", None)
+        if "places_full" in tables and not tables["places_full"][:, 0].any():
+            del tables["places_full"]  # nor is one truly
     return tables
 
 

