@@ -125,7 +125,7 @@ def fault_of_labels(facts: Mapping) -> str | None:
     labels, sfreq = facts.get("labels"), facts.get("sfreq")
     unit_s = facts.get("epoch_s") if labels is None else labels.get("unit_s")
     if labels is not None and (labels.keys() - LABELS.keys() or "classes" not in labels):
-        return "labels are not told by classes, unit_s, target and level"
+        return "labels are not told by classes, unit_s, target, objects and level"
     if sfreq is not None and labels is not None and unit_s is None:
         return "labels.unit_s is not told, and signals have a rate"
     if sfreq is not None and unit_s is not None and not 1 <= round(unit_s * sfreq) <= 1e8:

@@ -75,7 +75,7 @@ def candidates(key):
     if isinstance(value, int | float):
         near = [value + 1, value - 1, value * 2, value // 2]
         return [value / 2, value + 0.25, 1e-4, *near] if "number" in key.type else near
-    return [8, *OTHERS]
+    return [8, 0.5, *OTHERS]
 
 
 def settled(modality, name, key):

@@ -84,7 +84,8 @@ def test_the_keys_of_an_objective_are_told(partsig, tmp_path):
     told = "\n\nobjective.name=energy: How loud hidden patches are.\nobjective.hidden "
     assert done.stdout.count(told) == 2  # signals and images
     assert "number, 0 to 0.9\n  share of the patches whose samples are silenced\n" in done.stdout
-    assert " ".join(done.stdout.split()).count("one of part, mae, mp3, droppos, energy ") == 2
+    names = "one of part, mae, mp3, droppos, part-discovery, scops, energy "
+    assert " ".join(done.stdout.split()).count(names) == 2
 
 
 @pytest.mark.slow

@@ -219,7 +219,7 @@ WRONG = [
     (("labels", "unit_s"), None, r"labels\.unit_s is not told, and signals have a rate"),
     (("sfreq",), None, "sfreq is no such thing: None"),
     (("labels", "classes"), ["W", "W"], r"labels\.classes is no such thing"),
-    (("labels", "more"), 1, "labels are not told by classes, unit_s and target"),
+    (("labels", "more"), 1, "labels are not told by classes, unit_s, target"),
     (("filter",), "x", "filter is no such thing: x"),
     (("filter", "l_freq"), "low", r"filter\.l_freq is no such thing: low"),
     (("calibration", "prior"), "x", r"calibration\.prior is no such thing: x"),
