@@ -28,6 +28,7 @@ OTHERS = ("W-1", "^(x)", ["C3"], [0.5, 0.6], [0, 1], {"a": "W"}, {"a": "mV"}, {"
 # What another key must be first, where no other value goes with the default.
 COMPANIONS = {
     "objective.stretches": ("objective.span=8", "objective.patches=40"),
+    "segmentation.stride": ("segmentation.window=64",),
     "objective.tap_weights": ("objective.taps=[0, 1]",),
     "objective.segmenter": ("objective.views=0",),
     "objective.foreground_file": ("objective.foreground=file", "objective.foreground_file=a"),
