@@ -1,12 +1,13 @@
 """The epochs of a store of signals for whoever embeds them, and features of them as a store."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from partsig.contracts import Everything, TrainedModel
 from partsig.data.signals.bands import feature_names
+from partsig.data.signals.growing_index import take_and_keep
 from partsig.data.signals.recordings import Recording
 from partsig.data.signals.scaling import scale_robustly
 from partsig.data.signals.store import Store
@@ -110,29 +111,39 @@ def write_features(
         roles = {subject: role for role, members in store.roles.items() for subject in members}
         if roles:
             write_split(path, roles)
-        for part, features in parts:
-            (name,) = part.names
-            row = store.recordings[name]
-            if name in rows and rows[name]["source"] == row["sha256"][:16]:
-                continue
-            signal = np.ascontiguousarray(features().T, np.float32)
-            scale_robustly(signal)
-            start = float(row["start_s"] or 0)
-            recording = Recording(
-                name=name,
-                subject=row["subject"],
-                ch_names=tuple(names),
-                parts=(),
-                stages=store.labels(name),
-                source=row["sha256"][:16],
-                start_s=start,
-                gaps=tuple((a + start, b + start) for a, b in gaps_of_text(row[GAPS])),
-                age=row["age"],
-                sex=row["sex"],
-            )
-            written = write_recording(path, meta, recording, signal)
-            rows[name] = written | {FINGERPRINT: row[FINGERPRINT]}
-            write_index(path, rows.values())
+
+        def written() -> Iterator[dict]:
+            for part, features in parts:
+                (name,) = part.names
+                row = store.recordings[name]
+                if name not in rows or rows[name]["source"] != row["sha256"][:16]:
+                    signal = np.ascontiguousarray(features().T, np.float32)
+                    yield _written(store, path, meta, row, signal)
+
+        take_and_keep(
+            written(),
+            lambda row: rows.update({row["recording"]: row}),
+            lambda: write_index(path, rows.values()),
+        )
+
+
+def _written(store: Store, path: Path, meta: dict, row: Mapping, signal: np.ndarray) -> dict:
+    """Write the features (F, E) of a recording, scaled by itself; return its row of the index."""
+    scale_robustly(signal)
+    start = float(row["start_s"] or 0)
+    recording = Recording(
+        name=row["recording"],
+        subject=row["subject"],
+        ch_names=tuple(meta["ch_names"]),
+        parts=(),
+        stages=store.labels(row["recording"]),
+        source=row["sha256"][:16],
+        start_s=start,
+        gaps=tuple((a + start, b + start) for a, b in gaps_of_text(row[GAPS])),
+        age=row["age"],
+        sex=row["sex"],
+    )
+    return write_recording(path, meta, recording, signal) | {FINGERPRINT: row[FINGERPRINT]}
 
 
 def seen_by_features(store: Store, how: str) -> set[str]:

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 import partsig
+from partsig.data.signals import growing_index
 from partsig.data.signals.bands import band_powers
 from partsig.data.signals.scaling import scale_robustly
 from partsig.data.signals.store import open_store
 from partsig.errors import ConfigError
+from partsig.modalities import signal_features
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +77,19 @@ def test_what_was_written_is_kept(store, tmp_path):
     before = file.stat().st_mtime_ns
     partsig.embed(None, store, **asked)
     assert file.stat().st_mtime_ns == before
+    assert len(open_store(target).rows) == 3
+
+
+def test_the_index_is_not_written_anew_with_every_recording(store, tmp_path, monkeypatch):
+    written = []
+    once = signal_features.write_index
+    monkeypatch.setattr(
+        signal_features, "write_index", lambda *given: (written.append(given), once(*given))
+    )
+    monkeypatch.setattr(growing_index, "INDEX_EVERY_S", 3600.0)
+    target = tmp_path / "bands"
+    partsig.embed(None, store, as_store=True, features_of="bands", output=target)
+    assert len(written) == 1
     assert len(open_store(target).rows) == 3
 
 

@@ -1,7 +1,7 @@
 """The index of a store of signals while it is filled, row by row, as recordings are finished."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,19 +46,30 @@ class Index:
 
     def fill(self, rows: Iterable[dict], *, n_left: int, n_total: int) -> None:
         """Take rows as they are finished, and keep the index now and then and at the end."""
-        written, took = time.monotonic(), 0.0
-        try:
-            with bar(
-                unit="recording", desc="preprocess", total=n_total, initial=n_total - n_left
-            ) as finished:
-                for row in rows:
-                    self.names.note(row)
-                    self.rows[row["recording"]] = row
-                    finished.update()
-                    begun = time.monotonic()
-                    if begun - written > max(INDEX_EVERY_S, took / INDEX_SHARE):
-                        self.keep()
-                        written = time.monotonic()
-                        took = written - begun
-        finally:
-            self.keep()
+        with bar(
+            unit="recording", desc="preprocess", total=n_total, initial=n_total - n_left
+        ) as finished:
+
+            def take(row: dict) -> None:
+                self.names.note(row)
+                self.rows[row["recording"]] = row
+                finished.update()
+
+            take_and_keep(rows, take, self.keep)
+
+
+def take_and_keep(
+    rows: Iterable[dict], take: Callable[[dict], object], keep: Callable[[], object]
+) -> None:
+    """Take rows as they are finished, and keep what there is now and then, and at the end."""
+    written, took = time.monotonic(), 0.0
+    try:
+        for row in rows:
+            take(row)
+            begun = time.monotonic()
+            if begun - written > max(INDEX_EVERY_S, took / INDEX_SHARE):
+                keep()
+                written = time.monotonic()
+                took = written - begun
+    finally:
+        keep()
