@@ -6,11 +6,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from partsig.figures.collage import collage, cut, picture
+from partsig.figures.palette import FIRST
 from partsig.figures.style import hide_ticks, save_png_and_svg
 from partsig.figures.traces import in_rows, name_rows
 
-# Colours of the sources: Okabe and Ito's, without black and the yellow that white swallows.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+COLOURS = FIRST[:6]  # of the sources: without the yellow that white swallows
 
 
 def draw(a: dict[str, np.ndarray], unit: str, path: Path) -> list[Path]:

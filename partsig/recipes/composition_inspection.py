@@ -23,22 +23,17 @@ from partsig.contracts import Windows
 from partsig.core import placing as placings
 from partsig.core.normalise import instance_normalise
 from partsig.core.objectives.part import Part
-from partsig.data.store import locate
-from partsig.errors import check_range
-from partsig.files import atomic, check_no_link, check_replaceable, has_keys, write_json
-from partsig.modalities import registry
-from partsig.places import place_name
-from partsig.recipes.inspection import MOST_DRAWN, Inspection, InspectionRequest
-from partsig.runs.models import load_part
+from partsig.files import atomic
+from partsig.recipes.inspection import Inspection, InspectionRequest, write_metrics
+from partsig.recipes.part_inspection import open_part
 from partsig.seeds import Stream, seed_of
-from partsig.train import distributed
 
 # Windows that patches are taken from, for one that is composed.
 SOURCES = 6
 # Windows that are composed for the figures of merit, and how many at once.
 COMPOSED, BATCH = 128, 8
 FILES = ("composition.npz", "composition.png", "composition.svg")
-INSPECTED = has_keys("run", "store", "role", "n_composed", "of_several")
+INSPECTED = ("run", "store", "role", "n_composed", "of_several")
 
 
 def inspect_composition(asked: InspectionRequest) -> Inspection:
@@ -46,34 +41,20 @@ def inspect_composition(asked: InspectionRequest) -> Inspection:
 
     Raises CheckpointError for a run of another objective, DataError for a store that does not fit.
     """
-    path, seed = asked.run, asked.seed
-    loaded = load_part(path)
-    kind = registry.get(loaded.run.modality)
-    place = locate(asked.store, recorded=loaded.run.facts["store"])
-    device = distributed.pick_device(asked.device)
-    model = loaded.model.to(device)
-    n = max(asked.n, COMPOSED)
-    unseen = kind.open(place).unseen(loaded.run, model.window, seed, n * SOURCES)
-    check_range("--n", asked.n, 1, MOST_DRAWN)
-    metrics = {
-        "run": place_name(path), "store": place_name(place), "role": unseen.role, "seed": seed,
-        unseen.whose: unseen.number, "n_composed": COMPOSED, "n_sources": SOURCES,
-        "unit": kind.unit,
-    }  # fmt: skip
-    composer = Composer(model, unseen.windows, seed, device)
+    opened = open_part(asked, max(asked.n, COMPOSED) * SOURCES)
+    per_unit, unit = opened.unseen.samples_per_unit, opened.kind.unit
+    metrics = opened.told | {"n_composed": COMPOSED, "n_sources": SOURCES, "unit": unit}
+    composer = Composer(opened.model, opened.unseen.windows, asked.seed, opened.device)
     for name, sources in (("of_several", SOURCES), ("of_one", 1)):
-        metrics[name] = measured(composer, sources, unseen.samples_per_unit)
+        metrics[name] = measured(composer, sources, per_unit)
     arrays = composer.compose(0, asked.n, SOURCES)
-    arrays |= {"per_unit": np.array(unseen.samples_per_unit), "ch_names": np.array(loaded.ch_names)}
+    arrays |= {"per_unit": np.array(per_unit), "ch_names": np.array(opened.ch_names)}
     folder = asked.output
-    check_no_link(folder)
-    for name in ("composition.json", *FILES):
-        check_replaceable(folder / name, INSPECTED, folder / "composition.json")
-    write_json(folder / "composition.json", metrics)  # first: it tells whose the others are
+    write_metrics(folder, "composition.json", metrics, INSPECTED, FILES)
     with atomic(folder / "composition.npz") as temporary, open(temporary, "wb") as handle:
         np.savez_compressed(handle, **arrays)
     draw = registries.at("partsig.figures.composition:draw")
-    figures = draw(arrays, kind.unit, folder / "composition")
+    figures = draw(arrays, unit, folder / "composition")
     return Inspection(path=folder, metrics=metrics, figures=figures, summary=_summary(metrics))
 
 
@@ -93,11 +74,9 @@ class Composer:
         """
         model, device = self.model, self.device
         # The same patches and the same first source, however many there are.
-        raw = np.stack([
-            self.windows.batch(0, number * SOURCES, SOURCES)[:sources]
-            for number in range(first, first + count)
-        ])  # fmt: skip
-        drawn = [_drawn(model, self.seed, number) for number in range(first, first + count)]
+        numbers = range(first, first + count)
+        raw = np.stack([self.windows.batch(0, n * SOURCES, sources) for n in numbers])
+        drawn = [_drawn(model, self.seed, number) for number in numbers]
         positions, sizes, source = (torch.stack(part) for part in zip(*drawn, strict=True))
         source = source % sources
         x, level = instance_normalise(torch.from_numpy(raw).to(device).flatten(0, 1))

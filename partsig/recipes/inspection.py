@@ -1,7 +1,10 @@
 """What an inspection is asked and gives back, and which there are."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from partsig.files import check_no_link, check_replaceable, has_keys, write_json
 
 # What looks into a run, by the name that --what gives it.
 INSPECTIONS = {
@@ -34,3 +37,16 @@ class Inspection:
     metrics: dict
     figures: list[Path]
     summary: list[str]
+
+
+def write_metrics(
+    folder: Path, name: str, metrics: dict, keys: Iterable[str], others: Iterable[str]
+) -> None:
+    """Write what an inspection found, before the ``others`` whose files lie beside it.
+
+    It tells by its ``keys`` whose these are: DataError where one is there that is not ours.
+    """
+    check_no_link(folder)
+    for file in (name, *others):
+        check_replaceable(folder / file, has_keys(*keys), folder / name)
+    write_json(folder / name, metrics)

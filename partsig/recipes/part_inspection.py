@@ -10,31 +10,72 @@
             metrics.json               error, order, R², antisymmetry on many windows
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 
 from partsig import registries
-from partsig.contracts import Windows
+from partsig.contracts import UnseenWindows, Windows
 from partsig.core import placing as placings
 from partsig.core.geometry import shuffled_grid
 from partsig.core.objectives.part import Part
 from partsig.data.store import locate
 from partsig.errors import check_range
-from partsig.files import atomic, check_no_link, check_replaceable, has_keys, write_json
+from partsig.files import atomic
 from partsig.modalities import registry
+from partsig.modalities.modality import Modality
 from partsig.places import place_name
-from partsig.recipes.inspection import MOST_DRAWN, Inspection, InspectionRequest
+from partsig.recipes.inspection import (
+    MOST_DRAWN,
+    Inspection,
+    InspectionRequest,
+    write_metrics,
+)
 from partsig.runs.models import load_part
 from partsig.seeds import Stream, seed_of
 from partsig.train import distributed
 
 PICTURES = ("reconstruction", "rebuilt", "uncertainty", "symmetry")
 DRAWN = [f"{name}.{kind}" for name in PICTURES for kind in ("png", "svg")]
-INSPECTED = has_keys("run", "store", "role", "n_windows", "off_grid")
+INSPECTED = ("run", "store", "role", "n_windows", "off_grid")
 # Windows the figures of merit are computed on, and how many at once.
 WINDOWS, BATCH = 256, 32
 # Draws over which a window's disagreement is averaged, sample by sample.
 DRAWS = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenedPart:
+    """A finished PART run on a device, windows it has not seen, and what is ``told`` of both."""
+
+    model: Part
+    ch_names: Sequence[str]
+    kind: Modality
+    unseen: UnseenWindows
+    device: torch.device
+    told: dict
+
+
+def open_part(asked: InspectionRequest, n_windows: int) -> OpenedPart:
+    """Open what an inspection of PART asks for, with so many windows an epoch.
+
+    Raises CheckpointError for a run of another objective, DataError for a store that does not fit.
+    """
+    loaded = load_part(asked.run)
+    kind = registry.get(loaded.run.modality)
+    place = locate(asked.store, recorded=loaded.run.facts["store"])
+    device = distributed.pick_device(asked.device)
+    model = loaded.model.to(device)
+    unseen = kind.open(place).unseen(loaded.run, model.window, asked.seed, n_windows)
+    told = {
+        "run": place_name(asked.run), "store": place_name(place), "role": unseen.role,
+        "seed": asked.seed, unseen.whose: unseen.number,
+    }  # fmt: skip
+    return OpenedPart(
+        model=model, ch_names=loaded.ch_names, kind=kind, unseen=unseen, device=device, told=told
+    )
 
 
 def inspect_translations(asked: InspectionRequest) -> Inspection:
@@ -42,32 +83,22 @@ def inspect_translations(asked: InspectionRequest) -> Inspection:
 
     Raises CheckpointError for a run of another objective, DataError for a store that does not fit.
     """
-    path, seed = asked.run, asked.seed
-    loaded = load_part(path)
-    kind = registry.get(loaded.run.modality)
-    place = locate(asked.store, recorded=loaded.run.facts["store"])
-    device = distributed.pick_device(asked.device)
-    model = loaded.model.to(device)
-    unseen = kind.open(place).unseen(loaded.run, model.window, seed, max(asked.n, WINDOWS))
+    opened, seed = open_part(asked, max(asked.n, WINDOWS)), asked.seed
+    model, unseen, device, unit = opened.model, opened.unseen, opened.device, opened.kind.unit
     check_range("--n", asked.n, 1, unseen.most or MOST_DRAWN)
     drawn, per_unit = unseen.windows, unseen.samples_per_unit
     with torch.inference_mode():
-        metrics = {"run": place_name(path), "store": place_name(place), "role": unseen.role}
-        metrics["seed"] = seed
-        metrics |= {unseen.whose: unseen.number, "n_windows": WINDOWS, "unit": kind.unit}
+        metrics = opened.told | {"n_windows": WINDOWS, "unit": unit}
         metrics["off_grid"] = measure(model, drawn, seed, device, per_unit, on_grid=False)
         if fits_grid(model):
             metrics["grid"] = measure(model, drawn, seed, device, per_unit, on_grid=True)
         arrays = arrays_of(model, drawn.batch(0, 0, asked.n), seed, device)
-    arrays |= {"per_unit": np.array(per_unit), "ch_names": np.array(loaded.ch_names)}
+    arrays |= {"per_unit": np.array(per_unit), "ch_names": np.array(opened.ch_names)}
     folder = asked.output
-    check_no_link(folder)
-    for name in ("metrics.json", "arrays.npz", *DRAWN):
-        check_replaceable(folder / name, INSPECTED, folder / "metrics.json")
-    write_json(folder / "metrics.json", metrics)  # first: it tells whose the files beside it are
+    write_metrics(folder, "metrics.json", metrics, INSPECTED, ("arrays.npz", *DRAWN))
     with atomic(folder / "arrays.npz") as temporary, open(temporary, "wb") as handle:
         np.savez_compressed(handle, **arrays)
-    figures = registries.at(kind.draw_inspection)(arrays, kind.unit, folder)
+    figures = registries.at(opened.kind.draw_inspection)(arrays, unit, folder)
     return Inspection(path=folder, metrics=metrics, figures=figures, summary=_summary(metrics))
 
 

@@ -13,11 +13,10 @@ import numpy as np
 from partsig import registries
 from partsig.contracts import MarkedItems
 from partsig.data.store import locate
-from partsig.files import check_no_link, check_replaceable, has_keys, write_json
 from partsig.metrics.clustering import part_shares
 from partsig.modalities import registry
 from partsig.places import place_name
-from partsig.recipes.inspection import Inspection, InspectionRequest
+from partsig.recipes.inspection import Inspection, InspectionRequest, write_metrics
 from partsig.runs.perceiving import load_perceiving
 from partsig.runs.run import Run
 from partsig.seeds import Stream, rng_of
@@ -26,7 +25,7 @@ from partsig.text import shown
 from partsig.train import distributed
 
 DRAWN = ("parts.png", "parts.svg")
-INSPECTED = has_keys("run", "store", "items")
+INSPECTED = ("run", "store", "items")
 
 
 class SomeItems:
@@ -40,7 +39,7 @@ class SomeItems:
 
     def inputs(self, rows: slice) -> np.ndarray:
         """Return windows (b, C, *L), as recorded."""
-        return np.concatenate([self.items.inputs(slice(i, i + 1)) for i in self.index[rows]])
+        return self.joined(self.items.inputs, rows)
 
     def foreground(self, rows: slice) -> np.ndarray | None:
         """Return how far each place counts, (b, *L); None where it is not told."""
@@ -69,9 +68,6 @@ def inspect_parts(asked: InspectionRequest) -> Inspection:
     found = discovery.find_parts(model, some, distributed.pick_device(asked.device))
     n_parts = found.maps.shape[1]
     folder = asked.output
-    check_no_link(folder)
-    for name in ("parts.json", *DRAWN):
-        check_replaceable(folder / name, INSPECTED, folder / "parts.json")
     names = [items.names[i] for i in index]
     told = [
         {
@@ -88,7 +84,7 @@ def inspect_parts(asked: InspectionRequest) -> Inspection:
         "foreground": run.facts["foreground"],
         "items": told,
     }
-    write_json(folder / "parts.json", metrics)  # first: it tells whose the pictures are
+    write_metrics(folder, "parts.json", metrics, INSPECTED, DRAWN)
     title = f"{n_parts} parts by {asked.run.name}, {items.item}s it was not trained on"
     figure = registries.at("partsig.figures.found_parts")
     seen = figure.ShownItems(

@@ -15,11 +15,10 @@ import numpy as np
 from partsig import registries
 from partsig.data.store import locate
 from partsig.errors import CheckpointError
-from partsig.files import check_no_link, check_replaceable, has_keys, write_json
 from partsig.metrics.retrieval import average_precisions, cosines
 from partsig.modalities import registry
 from partsig.places import place_name
-from partsig.recipes.inspection import Inspection, InspectionRequest
+from partsig.recipes.inspection import Inspection, InspectionRequest, write_metrics
 from partsig.runs.run import Run
 from partsig.seeds import Stream, rng_of
 from partsig.tasks import registry as tasks
@@ -28,7 +27,7 @@ from partsig.train import distributed
 
 NEAREST = 24
 DRAWN = ("retrieval.png", "retrieval.svg")
-INSPECTED = has_keys("run", "store", "queries")
+INSPECTED = ("run", "store", "queries")
 TASK = "part-retrieval"
 
 
@@ -56,9 +55,6 @@ def inspect_retrieval(asked: InspectionRequest) -> Inspection:
     inputs = np.concatenate(list(examples.in_order(256)))
     names = [_name(row) for row in examples.columns()[1]]
     folder = asked.output
-    check_no_link(folder)
-    for name in ("retrieval.json", *DRAWN):
-        check_replaceable(folder / name, INSPECTED, folder / "retrieval.json")
     labels, classes = examples.labels, examples.classes
     told = [
         {
@@ -78,7 +74,7 @@ def inspect_retrieval(asked: InspectionRequest) -> Inspection:
         f"n_{examples.item}s": len(examples),
         "queries": told,
     }
-    write_json(folder / "retrieval.json", metrics)  # first: it tells whose the pictures are
+    write_metrics(folder, "retrieval.json", metrics, INSPECTED, DRAWN)
     figures = registries.at("partsig.figures.retrieval:draw")
     ranked = registries.at("partsig.figures.retrieval:Ranked")
     drawn = figures(
