@@ -96,6 +96,35 @@ class Discovery(nn.Module):
         """Return what is worth compiling: a segmenter that is a network of its own."""
         return [] if self.on_maps else [self.segmenter]
 
+    def forward(
+        self,
+        x: Tensor,
+        generator: torch.Generator,
+        share: tuple[int, int] | None = None,
+        progress: float = 1.0,
+        item: Tensor | None = None,
+        foreground: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Return the loss and its terms, as scalars, and how many parts are dead.
+
+        ``item`` (B,) are the windows' numbers, ``foreground`` (B, *L) how far each place counts.
+        ``unexplained`` is the share of the maps' variance within parts. ``progress`` is not used.
+        """
+        first, total = share or (0, len(x))
+        drawn = self.drawn(total, generator)
+        seen = self.look(x, generator, first, total, item)
+        ground = self.ground_of(seen.maps, foreground)  # (B, 1, *grid)
+        with torch.autocast(x.device.type, enabled=False):
+            return self.loss_of(x, seen, ground, drawn.to(x.device))
+
+    def drawn(self, total: int, generator: torch.Generator) -> Tensor:
+        """Return what the losses of a batch of ``total`` windows draw beforehand: nothing."""
+        return torch.empty(0, device=generator.device)
+
+    def loss_of(self, x: Tensor, seen: Views, ground: Tensor, drawn: Tensor) -> dict[str, Tensor]:
+        """Return what :meth:`forward` does, of two views and their foreground (B, 1, *grid)."""
+        raise NotImplementedError
+
     # What is known before the first step.
 
     @torch.no_grad()
@@ -174,7 +203,7 @@ class Discovery(nn.Module):
     def look(
         self, x: Tensor, generator: torch.Generator, first: int, total: int, item: Tensor | None
     ) -> Views:
-        """Return two views of rows ``first`` and following of ``total`` windows, see Views.
+        """Return two views of rows ``first`` and following of ``total`` windows.
 
         With known ``views`` and items that are told by number, the first view is as recorded, and
         the second one of those (:meth:`known`); else both are changed in look, as published.

@@ -38,31 +38,14 @@ class PartDiscovery(Discovery):
         super().__init__(config, phi, looks, segmenter)
         self.raw = config.weighting == "published"
 
-    def forward(
-        self,
-        x: Tensor,
-        generator: torch.Generator,
-        share: tuple[int, int] | None = None,
-        progress: float = 1.0,
-        item: Tensor | None = None,
-        foreground: Tensor | None = None,
-    ) -> dict[str, Tensor]:
-        """Return the loss and its terms, as scalars, and how many parts are dead.
-
-        ``item`` (B,) are the windows' numbers, ``foreground`` (B, *L) how far each place counts.
-        ``unexplained`` is the share of the maps' variance within parts. ``progress`` is not used.
-        """
-        first, total = share or (0, len(x))
+    def drawn(self, total: int, generator: torch.Generator) -> Tensor:
+        """Return the number (total,) of each window's partner: so many places further on."""
         device = generator.device
-        # Each window's partner is another one: so many places further on, all around.
         further = torch.randint(max(total - 1, 1), (total,), generator=generator, device=device)
-        partner = (torch.arange(total, device=device) + 1 + further) % total
-        seen = self.look(x, generator, first, total, item)
-        ground = self.ground_of(seen.maps, foreground)  # (B, 1, *grid)
-        with torch.autocast(x.device.type, enabled=False):
-            return self._losses(x, seen, ground, partner.to(x.device))
+        return (torch.arange(total, device=device) + 1 + further) % total
 
-    def _losses(self, x: Tensor, seen: Views, ground: Tensor, partner: Tensor) -> dict[str, Tensor]:
+    def loss_of(self, x: Tensor, seen: Views, ground: Tensor, partner: Tensor) -> dict[str, Tensor]:
+        """Return the loss and its terms, ``unexplained`` and how many parts are dead."""
         config, raw = self.config, self.raw
         grid = seen.maps.shape[2:]
         maps, inside = self.valued(seen.maps, raw), ground.flatten(2)  # (B, F, U), (B, 1, U)

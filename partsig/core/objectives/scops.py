@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from partsig.contracts import Looks
 from partsig.core.objectives import discovery_losses as losses
-from partsig.core.objectives.discovery import Discovery, dead
+from partsig.core.objectives.discovery import Discovery, Views, dead
 from partsig.core.objectives.discovery_settings import ScopsConfig
 from partsig.core.perception import FrozenMaps
 from partsig.core.warping import centres
@@ -34,49 +34,31 @@ class Scops(Discovery):
         width = sum(phi.widths)
         self.basis = nn.Parameter(torch.randn(config.parts, width) / width**0.5)
 
-    def forward(
-        self,
-        x: Tensor,
-        generator: torch.Generator,
-        share: tuple[int, int] | None = None,
-        progress: float = 1.0,
-        item: Tensor | None = None,
-        foreground: Tensor | None = None,
-    ) -> dict[str, Tensor]:
-        """Return the loss and its terms, as scalars, and how many parts are dead.
-
-        As :meth:`~partsig.core.objectives.part_discovery.PartDiscovery.forward`.
-        """
-        first, total = share or (0, len(x))
-        seen = self.look(x, generator, first, total, item)
-        ground = self.ground_of(seen.maps, foreground)
-        with torch.autocast(x.device.type, enabled=False):
-            inside = ground.flatten(2)  # (B, 1, U)
-            parts = seen.first.flatten(2).softmax(1)
-            weights = parts * inside
-            places = centres(seen.maps.shape[2:], parts)
-            maps = self.valued(seen.maps, raw=False)
-            moved = seen.warp(ground).flatten(2)
-            target, made = seen.warp(seen.first).flatten(2), seen.second.flatten(2)
-            inner = moved.squeeze(1)
-            apart = [
-                losses.part_centres(one.softmax(1) * moved, places)
-                for one in (target.detach(), made)
-            ]
-            terms = {
-                "concentration": losses.concentration(weights, places).mean(),
-                "equivariance": losses.divergence(target.detach(), made, inner).mean(),
-                "centres": (apart[0] - apart[1]).square().sum(2).mean(),
-                "semantic": losses.reconstruction(
-                    maps, parts, self.basis, inside.squeeze(1)
-                ).mean(),
-                "orthogonality": losses.likeness_of_parts(self.basis),
-            }
-            loss = sum(getattr(self.config, name) * value for name, value in terms.items())
-            means = losses.descriptors(maps, weights)
-            within = losses.scatter(maps, weights, means).mean()
-            around = (maps.square().sum(1) * inside.squeeze(1)).sum(1)
-            spread = (around / (inside.sum((1, 2)) + losses.LEAST)).mean()
+    def loss_of(self, x: Tensor, seen: Views, ground: Tensor, drawn: Tensor) -> dict[str, Tensor]:
+        """Return the loss and its terms, ``unexplained`` and how many parts are dead."""
+        inside = ground.flatten(2)  # (B, 1, U)
+        parts = seen.first.flatten(2).softmax(1)
+        weights = parts * inside
+        places = centres(seen.maps.shape[2:], parts)
+        maps = self.valued(seen.maps, raw=False)
+        moved = seen.warp(ground).flatten(2)
+        target, made = seen.warp(seen.first).flatten(2), seen.second.flatten(2)
+        inner = moved.squeeze(1)
+        apart = [
+            losses.part_centres(one.softmax(1) * moved, places) for one in (target.detach(), made)
+        ]
+        terms = {
+            "concentration": losses.concentration(weights, places).mean(),
+            "equivariance": losses.divergence(target.detach(), made, inner).mean(),
+            "centres": (apart[0] - apart[1]).square().sum(2).mean(),
+            "semantic": losses.reconstruction(maps, parts, self.basis, inside.squeeze(1)).mean(),
+            "orthogonality": losses.likeness_of_parts(self.basis),
+        }
+        loss = sum(getattr(self.config, name) * value for name, value in terms.items())
+        means = losses.descriptors(maps, weights)
+        within = losses.scatter(maps, weights, means).mean()
+        around = (maps.square().sum(1) * inside.squeeze(1)).sum(1)
+        spread = (around / (inside.sum((1, 2)) + losses.LEAST)).mean()
         mass = self.gather(weights.detach().sum(2))
         return {
             "loss": loss,
