@@ -17,6 +17,7 @@ from partsig.data.signals.windows import LabelledWindows
 from partsig.data.store import OK
 from partsig.errors import ConfigError, DataError
 from partsig.files import locked
+from partsig.runs.epoch_features import FILE, FeatureRecipe, read_recipe, recipe_of
 from partsig.runs.features import starts
 
 # Whom features' model has seen, as a store of them tells it: without labels, and with.
@@ -86,7 +87,7 @@ def known_features(store: Store) -> tuple[str, ...]:
 def write_features(
     store: Store,
     path: Path,
-    names: Sequence[str],
+    recipe: FeatureRecipe,
     parts: Iterable[tuple[LabelledWindows, Callable[[], np.ndarray]]],
     facts: Mapping[str, object],
 ) -> None:
@@ -94,11 +95,13 @@ def write_features(
 
     ``parts`` are all epochs of a recording, and what returns their features (E, F), which is asked
     where the recording is not there yet. Labels, subjects, gaps, the source's own split and the
-    fingerprints are the store's. ``facts`` tell what the features are of.
+    fingerprints are the store's. ``facts`` tell what the features are of, ``recipe`` how they are
+    made, which stands beside them: a store in which recordings were finished without one, by an
+    older partsig, gets none. Raises DataError where they were made otherwise.
     """
     meta = make_meta(
         source=store.meta["source"],
-        ch_names=tuple(names),
+        ch_names=recipe.names,
         sfreq=1 / store.unit_s,
         l_freq=None,
         h_freq=None,
@@ -108,6 +111,7 @@ def write_features(
     )
     with locked(path, ""):
         rows = {name: row for name, row in create_store(path, meta).items() if row["status"] == OK}
+        _keep_recipe(path, recipe, begun=bool(rows))
         roles = {subject: role for role, members in store.roles.items() for subject in members}
         if roles:
             write_split(path, roles)
@@ -117,8 +121,7 @@ def write_features(
                 (name,) = part.names
                 row = store.recordings[name]
                 if name not in rows or rows[name]["source"] != row["sha256"][:16]:
-                    signal = np.ascontiguousarray(features().T, np.float32)
-                    yield _written(store, path, meta, row, signal)
+                    yield _written(store, path, meta, row, scaled(features()))
 
         take_and_keep(
             written(),
@@ -128,8 +131,7 @@ def write_features(
 
 
 def _written(store: Store, path: Path, meta: dict, row: Mapping, signal: np.ndarray) -> dict:
-    """Write the features (F, E) of a recording, scaled by itself; return its row of the index."""
-    scale_robustly(signal)
+    """Write the features (F, E) of a recording; return its row of the index."""
     start = float(row["start_s"] or 0)
     recording = Recording(
         name=row["recording"],
@@ -144,6 +146,59 @@ def _written(store: Store, path: Path, meta: dict, row: Mapping, signal: np.ndar
         sex=row["sex"],
     )
     return write_recording(path, meta, recording, signal) | {FINGERPRINT: row[FINGERPRINT]}
+
+
+def scaled(features: np.ndarray) -> np.ndarray:
+    """Return the features (E, F) of a whole recording as a signal (F, E), scaled by itself."""
+    signal = np.ascontiguousarray(features.T, np.float32)
+    scale_robustly(signal)
+    return signal
+
+
+def recipe_for(
+    store: Store, names: Sequence[str], facts: Mapping[str, object], loaded: TrainedModel | None
+) -> FeatureRecipe:
+    """Return how features of these names are made of a store, as ``facts`` and a model tell it."""
+    reading = store.meta.get("reading", {})
+    return recipe_of(
+        loaded,
+        names=tuple(names),
+        ch_names=store.ch_names,
+        sfreq=store.sfreq,
+        unit_s=store.unit_s,
+        filter=store.meta["filter"],
+        dtype=store.meta["dtype"],
+        normalise=reading.get("normalise", "none"),
+        trim_wake_min=reading.get("trim_wake_min"),
+        **{key: facts[key] for key in ("bands", "pool", "blocks", *SEEN) if key in facts},
+    )
+
+
+def recipe_in(store: Store) -> FeatureRecipe | None:
+    """Return how a store's features were made; None where it does not hold any, or know it.
+
+    Raises CheckpointError where what it tells is damaged, DataError where it is of other features.
+    """
+    recipe = read_recipe(store.path)
+    if recipe is not None and recipe.names != store.ch_names:
+        raise DataError(
+            f"{store.path / FILE} tells of other features than the store holds: make the store "
+            "again with `partsig embed --as-store`."
+        )
+    return recipe
+
+
+def _keep_recipe(path: Path, recipe: FeatureRecipe, begun: bool) -> None:
+    """Write a recipe into a store, or hold it against the one of what was finished there."""
+    if not begun:
+        recipe.write(path)
+        return
+    known = read_recipe(path)
+    if known is not None and known.digest != recipe.digest:
+        raise DataError(
+            f"{path} holds features that were made otherwise, by another encoder or of signals "
+            "that were prepared in another way: choose another --output."
+        )
 
 
 def seen_by_features(store: Store, how: str) -> set[str]:

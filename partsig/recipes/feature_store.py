@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,14 @@ from partsig import progress
 from partsig.contracts import Dataset, Everything, Examples
 from partsig.core.encoder import check_blocks
 from partsig.data.store import locate, read_meta
-from partsig.errors import ConfigError
+from partsig.errors import ConfigError, DataError
 from partsig.modalities import registry
 from partsig.places import place_name
+from partsig.recipes.epoch_features import feature_network
 from partsig.recipes.loading import load_model
 from partsig.runs import directory as runs
 from partsig.runs import features
+from partsig.runs.epoch_features import FeatureRecipe, read_recipe
 from partsig.runs.exported import LoadedModel
 from partsig.runs.run import Run
 from partsig.train import distributed
@@ -28,7 +31,8 @@ KINDS = ("run", "bands", "both")
 class FeatureStoreRequest:
     """What is asked for: features of ``kind`` (:data:`KINDS`) of a store, to be kept in ``output``.
 
-    ``run`` is None for band powers alone, which need a ``store``; the rest is as for embeddings.
+    ``run`` is None for band powers alone, which need a ``store``; of a run that was itself trained
+    on features it is these that are made. The rest is as for embeddings.
     """
 
     run: Path | None
@@ -41,10 +45,18 @@ class FeatureStoreRequest:
     device: str
     allow_http: bool = False
 
+    @cached_property
+    def recipe(self) -> FeatureRecipe | None:
+        """The features that the run was trained on, where it has no encoder of its own."""
+        if self.run is None or not (self.run / "run.json").is_file():
+            return None
+        own = Run.read(self.run).config.get("model", "encoder") == "encoder"
+        return None if own else read_recipe(self.run)
+
     def place(self) -> Path:
         """Return where the store lies; raise ConfigError where nothing tells it."""
         recorded = None
-        if self.run is not None and (self.run / "run.json").is_file():
+        if self.run is not None and (self.run / "run.json").is_file() and not self.recipe:
             recorded = Run.read(self.run).facts["store"]
         if self.store is None and recorded is None:
             raise ConfigError("nothing tells which store the features are to be of: pass --store.")
@@ -56,8 +68,8 @@ def write_feature_store(request: FeatureStoreRequest) -> tuple[Path, Everything,
 
     What was written before is not computed again.
     """
-    loaded = None if request.run is None else load_model(request.run)
-    place = request.place()
+    asked = _asked(request)
+    loaded, place = asked.loaded, request.place()
     facts = read_meta(place) if loaded is None else loaded.facts
     dataset = registry.of(facts).open(place)
     everything = dataset.everything(loaded, request.run or place, request.recordings)
@@ -65,39 +77,78 @@ def write_feature_store(request: FeatureStoreRequest) -> tuple[Path, Everything,
     target = Path(request.output or runs.STORES / f"{place.resolve().name}-{own}")
     device = distributed.pick_device(request.device)
     names: list[str] = []
-    takes: list[Callable[[torch.Tensor], torch.Tensor]] = []
     told: dict[str, object] = {"of": place_name(dataset.path)}
     told["provenance"] = dataset.store.meta["provenance"]
-    pool = "band powers"
     if loaded is not None:
-        pool = features.check_pool(request.pool, loaded)
-        check_blocks(request.blocks, loaded.model.depth)
-        takes.append(_encoder(loaded, pool, request.blocks, device))
-        width = loaded.model.width_of(pool, request.blocks)
+        width = loaded.model.width_of(asked.pool, asked.blocks)
         names += [f"e_{i}" for i in range(width)]
         seen = {key: everything.meta.get(key) for key in everything.meta if "subjects" in key}
-        told |= {"run": place_name(request.run), "pool": pool, "blocks": request.blocks, **seen}
-    if request.kind != "run":
+        told |= {"run": place_name(request.run), "pool": asked.pool, "blocks": asked.blocks, **seen}
+    make = None
+    if asked.bands:
         known, make = dataset.known_features()
         names += known
-        takes.append(lambda x: torch.from_numpy(make(x.cpu().numpy()).astype(np.float32)))
         told["bands"] = len(known)
-    network = features.FrozenNetwork(
-        take=lambda x: torch.cat([take(x).float().cpu() for take in takes], dim=1)
-    )
+    if asked.recipe is not None:
+        told |= _told_again(request.run, asked.recipe, names, dataset)
+    network = feature_network(loaded, asked.pool, asked.blocks, make, device)
     bar = progress.bar(total=everything.n, unit=everything.item, desc="embed")
     with bar:
         parts = _parts(dataset, everything, network, device, bar.update)
-        dataset.write_features(target, names, parts, told)
-    return target, everything, len(names), pool
+        dataset.write_features(target, names, parts, told, loaded)
+    return target, everything, len(names), asked.pool or "band powers"
 
 
-def _encoder(
-    loaded: LoadedModel, pool: str, blocks: int, device: torch.device
-) -> Callable[[torch.Tensor], torch.Tensor]:
-    model = loaded.model.eval().to(device)
-    window = loaded.window[-1]
-    return lambda x: features.embed_windows(model, window, x, pool, blocks)
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """What features are to be of: a model's, pooled so, with band powers or without.
+
+    ``recipe``: those of the run of a network on features, in place of a model's own.
+    """
+
+    loaded: LoadedModel | None
+    pool: str | None
+    blocks: int
+    bands: bool
+    recipe: FeatureRecipe | None = None
+
+
+def _asked(request: FeatureStoreRequest) -> _Asked:
+    recipe = request.recipe
+    if recipe is not None:
+        if request.kind != "run" or request.pool not in (None, "auto") or request.blocks:
+            raise ConfigError(
+                f"{request.run} tells itself which features it takes: leave out --features, --pool "
+                "and --blocks."
+            )
+        return _Asked(
+            loaded=recipe.loaded,
+            pool=recipe.pool,
+            blocks=recipe.blocks,
+            bands=recipe.bands > 0,
+            recipe=recipe,
+        )
+    loaded, pool = None if request.run is None else load_model(request.run), None
+    if loaded is not None:
+        pool = features.check_pool(request.pool, loaded)
+        check_blocks(request.blocks, loaded.model.depth)
+    return _Asked(
+        loaded=loaded, pool=pool, blocks=request.blocks, bands=request.kind in ("bands", "both")
+    )
+
+
+def _told_again(
+    run: Path, recipe: FeatureRecipe, names: list[str], dataset: Dataset
+) -> dict[str, object]:
+    """Return what a run's own features are of; raise DataError where a store cannot give them."""
+    if tuple(names) != recipe.names or dataset.samples_per_unit != recipe.sfreq:
+        raise DataError(
+            f"{run} takes features of {', '.join(recipe.ch_names)} at {recipe.sfreq:g} Hz; "
+            f"{dataset.path} has {', '.join(dataset.ch_names)} at {dataset.samples_per_unit:g} Hz."
+        )
+    told = {"run": place_name(run)}
+    told |= {"subjects_pretraining": recipe.subjects_pretraining}
+    return told | {"subjects_labelled": recipe.subjects_labelled}
 
 
 def _parts(
