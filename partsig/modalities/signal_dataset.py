@@ -77,12 +77,8 @@ class SignalDataset(OpenedStore):
         return signal_transfer.channels_from(self.store, run, settings)
 
     def facts(self) -> dict[str, object]:
-        """Return what a fine-tuned run remembers of the store: how it was filtered, too.
-
-        Where it is a store of features, also what tells how they were made from any others.
-        """
-        recipe = self.recipe
-        own = {} if recipe is None else {"epoch_features": recipe.digest}
+        """Return what a fine-tuned run remembers: the filter, too, and which features these are."""
+        own = {} if self.recipe is None else {"epoch_features": self.recipe.digest}
         return super().facts() | {"filter": self.store.meta["filter"]} | own
 
     @cached_property
@@ -324,6 +320,11 @@ class SignalDataset(OpenedStore):
         if external:
             refuse_used(signal_transfer.learned_from(run, self.store, names), "recordings")
         return LabelledWindows(self.store, names)
+
+    def check_same_input(self, run: Run, labels: Labels) -> None:
+        """Raise DataError unless a fine-tuned run's classifier can be used on this store."""
+        signal_features.refuse_signals(self.store, run)
+        super().check_same_input(run, labels)
 
     def changed_since(self, run: Run) -> list[str]:
         """Return the test recordings that are not what they were when a run was begun."""

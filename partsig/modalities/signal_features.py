@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from partsig.contracts import Everything, TrainedModel
+from partsig.contracts import Everything, TrainedModel, TrainedRun
 from partsig.data.signals.bands import feature_names
 from partsig.data.signals.growing_index import take_and_keep
 from partsig.data.signals.recordings import Recording
@@ -186,6 +186,17 @@ def recipe_in(store: Store) -> FeatureRecipe | None:
             "again with `partsig embed --as-store`."
         )
     return recipe
+
+
+def refuse_signals(store: Store, run: TrainedRun) -> None:
+    """Raise DataError where a run labels features of epochs, and a store holds the signals."""
+    recipe = read_recipe(run.path) if run.facts.get("epoch_features") else None
+    if recipe is not None and (store.ch_names, store.sfreq) == (recipe.ch_names, recipe.sfreq):
+        raise DataError(
+            f"{run.path} labels features of epochs, and {store.path} holds signals: make its "
+            f"features with `partsig embed --as-store --run {run.path} --store {store.path} "
+            "--output …`, and pass that as --store."
+        )
 
 
 def _keep_recipe(path: Path, recipe: FeatureRecipe, begun: bool) -> None:

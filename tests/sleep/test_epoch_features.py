@@ -12,6 +12,7 @@ import pytest
 import partsig
 from partsig.data.signals.store import open_store
 from partsig.errors import CheckpointError, DataError
+from partsig.runs.epoch_features import read_recipe
 from partsig.sleep import stager as staging
 from partsig.sleep.settings import StageConfig
 from partsig.sleep.stager import load
@@ -124,6 +125,30 @@ def test_the_usual_files_are_written_and_tell_what_it_was(made, tmp_path):
         [made / "raw" / f"{GAPPY}.edf"], run_of(made, "both"), output=tmp_path
     )
     assert again.summaries == {GAPPY: "staged before"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_makes_its_own_features_of_another_store(made, tmp_path, kind):
+    """To be judged there, though its encoder's run is gone; a store of signals is told that way."""
+    shutil.copytree(run_of(made, kind), tmp_path / "run")
+    with pytest.raises(DataError, match=r"holds signals: make its features with `partsig embed"):
+        partsig.evaluate(tmp_path / "run", made / "store", figures=False, device="cpu")
+    again = tmp_path / "again"
+    partsig.embed(tmp_path / "run", made / "store", as_store=True, output=again, device="cpu")
+    for name in (GAPPY, PLAIN):
+        expected = open_store(made / kind).signal(name)
+        np.testing.assert_allclose(open_store(again).signal(name), expected, atol=1e-5)
+    assert read_recipe(again).digest == read_recipe(made / kind).digest
+    tested = json.loads((tmp_path / "run" / "split.json").read_text())["test"]
+    partsig.embed(
+        tmp_path / "run", made / "store", as_store=True, output=tmp_path / "tested",
+        recordings=tested, device="cpu",
+    )  # fmt: skip
+    results = [
+        partsig.evaluate(tmp_path / "run", store, figures=False, device="cpu").metrics["kappa"]
+        for store in (made / kind, tmp_path / "tested")
+    ]
+    assert results[0] == results[1]
 
 
 @pytest.mark.parametrize(
