@@ -8,11 +8,14 @@ import numpy as np
 import torch
 
 from partsig.errors import ConfigError
+from partsig.recipes import context_export
 from partsig.recipes.loading import load_model
 from partsig.runs import exported as packing
 from partsig.runs import portable_graph
 from partsig.runs.model_card import CardWords
+from partsig.runs.run import Run
 from partsig.seeds import Stream, rng_of
+from partsig.tasks.classification import CONTEXT
 
 # Epochs that a written graph is held against the run on; their amplitude is that of scalp EEG.
 CHECKED, AMPLITUDE_UV = 5, 30.0
@@ -45,6 +48,10 @@ class Exportable:
 
 def open_export(path: Path) -> Exportable:
     """Return what can be exported of a run; raise ConfigError or CheckpointError for others."""
+    if (path / "run.json").is_file():
+        run = Run.read(path)
+        if run.kind == "finetune" and run.config.get("model") == CONTEXT:
+            return Exportable(**context_export.parts_of(path))
     loaded = load_model(path)
     facts = loaded.facts
     why = f"{path} has no trained head: export it as safetensors, or fine-tune it."
