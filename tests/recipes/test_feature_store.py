@@ -13,7 +13,6 @@ from partsig.data.signals.store import open_store
 from partsig.errors import ConfigError
 from partsig.modalities import signal_features
 
-
 SLOW = {"sfreq": 0.5, "l_freq": None, "h_freq": None}
 
 
