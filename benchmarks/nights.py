@@ -31,7 +31,7 @@ import nights_pretraining as pretraining
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
-RESULTS = Path(os.environ.get("NIGHTS_RESULTS", Path(__file__).parent / "results" / "nights.json"))
+RESULTS = Path(__file__).parent / "results" / "nights.json"
 SLEEPERS = (10, 3, 1, 30)
 # Draws of labelled sleepers: fewer sleepers differ more.
 DRAWS = {1: 20, 3: 20, 10: 5, 30: 5}
@@ -83,6 +83,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=ROWS, default=list(ROWS))
     parser.add_argument("--sleepers", nargs="*", type=int, choices=SLEEPERS, default=SLEEPERS)
     parser.add_argument("--draws", type=int, default=0, help="draws of each; 0: as DRAWS says")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no run after")
     options = parser.parse_args()
     from partsig import preprocess
@@ -99,9 +100,9 @@ def main() -> None:
             for row in options.only:
                 if time.monotonic() < until:
                     one_run(options.work, row, sleepers, draw)
-                    write(options.work)
+                    write(options.work, options.out)
     table(options.work)
-    write(options.work)
+    write(options.work, options.out)
 
 
 def one_run(work: Path, row: str, sleepers: int, draw: int) -> None:
@@ -190,7 +191,7 @@ def table(work: Path) -> None:
     print(compared.markdown)
 
 
-def write(work: Path) -> None:
+def write(work: Path, out: Path) -> None:
     """Write the results as they are now."""
     import torch
 
@@ -214,7 +215,7 @@ def write(work: Path) -> None:
         "pretraining": pretraining.pretext(work),
         "runs": finished(work),
     }
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
