@@ -3,7 +3,8 @@
 Encoders are pretrained on the nights of all sleepers but those of the test (and a few by which the
 pretext is watched), without labels, by each way with three seeds; of what they make of each epoch,
 the first principal components stand beside its band powers. ``random`` is an encoder of that shape
-as it was drawn. How many components of a way is chosen on validation sleepers, with three labelled sleepers, three draws and the first seed.
+as it was drawn. How many components of a way is chosen on validation sleepers, with three labelled
+sleepers, three draws and the first seed.
 """
 
 import json
