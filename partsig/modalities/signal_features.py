@@ -1,12 +1,13 @@
 """The epochs of a store of signals for whoever embeds them, and features of them as a store."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from partsig.contracts import Everything, TrainedModel, TrainedRun
-from partsig.data.signals.bands import feature_names
+from partsig.data.signals.bands import band_powers, feature_names
 from partsig.data.signals.growing_index import take_and_keep
 from partsig.data.signals.recordings import Recording
 from partsig.data.signals.scaling import scale_robustly
@@ -73,21 +74,27 @@ def _chosen(store: Store, recordings: Iterable[str] | None) -> list[str]:
     return names
 
 
-def known_features(store: Store) -> tuple[str, ...]:
-    """Return the names of an epoch's band powers; ConfigError at a rate that holds none."""
-    names = feature_names(store.ch_names, round(store.unit_s * store.sfreq), store.sfreq)
+def known_features(store: Store) -> tuple[tuple[str, ...], Callable[[np.ndarray], np.ndarray]]:
+    """Return the names of an epoch's band powers, and what makes them of epochs (b, C, T); of a
+    store of features, these. Raises ConfigError at a rate that holds no band.
+    """
+    n_times = round(store.unit_s * store.sfreq)
+    if n_times == 1:
+        return store.ch_names, lambda epochs: epochs[:, :, 0]
+    names = feature_names(store.ch_names, n_times, store.sfreq)
     if not names:
         raise ConfigError(
             f"{store.path} is at {store.sfreq:.3g} Hz, which holds none of the bands: leave out "
             "--features."
         )
-    return names
+    return names, partial(band_powers, sfreq=store.sfreq)
 
 
 def write_features(
     store: Store,
     path: Path,
-    recipe: FeatureRecipe,
+    names: Sequence[str],
+    recipe: FeatureRecipe | None,
     parts: Iterable[tuple[LabelledWindows, Callable[[], np.ndarray]]],
     facts: Mapping[str, object],
 ) -> None:
@@ -96,12 +103,13 @@ def write_features(
     ``parts`` are all epochs of a recording, and what returns their features (E, F), which is asked
     where the recording is not there yet. Labels, subjects, gaps, the source's own split and the
     fingerprints are the store's. ``facts`` tell what the features are of, ``recipe`` how they are
-    made, which stands beside them: a store in which recordings were finished without one, by an
-    older partsig, gets none. Raises DataError where they were made otherwise.
+    made of signals (None: they are not), which stands beside them: a store in which recordings were
+    finished without one, by an older partsig, gets none. Raises DataError where they were made
+    otherwise.
     """
     meta = make_meta(
         source=store.meta["source"],
-        ch_names=recipe.names,
+        ch_names=tuple(names),
         sfreq=1 / store.unit_s,
         l_freq=None,
         h_freq=None,
@@ -111,7 +119,8 @@ def write_features(
     )
     with locked(path, ""):
         rows = {name: row for name, row in create_store(path, meta).items() if row["status"] == OK}
-        _keep_recipe(path, recipe, begun=bool(rows))
+        if recipe is not None:
+            _keep_recipe(path, recipe, begun=bool(rows))
         roles = {subject: role for role, members in store.roles.items() for subject in members}
         if roles:
             write_split(path, roles)
@@ -165,8 +174,13 @@ def scaled(blocks: Iterable[np.ndarray], n: int) -> np.ndarray:
 
 def recipe_for(
     store: Store, names: Sequence[str], facts: Mapping[str, object], loaded: TrainedModel | None
-) -> FeatureRecipe:
-    """Return how features of these names are made of a store, as ``facts`` and a model tell it."""
+) -> FeatureRecipe | None:
+    """Return how features of these names are made of a store, as ``facts`` and a model tell it.
+
+    None where a recording alone does not tell them: those of features, and components.
+    """
+    if round(store.unit_s * store.sfreq) == 1 or "components" in facts:
+        return None
     reading = store.meta.get("reading", {})
     return recipe_of(
         loaded,
