@@ -12,12 +12,13 @@ import torch
 
 from partsig.data.images import arrays
 from partsig.data.images import store as images
-from partsig.data.images.marked import Masks
+from partsig.data.images.marked import JudgedImages, Masks
 from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.recipes.pretext_measures import learned
 from partsig.runs.models import load_encoder, read_state
 from partsig.runs.perceiving import load_perceiving
 from partsig.runs.run import Run
+from partsig.tasks.part_discovery import FoundParts, baselines
 from partsig.train.journal import read_metrics
 from partsig.verbs.evaluate import evaluate
 from partsig.verbs.finetune import finetune
@@ -103,10 +104,20 @@ def test_halves_of_objects_are_found_without_labels(found, tmp_path):
         assert low <= metrics[asked]["nmi"] <= high
         assert metrics["baselines"]["one part"][asked]["nmi"] == 0
         assert metrics["baselines"]["k-means"][asked]["nmi"] > 0.6
+        low, high = metrics["baselines"]["NMF (DFF)"][asked]["nmi_interval_95"]
+        assert 0 < low <= metrics["baselines"]["NMF (DFF)"][asked]["nmi"] <= high
     assert metrics["points_full"]["nmi"] > 0.6
     assert metrics["dead_parts"] == []
     assert metrics["foreground"] == "mask"
+    # An untrained transformer's tokens are of either sign: those below 0 are 0 to NMF.
+    assert 0.2 < metrics["baselines"]["NMF (DFF)"]["rectified_share"] < 0.8
+    assert list(metrics["baselines"]) == ["one part", "grid", "k-means", "NMF (DFF)"]
+    assert "rectified_share" not in metrics["baselines"]["k-means"]
     assert metrics["keypoint_regression_error"] < 20
+    beside = metrics["keypoint_regression_baselines"]
+    # The mean of both keypoints, 8 pixels apart along one axis, tells both.
+    assert beside["mean true keypoint"] == pytest.approx(0, abs=1e-6)
+    assert beside["image midpoint"] > metrics["keypoint_regression_error"]
     assert metrics["n_images"] == 12
     kept = np.load(tmp_path / "e" / "parts.npz")
     assert kept["parts"].shape == kept["foreground"].shape == (12, 8, 8)
@@ -116,6 +127,16 @@ def test_halves_of_objects_are_found_without_labels(found, tmp_path):
     assert len(points) >= 24
     assert result.follow_up == ("inspect", "--run", str(found), "--what", "parts")
     assert any("2 parts, 0 of them dead" in line for line in result.summary)
+    assert any("NMF (DFF) NMI" in line for line in result.summary)
+    assert any("(by the image midpoint " in line for line in result.summary)
+
+
+def test_maps_that_are_nowhere_above_0_have_no_factors(marked):
+    store = images.open_images(marked)
+    items = JudgedImages(store, store.members("test"), SIZE, None)
+    maps = np.random.default_rng(0).random((len(items), 2, 8, 8)).astype(np.float32)
+    found = FoundParts(maps=maps, foreground=np.ones((len(items), 8, 8)), features=-1 - maps)
+    assert list(baselines(found, found, items, 0)) == ["one part", "grid", "k-means"]
 
 
 def test_a_run_says_what_it_looked_through_and_needs_nothing_else(found):
