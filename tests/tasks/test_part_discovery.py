@@ -14,8 +14,9 @@ from partsig.data.images import arrays
 from partsig.data.images import store as images
 from partsig.data.images.marked import JudgedImages, Masks
 from partsig.errors import CheckpointError, ConfigError, DataError
+from partsig.modalities.image_dataset import ImageDataset
 from partsig.recipes.pretext_measures import learned
-from partsig.runs.models import load_encoder, read_state
+from partsig.runs.models import load_encoder, load_part, read_state
 from partsig.runs.perceiving import load_perceiving
 from partsig.runs.run import Run
 from partsig.tasks.part_discovery import FoundParts, baselines
@@ -256,6 +257,56 @@ def test_foregrounds_that_a_store_does_not_tell_are_refused(bright_images, tmp_p
     run = pretrain(bright_images, tmp_path / "r", overrides=SMALL | {"fit.epochs": 1}, gpus="0")
     with pytest.raises(DataError, match="neither keypoints nor masks"):
         evaluate(run, device="cpu")
+
+
+PART = {k: v for k, v in SMALL.items() if not k.startswith("objective.")} | {
+    "objective.patches": 8, "objective.focus": "object", "fit.epochs": 1, "optim.lr": 0.01,
+}  # fmt: skip
+
+
+def test_part_looks_at_objects_by_their_masks(marked, tmp_path):
+    """The objects cover a quarter of the images; patches of the run's own data lie on them more."""
+    runs = {
+        share: pretrain(
+            marked, tmp_path / f"{share}", overrides=PART | {"objective.focus_share": share},
+            gpus="0",
+        )
+        for share in (0.0, 1.0)
+    }  # fmt: skip
+    states = [read_state(run) for run in runs.values()]
+    assert not all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    assert read_metrics(runs[1.0])[-1]["val_loss"] > 0  # of the masks of unseen images
+    covered = {}
+    for share, run in runs.items():
+        loaded = load_part(run)
+        data = ImageDataset(images.open_images(marked)).pretraining(loaded.settings, 0)
+        extras = data.train.extras(0, 0, 18)
+        assert list(extras) == ["foreground"]
+        mask, x = (
+            torch.from_numpy(extras["foreground"]),
+            torch.from_numpy(data.train.batch(0, 0, 18)),
+        )
+        assert mask.mean() == pytest.approx(0.25)
+        generator = torch.Generator().manual_seed(0)
+        draws = [
+            loaded.model.sample_focused(x, torch.arange(18), 18, generator, mask)[0]
+            for _ in range(20)
+        ]
+        at = (torch.stack(draws) - 0.5).round().long()  # the middle of each patch
+        rows = torch.arange(18).view(1, 18, 1)
+        covered[share] = mask[rows, at[..., 0], at[..., 1]].mean().item()
+    assert covered[0.0] == pytest.approx(0.27, abs=0.04)
+    assert covered[1.0] > 0.8
+
+
+def test_objects_that_are_not_told_are_refused(marked, bright_images, sample_store, tmp_path):
+    with pytest.raises(ConfigError, match=r"objective.focus=object: .* has no masks of objects"):
+        pretrain(bright_images, tmp_path / "run", overrides=PART, gpus="0")
+    with pytest.raises(ConfigError, match=r"focus=object follows these: leave augment.… out"):
+        pretrain(marked, tmp_path / "run", overrides=PART | {"augment.flip": 0.5}, gpus="0")
+    with pytest.raises(ConfigError, match="which signals have none of"):
+        pretrain(sample_store, tmp_path / "run", overrides=["objective.focus=object"], gpus="0")
+    assert not (tmp_path / "run").exists()
 
 
 def test_such_a_run_has_no_encoder_to_go_on_with(found, marked, bright_images, tmp_path):

@@ -103,10 +103,15 @@ class Masks:
 
 
 class MarkedImages:
-    """Images to train on, and which they are, with how far each pixel counts, where it is told."""
+    """Images to train on, and which they are, with how far each pixel counts, where it is told.
 
-    def __init__(self, windows: RandomImages, foreground: Foreground | None) -> None:
-        self.windows, self.foreground = windows, foreground
+    Not ``numbered``: without their numbers, which not every objective has a use for.
+    """
+
+    def __init__(
+        self, windows: RandomImages, foreground: Foreground | None, numbered: bool = True
+    ) -> None:
+        self.windows, self.foreground, self.numbered = windows, foreground, numbered
 
     @property
     def per_epoch(self) -> int:
@@ -125,7 +130,7 @@ class MarkedImages:
         where it is told.
         """
         index = self.windows.drawn(epoch)[first : first + count]
-        found = {"item": index.astype(np.int64)}
+        found = {"item": index.astype(np.int64)} if self.numbered else {}
         if self.foreground is not None:
             found["foreground"] = self._middle(self.foreground(index))
         return found
