@@ -144,7 +144,7 @@ def learned_rows(work: Path, store: str, n_parts: int, seed: int) -> list[dict]:
         ).metrics
         rows["part discovery"] |= {"dead_parts": found["dead_parts"], asked: found["places_fg"]}
         for name, told in found["baselines"].items():
-            row = rows.setdefault(name if name == "one part" else f"{name}, PART's maps", {})
+            row = rows.setdefault(f"{name}, PART's maps" if name in BESIDE else name, {})
             row[asked] = told["places_fg"]
     if store == "dreams":
         parts, truth = of_both_sides(work, store, run)
@@ -268,7 +268,7 @@ def table(rows: list[dict]) -> list[str]:
     return lines
 
 
-def run(work: Path, out: Path, stores: list[str]) -> None:
+def run(work: Path, out: Path, stores: list[str], parts: list[int]) -> None:
     """Do what is not done yet; write every row as it comes."""
     from partsig.runs import directory as runs
 
@@ -279,9 +279,9 @@ def run(work: Path, out: Path, stores: list[str]) -> None:
         "part discovery": learned_rows,
         "k-means, band powers": band_rows,
     }
-    for store in stores:
-        for seed in SEEDS:
-            for n_parts in PARTS:
+    for n_parts in parts:
+        for store in stores:
+            for seed in SEEDS:
                 for first, made_by in kinds.items():
                     if (store, first, n_parts, seed) in done:
                         continue
@@ -307,12 +307,13 @@ def main() -> int:
     second = verbs.add_parser("run")
     second.add_argument("work", type=Path)
     second.add_argument("--stores", nargs="+", choices=JUDGED_ON, default=list(JUDGED_ON))
+    second.add_argument("--parts", nargs="+", type=int, choices=PARTS, default=PARTS)
     second.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     if options.verb == "prepare":
         prepare(options.data, options.work)
     else:
-        run(options.work, options.out, options.stores)
+        run(options.work, options.out, options.stores, options.parts)
     return 0
 
 

@@ -117,7 +117,7 @@ def feature_sets(spectrum: np.ndarray, parts: np.ndarray, clusters: np.ndarray) 
     }
 
 
-def measure(work: Path) -> dict[str, list[np.ndarray]]:
+def measure(work: Path, counts: list[int]) -> dict[str, list[np.ndarray]]:
     """Return confusion matrices (subjects, 5, 5) of every run, by features, K and budget."""
     store = open_store(work / "pc18")
     test_names = store.recordings_of(sorted(store.roles["test"]))
@@ -140,11 +140,11 @@ def measure(work: Path) -> dict[str, list[np.ndarray]]:
     for budget, draw in every:
         judge(f"{ALONE}|-", spectra, budget, draw)
     for seed in SEEDS:
-        models = {k: load_perceiving(run_of(work, k, seed)).eval() for k in PARTS}
-        model = models[PARTS[0]]
+        models = {k: load_perceiving(run_of(work, k, seed)).eval() for k in counts}
+        model = models[counts[0]]  # they look through the same frozen maps
         maps = maps_of(model, train_x), maps_of(model, test_x)
-        seen = maps_of(model, unlabelled(store, run_of(work, PARTS[0], seed)))
-        for n_parts in PARTS:
+        seen = maps_of(model, unlabelled(store, run_of(work, counts[0], seed)))
+        for n_parts in counts:
             parts = [shares(parts_of(models[n_parts], side), n_parts) for side in maps]
             clusters = kmeans_parts(
                 PartMaps(maps=seen), PartMaps(maps=np.concatenate(maps)), n_parts, seed
@@ -205,10 +205,11 @@ def main() -> None:
     """Measure, print, and write."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("work", type=Path)
+    parser.add_argument("--parts", nargs="+", type=int, choices=PARTS, default=PARTS)
     parser.add_argument("--out", type=Path, default=RESULTS)
     asked = parser.parse_args()
     began = time.process_time()
-    found = measure(asked.work)
+    found = measure(asked.work, asked.parts)
     matrices = next(iter(found.values()))[0]
     content = json.loads(asked.out.read_text()) if asked.out.is_file() else {}
     content["few_labels"] = {

@@ -20,9 +20,9 @@ from partsig.seeds import Stream, rng_of, seed_of
 # Cells that are fitted at most, drawn by the seed: k-means of 400 features takes some ten seconds.
 MOST_CELLS = 15_000
 RESTARTS = 4  # of k-means, from other centres; the tightest is kept
-# Of NMF, fitting and judging: some tens suffice on maps. It stops there, settled or not, so that
-# its time is bounded by the number of cells.
-MOST_ROUNDS = 200
+# Rounds of NMF, fitting, and judging all cells: some tens suffice on maps. It stops there, settled
+# or not, so that its time is bounded by the number of cells.
+MOST_ROUNDS, JUDGING_ROUNDS = 1000, 200
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -127,11 +127,11 @@ def factor_parts(train: PartMaps, test: PartMaps, n_parts: int, seed: int) -> np
     if not positive.any():
         raise DataError("no feature of the foreground is above 0: nothing can be factorised.")
     init = "nndsvda" if n_parts <= min(positive.shape) else "random"
-    rounds = {"max_iter": MOST_ROUNDS, "tol": 1e-3}
-    model = NMF(n_parts, init=init, random_state=_state(seed), **rounds)
+    model = NMF(n_parts, init=init, max_iter=MOST_ROUNDS, tol=1e-3, random_state=_state(seed))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # see MOST_ROUNDS
         model.fit(positive)
+        model.set_params(max_iter=JUDGING_ROUNDS)
         share = model.transform(np.maximum(test.cells() / sd, 0).astype(positive.dtype))
     return test.labels((share * np.linalg.norm(model.components_, axis=1)).argmax(1))
 

@@ -113,6 +113,7 @@ def test_factors_that_have_not_settled_are_used_as_they_stand(monkeypatch):
     """Its time is bounded, and no warning (an error here) is told of it."""
     train, truth = striped((6, 8))
     monkeypatch.setattr(part_baselines, "MOST_ROUNDS", 1)
+    monkeypatch.setattr(part_baselines, "JUDGING_ROUNDS", 1)
     early = part_baselines.factor_parts(train, train, 4, 0)
     assert early.shape == truth.shape
 
