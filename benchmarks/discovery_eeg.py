@@ -111,23 +111,24 @@ def labels_of(folder: Path, number: int, marks: Path | None, n_times: int) -> np
 
 
 def discovered(work: Path, store: str, n_parts: int, seed: int) -> tuple[Path, dict[str, float]]:
-    """Return a run that discovers parts of a store, and the CPU seconds both trainings took."""
+    """Return a run that discovers parts of a store, and the CPU seconds of trainings that were not
+    there already.
+    """
     from partsig.verbs.pretrain import pretrain
 
-    took = {}
-    began = time.process_time()
-    part = pretrain(
-        work / store, work / "runs" / f"part-{store}-{seed}", config="demo", overrides=PHI,
-        seed=seed, gpus="0",
-    )  # fmt: skip
-    took["part_cpu_s"] = round(time.process_time() - began, 1)
-    began = time.process_time()
+    part, run = (
+        work / "runs" / name for name in (f"part-{store}-{seed}", f"parts-{store}-{n_parts}-{seed}")
+    )
     own = {"objective.phi": str(part), "objective.parts": n_parts, "fit.workers": 0}
-    run = pretrain(
-        work / store, work / "runs" / f"parts-{store}-{n_parts}-{seed}", config="discover-eeg",
-        overrides=own, seed=seed, gpus="0",
-    )  # fmt: skip
-    took["discovery_cpu_s"] = round(time.process_time() - began, 1)
+    took = {}
+    for name, path, config, overrides in (
+        ("part_cpu_s", part, "demo", PHI),
+        ("discovery_cpu_s", run, "discover-eeg", own),
+    ):
+        new, began = not path.exists(), time.process_time()
+        pretrain(work / store, path, config=config, overrides=overrides, seed=seed, gpus="0")
+        if new:
+            took[name] = round(time.process_time() - began, 1)
     return run, took
 
 
