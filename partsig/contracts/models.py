@@ -37,7 +37,7 @@ class Objective(Protocol):
     ) -> "dict[str, Tensor]":
         """Return scalars, one of them ``loss``; a batch's targets and extras are arguments too.
 
-        Extras by the names of :class:`~partsig.contracts.MarkedWindows`, None where nothing is told.
+        Extras by the names of :class:`~partsig.contracts.MarkedWindows`, None where none is told.
         """
 
     def compilable(self) -> "Iterable[nn.Module]":
