@@ -17,7 +17,8 @@ NMI and ARI in %; 95 % intervals by a bootstrap over recordings (groups). For sp
 the part that fits expert 1 best on the excerpts that were learned from.
 
 Written to ``results/discovery_signals.json`` after every row. ``discovery_few_labels.py`` adds to
-the same file what the parts are worth beside a spectrum. One core.
+the same file what the parts are worth beside a spectrum, ``discovery_eeg_maps.py`` what the maps
+that they are found through follow. One core.
 """
 
 import argparse
@@ -205,7 +206,8 @@ def band_rows(work: Path, store: str, n_parts: int, seed: int) -> list[dict]:
     from partsig.tasks.part_discovery import FoundParts, score
 
     run, _ = discovered(work, store, n_parts, seed)
-    train, test = (powers_of(items_of(work, store, run, store, r)) for r in ("train", "test"))
+    sides = [items_of(work, store, run, store, role) for role in ("train", "test")]
+    train, test = (powers_of(side.inputs(slice(0, len(side)))) for side in sides)
     both = PartMaps(maps=np.concatenate([train, test]))
     rows = []
     for name in BESIDE:
@@ -230,11 +232,10 @@ def band_rows(work: Path, store: str, n_parts: int, seed: int) -> list[dict]:
     return rows
 
 
-def powers_of(items) -> np.ndarray:
-    """Return log powers above the floor of five bands of each channel, (n, C * 5, 30)."""
+def powers_of(x: np.ndarray) -> np.ndarray:
+    """Return log powers above the floor of five bands a channel, (n, C * 5, 30), of (n, C, T)."""
     from partsig.data.signals.bands import FLOOR, token_powers
 
-    x = items.inputs(slice(0, len(items)))
     powers = np.concatenate([token_powers(one, 100.0, TOKEN_S)[None] for one in x])
     return (powers.reshape(len(x), -1, powers.shape[-1]) - np.log10(FLOOR)).astype(np.float32)
 
