@@ -80,8 +80,14 @@ class RecordingPredictor(Predictor, Protocol):
     def predict_examples(self, examples: Examples, device: "torch.device") -> np.ndarray:
         """Return class probabilities (n, K) of examples."""
 
-    def predict_signal(self, signal: np.ndarray) -> np.ndarray:
-        """Return class probabilities (E, K) of the units of a signal (C, T), as recorded."""
+    def predict_signal(
+        self, signal: np.ndarray, stretches: list[tuple[int, int]] | None = None
+    ) -> np.ndarray:
+        """Return class probabilities (E, K) of the units of a signal (C, T), as recorded.
+
+        ``stretches`` are the (first, stop) of units between which nothing is missing, all units in
+        one of them; None: nothing is missing.
+        """
 
 
 class Looks(Protocol):

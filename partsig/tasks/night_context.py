@@ -232,10 +232,16 @@ class ContextNetwork(SupervisedModule):
             ]
         )
 
-    def predict_signal(self, signal: np.ndarray) -> np.ndarray:
-        """Return class probabilities (E, K) of the epochs of features (C, E), nothing missing."""
-        n = signal.shape[1] // self.n_times
-        return self._of_part(np.asarray(signal), [(0, n)], self.centre.device)
+    def predict_signal(
+        self, signal: np.ndarray, stretches: list[tuple[int, int]] | None = None
+    ) -> np.ndarray:
+        """Return class probabilities (E, K) of the epochs of features (C, E).
+
+        ``stretches``: the (first, stop) of epochs between which nothing is missing; None: nothing
+        is missing anywhere.
+        """
+        every = [(0, signal.shape[1] // self.n_times)]
+        return self._of_part(np.asarray(signal), stretches or every, self.centre.device)
 
     def _of_part(
         self, signal: np.ndarray, stretches: list[tuple[int, int]], device: torch.device

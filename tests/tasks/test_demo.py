@@ -96,6 +96,23 @@ def test_the_demo_of_discovery_goes_the_whole_way(tmp_path):
     assert repeated.table == found.table
 
 
+@pytest.mark.slow
+def test_the_demo_of_nights_goes_the_whole_way(tmp_path):
+    said, short = [], {"epochs": 2, "subjects": 2}
+    found = demo(tmp_path / "demo", what="night", overrides=short, say=said.append)
+    assert [row["method"] for row in found.rows] == ["one epoch alone", "21 epochs"]
+    for row in found.rows:
+        assert -0.2 < row["kappa"] < 1
+        assert f"| {row['method']} | {row['kappa']:.3f} |" in found.table
+        assert row["subjects_seen_in_pretraining"] == []
+    text = "\n".join(said)
+    assert found.table in text
+    assert "Made nights" in text
+    assert found.figures[0].stat().st_size > 50_000
+    repeated = demo(tmp_path / "demo", what="night", overrides=short, say=said.append)
+    assert repeated.table == found.table
+
+
 def test_a_modality_that_is_not_there_is_told(tmp_path):
     with pytest.raises(ConfigError, match="audio"):
         demo(tmp_path / "demo", modality="audio")
