@@ -81,6 +81,7 @@ def test_the_demo_of_discovery_goes_the_whole_way(tmp_path):
         "one part",
         "grid",
         "k-means",
+        "NMF (DFF)",
     ]
     assert found.rows[1]["nmi"] == 0
     assert 0 <= found.rows[0]["nmi"] <= 1
