@@ -35,7 +35,10 @@ class Objective(Protocol):
         share: tuple[int, int] | None = None,
         progress: float = 1.0,
     ) -> "dict[str, Tensor]":
-        """Return scalars, one of them ``loss``; a batch's targets and extras are arguments too."""
+        """Return scalars, one of them ``loss``; a batch's targets and extras are arguments too.
+
+        Extras by the names of :class:`~partsig.contracts.MarkedWindows`, None where none is told.
+        """
 
     def compilable(self) -> "Iterable[nn.Module]":
         """Return the modules worth compiling: those most of the time is spent in."""
