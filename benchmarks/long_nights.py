@@ -195,6 +195,8 @@ def main() -> None:
             measured = kept.setdefault("lengths", {}).setdefault("measured", {})
             chosen = {name: runs[name] for name in given.stagers}
             lengths(chosen, work, given.hours, given.repeats, measured)
+            every = [*kept["lengths"].get("commands", ()), told["command"]]
+            kept["lengths"]["commands"] = list(dict.fromkeys(every))
         kept["environment"] = directory.environment()
         RESULTS.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 

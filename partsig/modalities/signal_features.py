@@ -19,6 +19,7 @@ from partsig.data.store import OK
 from partsig.errors import ConfigError, DataError
 from partsig.files import locked
 from partsig.runs.epoch_features import FILE, FeatureRecipe, read_recipe, recipe_of
+from partsig.runs.exported import POOLS
 from partsig.runs.features import starts
 
 # Whom features' model has seen, as a store of them tells it: without labels, and with.
@@ -121,6 +122,8 @@ def write_features(
         rows = {name: row for name, row in create_store(path, meta).items() if row["status"] == OK}
         if recipe is not None:
             _keep_recipe(path, recipe, begun=bool(rows))
+        elif not rows:  # of what was begun here before, and left
+            (path / FILE).unlink(missing_ok=True)
         roles = {subject: role for role, members in store.roles.items() for subject in members}
         if roles:
             write_split(path, roles)
@@ -177,9 +180,11 @@ def recipe_for(
 ) -> FeatureRecipe | None:
     """Return how features of these names are made of a store, as ``facts`` and a model tell it.
 
-    None where a recording alone does not tell them: those of features, and components.
+    None where a recording alone does not tell them, or an epoch: those of features, components,
+    and an encoder's tokens amid the epochs around.
     """
-    if round(store.unit_s * store.sfreq) == 1 or "components" in facts:
+    known = facts.get("pool") in (None, *POOLS) and "components" not in facts
+    if round(store.unit_s * store.sfreq) == 1 or not known:
         return None
     reading = store.meta.get("reading", {})
     return recipe_of(

@@ -20,7 +20,7 @@ import torch
 from partsig import __version__, regular
 from partsig.errors import CheckpointError
 from partsig.files import atomic, read_json, write_json
-from partsig.runs.exported import HEAD, LoadedModel, build, fault_of_model
+from partsig.runs.exported import HEAD, POOLS, LoadedModel, build, fault_of_model
 from partsig.runs.models import built
 from partsig.schema import (
     FILTER,
@@ -51,14 +51,17 @@ SCHEMA: Schema = {
     "trim_wake_min": maybe(number(-1e-9, 1e6)),
     "bands": count(0, 1_000_000),
     "encoder": maybe(section),
-    "pool": maybe(text),
+    "pool": maybe(one_of(*POOLS)),
     "blocks": count(0, 10_000),
     "weights_sha256": maybe(text),
     **dict.fromkeys(("subjects_pretraining", "subjects_labelled"), maybe(texts)),
 }
 # What says who wrote it, and when, and not how features are made.
 APART = ("partsig", "subjects_pretraining", "subjects_labelled")
-AGAIN = "make a store of features with `partsig embed --as-store`, and fine-tune on that"
+AGAIN = (
+    "make a store of features of signals with `partsig embed --as-store`, without --components, "
+    "and fine-tune on that"
+)
 
 
 @dataclass(frozen=True, kw_only=True)

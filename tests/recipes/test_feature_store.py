@@ -218,3 +218,12 @@ def test_another_stores_recipe_is_told(store, tmp_path):
     file.write_text(json.dumps(facts))
     with pytest.raises(DataError, match="tells of other features than the store holds"):
         _ = open_dataset(tmp_path / "bands").recipe
+
+
+def test_what_a_recording_alone_does_not_tell_is_not_kept_as_if_it_did(store):
+    """Components, and tokens amid the epochs around: staging could not make them."""
+    opened = open_store(store)
+    given = {"bands": 1, "names": ("a",)}
+    assert signal_features.recipe_for(opened, ["a"], given, None) is not None
+    for more in ({"components": 8}, {"pool": "token"}):
+        assert signal_features.recipe_for(opened, ["a"], given | more, None) is None
