@@ -16,7 +16,7 @@ day.
 context_part: of 8 h, in one process, how long the features take, and how long all that comes after
 them does (scaling by the recording, the context network), for each kind of network; medians.
 
-Writes benchmarks/results/long_nights.json.
+Adds to benchmarks/results/long_nights.json.
 """
 
 import argparse
@@ -28,6 +28,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from datetime import date
 from pathlib import Path
 
 import edfio
@@ -39,11 +40,13 @@ RESULTS = Path(__file__).parent / "results" / "long_nights.json"
 CHANNELS = ("F3-M2", "C3-M2", "O1-M2")
 SFREQ, EPOCHS_OF_8_H = 100, 960
 CHECKS = ("lengths", "context_part")
+STAGERS = ("epochs", "context", "bands")
 CONTEXTS = ("gru", "transformer", "viterbi")
 SHORT = {"fit.epochs": 1, "optim.warmup_epochs": 0, "split.val_subjects": 2}
 CHILD = """
 import json, sys, time
 recording, run, out = json.loads(sys.argv[1])
+import partsig.sleep.figures, partsig.sleep.recordings
 from partsig.verbs.stage import stage_all
 def peak():  # ru_maxrss would begin with that of the process that started this one
     with open("/proc/self/status") as status:
@@ -117,22 +120,23 @@ def staged_apart(recording: Path, run: Path, work: Path) -> dict[str, float]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def lengths(runs: dict[str, Path], work: Path, hours: list[float], repeats: int) -> dict:
-    """Return peak memory and seconds by length and stager."""
-    found: dict[str, dict] = {}
+def lengths(
+    runs: dict[str, Path], work: Path, hours: list[float], repeats: int, found: dict
+) -> None:
+    """Add peak memory and seconds by length and stager to what was ``found``."""
     for length in hours:
         recording = work / f"{length:g}h.edf"
         write_edf(recording, length, SFREQ, labels=CHANNELS)
-        for name in ("epochs", "context", "bands"):
+        for name in runs:
             each = [
                 staged_apart(recording, runs[name], work)
                 for _ in range(repeats if length <= 24 else 1)
             ]
+            told = {"date": date.today().isoformat(), "load": round(os.getloadavg()[0], 1)}
             row = {key: round(statistics.median(e[key] for e in each), 3) for key in each[0]}
-            found.setdefault(name, {})[f"{length:g} h"] = row | {"repeats": len(each)}
+            found.setdefault(name, {})[f"{length:g} h"] = row | {"repeats": len(each), **told}
             print(f"{name:8} {length:5g} h  {row}", flush=True)
         recording.unlink()
-    return found
 
 
 def context_part(runs: dict[str, Path], work: Path, repeats: int) -> dict:
@@ -153,7 +157,7 @@ def context_part(runs: dict[str, Path], work: Path, repeats: int) -> dict:
         features, after = [], []
         for _ in range(repeats):
             begin = time.perf_counter()
-            predict_signal(stager.model, scaled(made), 1 / 30, stager.device)
+            predict_signal(stager.model, scaled([made], len(made)), 1 / 30, stager.device)
             after.append(time.perf_counter() - begin)
         for _ in range(repeats if name in ("context", "bands") else 0):
             begin = time.perf_counter()
@@ -171,6 +175,7 @@ def main() -> None:
     parser.add_argument("--hours", type=float, nargs="+", default=[8, 24, 168])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--only", nargs="+", choices=CHECKS, default=CHECKS)
+    parser.add_argument("--stagers", nargs="+", choices=STAGERS, default=STAGERS)
     parser.add_argument("--work", type=Path, help="where files are written (default: temporary)")
     given = parser.parse_args()
     import torch
@@ -187,8 +192,9 @@ def main() -> None:
         if "context_part" in given.only:
             kept["context_part"] = told | {"seconds": context_part(runs, work, given.repeats)}
         if "lengths" in given.only:
-            measured = lengths(runs, work, given.hours, given.repeats)
-            kept["lengths"] = told | {"measured": measured}
+            measured = kept.setdefault("lengths", {}).setdefault("measured", {})
+            chosen = {name: runs[name] for name in given.stagers}
+            lengths(chosen, work, given.hours, given.repeats, measured)
         kept["environment"] = directory.environment()
         RESULTS.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 

@@ -48,6 +48,11 @@ FIXED = {
         "29 test images, 4 parts",
         "one part        NMI 0.00",
     ),
+    "06_whole_nights": (
+        "test nights: made-02, made-06, made-07, made-09, made-11",
+        "12 recordings, 12 of them scored, 91.0 h",
+        "10914 epochs, 33 features each",
+    ),
 }
 # A pattern whose number is near the committed one.
 TRAINED = {
@@ -63,6 +68,10 @@ TRAINED = {
         r"part discovery +NMI (\d\.\d+)",
         r"k-means +NMI (\d\.\d+)",
         r"NMF \(DFF\) +NMI (\d\.\d+)",
+    ),
+    "06_whole_nights": (
+        r"one epoch alone +(\d\.\d+) +\[",
+        r"\| 4 \(3,657 epochs\) \| gru-21 \| 1 \| (\d\.\d+)",
     ),
 }
 
@@ -102,9 +111,9 @@ def maker():
     return module
 
 
-def test_there_are_five_and_each_has_its_expectations():
+def test_there_are_six_and_each_has_its_expectations():
     assert NAMES == list(FIXED) == list(TRAINED)
-    assert [name[:3] for name in NAMES] == ["01_", "02_", "03_", "04_", "05_"]
+    assert [name[:3] for name in NAMES] == ["01_", "02_", "03_", "04_", "05_", "06_"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)

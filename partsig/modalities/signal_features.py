@@ -130,7 +130,7 @@ def write_features(
                 (name,) = part.names
                 row = store.recordings[name]
                 if name not in rows or rows[name]["source"] != row["sha256"][:16]:
-                    yield _written(store, path, meta, row, scaled(features()))
+                    yield _written(store, path, meta, row, scaled([features()], len(part)))
 
         take_and_keep(
             written(),
@@ -157,9 +157,17 @@ def _written(store: Store, path: Path, meta: dict, row: Mapping, signal: np.ndar
     return write_recording(path, meta, recording, signal) | {FINGERPRINT: row[FINGERPRINT]}
 
 
-def scaled(features: np.ndarray) -> np.ndarray:
-    """Return the features (E, F) of a whole recording as a signal (F, E), scaled by itself."""
-    signal = np.ascontiguousarray(features.T, np.float32)
+def scaled(blocks: Iterable[np.ndarray], n: int) -> np.ndarray:
+    """Return features of a whole recording as a signal (F, n) float32, scaled by itself.
+
+    ``blocks`` are those of its n epochs (b, F), one after the other; they are held once.
+    """
+    signal, at = np.zeros((0, n), np.float32), 0
+    for block in blocks:
+        if not at:
+            signal = np.empty((block.shape[1], n), np.float32)
+        signal[:, at : at + len(block)] = block.T
+        at += len(block)
     scale_robustly(signal)
     return signal
 

@@ -193,6 +193,11 @@ def read(folder: Path) -> LoadedModel:
         raise CheckpointError(
             f"{folder} is no folder that `partsig export` (format {FORMAT}) wrote; export it again."
         )
+    if facts.get("kind") == "context":
+        raise CheckpointError(
+            f"{folder} holds a graph over features of epochs, and no encoder: its {CARD} says how "
+            "it is run; with partsig use the run it was exported from."
+        )
     fault = fault_of_model(facts)
     if fault:
         raise CheckpointError(f"{folder / CONFIG} is damaged ({fault}); export the run again.")

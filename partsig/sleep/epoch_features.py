@@ -64,7 +64,7 @@ class EpochFeatures:
             n=n_epochs(signal.shape[1], sfreq),
             dtype=np.dtype(self.recipe.dtype),
         )
-        return scaled(np.concatenate(list(self.network.features(epochs, self.device))))
+        return scaled(self.network.features(epochs, self.device), len(epochs))
 
     @property
     def notes(self) -> list[str]:
