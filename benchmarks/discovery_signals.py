@@ -16,6 +16,8 @@ expert 1. Rows of a learned method are added by ``--add``: a file with arrays ``
 300) and ``pc18-K`` (segments, 60) of the judged windows in the order of this script, and
 ``dreams-fitted-K`` of those that were fitted. Rows that are there of other methods are kept.
 
+Parts that are learned through PART, in tokens of 1 s, are ``discovery_eeg.py``'s.
+
 Written to ``results/discovery_signals_baselines.json``. One core, some minutes.
 """
 
