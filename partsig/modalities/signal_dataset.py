@@ -105,6 +105,8 @@ class SignalDataset(OpenedStore):
                 Stream.UNSEEN_WINDOWS,
             )
         train = RandomWindows(store, split["train"], window[0], seed, settings.windows_per_epoch)
+        halves = 2 if getattr(settings.objective, "context", 0) else 1
+        train.silence(settings.loss.channel_dropout, halves)
         return PretrainingData(
             channels=len(store.ch_names),
             window=window,
