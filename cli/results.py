@@ -38,6 +38,9 @@ def evaluate(
             help="Default: RUN/evaluation; of several runs: runs/pooled-RUN-and-N-more.",
         ),
     ] = None,
+    missing_channels: options.MissingChannels = "refuse",
+    shift: options.Shift = False,
+    ablate_channels: options.AblateChannels = False,
     allow_http: options.AllowHttp = False,
 ) -> None:
     """A fine-tuned run to predictions, kappa (images: accuracy) and figures on held-out data."""
@@ -55,6 +58,9 @@ def evaluate(
             device=device,
             seed=seed,
             figures=figures,
+            missing_channels=missing_channels,
+            shift=shift,
+            ablate_channels=ablate_channels,
             allow_http=allow_http,
         )
     for line in result.summary:
@@ -115,6 +121,7 @@ def stage(
     dates: Annotated[
         bool, typer.Option("--dates/--no-dates", help="Write dates and times of day.")
     ] = True,
+    missing_channels: options.MissingChannels = "refuse",
     pseudonyms: Annotated[
         Path | None,
         typer.Option("--pseudonyms", metavar="FILE", help="Ids for names, as of preprocess."),
@@ -130,7 +137,11 @@ def stage(
         recording,
         run,
         output=output,
-        overrides=[*(set_ or ()), *([] if dates else ["dates=false"])],
+        overrides=[
+            *(set_ or ()),
+            *([] if dates else ["dates=false"]),
+            *([] if missing_channels == "refuse" else [f"missing={missing_channels}"]),
+        ],
         device=device,
         pseudonyms=pseudonyms,
     )

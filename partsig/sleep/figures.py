@@ -95,7 +95,12 @@ def staging(staged: Staging, paths: Sequence[Path] = ()) -> Figure:
     _time_axis(doubt, edges, of_day=staged.start is not None)
     figure.suptitle(
         f"{plain(staged.name)}: {int((staged.stages >= 0).sum())} of {staged.n_epochs} epochs "
-        f"staged, {len(staged.review)} to review (marks below)",
+        f"staged, {len(staged.review)} to review (marks below)"
+        + (
+            f"; missing: {plain(', '.join(staged.channels_missing))}"
+            if staged.channels_missing
+            else ""
+        ),
         fontsize=11,
         x=0.01,
         ha="left",
@@ -208,8 +213,9 @@ def _spectrogram(axes, edges: np.ndarray, staged: Staging) -> None:
 
     Where there are more than :data:`MOST_COLUMNS`, a column is the mean of as many as it takes.
     """
-    central = [c for c, name in enumerate(staged.ch_names) if name.upper().startswith(("C3", "C4"))]
-    c = (central or [0])[0]
+    there = [c for c, name in enumerate(staged.ch_names) if name not in staged.channels_missing]
+    central = [c for c in there if staged.ch_names[c].upper().startswith(("C3", "C4"))]
+    c = (central or there)[0]
     n_times = round(EPOCH_S * staged.sfreq)
     densities = []
     for first in range(0, max(staged.n_epochs, 1), BLOCK):

@@ -21,6 +21,7 @@ from partsig.data.signals.readers.guarded import read_recording
 from partsig.data.signals.recordings import Recording
 from partsig.errors import CheckpointError, ConfigError, DataError, DiskFullError
 from partsig.metrics.calibration import tempered
+from partsig.modalities.signal_transfer import trained_for
 from partsig.places import place_name
 from partsig.runs import directory as runs
 from partsig.runs.run import Run
@@ -144,7 +145,8 @@ def read(
     except MissingChannelsError as error:
         advice = (
             f". If one of them is the very same under another name, pass "
-            f"--set {shlex.quote(error.aliases)}; else use a run trained on these channels."
+            f"--set {shlex.quote(error.aliases)}; else use a run trained on these channels, or "
+            f"pass --missing-channels fill for zeros in their place ({trained_for(stager.run)})."
         )
         raise DataError(
             f"{error.name}: the stager {stager.run.path} needs {', '.join(reading.channels)}; "
@@ -179,6 +181,8 @@ def staged(stager: LoadedStager, recording: Recording, settings: StageConfig) ->
     if not n:
         raise DataError(f"{recording.name}: {length:.3g} s hold no whole epoch of {EPOCH_S:g} s.")
     quality, notes = _look_at(recording, n)
+    if recording.filled:
+        notes.append(f"the stager does without what is filled: {trained_for(stager.run)}")
     unusable = _unusable(recording, quality, settings.good_share)
     usable = np.array([not why for why in unusable])
     uncalibrated = predict_signal(stager.model, signal, reading.sfreq, stager.device)
@@ -191,6 +195,7 @@ def staged(stager: LoadedStager, recording: Recording, settings: StageConfig) ->
     return Staging(
         name=recording.name,
         ch_names=recording.ch_names,
+        channels_missing=recording.filled,
         start=recording.start if settings.dates else None,
         start_s=recording.start_s,
         duration_s=recording.start_s + length,
@@ -292,8 +297,12 @@ def _fitted(codes: np.ndarray, n: int, beyond: int = GOOD) -> np.ndarray:
 def _unusable(
     recording: Recording, quality: Mapping[str, np.ndarray], good_share: float
 ) -> tuple[str, ...]:
-    """Return why each epoch (E) cannot be staged, "" where it can."""
-    codes = np.stack(list(quality.values()))  # (C, E)
+    """Return why each epoch (E) cannot be staged, "" where it can.
+
+    Channels that are not there, and were filled, are not counted.
+    """
+    there = [name for name in recording.ch_names if name not in recording.filled]
+    codes = np.stack([quality[name] for name in there])  # (C, E)
     onsets = recording.start_s + EPOCH_S * np.arange(codes.shape[1])
     begins, ends = np.array(sorted(recording.gaps)).reshape(-1, 2).T
     # The latest end of the gaps that begin before an epoch is over.
@@ -304,7 +313,7 @@ def _unusable(
         if gap:
             reasons.append("gap in the recording")
         elif (column == GOOD).mean() < good_share:
-            reasons.append(review.name_faults(recording.ch_names, column))
+            reasons.append(review.name_faults(there, column))
         else:
             reasons.append("")
     return tuple(reasons)

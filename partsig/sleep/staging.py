@@ -33,6 +33,8 @@ class Staging:
     asked for.
     ``signal`` (C, T) is in µV at ``sfreq`` Hz, as the stager was given it, from ``start_s``; over
     64 MiB it lies in a temporary file, mapped, which lasts as long as it.
+    ``channels_missing`` are those of ``ch_names`` that the recording lacks: zeros are in their
+    place.
     ``stager`` says which model it was, what it was trained on, and how it was calibrated.
     """
 
@@ -48,6 +50,7 @@ class Staging:
     review: tuple[Suspect, ...]
     quality: Mapping[str, np.ndarray]
     oddity: np.ndarray | None = None
+    channels_missing: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     source: str = ""  # fingerprint of what it was read from
     stager: Mapping[str, object] = field(default_factory=dict)

@@ -171,6 +171,11 @@ class LabelledWindows:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The store's channel that each of the windows' is."""
+        return self.store.ch_names
+
     def by_recording(self) -> Iterator[tuple[str, slice]]:
         """Yield each recording and where its epochs lie among these."""
         ends = np.cumsum(self.counts).tolist()

@@ -26,6 +26,7 @@ def write_json(staging: Staging, folder: Path) -> Path:
         "recording": staging.name,
         "source": staging.source,
         "ch_names": staging.ch_names,
+        "channels_missing": staging.channels_missing,
         "start": None if staging.start is None else staging.start.isoformat(),
         "duration_s": staging.duration_s,
         "start_s": staging.start_s,

@@ -61,6 +61,8 @@ def write_bids(staging: Staging, folder: Path) -> Path:
     for row in _rows(staging):
         lines.append("\t".join(to_cell(row[column]) or "n/a" for column in names.values()))
     stager = {"Name": "partsig", "Version": __version__, "Stager": plain(staging.stager)}
+    if staging.channels_missing:
+        stager["ChannelsMissing"] = list(staging.channels_missing)
     about = {"GeneratedBy": [stager]} | {column: ABOUT[column] for column in names}
     files.write_json(sidecar, about)
     files.write_text(path, "\n".join(lines) + "\n")
