@@ -152,14 +152,26 @@ def timed_training(
 
 @contextmanager
 def stopped_after(seconds: float) -> Iterator[None]:
-    """Ask a training run inside to stop after so many seconds: it then writes its checkpoint."""
+    """Ask a training run inside to stop after so many seconds: it then writes its checkpoint.
+
+    It is asked again every second: a run that has not begun to listen would never hear of it.
+    """
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # outside of the run
-    timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGUSR1))
-    timer.start()
+    ended = threading.Event()
+
+    def ask() -> None:
+        wait = seconds
+        while not ended.wait(wait):
+            os.kill(os.getpid(), signal.SIGUSR1)
+            wait = 1.0
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
     try:
         yield
     finally:
-        timer.cancel()
+        ended.set()
+        thread.join()
 
 
 def keep_weights(path: Path, campaign: Campaign) -> dict[str, object]:

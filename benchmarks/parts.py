@@ -42,6 +42,7 @@ COMMON = SHAPE | {
     "augment.grey": 0.2, "augment.randaugment": 0.0, "augment.hue": 0.0,
     "fit.batch_size": BATCH, "fit.epochs": EPOCHS, "windows_per_epoch": BATCH * STEPS // EPOCHS,
     "fit.compile": "never", "fit.log_every": 25, "fit.keep": 1, "fit.workers": 2,
+    "fit.precision": "bf16",  # that of a GPU, on a CPU too
     "optim.lr": 2e-3, "optim.warmup_epochs": 0.2, "optim.clip": 1.0,
 }  # fmt: skip
 DECODER = {

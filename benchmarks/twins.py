@@ -27,7 +27,6 @@ import numpy as np
 import PIL
 import twins_long
 from PIL import Image, ImageOps
-from scipy.signal import resample_poly
 
 from partsig.data.images import perceptual
 from partsig.data.images import preprocessing as image_preprocessing
@@ -48,22 +47,9 @@ def noisy(x: np.ndarray) -> np.ndarray:
 
 
 # What is made of an excerpt (3, 12000) at 200 Hz: signal, and its rate.
-SIGNALS = {
-    "another export (steps of 1.4 µV)": lambda x: (np.round(x / 1.4) * 1.4, 200.0),
-    "noise, 5 % of the SD": lambda x: (noisy(x), 200.0),
-    "256 Hz": lambda x: (resample_poly(x, 32, 25, axis=1), 256.0),
-    "128 Hz": lambda x: (resample_poly(x, 16, 25, axis=1), 128.0),
-    "100 Hz": lambda x: (resample_poly(x, 1, 2, axis=1), 100.0),
-    "other order of channels": lambda x: (x[::-1], 200.0),
-    "3.7 times, plus 120 µV": lambda x: (3.7 * x + 120, 200.0),
-    "polarity": lambda x: (-x, 200.0),
-    "7.3 s later": lambda x: (x[:, 1460:], 200.0),
+SIGNALS = twins_long.exports(noisy) | {
     "cut by 20 s": lambda x: (x[:, 1500:-2500], 200.0),
     "half of it": lambda x: (x[:, 6000:], 200.0),
-    "order, polarity, gain, offset, 5.6 s, 128 Hz": lambda x: (
-        resample_poly(-2 * x[::-1, 1111:], 16, 25, axis=1) + 50,
-        128.0,
-    ),
 }
 
 

@@ -26,6 +26,28 @@ FOUR = ("C3-A1", "FP1-A1", "EOG2-A1", "EOG1-A1")
 NOISE = np.random.default_rng(1)
 
 
+Copy = Callable[[np.ndarray], tuple[np.ndarray, float]]
+
+
+def exports(noisy: Callable[[np.ndarray], np.ndarray]) -> dict[str, Copy]:
+    """Return what is made of a recording (C, T) at 200 Hz however long it is: signal, and rate."""
+    return {
+        "another export (steps of 1.4 µV)": lambda x: (np.round(x / 1.4) * 1.4, 200.0),
+        "noise, 5 % of the SD": lambda x: (noisy(x), 200.0),
+        "256 Hz": lambda x: (resample_poly(x, 32, 25, axis=1), 256.0),
+        "128 Hz": lambda x: (resample_poly(x, 16, 25, axis=1), 128.0),
+        "100 Hz": lambda x: (resample_poly(x, 1, 2, axis=1), 100.0),
+        "other order of channels": lambda x: (x[::-1], 200.0),
+        "3.7 times, plus 120 µV": lambda x: (3.7 * x + 120, 200.0),
+        "polarity": lambda x: (-x, 200.0),
+        "7.3 s later": lambda x: (x[:, 1460:], 200.0),
+        "order, polarity, gain, offset, 5.6 s, 128 Hz": lambda x: (
+            resample_poly(-2 * x[::-1, 1111:], 16, 25, axis=1) + 50,
+            128.0,
+        ),
+    }
+
+
 def noisy(x: np.ndarray) -> np.ndarray:
     return x + 0.05 * x.std(1, keepdims=True) * NOISE.standard_normal(x.shape, dtype=np.float32)
 
@@ -34,26 +56,13 @@ def part(x: np.ndarray, begin: float, end: float) -> np.ndarray:
     return x[:, int(begin * x.shape[1]) : int(end * x.shape[1])]
 
 
-# What is made of a recording (C, T) at 200 Hz: signal, and its rate.
-COPIES: dict[str, Callable[[np.ndarray], tuple[np.ndarray, float]]] = {
-    "another export (steps of 1.4 µV)": lambda x: (np.round(x / 1.4) * 1.4, 200.0),
-    "noise, 5 % of the SD": lambda x: (noisy(x), 200.0),
-    "256 Hz": lambda x: (resample_poly(x, 32, 25, axis=1), 256.0),
-    "128 Hz": lambda x: (resample_poly(x, 16, 25, axis=1), 128.0),
-    "100 Hz": lambda x: (resample_poly(x, 1, 2, axis=1), 100.0),
-    "other order of channels": lambda x: (x[::-1], 200.0),
-    "3.7 times, plus 120 µV": lambda x: (3.7 * x + 120, 200.0),
-    "polarity": lambda x: (-x, 200.0),
-    "7.3 s later": lambda x: (x[:, 1460:], 200.0),
+# What is made of a long recording (C, T) at 200 Hz: signal, and its rate.
+COPIES: dict[str, Copy] = exports(noisy) | {
     "1.2345 s later, 3.3 s less": lambda x: (x[:, 247:-660], 200.0),
     "first channel alone": lambda x: (x[:1], 200.0),
     "half of it": lambda x: (part(x, 0.31, 0.81), 200.0),
     "a quarter of it": lambda x: (part(x, 0.62, 0.87), 200.0),
     "half of it, first channel, noise": lambda x: (noisy(part(x[:1], 0.31, 0.81)), 200.0),
-    "order, polarity, gain, offset, 5.6 s, 128 Hz": lambda x: (
-        resample_poly(-2 * x[::-1, 1111:], 16, 25, axis=1) + 50,
-        128.0,
-    ),
 }
 
 

@@ -259,6 +259,12 @@ def embed(
     features: Annotated[
         str, typer.Option("--features", help="With --as-store: run, bands (no run) or both.")
     ] = "run",
+    components: Annotated[
+        int,
+        typer.Option(
+            "--components", help="With --as-store: first principal components; 0 is all features."
+        ),
+    ] = 0,
     device: options.Device = "auto",
     allow_http: options.AllowHttp = False,
 ) -> None:
@@ -276,6 +282,7 @@ def embed(
         blocks=blocks,
         as_store=as_store,
         features_of=features,
+        components=components,
         device=device,
         allow_http=allow_http,
     )

@@ -21,7 +21,6 @@ from partsig.contracts import (
 from partsig.data import protocols, splits
 from partsig.data.shuffling import Shuffled
 from partsig.data.signals.altered import altered
-from partsig.data.signals.bands import band_powers
 from partsig.data.signals.hypnograms.stages import SLEEP
 from partsig.data.signals.store import Store, open_store
 from partsig.data.signals.windows import (
@@ -279,9 +278,8 @@ class SignalDataset(OpenedStore):
         return signal_features.everything_of(self.store, loaded, recordings)
 
     def known_features(self) -> tuple[Sequence[str], Callable[[np.ndarray], np.ndarray]]:
-        """Return the names of an epoch's band powers, and what makes them of epochs (b, C, T)."""
-        names = signal_features.known_features(self.store)
-        return names, partial(band_powers, sfreq=self.store.sfreq)
+        """Return the names of an epoch's features, and what makes them of epochs (b, C, T)."""
+        return signal_features.known_features(self.store)
 
     def write_features(
         self,

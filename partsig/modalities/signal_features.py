@@ -1,12 +1,13 @@
 """The epochs of a store of signals for whoever embeds them, and features of them as a store."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from partsig.contracts import Everything, TrainedModel
-from partsig.data.signals.bands import feature_names
+from partsig.data.signals.bands import band_powers, feature_names
 from partsig.data.signals.growing_index import take_and_keep
 from partsig.data.signals.recordings import Recording
 from partsig.data.signals.scaling import scale_robustly
@@ -72,15 +73,20 @@ def _chosen(store: Store, recordings: Iterable[str] | None) -> list[str]:
     return names
 
 
-def known_features(store: Store) -> tuple[str, ...]:
-    """Return the names of an epoch's band powers; ConfigError at a rate that holds none."""
-    names = feature_names(store.ch_names, round(store.unit_s * store.sfreq), store.sfreq)
+def known_features(store: Store) -> tuple[tuple[str, ...], Callable[[np.ndarray], np.ndarray]]:
+    """Return the names of an epoch's band powers, and what makes them of epochs (b, C, T); of a
+    store of features, these. Raises ConfigError at a rate that holds no band.
+    """
+    n_times = round(store.unit_s * store.sfreq)
+    if n_times == 1:
+        return store.ch_names, lambda epochs: epochs[:, :, 0]
+    names = feature_names(store.ch_names, n_times, store.sfreq)
     if not names:
         raise ConfigError(
             f"{store.path} is at {store.sfreq:.3g} Hz, which holds none of the bands: leave out "
             "--features."
         )
-    return names
+    return names, partial(band_powers, sfreq=store.sfreq)
 
 
 def write_features(

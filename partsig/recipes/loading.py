@@ -21,18 +21,20 @@ from partsig.tasks.networks import settings_of, shape_of
 WEIGHTS = ("weights_licence", "weights_sha256")
 
 
-def load_model(path: str | Path, modality: str | None = None) -> LoadedModel:
+def load_model(path: str | Path, modality: str | None = None, *, amid: bool = False) -> LoadedModel:
     """Return the model of a finished run, pretrained or fine-tuned, or of an exported folder.
 
-    ``modality``: where one of another is refused. Raises CheckpointError for that, and when there
-    is neither, ConfigError for a run without an encoder.
+    ``modality``: where one of another is refused. ``amid``: a pretrained encoder of patches longer
+    than what is labelled is welcome, and keeps its window (:mod:`partsig.runs.amid`). Raises
+    CheckpointError for another modality, and when there is neither, ConfigError for a run without
+    an encoder.
     """
     path = Path(path)
     if not (path / "run.json").is_file() and (path / CONFIG).is_file():
         loaded = read(path)
     else:
         run = Run.read(path)
-        loaded = _pretrained(path) if run.kind == "pretrain" else _finetuned(path)
+        loaded = _pretrained(path, amid) if run.kind == "pretrain" else _finetuned(path)
     theirs = registry.of(loaded.facts)
     if modality not in (None, theirs.name):
         needed = registry.get(modality).plural
@@ -82,7 +84,7 @@ def _finetuned(path: Path) -> LoadedModel:
     return LoadedModel(model=model, facts=facts, run=run)
 
 
-def _pretrained(path: Path) -> LoadedModel:
+def _pretrained(path: Path, amid: bool) -> LoadedModel:
     pretrained = load_encoder(path)
     run, settings = pretrained.run, pretrained.settings
     modality = registry.get(run.modality)
@@ -91,12 +93,14 @@ def _pretrained(path: Path) -> LoadedModel:
         window = (*window[:-1], window[-1] // 2)  # PART looks at each half of it by itself
     labels = modality.usual_labels
     if labels is not None:  # no longer than what is labelled, where it is to be
-        window = (min(window[0], round(labels.unit_s * run.samples_per_unit)),)
-        if window < patch:
+        unit = (min(window[0], round(labels.unit_s * run.samples_per_unit)),)
+        if unit < patch and not amid:
             raise ConfigError(
                 f"{path} takes patches of {patch[0] / run.samples_per_unit:g} s, longer than the "
-                f"{labels.unit_s:g} s that are embedded: name a run with shorter ones."
+                f"{labels.unit_s:g} s that are embedded: name a run with shorter ones, or have "
+                "its tokens amid the epochs around each by `partsig embed --as-store`."
             )
+        window = unit if unit >= patch else window
     facts = _facts(
         run,
         kind="encoder",

@@ -97,6 +97,11 @@ class LoadedModel:
         """The extent of the windows it is given, in samples."""
         return _extent(self.facts["window"])
 
+    @property
+    def patch(self) -> tuple[int, ...]:
+        """The extent of its patches, in samples."""
+        return _extent(self.facts["patch"])
+
 
 def _is_extent(value: object) -> bool:
     axes = [value] if isinstance(value, int) else value

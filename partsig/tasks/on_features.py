@@ -5,7 +5,6 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,25 +14,19 @@ from partsig.core.objectives.supervised import SupervisedModule
 from partsig.errors import ConfigError
 from partsig.runs.settings import FinetuneRecipe
 from partsig.tasks import frozen
+from partsig.tasks.around import Around
 from partsig.train import checkpoint, distributed
 from partsig.train.kept import BEST
 
 IN_MEMORY = 2 << 30  # bytes of features; more of them are held in a file while they are used
 
 
-class WithFeatures:
+class WithFeatures(Around):
     """Examples whose inputs are features (n, …) of them; everything else is theirs."""
 
     def __init__(self, examples: Examples, features: np.ndarray) -> None:
-        self.examples, self.features = examples, features
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "examples":  # while a copy is made of it, it has none yet
-            raise AttributeError(name)
-        return getattr(self.examples, name)
+        super().__init__(examples)
+        self.features = features
 
     def in_order(self, size: int) -> Iterator[np.ndarray]:
         """Yield the features of all items, (b, …) with b up to ``size``."""

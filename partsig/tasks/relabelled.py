@@ -2,32 +2,25 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from partsig.contracts import IGNORED, Examples, Labels, MaskedExamples
+from partsig.tasks.around import Around
 
 
-class Relabelled:
+class Relabelled(Around):
     """Examples whose labels are numbers of other ``classes``; everything else is theirs.
 
     ``codes`` (K,) gives the new number of each of their classes.
     """
 
     def __init__(self, examples: Examples, codes: np.ndarray, classes: Sequence[str]) -> None:
-        self.examples, self.codes = examples, np.asarray(codes)
+        super().__init__(examples)
+        self.codes = np.asarray(codes)
         self.classes = tuple(classes)
         known = examples.labels >= 0
         self.labels = np.where(known, self.codes[examples.labels], examples.labels)
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "examples":  # while a copy is made of it, it has none yet
-            raise AttributeError(name)
-        return getattr(self.examples, name)
 
     def present(self) -> np.ndarray:
         """Return the numbers of the classes that occur, sorted."""

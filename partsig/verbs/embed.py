@@ -7,7 +7,7 @@ from pathlib import Path
 from partsig import progress
 from partsig.core.encoder import check_blocks
 from partsig.data.store import locate
-from partsig.errors import ConfigError, check_option
+from partsig.errors import ConfigError, check_option, check_range
 from partsig.modalities import registry
 from partsig.places import place_name
 from partsig.recipes.feature_store import KINDS, FeatureStoreRequest, write_feature_store
@@ -39,6 +39,7 @@ def embed(
     blocks: int = 0,
     as_store: bool = False,
     features_of: str = "run",
+    components: int = 0,
     device: str = "auto",
     allow_http: bool = False,
 ) -> Embedded:
@@ -67,13 +68,19 @@ def embed(
     ``as_store``: a store of signals instead, with one sample an epoch and a channel for each
     number, scaled recording by recording, with labels and subjects: what ``--task night-context``
     takes. ``output`` is then its folder (default ``data/store/STORE-RUN``). ``features_of``: the
-    run, bands (log band powers, no run needed), or both.
+    run, bands (log band powers, no run needed; of a store of features, these), or both. An encoder
+    of patches longer than an epoch, pretrained on a store of features, gives each epoch the token
+    of the patch about its middle, amid the window around it. ``components``: so many principal
+    components of the run's features, taken of recordings that it was pretrained on; 0 is all.
 
     ``allow_http``: ``store`` may be at http:// or ftp://, which is not encrypted.
 
     Raises ConfigError, DataError or CheckpointError for whatever the user can mend.
     """
     check_option("--features", features_of, KINDS)
+    check_range("--components", components, 0)
+    if components and (not as_store or features_of == "bands"):
+        raise ConfigError("--components are of a run's features, for --as-store: add that.")
     if as_store:
         asked = FeatureStoreRequest(
             run=None if features_of == "bands" else Path(run or runs.last("pretrain")),
@@ -83,6 +90,7 @@ def embed(
             recordings=recordings,
             pool=pool,
             blocks=blocks,
+            components=components,
             device=device,
             allow_http=allow_http,
         )

@@ -13,6 +13,8 @@ from partsig.data.signals.store import open_store
 from partsig.errors import ConfigError
 from partsig.modalities import signal_features
 
+SLOW = {"sfreq": 0.5, "l_freq": None, "h_freq": None}
+
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory, write_night):
@@ -100,7 +102,78 @@ def test_what_cannot_be_is_told(store, tmp_path):
         partsig.embed(None, store, features_of="all", as_store=True)
     target = tmp_path / "bands"
     partsig.embed(None, store, as_store=True, features_of="bands", output=target)
+    # Of features the features are these; of signals too slow for any band there are none.
+    again = tmp_path / "again"
+    partsig.embed(None, target, as_store=True, features_of="bands", output=again)
+    assert open_store(again).ch_names == open_store(target).ch_names
+    slow = tmp_path / "slow"
+    partsig.preprocess("physionet2018", store.parent / "raw", slow, jobs=1, overrides=SLOW)
     with pytest.raises(ConfigError, match="none of the bands"):
-        partsig.embed(None, target, as_store=True, features_of="bands", output=tmp_path / "again")
+        partsig.embed(None, slow, as_store=True, features_of="bands", output=tmp_path / "none")
     with pytest.raises(ConfigError, match="pass --store"):
         partsig.embed(None, as_store=True, features_of="bands")
+
+
+@pytest.fixture(scope="module")
+def nights(store):
+    """Return a store of features, and a run on it with patches of three epochs."""
+    target = store.parent / "bands-of-nights"
+    partsig.embed(None, store, as_store=True, features_of="bands", output=target)
+    settings = {
+        "window_s": 270, "patch_s": 90, "objective.patches": 3, "encoder.width": 16,
+        "encoder.depth": 1, "encoder.heads": 2, "fit.epochs": 1, "fit.batch_size": 2,
+        "windows_per_epoch": 2, "optim.warmup_epochs": 1,
+    }  # fmt: skip
+    return target, partsig.pretrain(target, store.parent / "night-run", overrides=settings)
+
+
+def test_an_encoder_of_several_epochs_gives_each_its_token_beside_the_stores_own(nights, tmp_path):
+    source, night_run = nights
+    target = tmp_path / "both"
+    done = partsig.embed(night_run, as_store=True, features_of="both", output=target, device="cpu")
+    assert (done.width, done.pool) == (16 + 66, "token")
+    made, own = open_store(target), open_store(source)
+    assert made.ch_names[16:] == own.ch_names
+    for name in own.recordings:
+        expected = np.array(own.signal(name))
+        scale_robustly(expected)
+        np.testing.assert_allclose(made.signal(name)[16:], expected, atol=1e-4)
+        assert np.ptp(made.signal(name)[:16], axis=1).min() > 0
+    told = json.loads((target / "meta.json").read_text())["reading"]["features"]
+    assert told["pool"] == "token"
+    assert told["subjects_pretraining"]
+
+
+def test_components_are_of_recordings_that_the_run_has_seen(nights, tmp_path):
+    source, night_run = nights
+    target = tmp_path / "few"
+    done = partsig.embed(night_run, as_store=True, components=2, output=target, device="cpu")
+    assert done.width == 2
+    told = json.loads((target / "meta.json").read_text())["reading"]["features"]
+    assert told["components"] == 2
+    assert 0 < told["explained_share"] <= 1
+    assert len(told["subjects_pretraining"]) < len(open_store(source).subjects)
+    # The same axes whatever else the store holds: the unseen recordings have no part in them.
+    every = open_store(target)
+    seen = [
+        n for n, row in every.recordings.items() if row["subject"] in told["subjects_pretraining"]
+    ]
+    again = tmp_path / "seen"
+    partsig.embed(
+        night_run, as_store=True, components=2, output=again, recordings=seen, device="cpu"
+    )
+    for name in seen:
+        np.testing.assert_allclose(open_store(again).signal(name), every.signal(name), atol=1e-4)
+
+
+def test_components_and_pools_that_cannot_be_are_refused_in_a_sentence(nights, run, tmp_path):
+    _, night_run = nights
+    with pytest.raises(ConfigError, match="for --as-store: add that"):
+        partsig.embed(run, components=2)
+    with pytest.raises(ConfigError, match="--components 99: 16 features of"):
+        partsig.embed(night_run, as_store=True, components=99, output=tmp_path / "a")
+    with pytest.raises(ConfigError, match="one token, and nothing to pool"):
+        partsig.embed(night_run, as_store=True, pool="cls", output=tmp_path / "b")
+    with pytest.raises(ConfigError, match=r"have its tokens amid .* by `partsig embed --as-store`"):
+        partsig.embed(night_run, output=tmp_path / "c.npz")
+    assert not list(tmp_path.iterdir())

@@ -8,29 +8,23 @@ import torch
 
 from partsig.contracts import Windows
 from partsig.data.images.settings import AugmentConfig
+from partsig.data.images.windows import OverWindows
 from partsig.errors import ConfigError
 from partsig.seeds import Stream, seed_of
 
 
-class Augmented:
+class Augmented(OverWindows):
     """Images (C, H, W) uint8 of any windows, augmented."""
 
     def __init__(self, windows: Windows, config: AugmentConfig, size: int, seed: int) -> None:
-        self.windows, self.seed = windows, seed
+        super().__init__(windows)
+        self.seed = seed
         self._change = transform(config, size)
 
     @property
     def changes(self) -> bool:
         """Whether anything is done to the images at all."""
         return self._change is not None
-
-    @property
-    def per_epoch(self) -> int:
-        return self.windows.per_epoch
-
-    @per_epoch.setter
-    def per_epoch(self, number: int) -> None:
-        self.windows.per_epoch = number
 
     def batch(self, epoch: int, first: int, count: int) -> np.ndarray:
         """Return images first…first+count-1 of an epoch, (count, C, size, size) uint8."""
@@ -42,10 +36,6 @@ class Augmented:
 
     def _changed(self, images: torch.Tensor, epoch: int, first: int) -> torch.Tensor:
         return augmented(images, self._change, self.seed, epoch, first)
-
-    def describe_batch(self, epoch: int, first: int, count: int) -> str:
-        """Say what lies behind a batch whose loss is not finite."""
-        return self.windows.describe_batch(epoch, first, count)
 
 
 class TwoViews(Augmented):

@@ -10,7 +10,7 @@ import numpy as np
 from partsig.contracts import IGNORED
 from partsig.data.foreign import read_bytes
 from partsig.data.images.store import ImageStore
-from partsig.data.images.windows import RandomImages, centred
+from partsig.data.images.windows import OverWindows, RandomImages, centred
 from partsig.errors import ConfigError, DataError
 
 BACKGROUND = "background"
@@ -102,23 +102,12 @@ class Masks:
         self.__init__(state["path"])
 
 
-class MarkedImages:
+class MarkedImages(OverWindows):
     """Images to train on, and which they are, with how far each pixel counts, where it is told."""
 
     def __init__(self, windows: RandomImages, foreground: Foreground | None) -> None:
-        self.windows, self.foreground = windows, foreground
-
-    @property
-    def per_epoch(self) -> int:
-        return self.windows.per_epoch
-
-    @per_epoch.setter
-    def per_epoch(self, number: int) -> None:
-        self.windows.per_epoch = number
-
-    def batch(self, epoch: int, first: int, count: int) -> np.ndarray:
-        """Return images first…first+count-1 of an epoch, (count, C, H, W) uint8."""
-        return self.windows.batch(epoch, first, count)
+        super().__init__(windows)
+        self.foreground = foreground
 
     def extras(self, epoch: int, first: int, count: int) -> Mapping[str, np.ndarray]:
         """Return the numbers ``item`` (count,) in the store, and the ``foreground`` (count, H, W),
@@ -133,10 +122,6 @@ class MarkedImages:
     def _middle(self, masks: np.ndarray) -> np.ndarray:
         size = self.windows.size
         return masks if size is None else np.ascontiguousarray(centred(masks, size))
-
-    def describe_batch(self, epoch: int, first: int, count: int) -> str:
-        """Say what lies behind a batch whose loss is not finite."""
-        return self.windows.describe_batch(epoch, first, count)
 
 
 class JudgedImages:

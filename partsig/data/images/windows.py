@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from partsig.contracts import Windows
 from partsig.data.images.store import ImageStore
 from partsig.errors import DataError
 from partsig.seeds import Stream, rng_of
@@ -66,3 +67,26 @@ class RandomImages:
         names = [self.store.names[i] for i in self.drawn(epoch)[first : first + count]]
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         return f", images {', '.join(names[:3])}{more}, none of them damaged"
+
+
+class OverWindows:
+    """Windows that give those of others, changed, or with more told of them."""
+
+    def __init__(self, windows: Windows) -> None:
+        self.windows = windows
+
+    @property
+    def per_epoch(self) -> int:
+        return self.windows.per_epoch
+
+    @per_epoch.setter
+    def per_epoch(self, number: int) -> None:
+        self.windows.per_epoch = number
+
+    def batch(self, epoch: int, first: int, count: int) -> np.ndarray:
+        """Return windows first…first+count-1 of an epoch, (count, C, H, W) uint8."""
+        return self.windows.batch(epoch, first, count)
+
+    def describe_batch(self, epoch: int, first: int, count: int) -> str:
+        """Say what lies behind a batch whose loss is not finite."""
+        return self.windows.describe_batch(epoch, first, count)
