@@ -21,7 +21,7 @@ from partsig.contracts import (
 from partsig.data import protocols, splits
 from partsig.data.shuffling import Shuffled
 from partsig.data.signals.altered import altered
-from partsig.data.signals.hypnograms.stages import SLEEP
+from partsig.data.signals.hypnograms.stages import is_sleep
 from partsig.data.signals.store import Store, open_store
 from partsig.data.signals.windows import (
     LabelledWindows,
@@ -89,7 +89,7 @@ class SignalDataset(OpenedStore):
     @property
     def task(self) -> str:
         """What is usually learned from its labels."""
-        return "sleep-staging" if self.labels == SLEEP else "classification"
+        return "sleep-staging" if is_sleep(self.labels) else "classification"
 
     def input_facts(self) -> dict[str, object]:
         """Return what must be the same for a model to be used: channels and rate."""

@@ -62,11 +62,14 @@ def fitted_channels(store: Store, run: Run, missing: str) -> tuple[str | None, .
     """Return the store's channel for each of a fine-tuned run's, None for those that it lacks.
 
     None where the store is taken as it is: with the same channels, or where ``missing`` is refuse.
-    Raises DataError where it lacks some and that is refused, or has none.
+    Raises DataError where it lacks some and that is refused, or has none of those that may be
+    filled.
     """
     known, asked = store.ch_names, tuple(run.ch_names)
     gone = [name for name in asked if name not in known]
-    if gone and len(gone) == len(asked):
+    if len(gone) == len(asked):
+        if missing == "refuse":
+            return None  # another montage, or no signals in µV: told as any other difference
         raise DataError(
             f"{store.path} has none of the channels that {run.path} takes ({_list(asked)}); it has "
             f"{_list(known)}."

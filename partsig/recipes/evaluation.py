@@ -216,6 +216,15 @@ def pooled_result(several: Sequence[Judged], answered: Answered, seed: int) -> d
     }
 
 
+def next_command(judged: Judged) -> tuple[str, ...]:
+    """Return the command that usually comes next: a report, of labels that it has a page for."""
+    run, path = judged.run, str(judged.run.path)
+    usual = registry.get(run.modality).usual_labels
+    if tasks.get(run.task).can_be_reported and run.labels == usual:
+        return ("report", "--run", path)
+    return ("compare", path)
+
+
 def warn_of_leaks(leaked: Sequence[str], unit: str) -> None:
     """Warn with LeakWarning where test units were seen in pretraining."""
     if leaked:

@@ -13,7 +13,7 @@ import torch
 from partsig import config as configs
 from partsig.core.objectives.supervised import SupervisedModule
 from partsig.data.signals.channels import MissingChannelsError
-from partsig.data.signals.hypnograms.stages import EPOCH_S, UNSCORED, n_epochs
+from partsig.data.signals.hypnograms.stages import UNSCORED, n_epochs
 from partsig.data.signals.lazy import OnDisk
 from partsig.data.signals.preprocessing import PreprocessConfig, filtered
 from partsig.data.signals.readers import edf_recordings, psg, wfdb_records
@@ -107,6 +107,7 @@ def _settings(stager: LoadedStager, settings: StageConfig) -> PreprocessConfig:
         units=settings.units,
         hypnogram=settings.hypnogram,
         sfreq=run.samples_per_unit,
+        epoch_s=run.labels.unit_s,
         l_freq=run.facts["filter"]["l_freq"],
         h_freq=run.facts["filter"]["h_freq"],
     )
@@ -176,16 +177,17 @@ def staged(stager: LoadedStager, recording: Recording, settings: StageConfig) ->
     """Stage one recording that was read by :func:`read`."""
     reading = _settings(stager, settings)
     signal = _filtered(recording, reading)
-    n = n_epochs(signal.shape[1], reading.sfreq)
+    epoch_s = reading.epoch_s
+    n = n_epochs(signal.shape[1], reading.sfreq, epoch_s)
     length = nights.duration(recording)
     if not n:
-        raise DataError(f"{recording.name}: {length:.3g} s hold no whole epoch of {EPOCH_S:g} s.")
-    quality, notes = _look_at(recording, n)
+        raise DataError(f"{recording.name}: {length:.3g} s hold no whole epoch of {epoch_s:g} s.")
+    quality, notes = _look_at(recording, n, epoch_s)
     if recording.filled:
         notes.append(f"the stager does without what is filled: {trained_for(stager.run)}")
-    unusable = _unusable(recording, quality, settings.good_share)
+    unusable = _unusable(recording, quality, settings.good_share, epoch_s)
     usable = np.array([not why for why in unusable])
-    uncalibrated = predict_signal(stager.model, signal, reading.sfreq, stager.device)
+    uncalibrated = predict_signal(stager.model, signal, reading.sfreq, stager.device, epoch_s)
     probabilities = tempered(uncalibrated, stager.facts["temperature"])
     probabilities[~usable] = np.nan
     stages = np.where(usable, np.nan_to_num(probabilities).argmax(1), UNSCORED).astype(np.int8)
@@ -199,6 +201,7 @@ def staged(stager: LoadedStager, recording: Recording, settings: StageConfig) ->
         start=recording.start if settings.dates else None,
         start_s=recording.start_s,
         duration_s=recording.start_s + length,
+        epoch_s=epoch_s,
         stages=stages,
         unusable=unusable,
         probabilities=probabilities,
@@ -208,7 +211,7 @@ def staged(stager: LoadedStager, recording: Recording, settings: StageConfig) ->
             np.array(stager.run.calibration["prior"]),
             stager.facts["review_by"],
             quality,
-            None if odd is None else _stand_out(odd, n, settings.odd),
+            None if odd is None else _stand_out(odd, n, settings.odd, epoch_s),
             settings.review_share,
         ),
         quality=quality,
@@ -238,7 +241,9 @@ def _filtered(recording: Recording, reading: PreprocessConfig) -> np.ndarray | O
         raise DataError(f"{recording.name}: {error}") from None
 
 
-def _look_at(recording: Recording, n: int) -> tuple[dict[str, np.ndarray], list[str]]:
+def _look_at(
+    recording: Recording, n: int, epoch_s: float
+) -> tuple[dict[str, np.ndarray], list[str]]:
     """Return the code (n,) of every epoch of every channel, and sentences on channels."""
     quality, notes = {}, []
     for c, name in enumerate(recording.ch_names):
@@ -247,7 +252,7 @@ def _look_at(recording: Recording, n: int) -> tuple[dict[str, np.ndarray], list[
             faults = find_faults(signal, sfreq, clipped, is_eeg(name))
         except DataError as error:
             raise DataError(f"{recording.name}: channel {name!r}: {error}.") from None
-        quality[name] = _fitted(faults.epochs, n)
+        quality[name] = _fitted(faults.of_epochs(epoch_s), n)
         if faults.factor != 1:
             notes.append(
                 f"{name} looks {1 / faults.factor:g} times as large as it can be: its unit"
@@ -271,17 +276,15 @@ def _oddity(stager: LoadedStager, signal: np.ndarray, sfreq: float) -> np.ndarra
     return oddity.oddity(origin, signal, sfreq, device=str(stager.device))
 
 
-def _stand_out(values: np.ndarray, n: int, limit: float) -> np.ndarray:
+def _stand_out(values: np.ndarray, n: int, limit: float, epoch_s: float) -> np.ndarray:
     """Return (n,) bool: epochs with a second that is ``limit`` robust SDs above the usual."""
     usual = np.nanmedian(values)
     spread = MAD_TO_SD * np.nanmedian(abs(values - usual))
-    per_epoch = round(EPOCH_S)
-    padded = np.append(values, np.full(max(n * per_epoch - len(values), 0), usual))
-    return (
-        (np.nan_to_num(padded[: n * per_epoch], nan=usual) > usual + limit * spread)
-        .reshape(n, per_epoch)
-        .any(1)
-    )
+    at = np.flatnonzero(np.nan_to_num(values, nan=usual) > usual + limit * spread)
+    odd = np.zeros(n, bool)
+    epochs = ((at + 0.5) // epoch_s).astype(int)
+    odd[epochs[epochs < n]] = True
+    return odd
 
 
 def _from_start(values: np.ndarray, start_s: float) -> np.ndarray:
@@ -295,7 +298,7 @@ def _fitted(codes: np.ndarray, n: int, beyond: int = GOOD) -> np.ndarray:
 
 
 def _unusable(
-    recording: Recording, quality: Mapping[str, np.ndarray], good_share: float
+    recording: Recording, quality: Mapping[str, np.ndarray], good_share: float, epoch_s: float
 ) -> tuple[str, ...]:
     """Return why each epoch (E) cannot be staged, "" where it can.
 
@@ -303,11 +306,11 @@ def _unusable(
     """
     there = [name for name in recording.ch_names if name not in recording.filled]
     codes = np.stack([quality[name] for name in there])  # (C, E)
-    onsets = recording.start_s + EPOCH_S * np.arange(codes.shape[1])
+    onsets = recording.start_s + epoch_s * np.arange(codes.shape[1])
     begins, ends = np.array(sorted(recording.gaps)).reshape(-1, 2).T
     # The latest end of the gaps that begin before an epoch is over.
     latest = np.append(-np.inf, np.maximum.accumulate(ends))
-    gaps = latest[np.searchsorted(begins, onsets + EPOCH_S)] > onsets
+    gaps = latest[np.searchsorted(begins, onsets + epoch_s)] > onsets
     reasons = []
     for gap, column in zip(gaps, codes.T, strict=True):
         if gap:

@@ -12,6 +12,7 @@ from partsig.recipes.evaluation import (
     LeakWarning,
     in_common,
     judge,
+    next_command,
     pooled,
     pooled_result,
     result_of,
@@ -109,13 +110,12 @@ def _written(
         from partsig.figures.robustness import draw  # matplotlib, where it is needed
 
         drawn += draw(measured, task.headline(result, judged.examples), folder)
-    run = str(judged.run.path)
     return Evaluation(
         path=folder,
         metrics=result,
         figures=drawn,
         summary=[*task.summary(result), *told(judged, measured)],
-        follow_up=("report", "--run", run) if task.can_be_reported else ("compare", run),
+        follow_up=next_command(judged),
     )
 
 

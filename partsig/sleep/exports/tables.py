@@ -5,7 +5,7 @@ from pathlib import Path
 
 from partsig import __version__, files
 from partsig.cells import as_table, to_cell
-from partsig.data.signals.hypnograms.stages import EPOCH_S, STAGES
+from partsig.data.signals.hypnograms.stages import STAGES
 from partsig.sleep.exports.paths import replaceable_path
 from partsig.sleep.exports.values import number, one_line, plain, ranks_of
 from partsig.sleep.staging import Staging, stage_name
@@ -87,7 +87,7 @@ def _rows(staging: Staging) -> list[dict[str, str]]:
         row = {
             "epoch": str(e),
             "onset_s": number(onset),
-            "duration_s": number(EPOCH_S),
+            "duration_s": number(staging.epoch_s),
             "clock_time": clock,
             "stage": names[e],
             "confidence": number(confidence[e]),
