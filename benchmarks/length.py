@@ -25,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
@@ -68,12 +69,14 @@ print(json.dumps({
 """
 
 
-def write_edf(path: Path, hours: float, sfreq: int, seed: int = 0) -> None:
-    """Write a recording of LABELS: 1-s records, block by block."""
+def write_edf(
+    path: Path, hours: float, sfreq: int, seed: int = 0, labels: Sequence[str] = LABELS
+) -> None:
+    """Write a recording of these channels: 1-s records, block by block."""
     rng = np.random.default_rng(seed)
-    n_records, n_chans = round(hours * 3600), len(LABELS)
+    n_records, n_chans = round(hours * 3600), len(labels)
     fields = [
-        [f"{label:<16}" for label in LABELS],
+        [f"{label:<16}" for label in labels],
         [" " * 80] * n_chans,
         [f"{'uV':<8}"] * n_chans,
         [f"{-3276.8:<8}"] * n_chans,

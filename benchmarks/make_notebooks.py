@@ -26,7 +26,7 @@ LIMIT_S = 600  # per cell
 MOST_BYTES = 1_000_000
 COLOURS = 256
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
-PROGRESS = re.compile(r"\d+%\||\d+(recording|step)/s|\?(recording|step)/s")
+PROGRESS = re.compile(r"\d+%\||\d+(recording|step|epoch)/s|\?(recording|step|epoch)/s")
 # A folder below the root, or a home, as JSON writes it; addresses of the web have another slash
 # before them.
 ABSOLUTE = re.compile(r"(?<![\w/.<])(/(tmp|home|root|work|Users|usr|opt|var)/|[A-Z]:\\\\)")

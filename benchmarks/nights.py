@@ -8,7 +8,9 @@ One fifth of the sleepers (16) is the test, the same for every row; 1, 3, 10 or 
 labelled, drawn by the seed, and five further labelled ones choose the epoch and the temperature.
 Each night is scaled by its own median and interquartile range, without a label. Settings were
 chosen on sleepers that are neither tested on nor labelled in a draw; nothing was chosen on the
-test. All networks see the same number of epochs a step, and about as many steps.
+test. All networks see the same number of epochs a step, and about as many steps. Rows that are
+called after a pretraining have its components beside the band powers (nights_pretraining.py); draw
+d has the pretraining of seed d modulo 3. ``gru-21`` is the same network without them.
 
 What is finished is kept: the same command goes on, and rows or draws can be added later. Writes
 WORK/compare/ and benchmarks/results/nights.json, after every run.
@@ -18,9 +20,13 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import time
 from datetime import datetime
+from functools import partial
 from pathlib import Path
+
+import nights_pretraining as pretraining
 
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
@@ -28,7 +34,7 @@ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 RESULTS = Path(__file__).parent / "results" / "nights.json"
 SLEEPERS = (10, 3, 1, 30)
 # Draws of labelled sleepers: fewer sleepers differ more.
-DRAWS = {1: 10, 3: 10, 10: 5, 30: 5}
+DRAWS = {1: 20, 3: 20, 10: 5, 30: 5}
 # Passes over the stretches, and after how many validation looks: 240 to 450 steps.
 PASSES = {1: (60, 15), 3: (24, 6), 10: (8, 2), 30: (4, 1)}
 EPOCHS_A_STEP = 672
@@ -64,6 +70,9 @@ ROWS = {
     "gru-21-two-layers": network("gru", 21, **{"context.layers": 2}),
     "transformer-21": network("transformer", 21, **{"context.layers": 2}),
 }
+# Of a row's name, what its features are beside the band powers.
+BESIDE = {f"gru-21+{way}": way for way in pretraining.WAYS}
+ROWS |= dict.fromkeys(BESIDE, ROWS["gru-21"])
 
 
 def main() -> None:
@@ -74,6 +83,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=ROWS, default=list(ROWS))
     parser.add_argument("--sleepers", nargs="*", type=int, choices=SLEEPERS, default=SLEEPERS)
     parser.add_argument("--draws", type=int, default=0, help="draws of each; 0: as DRAWS says")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no run after")
     options = parser.parse_args()
     from partsig import preprocess
@@ -90,31 +100,53 @@ def main() -> None:
             for row in options.only:
                 if time.monotonic() < until:
                     one_run(options.work, row, sleepers, draw)
-                    write(options.work)
+                    write(options.work, options.out)
     table(options.work)
-    write(options.work)
+    write(options.work, options.out)
 
 
 def one_run(work: Path, row: str, sleepers: int, draw: int) -> None:
     """Train and evaluate one row on one draw, unless that was done before."""
-    from partsig import evaluate, finetune
+    from partsig import evaluate
 
     run = work / f"{row}-n{sleepers}-s{draw}"
     if (run / "evaluation" / "metrics.json").is_file():
         return
+    store = work / "store"
+    if row in BESIDE:
+        way, seed = BESIDE[row], pretraining.SEEDS[draw % len(pretraining.SEEDS)]
+        n = pretraining.choose(work, way, partial(choice, work))
+        store = pretraining.beside(work, way, seed, n)
+    started = time.process_time()
+    trained(store, run, row, sleepers, draw)
+    spent = time.process_time() - started
+    if evaluate(run, figures=False).metrics["subjects_seen_in_pretraining"]:
+        raise RuntimeError(f"{run} is tested on sleepers that its features were learned from.")
+    (run / "seconds.json").write_text(json.dumps({"training_cpu_s": round(spent, 1)}))
+
+
+def choice(work: Path, store: Path, name: str, draw: int) -> Path:
+    """Return the run by which the number of components is chosen: it is not tested."""
+    run = work / name
+    facts = run / "run.json"
+    if not facts.is_file() or json.loads(facts.read_text())["state"] != "finished":
+        shutil.rmtree(run, ignore_errors=True)
+        trained(store, run, "gru-21", pretraining.CHOSEN_ON[0], draw)
+    return run
+
+
+def trained(store: Path, run: Path, row: str, sleepers: int, draw: int) -> None:
+    """Train one row."""
+    from partsig import finetune
+
     passes, every = PASSES[sleepers]
     settings = dict(ROWS[row])
     task = None
     if "context.model" in settings:
         task = "night-context"
         settings |= {"fit.epochs": passes, "fit.validate_every": every}
-    started = time.process_time()
-    finetune(
-        "scratch", work / "store", run, task=task, subjects=sleepers, overrides=settings, seed=draw
-    )
-    trained = time.process_time() - started
-    evaluate(run, figures=False)
-    (run / "seconds.json").write_text(json.dumps({"training_cpu_s": round(trained, 1)}))
+    shutil.rmtree(run, ignore_errors=True)
+    finetune("scratch", store, run, task=task, subjects=sleepers, overrides=settings, seed=draw)
 
 
 def finished(work: Path) -> list[dict]:
@@ -159,7 +191,7 @@ def table(work: Path) -> None:
     print(compared.markdown)
 
 
-def write(work: Path) -> None:
+def write(work: Path, out: Path) -> None:
     """Write the results as they are now."""
     import torch
 
@@ -175,9 +207,15 @@ def write(work: Path) -> None:
         "settings": {row: {k: v for k, v in ROWS[row].items()} for row in ROWS},
         "passes": {str(n): PASSES[n][0] for n in SLEEPERS},
         "table": json.loads(made.read_text()) if made.is_file() else None,
+        "components": {
+            way: json.loads(file.read_text())
+            for way in pretraining.WAYS
+            if (file := work / f"components-{way}.json").is_file()
+        },
+        "pretraining": pretraining.pretext(work),
         "runs": finished(work),
     }
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -133,15 +133,12 @@ def stage(
     from partsig.verbs.stage import stage_all
 
     run = options.run_or_last(run, "finetune")
+    filled = [] if missing_channels == "refuse" else [f"missing={missing_channels}"]
     result = stage_all(
         recording,
         run,
         output=output,
-        overrides=[
-            *(set_ or ()),
-            *([] if dates else ["dates=false"]),
-            *([] if missing_channels == "refuse" else [f"missing={missing_channels}"]),
-        ],
+        overrides=[*(set_ or ()), *([] if dates else ["dates=false"]), *filled],
         device=device,
         pseudonyms=pseudonyms,
     )

@@ -47,6 +47,7 @@ class Stream(Enum):
     INSPECTION = "patches that are looked at"
     ODDITY = "patches by which odd signal is found"
     PART_BASELINES = "cells that baselines of part discovery fit, and how these begin [which]"
+    MADE_NIGHTS = "excerpts that a made night consists of [night]"
     TRIAL = "inputs and draws of a trial that is no result"
 
 

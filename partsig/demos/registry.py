@@ -5,6 +5,7 @@ DEMOS = {
     "digits": "partsig.demos.digits:run_demo",
     "parts": "partsig.demos.parts:run_demo",
     "discovery": "partsig.demos.discovery:run_demo",
+    "night": "partsig.demos.nights:run_demo",
 }
 # What may be changed of each: the places of their settings.
 SETTINGS = {
@@ -12,6 +13,7 @@ SETTINGS = {
     "digits": "partsig.demos.settings:ImageDemoConfig",
     "parts": "partsig.demos.settings:PartsDemoConfig",
     "discovery": "partsig.demos.settings:DiscoveryDemoConfig",
+    "night": "partsig.demos.settings:NightDemoConfig",
 }
 # The demonstration of a modality.
 OF_MODALITY = {"eeg": "excerpts", "image": "digits"}

@@ -74,6 +74,17 @@ class DiscoveryDemoConfig:
         check_counts(self)
 
 
+@dataclass(frozen=True, kw_only=True)
+class NightDemoConfig:
+    """What may be changed of the demo of whole nights."""
+
+    epochs: Annotated[int, "passes over the labelled nights"] = 12
+    subjects: Annotated[int, "labelled nights, besides two that choose the pass"] = 4
+
+    def __post_init__(self) -> None:
+        check_counts(self)
+
+
 def check_counts(settings: object) -> None:
     """Raise ConfigError unless what is given of a demo's settings, counts all, is at least 1."""
     for name, value in asdict(settings).items():

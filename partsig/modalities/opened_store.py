@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from partsig import registries
-from partsig.contracts import Examples, Labels, MarkedItems
+from partsig.contracts import Examples, Labels, MarkedItems, TrainedModel
 from partsig.data.store import index_digest
 from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.modalities import registry
@@ -76,12 +76,16 @@ class OpenedStore(ABC):
         names: Sequence[str],
         parts: Iterable[tuple[Examples, Callable[[], np.ndarray]]],
         facts: Mapping[str, object],
+        loaded: TrainedModel | None,
     ) -> None:
         """Raise ConfigError: items do not follow one another."""
         raise ConfigError(
             f"--as-store is for recordings, whose epochs follow one another; {self.path} has "
             "none: leave it out."
         )
+
+    def keep_with(self, run: Path) -> None:  # noqa: B027 - most stores need none
+        """Write into a run what of this store is needed to use it elsewhere: nothing."""
 
     def index_changed(self, run: Run) -> list[str]:
         """Return what is told where a run does not know its items, and the store's list is another

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,6 +15,7 @@ from partsig.contracts import (
     Labels,
     LabelSplit,
     PretrainingData,
+    TrainedModel,
     TrainingBatches,
     UnseenWindows,
 )
@@ -36,6 +37,7 @@ from partsig.modalities.opened_store import OpenedStore, refuse_used
 from partsig.modalities.signal_labels import draw_labels
 from partsig.modalities.signal_settings import SignalFinetuneConfig, SignalPretrainConfig
 from partsig.modalities.signals import BASELINES
+from partsig.runs.epoch_features import FeatureRecipe
 from partsig.runs.exported import LoadedModel
 from partsig.runs.run import Run
 from partsig.runs.settings import Shape
@@ -100,8 +102,19 @@ class SignalDataset(OpenedStore):
         return signal_transfer.channels_from(self.store, run, settings)
 
     def facts(self) -> dict[str, object]:
-        """Return what a fine-tuned run remembers of the store: how it was filtered, too."""
-        return super().facts() | {"filter": self.store.meta["filter"]}
+        """Return what a fine-tuned run remembers: the filter, too, and which features these are."""
+        own = {} if self.recipe is None else {"epoch_features": self.recipe.digest}
+        return super().facts() | {"filter": self.store.meta["filter"]} | own
+
+    @cached_property
+    def recipe(self) -> FeatureRecipe | None:
+        """How its features were made; None where it holds signals, or features of elsewhere."""
+        return signal_features.recipe_in(self.store)
+
+    def keep_with(self, run: Path) -> None:
+        """Write into a run how the store's features were made, where that is known."""
+        if self.recipe is not None:
+            self.recipe.copy_to(run)
 
     def window_for(self, settings: SignalFinetuneConfig) -> Shape:
         """Return the extent of a labelled window in samples."""
@@ -130,8 +143,7 @@ class SignalDataset(OpenedStore):
                 Stream.UNSEEN_WINDOWS,
             )
         train = RandomWindows(store, split["train"], window[0], seed, settings.windows_per_epoch)
-        halves = 2 if getattr(settings.objective, "context", 0) else 1
-        train.silence(settings.loss.channel_dropout, halves)
+        train.silence(settings.loss.channel_dropout, settings.compared_parts)
         return PretrainingData(
             channels=len(store.ch_names),
             window=window,
@@ -287,9 +299,11 @@ class SignalDataset(OpenedStore):
         names: Sequence[str],
         parts: Iterable[tuple[LabelledWindows, Callable[[], np.ndarray]]],
         facts: Mapping[str, object],
+        loaded: TrainedModel | None,
     ) -> None:
         """Write features of recordings as a store with one sample an epoch."""
-        signal_features.write_features(self.store, path, names, parts, facts)
+        recipe = signal_features.recipe_for(self.store, names, facts, loaded)
+        signal_features.write_features(self.store, path, names, recipe, parts, facts)
 
     def test_examples(self, run: Run, external: bool) -> LabelledWindows:
         """Return what a run is judged on: its test subjects, or all that have labels elsewhere."""
@@ -310,6 +324,11 @@ class SignalDataset(OpenedStore):
             refuse_used(signal_transfer.learned_from(run, self.store, names), "recordings")
         examples = LabelledWindows(self.store, names)
         return examples if self.channels is None else altered(examples, self.channels)
+
+    def check_same_input(self, run: Run, labels: Labels) -> None:
+        """Raise DataError unless a fine-tuned run's classifier can be used on this store."""
+        signal_features.refuse_signals(self.store, run)
+        super().check_same_input(run, labels)
 
     def changed_since(self, run: Run) -> list[str]:
         """Return the test recordings that are not what they were when a run was begun."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from partsig.contracts import Everything, TrainedModel
+from partsig.contracts import Everything, TrainedModel, TrainedRun
 from partsig.data.signals.bands import band_powers, feature_names
 from partsig.data.signals.growing_index import take_and_keep
 from partsig.data.signals.recordings import Recording
@@ -18,6 +18,7 @@ from partsig.data.signals.windows import LabelledWindows
 from partsig.data.store import OK
 from partsig.errors import ConfigError, DataError
 from partsig.files import locked
+from partsig.runs.epoch_features import FILE, FeatureRecipe, read_recipe, recipe_of
 from partsig.runs.features import starts
 
 # Whom features' model has seen, as a store of them tells it: without labels, and with.
@@ -93,6 +94,7 @@ def write_features(
     store: Store,
     path: Path,
     names: Sequence[str],
+    recipe: FeatureRecipe | None,
     parts: Iterable[tuple[LabelledWindows, Callable[[], np.ndarray]]],
     facts: Mapping[str, object],
 ) -> None:
@@ -100,7 +102,10 @@ def write_features(
 
     ``parts`` are all epochs of a recording, and what returns their features (E, F), which is asked
     where the recording is not there yet. Labels, subjects, gaps, the source's own split and the
-    fingerprints are the store's. ``facts`` tell what the features are of.
+    fingerprints are the store's. ``facts`` tell what the features are of, ``recipe`` how they are
+    made of signals (None: they are not), which stands beside them: a store in which recordings were
+    finished without one, by an older partsig, gets none. Raises DataError where they were made
+    otherwise.
     """
     meta = make_meta(
         source=store.meta["source"],
@@ -114,6 +119,8 @@ def write_features(
     )
     with locked(path, ""):
         rows = {name: row for name, row in create_store(path, meta).items() if row["status"] == OK}
+        if recipe is not None:
+            _keep_recipe(path, recipe, begun=bool(rows))
         roles = {subject: role for role, members in store.roles.items() for subject in members}
         if roles:
             write_split(path, roles)
@@ -123,8 +130,7 @@ def write_features(
                 (name,) = part.names
                 row = store.recordings[name]
                 if name not in rows or rows[name]["source"] != row["sha256"][:16]:
-                    signal = np.ascontiguousarray(features().T, np.float32)
-                    yield _written(store, path, meta, row, signal)
+                    yield _written(store, path, meta, row, scaled([features()], len(part)))
 
         take_and_keep(
             written(),
@@ -134,8 +140,7 @@ def write_features(
 
 
 def _written(store: Store, path: Path, meta: dict, row: Mapping, signal: np.ndarray) -> dict:
-    """Write the features (F, E) of a recording, scaled by itself; return its row of the index."""
-    scale_robustly(signal)
+    """Write the features (F, E) of a recording; return its row of the index."""
     start = float(row["start_s"] or 0)
     recording = Recording(
         name=row["recording"],
@@ -150,6 +155,83 @@ def _written(store: Store, path: Path, meta: dict, row: Mapping, signal: np.ndar
         sex=row["sex"],
     )
     return write_recording(path, meta, recording, signal) | {FINGERPRINT: row[FINGERPRINT]}
+
+
+def scaled(blocks: Iterable[np.ndarray], n: int) -> np.ndarray:
+    """Return features of a whole recording as a signal (F, n) float32, scaled by itself.
+
+    ``blocks`` are those of its n epochs (b, F), one after the other; they are held once.
+    """
+    signal, at = np.zeros((0, n), np.float32), 0
+    for block in blocks:
+        if not at:
+            signal = np.empty((block.shape[1], n), np.float32)
+        signal[:, at : at + len(block)] = block.T
+        at += len(block)
+    scale_robustly(signal)
+    return signal
+
+
+def recipe_for(
+    store: Store, names: Sequence[str], facts: Mapping[str, object], loaded: TrainedModel | None
+) -> FeatureRecipe | None:
+    """Return how features of these names are made of a store, as ``facts`` and a model tell it.
+
+    None where a recording alone does not tell them: those of features, and components.
+    """
+    if round(store.unit_s * store.sfreq) == 1 or "components" in facts:
+        return None
+    reading = store.meta.get("reading", {})
+    return recipe_of(
+        loaded,
+        names=tuple(names),
+        ch_names=store.ch_names,
+        sfreq=store.sfreq,
+        unit_s=store.unit_s,
+        filter=store.meta["filter"],
+        dtype=store.meta["dtype"],
+        normalise=reading.get("normalise", "none"),
+        trim_wake_min=reading.get("trim_wake_min"),
+        **{key: facts[key] for key in ("bands", "pool", "blocks", *SEEN) if key in facts},
+    )
+
+
+def recipe_in(store: Store) -> FeatureRecipe | None:
+    """Return how a store's features were made; None where it does not hold any, or know it.
+
+    Raises CheckpointError where what it tells is damaged, DataError where it is of other features.
+    """
+    recipe = read_recipe(store.path)
+    if recipe is not None and recipe.names != store.ch_names:
+        raise DataError(
+            f"{store.path / FILE} tells of other features than the store holds: make the store "
+            "again with `partsig embed --as-store`."
+        )
+    return recipe
+
+
+def refuse_signals(store: Store, run: TrainedRun) -> None:
+    """Raise DataError where a run labels features of epochs, and a store holds the signals."""
+    recipe = read_recipe(run.path) if run.facts.get("epoch_features") else None
+    if recipe is not None and (store.ch_names, store.sfreq) == (recipe.ch_names, recipe.sfreq):
+        raise DataError(
+            f"{run.path} labels features of epochs, and {store.path} holds signals: make its "
+            f"features with `partsig embed --as-store --run {run.path} --store {store.path} "
+            "--output …`, and pass that as --store."
+        )
+
+
+def _keep_recipe(path: Path, recipe: FeatureRecipe, begun: bool) -> None:
+    """Write a recipe into a store, or hold it against the one of what was finished there."""
+    if not begun:
+        recipe.write(path)
+        return
+    known = read_recipe(path)
+    if known is not None and known.digest != recipe.digest:
+        raise DataError(
+            f"{path} holds features that were made otherwise, by another encoder or of signals "
+            "that were prepared in another way: choose another --output."
+        )
 
 
 def seen_by_features(store: Store, how: str) -> set[str]:

@@ -33,6 +33,16 @@ class SignalPretrainConfig(PretrainRecipe):
         check_range("window_s", self.window_s, self.patch_s)
         if self.window_s > LONGEST_S:
             raise ConfigError(f"window_s is {self.window_s:g}; a window is of a day at most.")
+        if getattr(self.objective, "focus", "none") == "object":
+            raise ConfigError(
+                "objective.focus=object follows masks of objects, which signals have none of: set "
+                "it to amplitude, change, or none."
+            )
+
+    @property
+    def compared_parts(self) -> int:
+        """How many parts of a window are told by each other: its halves, or it is one."""
+        return 2 if getattr(self.objective, "context", 0) else 1
 
     def extents(self, samples_per_unit: float) -> tuple[Shape, Shape]:
         window, patch = (round(s * samples_per_unit) for s in (self.window_s, self.patch_s))

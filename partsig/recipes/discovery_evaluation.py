@@ -43,11 +43,12 @@ def evaluate_parts(asked: JudgingRequest) -> Judgement:
     check_replaceable(folder / PARTS, b",truth,prediction,", folder / "predictions.csv")
     model, device = load_perceiving(run), distributed.pick_device(asked.device)
     found = discovery.find_parts(model, items, device)
-    # What is fitted to training items (the regression of points, k-means) is of the run's store.
+    # What is fitted to training items (regression of points, k-means, NMF) is of the run's store.
     own = registry.get(run.modality).open(locate(None, recorded=run.facts["store"]))
     train = own.marked(run, "train")
     known = discovery.find_parts(model, train, device)
     units, _ = items.units()
+    both = (known, train), (found, items)
     result = {
         "run": place_name(run.path),
         "modality": run.modality,
@@ -66,7 +67,10 @@ def evaluate_parts(asked: JudgingRequest) -> Judgement:
         "date": runs.now(),
         "environment": runs.environment(),
         **discovery.score(found, items, asked.seed),
-        "keypoint_regression_error": discovery.regression_error((known, train), (found, items)),
+        "keypoint_regression_error": discovery.regression_error(*both),
+        "keypoint_regression_baselines": {
+            name: discovery.regression_error(*both, name) for name in discovery.CENTRES
+        },
         "baselines": discovery.baselines(known, found, items, asked.seed),
     }
     discovery.write_predictions(folder / "predictions.csv", found, items)  # first: it tells whose

@@ -7,6 +7,7 @@ was pretrained on, so that no test recording has a part in them.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -16,28 +17,31 @@ from partsig import progress
 from partsig.contracts import Dataset, Everything, Examples
 from partsig.core.encoder import check_blocks
 from partsig.data.store import locate, read_meta
-from partsig.errors import ConfigError
+from partsig.errors import ConfigError, DataError
 from partsig.modalities import registry
 from partsig.places import place_name
 from partsig.recipes import components
 from partsig.recipes.components import Make
+from partsig.recipes.epoch_features import feature_network
 from partsig.recipes.loading import load_model
 from partsig.runs import amid, features
 from partsig.runs import directory as runs
+from partsig.runs.epoch_features import FeatureRecipe, digest_of, read_recipe, weights_of
 from partsig.runs.exported import LoadedModel
 from partsig.runs.run import Run
 from partsig.train import distributed
 
 KINDS = ("run", "bands", "both")
+TOKEN = "token"  # in place of a pool: an epoch's own, of an encoder of patches longer than it
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureStoreRequest:
     """What is asked for: features of ``kind`` (:data:`KINDS`) of a store, to be kept in ``output``.
 
-    ``run`` is None for band powers alone, which need a ``store``. ``components``: so many
-    principal components instead of all of an encoder's features; 0 is all. The rest is as for
-    embeddings.
+    ``run`` is None for band powers alone, which need a ``store``; of a run that was itself trained
+    on features it is these that are made. ``components``: so many principal components instead of
+    all of an encoder's features; 0 is all. The rest is as for embeddings.
     """
 
     run: Path | None
@@ -51,10 +55,18 @@ class FeatureStoreRequest:
     components: int = 0
     allow_http: bool = False
 
+    @cached_property
+    def recipe(self) -> FeatureRecipe | None:
+        """The features that the run was trained on, where it has no encoder of its own."""
+        if self.run is None or not (self.run / "run.json").is_file():
+            return None
+        own = Run.read(self.run).config.get("model", "encoder") == "encoder"
+        return None if own else read_recipe(self.run)
+
     def place(self) -> Path:
         """Return where the store lies; raise ConfigError where nothing tells it."""
         recorded = None
-        if self.run is not None and (self.run / "run.json").is_file():
+        if self.run is not None and (self.run / "run.json").is_file() and not self.recipe:
             recorded = Run.read(self.run).facts["store"]
         if self.store is None and recorded is None:
             raise ConfigError("nothing tells which store the features are to be of: pass --store.")
@@ -66,75 +78,143 @@ def write_feature_store(request: FeatureStoreRequest) -> tuple[Path, Everything,
 
     What was written before is not computed again.
     """
-    loaded = None if request.run is None else load_model(request.run, amid=True)
-    place = request.place()
+    asked = _asked(request)
+    loaded, place = asked.loaded, request.place()
     facts = read_meta(place) if loaded is None else loaded.facts
     dataset = registry.of(facts).open(place)
     everything = dataset.everything(loaded, request.run or place, request.recordings)
     own = "bands" if request.run is None else request.run.resolve().name
     target = Path(request.output or runs.STORES / f"{place.resolve().name}-{own}")
     device = distributed.pick_device(request.device)
-    names: list[str] = []
-    made: list[Make] = []
     told: dict[str, object] = {"of": place_name(dataset.path)}
     told["provenance"] = dataset.store.meta["provenance"]
-    pool = "band powers"
     if loaded is not None:
-        pool, make, width = _encoded(loaded, request, dataset, device)
         seen = {key: everything.meta.get(key) for key in everything.meta if "subjects" in key}
-        told |= {"run": place_name(request.run), "pool": pool, "blocks": request.blocks, **seen}
-        if request.components:
-            known = components.recordings_seen(everything, loaded.run)
-            taught = dataset.everything(loaded, request.run, known)
-            model, explained = components.fit(make, taught.parts, taught.n, request.components)
-            make, width = components.of(make, model), request.components
-            told |= {"components": width, "explained_share": round(explained, 4)}
-        made.append(make)
-        names += [f"e_{i}" for i in range(width)]
-    if request.kind != "run":
+        told |= {"run": place_name(request.run), "pool": asked.pool, "blocks": asked.blocks, **seen}
+    take = None
+    if asked.bands:
         known, take = dataset.known_features()
-        names += known
-
-        def taken(x: torch.Tensor) -> torch.Tensor:
-            return torch.from_numpy(take(x.cpu().numpy()).astype(np.float32))
-
-        made.append(_with(taken, device))
         told["bands"] = len(known)
+    if asked.components or asked.pool == TOKEN:
+        made, width = _apart(request, asked, dataset, everything, told, device)
+        if take is not None:
+            made.append(_with(feature_network(None, None, 0, take, device), device))
+    else:
+        width = 0 if loaded is None else loaded.model.width_of(asked.pool, asked.blocks)
+        network = feature_network(loaded, asked.pool, asked.blocks, take, device)
+        made = [_with(network, device)]
+    names = [f"e_{i}" for i in range(width)] + list(known if asked.bands else ())
+    if asked.recipe is not None:
+        told |= _told_again(request.run, asked.recipe, names, dataset)
     bar = progress.bar(total=everything.n, unit=everything.item, desc="embed")
     with bar:
         parts = _parts(everything, made, bar.update)
-        dataset.write_features(target, names, parts, told)
-    return target, everything, len(names), pool
+        dataset.write_features(target, names, parts, told, loaded)
+    return target, everything, len(names), asked.pool or "band powers"
 
 
-def _with(take: Callable[[torch.Tensor], torch.Tensor], device: torch.device) -> Make:
-    network = features.FrozenNetwork(take=take)
+def _with(network: features.FrozenNetwork, device: torch.device) -> Make:
     return lambda part: np.concatenate(list(network.features(part, device)))
 
 
-def _encoded(
-    loaded: LoadedModel, request: FeatureStoreRequest, dataset: Dataset, device: torch.device
-) -> tuple[str, Make, int]:
-    """Return how an encoder's features of epochs are pooled, what makes them, and their number."""
-    model, window, patch = loaded.model.eval().to(device), loaded.window[-1], loaded.patch[-1]
-    check_blocks(request.blocks, model.depth)
-    unit = dataset.labels.unit_s
-    if unit is not None and patch > round(unit * dataset.samples_per_unit):
-        if request.pool != "auto":
+def _apart(
+    request: FeatureStoreRequest,
+    asked: "_Asked",
+    dataset: Dataset,
+    everything: Everything,
+    told: dict[str, object],
+    device: torch.device,
+) -> tuple[list[Make], int]:
+    """Return what makes tokens amid the epochs around each, or components, and their number."""
+    loaded = asked.loaded
+    told["weights_sha256"] = digest_of(weights_of(loaded))
+    if asked.pool == TOKEN:
+        model, window, patch = loaded.model.eval().to(device), loaded.window[-1], loaded.patch[-1]
+        width = model.width_of("mean", asked.blocks)
+
+        def make(part: Examples) -> np.ndarray:
+            name = part.names[0]
+            return amid.tokens_amid(model, window, patch, part, name, device, asked.blocks)
+
+    else:
+        width = loaded.model.width_of(asked.pool, asked.blocks)
+        make = _with(feature_network(loaded, asked.pool, asked.blocks, None, device), device)
+    if not asked.components:
+        return [make], width
+    known = components.recordings_seen(everything, loaded.run)
+    taught = dataset.everything(loaded, request.run, known)
+    axes, explained = components.fit(make, taught.parts, taught.n, asked.components)
+    told |= {"components": asked.components, "explained_share": round(explained, 4)}
+    return [components.of(make, axes)], asked.components
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """What features are to be of: a model's, pooled so, with band powers or without.
+
+    ``recipe``: those of the run of a network on features, in place of a model's own.
+    """
+
+    loaded: LoadedModel | None
+    pool: str | None
+    blocks: int
+    bands: bool
+    components: int = 0
+    recipe: FeatureRecipe | None = None
+
+
+def _asked(request: FeatureStoreRequest) -> _Asked:
+    recipe = request.recipe
+    if recipe is not None:
+        if request.kind != "run" or request.pool not in (None, "auto") or request.blocks:
             raise ConfigError(
-                f"{request.run} takes patches longer than what is embedded: of each epoch there is "
-                "one token, and nothing to pool; leave --pool out."
+                f"{request.run} tells itself which features it takes: leave out --features, --pool "
+                "and --blocks."
             )
-        return (
-            "token",
-            lambda part: amid.tokens_amid(
-                model, window, patch, part, part.names[0], device, request.blocks
-            ),
-            model.width_of("mean", request.blocks),
+        return _Asked(
+            loaded=recipe.loaded,
+            pool=recipe.pool,
+            blocks=recipe.blocks,
+            bands=recipe.bands > 0,
+            recipe=recipe,
         )
-    pool = features.check_pool(request.pool, loaded)
-    make = _with(lambda x: features.embed_windows(model, window, x, pool, request.blocks), device)
-    return pool, make, model.width_of(pool, request.blocks)
+    loaded, pool = None if request.run is None else load_model(request.run, amid=True), None
+    if loaded is not None:
+        pool = _pool(request, loaded)
+        check_blocks(request.blocks, loaded.model.depth)
+    return _Asked(
+        loaded=loaded,
+        pool=pool,
+        blocks=request.blocks,
+        bands=request.kind in ("bands", "both"),
+        components=request.components,
+    )
+
+
+def _pool(request: FeatureStoreRequest, loaded: LoadedModel) -> str:
+    labels = registry.of(loaded.facts).usual_labels
+    if labels is None or loaded.patch[-1] <= round(labels.unit_s * loaded.facts["sfreq"]):
+        return features.check_pool(request.pool, loaded)
+    if request.pool not in (None, "auto"):
+        raise ConfigError(
+            f"{request.run} takes patches longer than what is embedded: of each epoch there is "
+            "one token, and nothing to pool; leave --pool out."
+        )
+    return TOKEN
+
+
+def _told_again(
+    run: Path, recipe: FeatureRecipe, names: list[str], dataset: Dataset
+) -> dict[str, object]:
+    """Return what a run's own features are of; raise DataError where a store cannot give them."""
+    if tuple(names) != recipe.names or dataset.samples_per_unit != recipe.sfreq:
+        raise DataError(
+            f"{run} takes features of {', '.join(recipe.ch_names)} at {recipe.sfreq:g} Hz; "
+            f"{dataset.path} has {', '.join(dataset.ch_names)} at {dataset.samples_per_unit:g} Hz."
+        )
+    told = {"run": place_name(run)}
+    told |= {"subjects_pretraining": recipe.subjects_pretraining}
+    return told | {"subjects_labelled": recipe.subjects_labelled}
 
 
 def _parts(

@@ -234,6 +234,8 @@ def _share_finetuning(asked: Finetuning, world: World) -> None:
 def _begin(asked: Finetuning, settings: FinetuneRecipe, over: bool) -> None:
     """Begin the run, or go on with it where it is the same."""
     runs.begin(asked.run, "finetune", settings, asked.facts(), MAY_CHANGE_ON_RESUME, over)
+    if not over:
+        asked.dataset.keep_with(asked.run)
     if not over and asked.split.written is not None:
         write_json(asked.run / runs.SPLIT, asked.split.written)
 

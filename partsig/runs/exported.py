@@ -109,7 +109,7 @@ def _is_extent(value: object) -> bool:
     return fits and math.prod(axes) <= MOST_SAMPLES
 
 
-def _fault(facts: Mapping) -> str | None:
+def fault_of_model(facts: Mapping) -> str | None:
     """Return what a model cannot be built or used by."""
     fault = fault_of(
         {k: v for k, v in facts.items() if (k, v) != ("filter", None)}, SCHEMA | OF_FROZEN
@@ -193,7 +193,12 @@ def read(folder: Path) -> LoadedModel:
         raise CheckpointError(
             f"{folder} is no folder that `partsig export` (format {FORMAT}) wrote; export it again."
         )
-    fault = _fault(facts)
+    if facts.get("kind") == "context":
+        raise CheckpointError(
+            f"{folder} holds a graph over features of epochs, and no encoder: its {CARD} says how "
+            "it is run; with partsig use the run it was exported from."
+        )
+    fault = fault_of_model(facts)
     if fault:
         raise CheckpointError(f"{folder / CONFIG} is damaged ({fault}); export the run again.")
     check_temperature(facts.get("temperature"), folder / CONFIG)

@@ -43,6 +43,7 @@ CALIBRATION: Schema = {
 RUN: Schema = {
     **dict.fromkeys(("kind", "state", "store"), text),
     **dict.fromkeys(("started", "finished", "from", "modality", "task", "teacher"), maybe(text)),
+    "epoch_features": maybe(text),
     **dict.fromkeys(("provenance", "index_sha256", "weights_sha256", "like"), maybe(text)),
     "ch_names": texts,
     **dict.fromkeys(("subjects_seen", "subjects_trained", "pretraining_subjects"), texts),

@@ -69,13 +69,16 @@ class CardWords:
     not_for: str
 
 
-def write_card(facts: Mapping, measured: Mapping | None = None) -> str:
+def write_card(
+    facts: Mapping, measured: Mapping | None = None, words: CardWords | None = None
+) -> str:
     """Return a model card in Markdown, with the front matter that Hugging Face reads.
 
-    ``measured`` is the ``metrics.json`` of an evaluation. Subjects appear as counts, never by name.
+    ``measured`` is the ``metrics.json`` of an evaluation; ``words`` are what it says, None: what
+    its modality does. Subjects appear as counts, never by name.
     """
-    words = registry.of(facts).card
-    classifies = facts["kind"] == "stager"
+    words = words or registry.of(facts).card
+    classifies = facts["kind"] != "encoder"
     tags = [*(words.task_tags if classifies else ()), *words.tags, "self-supervised-learning"]
     front: dict[str, object] = {"library_name": "partsig", "tags": tags}
     name = words.names[classifies]

@@ -6,6 +6,7 @@ both formats know: no Fourier transform, no views with steps, nothing that depen
 
 import json
 import math
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -103,11 +104,17 @@ def exported(
     stager: PortableStager, channels: int, window: tuple[int, ...]
 ) -> torch.export.ExportedProgram:
     """Return the traced stager, for any number of epochs."""
-    batch = torch.export.Dim("batch", min=1)
     # Two epochs: a batch of one would be taken for a constant.
-    example = torch.zeros(2, channels, *window)
-    with torch.no_grad():
-        program = torch.export.export(stager, (example,), dynamic_shapes={"epochs": {0: batch}})
+    return exported_as(stager, torch.zeros(2, channels, *window), "epochs")
+
+
+def exported_as(module: nn.Module, example: Tensor, given: str) -> torch.export.ExportedProgram:
+    """Return a module's trace, for any number of rows of its one argument, called ``given``."""
+    batch = torch.export.Dim("batch", min=1)
+    with torch.no_grad(), warnings.catch_warnings():
+        # A GRU has a list of its own weights, which are among its parameters all the same.
+        warnings.filterwarnings("ignore", "The tensor attributes .*_flat_weights", UserWarning)
+        program = torch.export.export(module, (example,), dynamic_shapes={given: {0: batch}})
     _forget_sources(program.graph_module)
     return program
 
@@ -127,15 +134,20 @@ def write_torch(path: Path, program: torch.export.ExportedProgram, facts: Mappin
         torch.export.save(program, handle, extra_files={"config.json": json.dumps(facts)})
 
 
-def write_onnx(path: Path, program: torch.export.ExportedProgram, facts: Mapping) -> None:
-    """Write an ONNX file, weights inside, the facts among its metadata (texts, JSON each)."""
+def write_onnx(
+    path: Path, program: torch.export.ExportedProgram, facts: Mapping, given: str = "epochs"
+) -> None:
+    """Write an ONNX file, weights inside, the facts among its metadata (texts, JSON each).
+
+    ``given`` is what its input is called.
+    """
     try:
         import onnx
         import onnxruntime  # noqa: F401 - which the file is tried with, once it is written
         import onnxscript  # noqa: F401
     except ImportError:
         raise ConfigError("--format onnx needs more: pip install 'partsig[onnx]'.") from None
-    names = {"input_names": ["epochs"], "output_names": ["probabilities"]}
+    names = {"input_names": [given], "output_names": ["probabilities"]}
     proto = torch.onnx.export(program, dynamo=True, verbose=False, **names).model_proto
     for value in (*proto.graph.input, *proto.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"

@@ -1,6 +1,6 @@
 """Figures that only sleep staging has: hypnogram, staging of a night, trust."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +114,38 @@ def staging(staged: Staging, paths: Sequence[Path] = ()) -> Figure:
     for path in paths:
         save(figure, path)
     return figure
+
+
+def beside(name: str, stagings: Mapping[str, Staging], path: Path) -> Path:
+    """Draw a night as several stagers see it, one under the other, under what is scored.
+
+    ``stagings`` by what they are called, all of one recording that has scored stages; below each
+    hypnogram, in red, the epochs that differ from these. At the top a spectrogram, at the bottom
+    the probabilities of the last.
+    """
+    staged = list(stagings.values())
+    last = staged[-1]
+    figure = Figure(figsize=(11, 3.6 + 1.3 * len(staged)), layout="constrained")
+    heights = [1.0, *[1.0] * (1 + len(staged)), 0.8]
+    spectrum, truth, *rows, shares = figure.subplots(
+        len(heights), 1, sharex=True, height_ratios=heights
+    )
+    zero = _first_hour(last)
+    edges = zero + (last.start_s + EPOCH_S * np.arange(last.n_epochs + 1)) / 3600
+    _spectrogram(spectrum, edges, last)
+    _steps(truth, edges, last.scored)
+    truth.set_title("scored", fontsize=10, loc="left")
+    for axes, (label, one) in zip(rows, stagings.items(), strict=True):
+        _steps(axes, edges, one.stages)
+        score = float(kappa(review.agreement(one)))
+        axes.set_title(f"{plain(label)}: kappa {score:.2f}", fontsize=10, loc="left")
+        wrong = np.flatnonzero((last.scored >= 0) & (one.stages != last.scored))
+        at = (edges[wrong] + edges[wrong + 1]) / 2
+        axes.vlines(at, -0.5, -0.25, color=VERMILION, linewidth=0.6)
+    _hypnodensity(shares, edges, last.probabilities)
+    _time_axis(shares, edges, of_day=last.start is not None)
+    figure.suptitle(plain(name), fontsize=11, x=0.01, ha="left")
+    return save(figure, path)
 
 
 def trust(calibration: dict, reviewed: dict, path: Path) -> Path:

@@ -19,7 +19,8 @@ from partsig.data.signals.preprocessing import PreprocessConfig, filtered
 from partsig.data.signals.readers import edf_recordings, psg, wfdb_records
 from partsig.data.signals.readers.guarded import read_recording
 from partsig.data.signals.recordings import Recording
-from partsig.errors import CheckpointError, ConfigError, DataError, DiskFullError
+from partsig.data.signals.store_index import gaps_as_text, gaps_of_text, unbroken
+from partsig.errors import ConfigError, DataError, DiskFullError
 from partsig.metrics.calibration import tempered
 from partsig.modalities.signal_transfer import trained_for
 from partsig.places import place_name
@@ -28,13 +29,13 @@ from partsig.runs.run import Run
 from partsig.runs.settings import SCRATCH
 from partsig.sleep import oddity, review
 from partsig.sleep.audit import measure as nights
+from partsig.sleep.epoch_features import EpochFeatures, features_of
 from partsig.sleep.quality import GOOD, find_faults, is_eeg
 from partsig.sleep.settings import StageConfig
 from partsig.sleep.stagers import predict_signal
 from partsig.sleep.staging import Staging
 from partsig.sleep.staging_task import staging_run
 from partsig.tasks import registry as tasks
-from partsig.tasks.classification import CONTEXT
 from partsig.train import distributed
 
 if TYPE_CHECKING:
@@ -49,12 +50,16 @@ HELD = 2**26
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedStager:
-    """A fine-tuned run, ready to stage: its network, what it says of itself, where it computes."""
+    """A fine-tuned run, ready to stage: its network, what it says of itself, where it computes.
+
+    ``features`` make those of every epoch that the network is given; None: it is given signals.
+    """
 
     model: SupervisedModule
     run: Run
     facts: dict[str, object]
     device: torch.device
+    features: EpochFeatures | None = None
 
     def provenance(self, settings: StageConfig, recording: str) -> dict[str, object]:
         """Return what a recording's staging says of the stager, and of how it was used.
@@ -64,6 +69,19 @@ class LoadedStager:
         told = replace(settings, hypnogram=settings.hypnogram.as_told(recording))
         return self.facts | {"settings": configs.to_dict(told)}
 
+    def probabilities(
+        self, recording: Recording, signal: np.ndarray | OnDisk, sfreq: float
+    ) -> np.ndarray:
+        """Return calibrated stage probabilities (E, 5) of a recording's filtered signal (C, T)."""
+        end = recording.start_s + signal.shape[1] / sfreq
+        gaps = gaps_of_text(gaps_as_text(recording.gaps, recording.start_s, end))
+        epoch_s = self.run.labels.unit_s
+        pieces = unbroken(gaps, n_epochs(signal.shape[1], sfreq, epoch_s), epoch_s)
+        if self.features is not None:
+            signal, sfreq = self.features.of_signal(signal), 1 / epoch_s
+        answers = predict_signal(self.model, signal, sfreq, self.device, pieces, epoch_s)
+        return tempered(answers, self.facts["temperature"])
+
 
 def load(path: str | Path | None = None, device: str = "auto") -> LoadedStager:
     """Return a fine-tuned run as a stager; the one that finished last where none is given.
@@ -72,12 +90,8 @@ def load(path: str | Path | None = None, device: str = "auto") -> LoadedStager:
     """
     path = Path(path) if path else runs.last("finetune")
     run = staging_run(path)
-    if run.config.get("model") == CONTEXT:
-        raise CheckpointError(
-            f"{path} stages from features of epochs ({', '.join(run.ch_names[:2])}, …), which a "
-            "recording does not hold: make a store of its features, and label that with "
-            "`partsig evaluate --store`, or stage with a run on signals."
-        )
+    where = distributed.pick_device(device)
+    features = features_of(run, where)
     model = tasks.get(run.task).load(run)
     runs.check_kept(path, run.facts, ("filter", "calibration"))
     calibration, n_val = run.calibration, run.n_units("val")
@@ -88,28 +102,32 @@ def load(path: str | Path | None = None, device: str = "auto") -> LoadedStager:
         "pretrained": run.origin.told,
         "train_subjects": run.n_units("train"),
         "train_epochs": run.n_train,
-        "ch_names": run.ch_names,
+        "ch_names": list((run if features is None else features.recipe).ch_names),
+        **({} if features is None else {"features": features.recipe.in_words}),
         "temperature": calibration["temperature"],
         "calibrated_on": f"{calibration['n_epochs']} epochs of {n_val} subjects",
         "val_kappa": run.facts["val_kappa"],
         "review_by": calibration["review_by"],
     }
-    return LoadedStager(model=model, run=run, facts=facts, device=distributed.pick_device(device))
+    return LoadedStager(model=model, run=run, facts=facts, device=where, features=features)
 
 
 def _settings(stager: LoadedStager, settings: StageConfig) -> PreprocessConfig:
-    run = stager.run
+    run, made = stager.run, stager.features
+    sfreq, kept = run.samples_per_unit, run.facts["filter"]
+    if made is not None:
+        sfreq, kept = made.recipe.sfreq, made.recipe.filter
     return PreprocessConfig(
-        channels=tuple(run.ch_names),
+        channels=tuple(stager.facts["ch_names"]),
         aliases=settings.aliases,
         missing=settings.missing,
         unit=settings.unit,
         units=settings.units,
         hypnogram=settings.hypnogram,
-        sfreq=run.samples_per_unit,
+        sfreq=sfreq,
         epoch_s=run.labels.unit_s,
-        l_freq=run.facts["filter"]["l_freq"],
-        h_freq=run.facts["filter"]["h_freq"],
+        l_freq=kept["l_freq"],
+        h_freq=kept["h_freq"],
     )
 
 
@@ -187,8 +205,8 @@ def staged(stager: LoadedStager, recording: Recording, settings: StageConfig) ->
         notes.append(f"the stager does without what is filled: {trained_for(stager.run)}")
     unusable = _unusable(recording, quality, settings.good_share, epoch_s)
     usable = np.array([not why for why in unusable])
-    uncalibrated = predict_signal(stager.model, signal, reading.sfreq, stager.device, epoch_s)
-    probabilities = tempered(uncalibrated, stager.facts["temperature"])
+    probabilities = stager.probabilities(recording, signal, reading.sfreq)
+    notes += [] if stager.features is None else stager.features.notes
     probabilities[~usable] = np.nan
     stages = np.where(usable, np.nan_to_num(probabilities).argmax(1), UNSCORED).astype(np.int8)
     odd = _oddity(stager, np.asarray(signal), reading.sfreq) if settings.oddity else None

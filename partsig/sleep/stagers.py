@@ -91,8 +91,13 @@ class YasaStager(SupervisedModule):
             ]
         )
 
-    def predict_signal(self, signal: np.ndarray | OnDisk) -> np.ndarray:
-        """Return stage probabilities (E, 5) of the whole epochs of a recording (C, T) in µV."""
+    def predict_signal(
+        self, signal: np.ndarray | OnDisk, stretches: list[tuple[int, int]] | None = None
+    ) -> np.ndarray:
+        """Return stage probabilities (E, 5) of the whole epochs of a recording (C, T) in µV.
+
+        What is missing between ``stretches`` is bridged: YASA knows of no gaps.
+        """
         import mne
         import yasa
         from sklearn.exceptions import InconsistentVersionWarning
@@ -120,16 +125,18 @@ def predict_signal(
     signal: np.ndarray | OnDisk,
     sfreq: float,
     device: torch.device,
+    unbroken: list[tuple[int, int]] | None = None,
     epoch_s: float = EPOCH_S,
 ) -> np.ndarray:
     """Return stage probabilities (E, 5) of the whole epochs, one at least, of a signal (C, T).
 
     It is read a batch of epochs at a time, but by a model that has a way of its own: YASA needs the
-    whole recording in memory.
+    whole recording in memory, and what looks at neighbours is told where nothing is missing
+    between epochs, the (first, stop) of ``unbroken``.
     """
-    own = getattr(model, "predict_signal", None)
+    own = getattr(model.to(device), "predict_signal", None)
     if own is not None:
-        return own(signal)
+        return own(signal, unbroken)
     n_times = round(epoch_s * sfreq)
     n = n_epochs(signal.shape[1], sfreq, epoch_s)
 

@@ -176,13 +176,15 @@ class ContextNetwork(SupervisedModule):
             self.prior.copy_(torch.from_numpy(counts / counts.sum()))
         self.transitions.copy_(torch.from_numpy(markov.transitions_of(rows, n_classes)))
 
-    def context_logits(self, x: Tensor, present: Tensor) -> Tensor:
+    def context_logits(self, x: Tensor, present: Tensor | None = None) -> Tensor:
         """Return logits (B, N, K) of features (B, N, F), of which the epochs ``present`` are there.
 
-        What stands where no epoch is has no meaning.
+        What stands where no epoch is has no meaning; None: all are there.
         """
         usual = ((x.float() - self.centre) / self.spread).clamp(-FARTHEST, FARTHEST)
-        return self.net(usual * present.unsqueeze(-1), present).float()
+        if present is not None:
+            usual = usual * present.unsqueeze(-1)
+        return self.net(usual, present).float()
 
     def logits(self, x: Tensor) -> Tensor:
         """Return logits (B, K) of epochs (B, C, T), each by itself."""
@@ -233,10 +235,16 @@ class ContextNetwork(SupervisedModule):
             ]
         )
 
-    def predict_signal(self, signal: np.ndarray) -> np.ndarray:
-        """Return class probabilities (E, K) of the epochs of features (C, E), nothing missing."""
-        n = signal.shape[1] // self.n_times
-        return self._of_part(np.asarray(signal), [(0, n)], self.centre.device)
+    def predict_signal(
+        self, signal: np.ndarray, stretches: list[tuple[int, int]] | None = None
+    ) -> np.ndarray:
+        """Return class probabilities (E, K) of the epochs of features (C, E).
+
+        ``stretches``: the (first, stop) of epochs between which nothing is missing; None: nothing
+        is missing anywhere.
+        """
+        every = [(0, signal.shape[1] // self.n_times)]
+        return self._of_part(np.asarray(signal), stretches or every, self.centre.device)
 
     def _of_part(
         self, signal: np.ndarray, stretches: list[tuple[int, int]], device: torch.device

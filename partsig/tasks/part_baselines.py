@@ -6,6 +6,7 @@ foreground, which only decides what is fitted. A figure without these rows says 
 have typical places, so that a grid agrees with them by far more than chance.
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
@@ -19,6 +20,9 @@ from partsig.seeds import Stream, rng_of, seed_of
 # Cells that are fitted at most, drawn by the seed: k-means of 400 features takes some ten seconds.
 MOST_CELLS = 15_000
 RESTARTS = 4  # of k-means, from other centres; the tightest is kept
+# Rounds of NMF, fitting, and judging all cells: some tens suffice on maps. It stops there, settled
+# or not, so that its time is bounded by the number of cells.
+MOST_ROUNDS, JUDGING_ROUNDS = 1000, 200
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -106,14 +110,16 @@ def factor_parts(train: PartMaps, test: PartMaps, n_parts: int, seed: int) -> np
     """Return the strongest of K non-negative factors of rectified features: DFF.
 
     Factors are fitted to the training foreground, by scikit-learn's NMF; channels are divided by
-    their SD, and a factor counts by the length of what it adds. It begins at a singular value
-    decomposition, or at random where there are more parts than channels. Raises DataError for fewer
-    cells of foreground than parts, or where no feature is above 0.
+    their SD, what is below 0 is 0 (:func:`rectified_share` tells how much that is), and a factor
+    counts by the length of what it adds. It begins at a singular value decomposition, or at random
+    where there are more parts than channels. Raises DataError for fewer cells of foreground than
+    parts, or where no feature is above 0.
 
     Source: E. Collins, R. Achanta, S. Süsstrunk, Deep feature factorization for concept discovery,
     ECCV 2018. *Differs from it* in that factors are of other images than those that are judged.
     """
     from sklearn.decomposition import NMF
+    from sklearn.exceptions import ConvergenceWarning
 
     fitted = _fitted(train, n_parts, seed)
     _, sd = _moments(fitted)
@@ -121,10 +127,25 @@ def factor_parts(train: PartMaps, test: PartMaps, n_parts: int, seed: int) -> np
     if not positive.any():
         raise DataError("no feature of the foreground is above 0: nothing can be factorised.")
     init = "nndsvda" if n_parts <= min(positive.shape) else "random"
-    model = NMF(n_parts, init=init, max_iter=1000, tol=1e-3, random_state=_state(seed))
-    model.fit(positive)
-    share = model.transform(np.maximum(test.cells() / sd, 0).astype(positive.dtype))
+    model = NMF(n_parts, init=init, max_iter=MOST_ROUNDS, tol=1e-3, random_state=_state(seed))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # see MOST_ROUNDS
+        model.fit(positive)
+        model.set_params(max_iter=JUDGING_ROUNDS)
+        share = model.transform(np.maximum(test.cells() / sd, 0).astype(positive.dtype))
     return test.labels((share * np.linalg.norm(model.components_, axis=1)).argmax(1))
+
+
+def rectified_share(train: PartMaps) -> float:
+    """Return the share of the training foreground's values that are below 0, 0 to 1.
+
+    To :func:`factor_parts` they are 0: of maps after a ReLU none, of a transformer's tokens half.
+
+    >>> rectified_share(PartMaps(maps=np.array([[[1.0, -1.0, 0.0, 3.0]]])))
+    0.25
+    """
+    values = np.moveaxis(train.maps, 1, -1)[train.mask]
+    return float((values < 0).mean()) if values.size else 0.0
 
 
 BASELINES: dict[str, Baseline] = {

@@ -4,8 +4,9 @@ Of points (keypoints): which part is found at each that is seen. Of maps of labe
 each place. ``fg`` asks within the foreground, ``full`` counts the background as a further part, of
 images whose foreground is told. Intervals are bootstraps over units (images, subjects). How well
 the centres of parts tell points, by a regression fitted on training items. Parts with less than 1 %
-of the foreground are dead. Beside them what needs no learning: one part, a grid, and k-means on the
-same maps that the parts were learned on.
+of the foreground are dead. Beside them what needs no learning: one part, a grid, and k-means and
+NMF on the same maps and the same foreground that the parts were learned on; and, of the regression,
+the middle of the image, and the mean of the true keypoints, as the one centre.
 
 Source: S. Choudhury, I. Laina, C. Rupprecht, A. Vedaldi, Unsupervised part discovery from
 contrastive reconstruction, NeurIPS 2021. *Differs from its code*: ``full`` is of the same crops as
@@ -14,6 +15,7 @@ interpolation between the cells of their grid.
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,13 +26,22 @@ from torch import nn
 from partsig.cells import is_marked, write_table
 from partsig.contracts import MarkedItems
 from partsig.core.perception import resized
+from partsig.errors import DataError
 from partsig.files import atomic
 from partsig.metrics import clustering, part_places
-from partsig.tasks.part_baselines import PartMaps, as_maps, grid_parts, kmeans_parts, one_part
+from partsig.tasks.part_baselines import (
+    BASELINES,
+    PartMaps,
+    as_maps,
+    factor_parts,
+    kmeans_parts,
+    rectified_share,
+)
 
 CPU_BATCH, DEVICE_BATCH = 8, 64
-# Bytes of maps that k-means is fitted to and judged on; above, it is left out.
+# Bytes of maps that k-means and NMF are fitted to and judged on; above, they are left out.
 MOST_BYTES = 2**31
+FACTORS = "NMF (DFF)"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -160,12 +171,22 @@ def _by_unit(tables: np.ndarray, unit: np.ndarray, n_units: int) -> np.ndarray:
     return found
 
 
+# The one centre of each item (n, 1, D) by points (n, P, D), in shares of it, and which are seen.
+CENTRES = {
+    "image midpoint": lambda at, _seen: part_places.middle_centres(len(at), at.shape[2]),
+    "mean true keypoint": part_places.mean_centres,
+}
+
+
 def regression_error(
-    train: tuple[FoundParts, MarkedItems], test: tuple[FoundParts, MarkedItems]
+    train: tuple[FoundParts, MarkedItems],
+    test: tuple[FoundParts, MarkedItems],
+    centre: str | None = None,
 ) -> float | None:
     """Return how far points lie from where the centres of parts tell them, in % of the object.
 
-    None where there are no points, or none that both show.
+    ``centre``: one of :data:`CENTRES` in place of the parts', a baseline. None where there are no
+    points, or none that both show.
     """
     told = []
     for found, items in (train, test):
@@ -174,8 +195,12 @@ def regression_error(
         if points is None:
             return None
         extent = np.array(items.inputs(slice(0, 1)).shape[2:], np.float64)
-        centres = part_places.part_centres(found.maps, found.foreground) * extent
-        told.append((centres, points[..., :-1].astype(np.float64), points[..., -1] > 0))
+        places, seen = points[..., :-1].astype(np.float64), points[..., -1] > 0
+        if centre is None:
+            centres = part_places.part_centres(found.maps, found.foreground)
+        else:
+            centres = CENTRES[centre](places / extent, seen)
+        told.append((centres * extent, places, seen))
     scale = test[1].scale(slice(0, len(test[1])))
     error = clustering.keypoint_regression_error(*told[0], *told[1], scale)
     return None if np.isnan(error) else error
@@ -184,22 +209,30 @@ def regression_error(
 def baselines(
     train: FoundParts, found: FoundParts, items: MarkedItems, seed: int
 ) -> dict[str, dict]:
-    """Return the same scores of what needs no learning; k-means where maps were kept."""
+    """Return the same scores of what needs no learning; k-means and NMF where maps were kept.
+
+    NMF tells which share of the maps it took as 0 (``rectified_share``), since they were below; of
+    maps that are nowhere above 0 it is left out.
+    """
     n_parts = found.maps.shape[1]
     ground = PartMaps(maps=found.maps, foreground=found.inside)
-    labels = {
-        "one part": one_part(ground, ground, n_parts, seed),
-        "grid": grid_parts(ground, ground, n_parts, seed),
-    }
+    labels = {name: BASELINES[name](ground, ground, n_parts, seed) for name in ("one part", "grid")}
     known, seen = train.as_features(), found.as_features()
+    rectified = 0.0
     if known is not None and seen is not None and known.mask.sum() >= n_parts:
         labels["k-means"] = kmeans_parts(known, seen, n_parts, seed)
-    return {
+        rectified = rectified_share(known)
+        with suppress(DataError):  # nothing is above 0
+            labels[FACTORS] = factor_parts(known, seen, n_parts, seed)
+    told = {
         name: score(
             FoundParts(maps=as_maps(one, n_parts), foreground=found.foreground), items, seed
         )
         for name, one in labels.items()
     }
+    if FACTORS in told:
+        told[FACTORS]["rectified_share"] = round(rectified, 4)
+    return told
 
 
 def write_predictions(path: Path, found: FoundParts, items: MarkedItems) -> None:
@@ -236,9 +269,11 @@ def summary(result: dict) -> list[str]:
             )
             lines.append(f"  without learning: {others}")
     if result.get("keypoint_regression_error") is not None:
+        beside = result.get("keypoint_regression_baselines", {})
+        others = ", ".join(f"{who} {off:.1f} %" for who, off in beside.items() if off is not None)
         lines.append(
             f"keypoints told by the parts' centres: {result['keypoint_regression_error']:.1f} % of "
-            "the object off"
+            "the object off" + (f" (by the {others})" if others else "")
         )
     n_dead, n_parts = len(result["dead_parts"]), len(result["part_shares"])
     lines.append(

@@ -33,10 +33,11 @@ def demo(
     """Go from raw data to a score on held-out data, on the CPU, in a few minutes.
 
     ``what`` is one of :data:`~partsig.demos.registry.DEMOS`: excerpts, of PhysioNet-2018 (the
-    default), to kappa; digits, handwritten ones, to accuracy; parts, of pets, to overlap; or
-    discovery, of parts of pets without labels. ``modality`` eeg or image names the first two as
-    well. ``output`` defaults to ``runs/demo`` (``runs/demo-image``, ``-parts``, ``-discovery``).
-    The same call again continues an interrupted demo.
+    default), to kappa; digits, handwritten ones, to accuracy; parts, of pets, to overlap;
+    discovery, of parts of pets without labels; or night, whole nights with context. ``modality``
+    eeg or image names the first two as well. ``output`` defaults to ``runs/demo``
+    (``runs/demo-image``, ``-parts``, ``-discovery``, ``-night``). The same call again continues an
+    interrupted demo.
     """
     if modality is not None:
         check_option("--modality", modality, OF_MODALITY)

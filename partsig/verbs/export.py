@@ -8,12 +8,11 @@ import torch
 
 from partsig.errors import ConfigError, check_option
 from partsig.files import check_replaceable, read_json, remove_leftovers, write_json, write_text
-from partsig.recipes.loading import load_model
+from partsig.recipes.exporting import open_export
 from partsig.runs import directory as runs
 from partsig.runs import exported as packing
 from partsig.runs import portable_graph
 from partsig.runs.model_card import about_people, read_measured, write_card
-from partsig.seeds import Stream, rng_of
 from partsig.train import distributed
 
 FORMATS = {"safetensors": packing.WEIGHTS, "onnx": "model.onnx", "torch": "model.pt2"}
@@ -21,8 +20,6 @@ FORMATS = {"safetensors": packing.WEIGHTS, "onnx": "model.onnx", "torch": "model
 CARD_MARK = b"library_name: partsig\n"
 # Largest difference of a probability between the written graph and the run.
 TOLERANCE = 1e-4
-# Epochs the written graph is held against the run on; their amplitude is that of scalp EEG.
-CHECKED, AMPLITUDE_UV = 5, 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,33 +55,37 @@ def export(
     ``format``: safetensors, which ``PartStager.from_pretrained`` and ``PartEmbedder`` read; onnx
     or torch (``torch.export``), whose input is (n, C, T) float32 in µV, any n, and whose output
     are calibrated probabilities (n, K); neither needs partsig to be run. Both are held against the
-    run before they are kept, within 1e-4, on ``device``.
+    run before they are kept, within 1e-4, on ``device``. Of a network over features of epochs the
+    graph takes these, a stretch at a time, as its card says; it has no safetensors.
 
     Raises ConfigError or CheckpointError for whatever the user can mend.
     """
     check_option("--format", format, FORMATS)
     where = distributed.pick_device(device)
     path = Path(run) if run else runs.last("finetune")
-    loaded = load_model(path)
+    found = open_export(path)
     folder = Path(output) if output else path / "export"
     if folder.resolve() == path.resolve():
         raise ConfigError(f"--output {folder} is the run itself; choose another folder.")
     _check_ours(folder)
-    facts, file = loaded.facts, folder / FORMATS[format]
-    if format != "safetensors" and facts["kind"] != "stager":
-        raise ConfigError(f"{path} has no trained head: export it as safetensors, or fine-tune it.")
+    facts, file = found.facts, folder / FORMATS[format]
+    found.check(format)
     remove_leftovers(folder)
     _drop_others(folder, facts)
     measured = read_measured(path)
-    card, people = write_card(facts, measured), tuple(about_people(facts, measured))
+    people = tuple(about_people(facts, measured))
+    card = write_card(facts, measured, found.words)
     if format == "safetensors":
-        packing.write(folder, loaded, card)
+        found.write(folder, card)
         return Exported(path=folder, file=file, people=people)
-    stager = portable_graph.PortableStager(loaded.model, facts["temperature"])
-    program = portable_graph.exported(stager, len(facts["ch_names"]), loaded.window)
-    write = portable_graph.write_onnx if format == "onnx" else portable_graph.write_torch
-    write(file, program, facts)
-    difference = _difference(file, loaded, where)
+    program = found.program()
+    if format == "onnx":
+        portable_graph.write_onnx(file, program, facts, found.given)
+    else:
+        portable_graph.write_torch(file, program, facts)
+    difference = float(
+        np.abs(run_file(file, found.example) - found.answer(found.example, where)).max()
+    )
     if not difference <= TOLERANCE:  # pragma: no cover - no model was found that fails
         file.unlink()
         raise RuntimeError(f"{file.name} gave probabilities {difference:.1e} off; nothing is kept.")
@@ -116,21 +117,11 @@ def _drop_others(folder: Path, facts: dict) -> None:
             (folder / name).unlink(missing_ok=True)
 
 
-@torch.inference_mode()
-def _difference(file: Path, loaded: packing.LoadedModel, device: torch.device) -> float:
-    """Return the largest difference between a file's probabilities and the run's own."""
-    facts = loaded.facts
-    rng = rng_of(Stream.TRIAL, 0)
-    shape = (CHECKED, len(facts["ch_names"]), *loaded.window)
-    x = (AMPLITUDE_UV * rng.standard_normal(shape)).astype(np.float32)
-    model = loaded.model.eval().to(device)
-    logits = model.logits(torch.from_numpy(x).to(device)) / facts["temperature"]
-    ours = logits.softmax(-1).cpu().numpy()
-    return float(np.abs(run_file(file, x) - ours).max())
-
-
 def run_file(file: Path, x: np.ndarray) -> np.ndarray:
-    """Return the probabilities (n, K) that an exported graph gives for epochs (n, C, T) in µV."""
+    """Return the probabilities (n, …, K) that an exported graph gives.
+
+    Of its inputs: epochs (n, C, T) in µV, or what its ``config.json`` tells.
+    """
     if file.suffix == ".pt2":
         with torch.inference_mode():
             return torch.export.load(file).module()(torch.from_numpy(x)).numpy()
@@ -139,4 +130,4 @@ def run_file(file: Path, x: np.ndarray) -> np.ndarray:
     except ImportError:
         raise ConfigError("--format onnx needs more: pip install 'partsig[onnx]'.") from None
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    return session.run(None, {"epochs": x})[0]
+    return session.run(None, {session.get_inputs()[0].name: x})[0]

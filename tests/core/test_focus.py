@@ -103,6 +103,88 @@ def test_patches_lie_where_something_is(rank, by, stretched):
     assert spread.all()
 
 
+def masks(rank, n):
+    """An object over the first half of each axis, half of it certain."""
+    mask = torch.zeros(n, *WINDOWS[rank][0])
+    mask[(slice(None), *[slice(0, side // 2) for side in WINDOWS[rank][0]])] = 1.0
+    mask[n // 2 :] *= 0.5
+    return mask
+
+
+def coverage(mask, positions, patch):
+    """The mean of the mask in each patch (B, N), by slicing."""
+    found = torch.zeros(positions.shape[:2])
+    for b, n in itertools.product(*map(range, positions.shape[:2])):
+        low = (positions[b, n] - torch.tensor(patch) / 2).long().tolist()
+        found[b, n] = mask[(b, *[slice(s, s + p) for s, p in zip(low, patch, strict=True)])].mean()
+    return found
+
+
+@ranks
+def test_the_density_of_an_object_is_how_far_it_covers_a_patch(rank):
+    (length, patch), mask = WINDOWS[rank], masks(rank, 2)
+    there = focus.density(windows(rank, 2), patch, "object", mask)
+    starts = [range(n - p + 1) for n, p in zip(length, patch, strict=True)]
+    for at in itertools.product(*starts):
+        box = tuple(slice(s, s + p) for s, p in zip(at, patch, strict=True))
+        torch.testing.assert_close(
+            there[(slice(None), *at)], mask[(slice(None), *box)].flatten(1).mean(1)
+        )
+
+
+@ranks
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_patches_lie_on_the_object_as_much_more_as_the_share_says(rank, share):
+    """In the mean they are covered by (1 - share) · mean c + share · Σ c² / Σ c, c over starts."""
+    model, n = part(rank, focus="object", focus_share=share, patches=16), 400
+    mask, patch = masks(rank, n), WINDOWS[rank][1]
+    x = windows(rank, n)
+    positions, _ = model.sample_focused(x, torch.arange(n), n, draw(), mask)
+    every = focus.density(x, patch, "object", mask)[: n // 2].flatten(1)
+    even = every.mean().item()
+    on_it = (every.square().sum(1) / every.sum(1)).mean().item()
+    assert on_it > 1.7 * even
+    found = coverage(mask, positions, patch)
+    assert found[: n // 2].mean().item() == pytest.approx(
+        (1 - share) * even + share * on_it, abs=0.02
+    )
+    # A mask of half the certainty has the same places.
+    assert 2 * found[n // 2 :].mean().item() == pytest.approx(
+        (1 - share) * even + share * on_it, abs=0.02
+    )
+
+
+@ranks
+def test_a_batch_with_objects_gives_the_same_loss_however_it_is_divided(rank):
+    model, x, mask = part(rank, focus="object"), windows(rank, 4), masks(rank, 4)
+    whole = model(x, draw(3), foreground=mask)["loss"]
+    halves = [
+        model(x[a : a + 2], draw(3), (a, 4), foreground=mask[a : a + 2])["loss"] for a in (0, 2)
+    ]
+    torch.testing.assert_close(sum(halves) / 2, whole)
+    other = model(x, draw(3), foreground=1 - mask)["loss"]
+    assert not torch.equal(other, whole)
+    with pytest.raises(ConfigError, match="none are told of these windows"):
+        model(x, draw(3))
+
+
+def test_both_halves_of_a_window_have_their_own_objects():
+    """With a context a window is twice as long, and so is its mask."""
+    window, patch = (80,), (5,)
+    encoder = Encoder(EncoderConfig(width=24, depth=1, heads=4, drop_path=0.0), 3, patch)
+    settings = PartConfig(patches=8, focus="object", focus_share=1.0, context=1.0)
+    model = Part(settings, encoder, window, patch)
+    mask = torch.zeros(2, 80)
+    mask[:, :10] = mask[:, 70:] = 1.0
+    drawn = []
+    sample = model.sample_focused
+    model.sample_focused = lambda *given: drawn.append(sample(*given)) or drawn[-1]
+    model(torch.randn(2, 3, 80, generator=draw(1)), draw(2), foreground=mask)
+    low = drawn[0][0][..., 0] - 2.5
+    assert (low[:2] < 10).all()
+    assert (low[2:] > 25).all()
+
+
 @ranks
 def test_a_batch_gives_the_same_loss_however_it_is_divided(rank):
     model, x = part(rank, focus="change"), windows(rank, 4)

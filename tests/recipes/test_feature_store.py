@@ -1,6 +1,7 @@
 """Features of epochs as a store of their own: the same numbers, labels and subjects."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,8 +11,11 @@ from partsig.data.signals import growing_index
 from partsig.data.signals.bands import band_powers
 from partsig.data.signals.scaling import scale_robustly
 from partsig.data.signals.store import open_store
-from partsig.errors import ConfigError
+from partsig.errors import ConfigError, DataError
 from partsig.modalities import signal_features
+from partsig.modalities.signal_dataset import open_dataset
+from partsig.runs.epoch_features import FILE, WEIGHTS, read_recipe
+from partsig.train import checkpoint
 
 SLOW = {"sfreq": 0.5, "l_freq": None, "h_freq": None}
 
@@ -177,3 +181,40 @@ def test_components_and_pools_that_cannot_be_are_refused_in_a_sentence(nights, r
     with pytest.raises(ConfigError, match=r"have its tokens amid .* by `partsig embed --as-store`"):
         partsig.embed(night_run, output=tmp_path / "c.npz")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_store_of_another_encoder_is_not_gone_on_with(store, run, tmp_path):
+    """The same name, other weights: half of the recordings would be another's features."""
+    own = tmp_path / "run"
+    shutil.copytree(run, own)
+    asked = {"as_store": True, "output": tmp_path / "features", "device": "cpu"}
+    partsig.embed(own, store, recordings=["tr03-0001"], **asked)
+    file = checkpoint.newest(own)
+    content = checkpoint.load(file)
+    content["model"]["encoder.cls"] += 1
+    checkpoint.save(file, content)
+    with pytest.raises(DataError, match="made otherwise, by another encoder"):
+        partsig.embed(own, store, **asked)
+    assert len(open_store(tmp_path / "features").rows) == 1
+
+
+def test_a_store_that_an_older_partsig_began_is_not_said_to_be_this_encoders(store, run, tmp_path):
+    target = tmp_path / "features"
+    asked = {"as_store": True, "output": target, "device": "cpu"}
+    partsig.embed(run, store, recordings=["tr03-0001"], **asked)
+    for name in (FILE, WEIGHTS):
+        (target / name).unlink()
+    partsig.embed(run, store, **asked)
+    assert len(open_store(target).rows) == 3
+    assert read_recipe(target) is None
+
+
+def test_another_stores_recipe_is_told(store, tmp_path):
+    asked = {"as_store": True, "features_of": "bands"}
+    partsig.embed(None, store, output=tmp_path / "bands", **asked)
+    file = tmp_path / "bands" / FILE
+    facts = json.loads(file.read_text())
+    facts["names"][0] = "another"
+    file.write_text(json.dumps(facts))
+    with pytest.raises(DataError, match="tells of other features than the store holds"):
+        _ = open_dataset(tmp_path / "bands").recipe

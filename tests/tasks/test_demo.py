@@ -81,6 +81,7 @@ def test_the_demo_of_discovery_goes_the_whole_way(tmp_path):
         "one part",
         "grid",
         "k-means",
+        "NMF (DFF)",
     ]
     assert found.rows[1]["nmi"] == 0
     assert 0 <= found.rows[0]["nmi"] <= 1
@@ -92,6 +93,23 @@ def test_the_demo_of_discovery_goes_the_whole_way(tmp_path):
     assert found.figures[0].stat().st_size > 50_000
     assert (tmp_path / "demo" / "raw" / "ATTRIBUTION.md").is_file()
     repeated = demo(tmp_path / "demo", what="discovery", overrides=short, say=said.append)
+    assert repeated.table == found.table
+
+
+@pytest.mark.slow
+def test_the_demo_of_nights_goes_the_whole_way(tmp_path):
+    said, short = [], {"epochs": 2, "subjects": 2}
+    found = demo(tmp_path / "demo", what="night", overrides=short, say=said.append)
+    assert [row["method"] for row in found.rows] == ["one epoch alone", "21 epochs"]
+    for row in found.rows:
+        assert -0.2 < row["kappa"] < 1
+        assert f"| {row['method']} | {row['kappa']:.3f} |" in found.table
+        assert row["subjects_seen_in_pretraining"] == []
+    text = "\n".join(said)
+    assert found.table in text
+    assert "Made nights" in text
+    assert found.figures[0].stat().st_size > 50_000
+    repeated = demo(tmp_path / "demo", what="night", overrides=short, say=said.append)
     assert repeated.table == found.table
 
 

@@ -95,6 +95,29 @@ def test_factors_of_nothing_positive_are_refused():
         part_baselines.factor_parts(test, test, 4, 0)
 
 
+def test_what_is_below_0_is_0_to_factors_and_its_share_is_told():
+    train, _ = striped((6, 8))
+    shifted = PartMaps(maps=train.maps - 1.0, foreground=train.mask)
+    rectified = PartMaps(maps=np.maximum(shifted.maps, 0), foreground=train.mask)
+    below = np.moveaxis(shifted.maps, 1, -1)[train.mask] < 0
+    assert part_baselines.rectified_share(shifted) == pytest.approx(below.mean())
+    assert 0.1 < part_baselines.rectified_share(shifted) < 0.9
+    assert part_baselines.rectified_share(rectified) == 0
+    assert part_baselines.rectified_share(PartMaps(maps=-np.ones((1, 2, 3)))) == 1
+    # Channels are divided by the SD that they have before; factors are of the same cells.
+    found = part_baselines.factor_parts(shifted, shifted, 4, 0)
+    assert nmi(part_baselines.factor_parts(rectified, rectified, 4, 0), found) > 0.9
+
+
+def test_factors_that_have_not_settled_are_used_as_they_stand(monkeypatch):
+    """Its time is bounded, and no warning (an error here) is told of it."""
+    train, truth = striped((6, 8))
+    monkeypatch.setattr(part_baselines, "MOST_ROUNDS", 1)
+    monkeypatch.setattr(part_baselines, "JUDGING_ROUNDS", 1)
+    early = part_baselines.factor_parts(train, train, 4, 0)
+    assert early.shape == truth.shape
+
+
 def test_labels_as_maps_have_their_centres():
     maps = part_baselines.as_maps(np.array([[0, 0, 1, 1]]), 3)
     assert part_centres(maps)[0, :, 0].tolist() == [0.25, 0.75, 0.5]

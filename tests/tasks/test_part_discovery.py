@@ -12,12 +12,14 @@ import torch
 
 from partsig.data.images import arrays
 from partsig.data.images import store as images
-from partsig.data.images.marked import Masks
+from partsig.data.images.marked import JudgedImages, Masks
 from partsig.errors import CheckpointError, ConfigError, DataError
+from partsig.modalities.image_dataset import ImageDataset
 from partsig.recipes.pretext_measures import learned
-from partsig.runs.models import load_encoder, read_state
+from partsig.runs.models import load_encoder, load_part, read_state
 from partsig.runs.perceiving import load_perceiving
 from partsig.runs.run import Run
+from partsig.tasks.part_discovery import FoundParts, baselines
 from partsig.train.journal import read_metrics
 from partsig.verbs.evaluate import evaluate
 from partsig.verbs.finetune import finetune
@@ -103,10 +105,20 @@ def test_halves_of_objects_are_found_without_labels(found, tmp_path):
         assert low <= metrics[asked]["nmi"] <= high
         assert metrics["baselines"]["one part"][asked]["nmi"] == 0
         assert metrics["baselines"]["k-means"][asked]["nmi"] > 0.6
+        low, high = metrics["baselines"]["NMF (DFF)"][asked]["nmi_interval_95"]
+        assert 0 < low <= metrics["baselines"]["NMF (DFF)"][asked]["nmi"] <= high
     assert metrics["points_full"]["nmi"] > 0.6
     assert metrics["dead_parts"] == []
     assert metrics["foreground"] == "mask"
+    # An untrained transformer's tokens are of either sign: those below 0 are 0 to NMF.
+    assert 0.2 < metrics["baselines"]["NMF (DFF)"]["rectified_share"] < 0.8
+    assert list(metrics["baselines"]) == ["one part", "grid", "k-means", "NMF (DFF)"]
+    assert "rectified_share" not in metrics["baselines"]["k-means"]
     assert metrics["keypoint_regression_error"] < 20
+    beside = metrics["keypoint_regression_baselines"]
+    # The mean of both keypoints, 8 pixels apart along one axis, tells both.
+    assert beside["mean true keypoint"] == pytest.approx(0, abs=1e-6)
+    assert beside["image midpoint"] > metrics["keypoint_regression_error"]
     assert metrics["n_images"] == 12
     kept = np.load(tmp_path / "e" / "parts.npz")
     assert kept["parts"].shape == kept["foreground"].shape == (12, 8, 8)
@@ -116,6 +128,16 @@ def test_halves_of_objects_are_found_without_labels(found, tmp_path):
     assert len(points) >= 24
     assert result.follow_up == ("inspect", "--run", str(found), "--what", "parts")
     assert any("2 parts, 0 of them dead" in line for line in result.summary)
+    assert any("NMF (DFF) NMI" in line for line in result.summary)
+    assert any("(by the image midpoint " in line for line in result.summary)
+
+
+def test_maps_that_are_nowhere_above_0_have_no_factors(marked):
+    store = images.open_images(marked)
+    items = JudgedImages(store, store.members("test"), SIZE, None)
+    maps = np.random.default_rng(0).random((len(items), 2, 8, 8)).astype(np.float32)
+    found = FoundParts(maps=maps, foreground=np.ones((len(items), 8, 8)), features=-1 - maps)
+    assert list(baselines(found, found, items, 0)) == ["one part", "grid", "k-means"]
 
 
 def test_a_run_says_what_it_looked_through_and_needs_nothing_else(found):
@@ -235,6 +257,56 @@ def test_foregrounds_that_a_store_does_not_tell_are_refused(bright_images, tmp_p
     run = pretrain(bright_images, tmp_path / "r", overrides=SMALL | {"fit.epochs": 1}, gpus="0")
     with pytest.raises(DataError, match="neither keypoints nor masks"):
         evaluate(run, device="cpu")
+
+
+PART = {k: v for k, v in SMALL.items() if not k.startswith("objective.")} | {
+    "objective.patches": 8, "objective.focus": "object", "fit.epochs": 1, "optim.lr": 0.01,
+}  # fmt: skip
+
+
+def test_part_looks_at_objects_by_their_masks(marked, tmp_path):
+    """The objects cover a quarter of the images; patches of the run's own data lie on them more."""
+    runs = {
+        share: pretrain(
+            marked, tmp_path / f"{share}", overrides=PART | {"objective.focus_share": share},
+            gpus="0",
+        )
+        for share in (0.0, 1.0)
+    }  # fmt: skip
+    states = [read_state(run) for run in runs.values()]
+    assert not all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    assert read_metrics(runs[1.0])[-1]["val_loss"] > 0  # of the masks of unseen images
+    covered = {}
+    for share, run in runs.items():
+        loaded = load_part(run)
+        data = ImageDataset(images.open_images(marked)).pretraining(loaded.settings, 0)
+        extras = data.train.extras(0, 0, 18)
+        assert list(extras) == ["foreground"]
+        mask, x = (
+            torch.from_numpy(extras["foreground"]),
+            torch.from_numpy(data.train.batch(0, 0, 18)),
+        )
+        assert mask.mean() == pytest.approx(0.25)
+        generator = torch.Generator().manual_seed(0)
+        draws = [
+            loaded.model.sample_focused(x, torch.arange(18), 18, generator, mask)[0]
+            for _ in range(20)
+        ]
+        at = (torch.stack(draws) - 0.5).round().long()  # the middle of each patch
+        rows = torch.arange(18).view(1, 18, 1)
+        covered[share] = mask[rows, at[..., 0], at[..., 1]].mean().item()
+    assert covered[0.0] == pytest.approx(0.27, abs=0.04)
+    assert covered[1.0] > 0.8
+
+
+def test_objects_that_are_not_told_are_refused(marked, bright_images, sample_store, tmp_path):
+    with pytest.raises(ConfigError, match=r"objective.focus=object: .* has no masks of objects"):
+        pretrain(bright_images, tmp_path / "run", overrides=PART, gpus="0")
+    with pytest.raises(ConfigError, match=r"focus=object follows these: leave augment.… out"):
+        pretrain(marked, tmp_path / "run", overrides=PART | {"augment.flip": 0.5}, gpus="0")
+    with pytest.raises(ConfigError, match="which signals have none of"):
+        pretrain(sample_store, tmp_path / "run", overrides=["objective.focus=object"], gpus="0")
+    assert not (tmp_path / "run").exists()
 
 
 def test_such_a_run_has_no_encoder_to_go_on_with(found, marked, bright_images, tmp_path):

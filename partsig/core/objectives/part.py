@@ -81,9 +81,15 @@ class Part(nn.Module):
         return positions.view(shape), sizes.reshape(shape)
 
     def sample_focused(
-        self, x: Tensor, mine: Tensor, total: int, generator: torch.Generator
+        self,
+        x: Tensor,
+        mine: Tensor,
+        total: int,
+        generator: torch.Generator,
+        mask: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Return positions and sizes (B, N, D) that follow what windows x (B, C, *L) show.
+        """Return positions and sizes (B, N, D) that follow what windows x (B, C, *L) show, or their
+        ``mask`` (B, *L), with focus object.
 
         Draws are made for ``total`` rows, of which ``mine`` (B,) are those of x.
         """
@@ -93,7 +99,7 @@ class Part(nn.Module):
         origin, _ = geometry.off_grid(total, stretches, self.window, self.within, generator)
         within = torch.tensor(self.within, device=device)
         origin = (origin - within / 2).round().long()[mine].flatten(0, 1).to(x.device)
-        there = focus.density(x, patch, self.config.focus).repeat_interleave(stretches, 0)
+        there = focus.density(x, patch, self.config.focus, mask).repeat_interleave(stretches, 0)
         extent = [length - p + 1 for length, p in zip(self.within, patch, strict=True)]
         there = focus.around(there, origin, extent)
         uniform = uniform[mine].flatten(0, 1).to(x.device)
@@ -101,6 +107,10 @@ class Part(nn.Module):
         size = torch.tensor(patch, dtype=torch.float32, device=x.device)
         positions = (first + size / 2).view(len(x), self.n_patches, len(patch))
         return positions, size.expand_as(positions)
+
+    def _halves(self, x: Tensor) -> Tensor:
+        """Return the first and the last window of (B, …, 2 L), one after the other."""
+        return torch.cat([x[..., : self.window[-1]], x[..., -self.window[-1] :]])
 
     def draw_pairs(self, generator: torch.Generator) -> Tensor:
         """Return the (P, 2) pairs of a step, each within one stretch."""
@@ -153,20 +163,23 @@ class Part(nn.Module):
         generator: torch.Generator,
         share: tuple[int, int] | None = None,
         progress: float = 1.0,
+        foreground: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Return the loss and its companions as scalars; see :func:`target.pair_metrics`.
 
         Draws come from ``generator`` alone. ``share`` (first, total) says that ``x`` holds rows
         first, first + 1, … of a batch of ``total``: draws are made for the whole batch, so a batch
         gives the same loss however it is divided. ``progress``, the share of the training that is
-        over, is not used. *Differs from that*: jitter is drawn from torch's own generator.
+        over, is not used. ``foreground`` (B, *L), 0 to 1, is what focus=object follows. *Differs
+        from that*: jitter is drawn from torch's own generator.
         """
         first, total = share or (0, len(x))
         mine = torch.arange(first, first + len(x))
         if self.project is not None:
             # Both halves (of images: views), one after the other; rows are drawn as if the batch
             # were twice as long.
-            x = torch.cat([x[..., : self.window[-1]], x[..., -self.window[-1] :]])
+            x = self._halves(x)
+            foreground = None if foreground is None else self._halves(foreground)
             mine, total = torch.cat([mine, total + mine]), 2 * total
         x, level = instance_normalise(x)
         mine = mine.to(generator.device)
@@ -174,7 +187,7 @@ class Part(nn.Module):
             everywhere = self.sample(total, generator)
             positions, sizes = (t[mine].to(x.device) for t in everywhere)
         else:
-            positions, sizes = self.sample_focused(x, mine, total, generator)
+            positions, sizes = self.sample_focused(x, mine, total, generator, foreground)
         n = positions.shape[1]
         pairs = self.draw_pairs(generator).to(x.device)
         code = hidden = None

@@ -37,9 +37,10 @@ class PartConfig:
         "stretch (ours); above 1 it needs span",
     ] = 1
     focus: Annotated[
-        Literal["none", "amplitude", "change"],
+        Literal["none", "amplitude", "change", "object"],
         "what patches lie at more often: nothing (as published), what deviates from the window's "
-        "mean, or what changes from sample to sample: events, edges (ours)",
+        "mean, what changes from sample to sample (events, edges), or objects, by the masks of a "
+        "store of images (ours)",
     ] = "none"
     focus_share: Annotated[
         float, "share of the patches that focus draws; the others lie anywhere"

@@ -103,18 +103,23 @@ class Masks:
 
 
 class MarkedImages(OverWindows):
-    """Images to train on, and which they are, with how far each pixel counts, where it is told."""
+    """Images to train on, and which they are, with how far each pixel counts, where it is told.
 
-    def __init__(self, windows: RandomImages, foreground: Foreground | None) -> None:
+    Not ``numbered``: without their numbers, which not every objective has a use for.
+    """
+
+    def __init__(
+        self, windows: RandomImages, foreground: Foreground | None, numbered: bool = True
+    ) -> None:
         super().__init__(windows)
-        self.foreground = foreground
+        self.foreground, self.numbered = foreground, numbered
 
     def extras(self, epoch: int, first: int, count: int) -> Mapping[str, np.ndarray]:
         """Return the numbers ``item`` (count,) in the store, and the ``foreground`` (count, H, W),
         where it is told.
         """
         index = self.windows.drawn(epoch)[first : first + count]
-        found = {"item": index.astype(np.int64)}
+        found = {"item": index.astype(np.int64)} if self.numbered else {}
         if self.foreground is not None:
             found["foreground"] = self._middle(self.foreground(index))
         return found

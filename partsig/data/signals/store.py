@@ -25,8 +25,6 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from itertools import pairwise
-from math import ceil, floor
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +42,7 @@ from partsig.data.signals.store_index import (
     index_path,
     read_index,
     read_signal_meta,
+    unbroken,
 )
 from partsig.data.store import OK
 from partsig.data.twins import grouped
@@ -51,8 +50,6 @@ from partsig.errors import DataError
 
 # What a subject may be in a store's own split; who trains need not be named.
 ROLES = ("test", "val", "train")
-# Part of an epoch by which a gap may reach into it: its ends are rounded in the index.
-OFF = 1e-3
 
 
 @dataclass(frozen=True)
@@ -150,11 +147,7 @@ class Store:
         All epochs are in one of them; one that a gap touches is alone.
         """
         row = self.recordings[recording]
-        edges = {0, row["n_epochs"]}
-        for start, stop in gaps_of_text(row[GAPS]):
-            first, last = floor(start / self.unit_s + OFF), ceil(stop / self.unit_s - OFF)
-            edges |= {*range(first, last + 1), first}
-        return list(pairwise(sorted(edge for edge in edges if 0 <= edge <= row["n_epochs"])))
+        return unbroken(gaps_of_text(row[GAPS]), row["n_epochs"], self.unit_s)
 
     def classes_of(self, recording: str) -> set[int]:
         """Return the classes that occur in a recording's labels."""

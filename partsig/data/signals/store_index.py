@@ -4,6 +4,8 @@ import csv
 import re
 import shutil
 from collections.abc import Iterable
+from itertools import pairwise
+from math import ceil, floor
 from pathlib import Path
 
 from partsig import regular
@@ -25,6 +27,8 @@ COUNT = re.compile(r"[0-9]{1,15}", re.ASCII)
 GAP_TEXT = re.compile(
     r"(?:[0-9]{1,9}(?:\.[0-9]{1,6})?-[0-9]{1,9}(?:\.[0-9]{1,6})?(?:; |\Z))*", re.ASCII
 )
+# Part of an epoch by which a gap may reach into it: its ends are rounded in the index.
+OFF = 1e-3
 # What a division of the work into shards has at most.
 MOST_SHARDS = 100_000
 # What shards are called, all at once, from when their index is whole until they are deleted.
@@ -161,6 +165,21 @@ def gaps_of_text(text: str) -> list[tuple[float, float]]:
     """
     ends = (pair.split("-") for pair in text.split("; ") if pair)
     return [(float(start), float(stop)) for start, stop in ends]
+
+
+def unbroken(gaps: Iterable[tuple[float, float]], n: int, unit_s: float) -> list[tuple[int, int]]:
+    """Return the (first, stop) of n epochs of ``unit_s`` seconds between which nothing is missing.
+
+    All epochs are in one of them; one that a gap (s, from the first epoch) touches is alone.
+
+    >>> unbroken([(65.0, 65.0)], 5, 30.0)
+    [(0, 2), (2, 3), (3, 5)]
+    """
+    edges = {0, n}
+    for start, stop in gaps:
+        first, last = floor(start / unit_s + OFF), ceil(stop / unit_s - OFF)
+        edges |= {*range(first, last + 1), first}
+    return list(pairwise(sorted(edge for edge in edges if 0 <= edge <= n)))
 
 
 def is_shard(first: str, total: str) -> bool:

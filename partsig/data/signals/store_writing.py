@@ -114,10 +114,14 @@ def _pieces(signal: np.ndarray | OnDisk, kind: np.dtype) -> Iterator[np.ndarray]
     """Yield an array (C, T) piece by piece, row after row, as it is stored."""
     for row in range(signal.shape[0]):
         for start, stop in stretches(signal.shape[1], PIECE):
-            piece = np.asarray(signal[row : row + 1, start:stop])
-            if kind == np.float16:
-                piece = np.clip(piece, -FLOAT16_MAX, FLOAT16_MAX)
-            yield np.ascontiguousarray(piece, kind)
+            yield as_stored(np.asarray(signal[row : row + 1, start:stop]), kind)
+
+
+def as_stored(piece: np.ndarray, kind: np.dtype) -> np.ndarray:
+    """Return samples as a store of this type holds them: of float16, clipped to what it can."""
+    if kind == np.float16:
+        piece = np.clip(piece, -FLOAT16_MAX, FLOAT16_MAX)
+    return np.ascontiguousarray(piece, kind)
 
 
 def _digest(pieces: Iterable[np.ndarray]) -> str:

@@ -1,0 +1,82 @@
+"""What a night-scale encoder adds to the features of epochs: stores of both, side by side.
+
+Encoders are pretrained on the nights of all sleepers but those of the test (and a few by which the
+pretext is watched), without labels, by each way with three seeds; of what they make of each epoch,
+the first principal components stand beside its band powers. ``random`` is an encoder of that shape
+as it was drawn. How many components of a way is chosen on validation sleepers, with three labelled
+sleepers, three draws and the first seed.
+"""
+
+import json
+import statistics
+from pathlib import Path
+
+# 1,000 steps of 48 stretches of two hours: four minutes of a core.
+STEPS = {"fit.epochs": 10}
+CONFIGS = Path(__file__).parents[1] / "configs"
+SEEDS = (0, 1, 2)
+WAYS = {
+    "part": ("night-part", {}),
+    "masked": ("night-masked", {}),
+    "contrast": ("night-contrast", {}),
+    # One step at no rate: the encoder is as it was drawn.
+    "random": ("night-part", {"fit.epochs": 1, "windows_per_epoch": 48, "optim.warmup_epochs": 0,
+                              "optim.lr": 1e-12, "optim.min_lr": 0.0, "optim.warmup_lr": 0.0}),
+}  # fmt: skip
+NUMBERS = (4, 8, 16)
+CHOSEN_ON = (3, (0, 1, 2))  # labelled sleepers, draws
+
+
+def encoder(work: Path, way: str, seed: int) -> Path:
+    """Return the run that is pretrained in a way with a seed, pretraining it if it is not yet."""
+    from partsig import pretrain
+
+    config, changes = WAYS[way]
+    return pretrain(
+        work / "store", work / f"encoder-{way}-{seed}", config=CONFIGS / f"{config}.yaml",
+        overrides=STEPS | changes, seed=seed, gpus="0",
+    )  # fmt: skip
+
+
+def beside(work: Path, way: str, seed: int, n: int) -> Path:
+    """Return the store of ``n`` components of an encoder's tokens beside the band powers."""
+    from partsig import embed
+
+    store = work / f"store-{way}-{seed}-{n}"
+    if not (store / "done").is_file():
+        embed(encoder(work, way, seed), work / "store", as_store=True, features_of="both",
+              components=n, output=store, device="cpu")  # fmt: skip
+        (store / "done").write_text("")
+    return store
+
+
+def choose(work: Path, way: str, train) -> int:
+    """Return how many components of a way are best on validation; ``train(store, name, draw)``
+    returns a run of the usual network with the labelled sleepers of :data:`CHOSEN_ON`.
+    """
+    file = work / f"components-{way}.json"
+    if not file.is_file():
+        found = {}
+        for n in NUMBERS:
+            store = beside(work, way, SEEDS[0], n)
+            runs = [train(store, f"choice-{way}-{n}-s{draw}", draw) for draw in CHOSEN_ON[1]]
+            kappas = [json.loads((run / "run.json").read_text())["val_kappa"] for run in runs]
+            found[n] = statistics.mean(kappas)
+        chosen = max(found, key=found.__getitem__)
+        file.write_text(json.dumps({"validation_kappa": found, "chosen": chosen}))
+    return json.loads(file.read_text())["chosen"]
+
+
+def pretext(work: Path) -> dict[str, object]:
+    """Return what the encoders that are pretrained have learned of their task, on validation."""
+    told = {}
+    for file in sorted(work.glob("encoder-*/metrics.jsonl")):
+        lines = (
+            [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+        )
+        last = [line for line in lines if any(key.startswith("val_") for key in line)]
+        if last:
+            told[file.parent.name] = {
+                k: v for k, v in last[-1].items() if k == "step" or k[:4] == "val_"
+            }
+    return told

@@ -1,0 +1,180 @@
+"""A network over the features of epochs, as ``export`` writes it: it takes features, no signal."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from partsig import __version__
+from partsig.errors import ConfigError
+from partsig.modalities import registry
+from partsig.recipes.loading import load_classifier
+from partsig.runs import portable_graph
+from partsig.runs.epoch_features import read_recipe
+from partsig.runs.exported import FORMAT
+from partsig.runs.model_card import CardWords
+from partsig.runs.run import Run
+from partsig.seeds import Stream, rng_of
+from partsig.tasks.night_context import OVERLAP, ContextNetwork
+
+# Stretches that a written graph is held against the run on.
+CHECKED = 5
+ONLY = (
+    "{path} labels features of epochs, and has no encoder for safetensors: pass --format onnx or "
+    "torch, or pass the run itself on, which needs nothing else."
+)
+DECODED = (
+    "{path} decodes whole nights (context.model viterbi), which no graph does: export a gru or a "
+    "transformer, or pass the run itself on."
+)
+AT_ONCE = (
+    "{path} labels whole nights at once (context.whole), and a graph takes stretches of one "
+    "length: fine-tune without it, or pass the run itself on."
+)
+USE = """\
+## Use
+
+The graph takes **features of epochs, not a signal**: `features` (n, {epochs}, {width}) float32, n
+stretches of {epochs} epochs that follow one another with nothing missing between. `config.json`
+tells what they are (`ch_names`) and how they are made (`features`): of each recording, from every
+feature its median over all its epochs is taken, and it is divided by its interquartile range.
+What comes out, `probabilities` (n, {epochs}, {classes}), is not calibrated.
+
+```python
+import numpy as np, onnxruntime
+
+graph = onnxruntime.InferenceSession("model.onnx")
+N, T = {epochs}, {temperature:.6g}
+
+def stage(x):  # (E, {width}) float32, a recording's scaled features -> (E, {classes})
+    n = len(x)
+    padded = np.pad(x, ((0, max(N - n, 0)), (0, 0)), mode="edge")  # partsig shortens the stretch
+    begins = sorted({{*range(0, len(padded) - N, max(1, N // {overlap})), len(padded) - N}})
+    p, count = np.zeros((len(padded), {classes})), np.zeros((len(padded), 1))
+    for at in begins:
+        p[at : at + N] += graph.run(None, {{"features": padded[None, at : at + N]}})[0][0]
+        count[at : at + N] += 1
+    p = np.log(np.clip(p / count, 1e-12, None))[:n] / T
+    p = np.exp(p - p.max(1, keepdims=True))
+    return p / p.sum(1, keepdims=True)
+```
+
+`partsig stage` with the run itself makes the features of raw recordings, and minds their gaps."""
+
+
+class PortableContext(nn.Module):
+    """Stretches of features (B, N, F), scaled by recording, to probabilities (B, N, K)."""
+
+    def __init__(self, model: ContextNetwork) -> None:
+        super().__init__()
+        self.model = model.float().cpu().eval()
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.model.context_logits(features).softmax(-1)
+
+
+def parts_of(path: Path) -> dict[str, object]:
+    """Return what :class:`~partsig.recipes.exporting.Exportable` has of a run on features."""
+    model, run = load_classifier(path)
+    facts = _facts(run, model)
+    refused = {"safetensors": ONLY.format(path=path)}
+    if model.context.model == "viterbi":
+        refused = dict.fromkeys(("safetensors", "onnx", "torch"), DECODED.format(path=path))
+    elif model.context.whole:
+        refused = dict.fromkeys(("safetensors", "onnx", "torch"), AT_ONCE.format(path=path))
+    shape = (CHECKED, model.context.epochs, len(run.ch_names) * model.n_times)
+
+    @torch.inference_mode()
+    def answer(x: np.ndarray, device: torch.device) -> np.ndarray:
+        there = torch.ones(x.shape[:2], dtype=torch.bool, device=device)
+        own = model.eval().to(device)
+        logits = own.context_logits(torch.from_numpy(x).to(device), there)
+        return logits.softmax(-1).cpu().numpy()
+
+    def write(_folder: Path, _card: str) -> None:
+        raise ConfigError(ONLY.format(path=path))
+
+    return {
+        "facts": facts,
+        "write": write,
+        "program": lambda: portable_graph.exported_as(
+            PortableContext(model), torch.zeros(2, *shape[1:]), "features"
+        ),
+        "answer": answer,
+        "example": rng_of(Stream.TRIAL, 0).standard_normal(shape).astype(np.float32),
+        "given": "features",
+        "words": _words(run),
+        "refused": refused,
+    }
+
+
+def _facts(run: Run, model: ContextNetwork) -> dict:
+    recipe = read_recipe(run.path) if run.facts.get("epoch_features") else None
+    made, pretraining = None, None
+    if recipe is not None:  # but for whom its encoder has seen, by name
+        made = {k: v for k, v in recipe.facts.items() if not k.startswith("subjects")}
+        encoder = recipe.encoder or {}
+        pretraining = encoder.get("training", {}).get("pretraining")
+    counted = registry.get(run.modality).training_facts(run)
+    if recipe is not None and recipe.subjects_pretraining is not None:
+        counted |= {"pretraining_subjects": len(recipe.subjects_pretraining)}
+    return {
+        "format": FORMAT,
+        "library_name": "partsig",
+        "partsig": __version__,
+        "modality": run.modality,
+        "kind": "context",
+        "input": "features",
+        "ch_names": run.ch_names,
+        "sfreq": run.samples_per_unit,
+        "unit": "interquartile range",
+        "classes": list(run.labels.classes),
+        "window": model.context.epochs,
+        "n_features": len(run.ch_names) * model.n_times,
+        "encoder": None,
+        "context": asdict(model.context),
+        "features": made,
+        "temperature": run.temperature,
+        "training": {"data": run.store.name, **counted, "pretraining": pretraining},
+    }
+
+
+def _words(run: Run) -> CardWords:
+    """Return what a card says of a network over features: where it is not as of any stager."""
+
+    def what(facts: Mapping) -> str:
+        context = facts["context"]
+        return (
+            f"A network over the features of {context['epochs']} epochs ({context['model']}, width "
+            f"{context['width']}, {context['layers']} layers), for the classes "
+            f"{', '.join(facts['classes'])}. **It takes features, not a signal.** Written by "
+            f"partsig {facts['partsig']}."
+        )
+
+    def given(facts: Mapping) -> str:
+        made = facts["features"]
+        if made is None:
+            return "## Input\n\nFeatures that partsig did not make: ask who made them."
+        ends = [f"{made['filter'][key] or 'none'}" for key in ("l_freq", "h_freq")]
+        kinds = [f"{made['bands']} log band powers"] if made["bands"] else []
+        own = len(made["names"]) - made["bands"]
+        kinds = ([f"{own} numbers of an encoder, pooled by {made['pool']}"] if own else []) + kinds
+        return (
+            f"## Input\n\n{' and '.join(kinds)} of each {made['unit_s']:g}-s epoch of "
+            f"{', '.join(made['ch_names'])} at {made['sfreq']:g} Hz in microvolts, band-pass "
+            f"{ends[0]} to {ends[1]} Hz, each scaled by its recording. The encoder is not in here."
+        )
+
+    def use(facts: Mapping) -> str:
+        return USE.format(
+            epochs=facts["window"],
+            width=facts["n_features"],
+            classes=len(facts["classes"]),
+            temperature=facts["temperature"],
+            overlap=OVERLAP,
+        )
+
+    return replace(registry.get(run.modality).card, what=what, input=given, use=use)

@@ -1,0 +1,113 @@
+"""Features of every epoch of a recording, made as those were that a run was trained on."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+
+from partsig.data.signals.bands import band_powers
+from partsig.data.signals.hypnograms.stages import n_epochs
+from partsig.data.signals.lazy import OnDisk, room, stretches
+from partsig.data.signals.scaling import scale_robustly
+from partsig.data.signals.store_writing import as_stored
+from partsig.errors import CheckpointError
+from partsig.modalities.signal_features import scaled
+from partsig.recipes.epoch_features import feature_network
+from partsig.runs.epoch_features import AGAIN, FILE, FeatureRecipe, read_recipe
+from partsig.runs.features import FrozenNetwork
+from partsig.runs.run import Run
+from partsig.tasks.night_context import MOST_SAMPLES
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SignalEpochs:
+    """The whole epochs of a signal (C, T), read some at a time, in the type of a store."""
+
+    signal: np.ndarray | OnDisk
+    n_times: int
+    n: int
+    dtype: np.dtype
+
+    def __len__(self) -> int:
+        return self.n
+
+    def in_order(self, size: int) -> Iterator[np.ndarray]:
+        """Yield all epochs, (b, C, T) with b up to ``size``."""
+        for first, last in stretches(self.n, size):
+            held = np.asarray(self.signal[:, first * self.n_times : last * self.n_times])
+            epochs = held.reshape(len(held), -1, self.n_times).transpose(1, 0, 2)
+            yield as_stored(epochs, self.dtype)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EpochFeatures:
+    """What makes features of every epoch of a recording, as its ``recipe`` says."""
+
+    recipe: FeatureRecipe
+    network: FrozenNetwork
+    device: torch.device
+
+    def of_signal(self, signal: np.ndarray | OnDisk) -> np.ndarray:
+        """Return the features (F, E) float32 of a signal (C, T) in µV, as it was filtered.
+
+        E are its whole epochs, one at least; a batch of them is in memory at a time. Each feature
+        is scaled by the whole recording, as in a store of features.
+        """
+        if self.recipe.normalise == "recording":
+            signal = _scaled_copy(signal)
+        sfreq = self.recipe.sfreq
+        epochs = SignalEpochs(
+            signal=signal,
+            n_times=round(self.recipe.unit_s * sfreq),
+            n=n_epochs(signal.shape[1], sfreq, self.recipe.unit_s),
+            dtype=np.dtype(self.recipe.dtype),
+        )
+        return scaled(self.network.features(epochs, self.device), len(epochs))
+
+    @property
+    def notes(self) -> list[str]:
+        """What is not as it was in training, in sentences."""
+        if self.recipe.trim_wake_min is None:
+            return []
+        return [
+            "features were scaled by the whole recording; those of training were scaled by "
+            f"recordings trimmed to {self.recipe.trim_wake_min:g} min of wake about sleep"
+        ]
+
+
+def features_of(run: Run, device: torch.device) -> EpochFeatures | None:
+    """Return what makes the features that a run was trained on; None where it takes signals.
+
+    Raises CheckpointError where it takes features and does not know how they are made.
+    """
+    told = run.facts.get("epoch_features")
+    recipe = read_recipe(run.path) if told is not None else None
+    if recipe is None:
+        if round(run.labels.unit_s * run.samples_per_unit) > MOST_SAMPLES:
+            return None
+        why = f"does not know how they were made; {AGAIN}"
+        if told is not None:
+            why = f"has lost its {FILE}, which says how they are made: put it back, or {AGAIN}"
+        raise CheckpointError(
+            f"{run.path} stages from features of epochs ({', '.join(run.ch_names[:2])}, …), which "
+            f"a recording does not hold, and {why}."
+        )
+    if recipe.digest != told or recipe.names != tuple(run.ch_names):
+        raise CheckpointError(
+            f"{run.path / FILE} is not of the features that the run was trained on: put its own "
+            f"back, or {AGAIN}."
+        )
+    bands = partial(band_powers, sfreq=recipe.sfreq) if recipe.bands else None
+    network = feature_network(recipe.loaded, recipe.pool, recipe.blocks, bands, device)
+    return EpochFeatures(recipe=recipe, network=network, device=device)
+
+
+def _scaled_copy(signal: np.ndarray | OnDisk) -> np.ndarray | OnDisk:
+    """Return a signal (C, T) scaled by itself, as it was before its epochs were encoded."""
+    copy = room(signal.shape, np.float32)
+    for start, stop in stretches(signal.shape[1]):
+        copy[:, start:stop] = np.asarray(signal[:, start:stop])
+    scale_robustly(copy)
+    return copy

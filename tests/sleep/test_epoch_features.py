@@ -1,0 +1,248 @@
+"""Raw recordings staged with context: the features are a store's, gaps are never crossed."""
+
+import csv
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import partsig
+from partsig.data.signals.store import open_store
+from partsig.errors import CheckpointError, DataError
+from partsig.runs.epoch_features import read_recipe
+from partsig.sleep import stager as staging
+from partsig.sleep.settings import StageConfig
+from partsig.sleep.stager import load
+
+place = Path(__file__).parents[1] / "raw_nights.py"
+spec = importlib.util.spec_from_file_location("raw_nights", place)
+raw_nights = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(raw_nights)
+
+TINY = {
+    "context.width": 8, "split.val_subjects": 2, "optim.warmup_epochs": 1, "fit.batch_size": 16,
+    "fit.epochs": 2, "optim.lr": 0.05,
+}  # fmt: skip
+ENCODER = {
+    "encoder.width": 16, "encoder.depth": 1, "encoder.heads": 2, "fit.epochs": 1,
+    "fit.batch_size": 2, "windows_per_epoch": 2, "optim.warmup_epochs": 1,
+}  # fmt: skip
+GAP = (6, 9)
+GAPPY, PLAIN = "s03", "s04"
+KINDS = ("bands", "both")
+SLOW = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def made(made_once):
+    """Raw nights, a store of each type, stores of features, and runs of each kind on them."""
+
+    def make(folder):
+        for number in range(7):
+            gap = GAP if f"s{number:02d}" == GAPPY else None
+            raw_nights.write_night(folder / "raw" / f"s{number:02d}.edf", number, gap=gap)
+        usual = {"channels": list(raw_nights.CHANNELS)}
+        partsig.preprocess("edf", folder / "raw", folder / "store", overrides=usual, jobs=1)
+        partsig.pretrain(folder / "store", folder / "part", overrides=ENCODER)
+        for kind in KINDS:
+            partsig.embed(
+                folder / "part", folder / "store", as_store=True, features_of=kind,
+                output=folder / kind, device="cpu",
+            )  # fmt: skip
+            train(folder / kind, folder / f"gru-{kind}")
+        # What they were made with is gone: a run needs nothing else.
+        shutil.rmtree(folder / "part")
+        (folder / "moved").mkdir()
+        shutil.move(folder / "gru-both", folder / "moved" / "gru")
+
+    return made_once("raw-nights", make)
+
+
+def train(store, run, **own):
+    settings = TINY | own.pop("settings", {})
+    own = {"subjects": 4, "seed": 0, "device": "cpu", "task": "night-context"} | own
+    return partsig.finetune("scratch", store, run, overrides=settings, **own)
+
+
+def run_of(made, kind):
+    return made / "moved" / "gru" if kind == "both" else made / f"gru-{kind}"
+
+
+def features_of(path, stager):
+    """Return the features (F, E) that staging makes of a recording."""
+    settings = StageConfig()
+    recording = staging.read(path, stager, settings)
+    signal = staging._filtered(recording, staging._settings(stager, settings))
+    return stager.features.of_signal(signal)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", [GAPPY, PLAIN])
+def test_features_are_those_of_the_store(made, kind, name):
+    stager = load(run_of(made, kind), "cpu")
+    found = features_of(made / "raw" / f"{name}.edf", stager)
+    stored = open_store(made / kind).signal(name)
+    assert found.shape == stored.shape
+    assert abs(found).max() > 1
+    np.testing.assert_allclose(found, stored, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_raw_night_is_staged_as_evaluate_stages_the_store(made, kind, tmp_path):
+    shutil.copytree(run_of(made, kind), tmp_path / "run")
+    result = partsig.evaluate(tmp_path / "run", made / kind, figures=False, device="cpu")
+    with open(result.path / "predictions.csv", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    stager, compared = load(tmp_path / "run", "cpu"), 0
+    for name in {row["recording"] for row in rows}:
+        staged = partsig.stage(made / "raw" / f"{name}.edf", stager)
+        for row in rows:
+            e = int(row["epoch"])
+            if row["recording"] == name and not staged.unusable[e]:
+                p = [float(row[f"p_{stage}"]) for stage in ("W", "N1", "N2", "N3", "REM")]
+                np.testing.assert_allclose(staged.probabilities[e], p, atol=2e-5)
+                compared += 1
+    assert compared >= raw_nights.EPOCHS
+
+
+def test_the_usual_files_are_written_and_tell_what_it_was(made, tmp_path):
+    staged = partsig.stage(made / "raw" / f"{GAPPY}.edf", run_of(made, "both"), output=tmp_path)
+    assert staged.ch_names == raw_nights.CHANNELS
+    reasons = [e for e, why in enumerate(staged.unusable) if why == "gap in the recording"]
+    assert reasons == list(range(*GAP))
+    assert np.isnan(staged.probabilities[GAP[0] : GAP[1]]).all()
+    assert np.isfinite(staged.probabilities[: GAP[0]]).all()
+    told = json.loads((tmp_path / f"{GAPPY}_staging.json").read_text())
+    assert told["stager"]["ch_names"] == list(raw_nights.CHANNELS)
+    width = len(load(run_of(made, "both"), "cpu").features.recipe.names) - 33
+    by = f"{width} numbers of an encoder (mean+sd+spectrum) and 33 band powers"
+    assert told["stager"]["features"] == by
+    assert {path.suffix for path in tmp_path.iterdir()} >= {".csv", ".edf", ".json", ".png", ".svg"}
+    again = partsig.verbs.stage.stage_all(
+        [made / "raw" / f"{GAPPY}.edf"], run_of(made, "both"), output=tmp_path
+    )
+    assert again.summaries == {GAPPY: "staged before"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_makes_its_own_features_of_another_store(made, tmp_path, kind):
+    """To be judged there, though its encoder's run is gone; a store of signals is told that way."""
+    shutil.copytree(run_of(made, kind), tmp_path / "run")
+    with pytest.raises(DataError, match=r"holds signals: make its features with `partsig embed"):
+        partsig.evaluate(tmp_path / "run", made / "store", figures=False, device="cpu")
+    again = tmp_path / "again"
+    partsig.embed(tmp_path / "run", made / "store", as_store=True, output=again, device="cpu")
+    for name in (GAPPY, PLAIN):
+        expected = open_store(made / kind).signal(name)
+        np.testing.assert_allclose(open_store(again).signal(name), expected, atol=1e-5)
+    assert read_recipe(again).digest == read_recipe(made / kind).digest
+    tested = json.loads((tmp_path / "run" / "split.json").read_text())["test"]
+    partsig.embed(
+        tmp_path / "run", made / "store", as_store=True, output=tmp_path / "tested",
+        recordings=tested, device="cpu",
+    )  # fmt: skip
+    results = [
+        partsig.evaluate(tmp_path / "run", store, figures=False, device="cpu").metrics["kappa"]
+        for store in (made / kind, tmp_path / "tested")
+    ]
+    assert results[0] == results[1]
+
+
+@pytest.mark.parametrize(
+    "model", ["gru", *(pytest.param(kind, marks=SLOW) for kind in ("transformer", "viterbi"))]
+)
+def test_nothing_is_seen_beyond_a_gap(made, tmp_path, model):
+    """Another night after the gap, of the same spreads: what comes before it is staged the same."""
+    run = train(made / "bands", tmp_path / "run", settings={"context.model": model})
+    stager = load(run, "cpu")
+    path = made / "raw" / f"{GAPPY}.edf"
+    recording = staging.read(path, stager, StageConfig())
+    signal = staging._filtered(recording, staging._settings(stager, StageConfig()))
+    sfreq = stager.features.recipe.sfreq
+    of_signal = type(stager.features).of_signal
+    before = stager.probabilities(recording, signal, sfreq)
+
+    def other(features, given):
+        made = of_signal(features, given)
+        made[:, GAP[1] :] = np.random.default_rng(0).standard_normal(made[:, GAP[1] :].shape)
+        return made
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(stager.features), "of_signal", other)
+        after = stager.probabilities(recording, signal, sfreq)
+    np.testing.assert_array_equal(before[: GAP[0]], after[: GAP[0]])
+    assert abs(before[GAP[1] :] - after[GAP[1] :]).max() > 1e-4
+
+
+@pytest.mark.parametrize("n", [1, 5])
+def test_short_recordings_are_staged(made, tmp_path, n):
+    path = raw_nights.write_night(tmp_path / "short.edf", 50, n=n)
+    for kind in KINDS:
+        staged = partsig.stage(path, run_of(made, kind))
+        assert staged.n_epochs == n
+        np.testing.assert_allclose(staged.probabilities.sum(1), 1, atol=1e-6)
+
+
+def test_what_is_refused_of_any_stager_is_refused_here(made, tmp_path):
+    stager = load(run_of(made, "bands"), "cpu")
+    path = raw_nights.write_night(tmp_path / "other.edf", 51)
+    content = path.read_bytes().replace(b"C4-M1", b"C4-M9")
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"needs C3-M2, C4-M1, E1-M2; not found: C4-M1"):
+        partsig.stage(path, stager)
+    signals = [raw_nights.edf_bytes.signal(name, 100, 20) for name in raw_nights.CHANNELS]
+    path = raw_nights.edf_bytes.write_edf(tmp_path / "short.edf", signals)
+    with pytest.raises(DataError, match=r"20 s hold no whole epoch of 30 s"):
+        partsig.stage(path, stager)
+
+
+def test_any_classifier_on_features_stages_raw_recordings(made, tmp_path):
+    run = partsig.finetune(
+        "scratch", made / "bands", tmp_path / "run", subjects=4, seed=0, device="cpu",
+        overrides={"model": "logistic", "split.val_subjects": 2},
+    )  # fmt: skip
+    staged = partsig.stage(made / "raw" / f"{PLAIN}.edf", run)
+    assert np.isfinite(staged.probabilities).all()
+
+
+def test_stores_of_half_numbers_and_scaled_signals_have_the_same_features(made, tmp_path):
+    usual = {"channels": list(raw_nights.CHANNELS), "dtype": "float16", "normalise": "recording"}
+    raw = made / "raw"
+    partsig.preprocess("edf", raw, tmp_path / "store", overrides=usual, jobs=1)
+    done = partsig.embed(
+        None, tmp_path / "store", as_store=True, features_of="bands", output=tmp_path / "bands"
+    )
+    run = train(done.path, tmp_path / "run", settings={"fit.epochs": 1})
+    found = features_of(raw / f"{PLAIN}.edf", load(run, "cpu"))
+    np.testing.assert_allclose(found, open_store(done.path).signal(PLAIN), atol=1e-5)
+
+
+def test_what_is_missing_or_not_its_own_is_one_sentence(made, tmp_path):
+    run = tmp_path / "run"
+
+    def copied(kind):
+        shutil.rmtree(run, ignore_errors=True)
+        shutil.copytree(run_of(made, kind), run)
+        return run
+
+    (copied("both") / "epoch_encoder.pt").unlink()
+    with pytest.raises(CheckpointError, match=r"epoch_encoder\.pt is missing.*put it back"):
+        load(run, "cpu")
+    (copied("both") / "epoch_features.json").unlink()
+    with pytest.raises(CheckpointError, match=r"lost its epoch_features\.json"):
+        load(run, "cpu")
+    other = json.loads((copied("bands") / "epoch_features.json").read_text())
+    (run / "epoch_features.json").write_text(json.dumps(other | {"sfreq": 200.0}))
+    with pytest.raises(CheckpointError, match="not of the features"):
+        load(run, "cpu")
+    (run / "epoch_features.json").write_text(json.dumps(other | {"bands": 5}))
+    with pytest.raises(CheckpointError, match=r"is damaged \(33 features are not 5 band powers"):
+        load(run, "cpu")
+    facts = json.loads((copied("bands") / "run.json").read_text())
+    del facts["epoch_features"]
+    (run / "run.json").write_text(json.dumps(facts))
+    with pytest.raises(CheckpointError, match="does not know how they were made"):
+        load(run, "cpu")
