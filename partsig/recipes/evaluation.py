@@ -1,6 +1,7 @@
 """A fine-tuned run judged on a store; and several runs, of folds, as one."""
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -201,6 +202,9 @@ def pooled_result(several: Sequence[Judged], answered: Answered, seed: int) -> d
     """
     first, examples = several[0], answered[0]
     temperatures = [judged.run.calibration["temperature"] for judged in several]
+    missing: Counter[str] = Counter()
+    for judged in several:
+        missing.update(judged.missing)
     return {
         "runs": [place_name(judged.run.path) for judged in several],
         "modality": first.run.modality,
@@ -211,6 +215,7 @@ def pooled_result(several: Sequence[Judged], answered: Answered, seed: int) -> d
             {unit for judged in several for unit in judged.leaked}
         ),
         **examples.digest(),
+        **({"channels_missing": dict(missing)} if missing else {}),
         "seeds": [judged.run.seed for judged in several],
         **_figures(tasks.get(first.run.task), answered, seed, temperatures=temperatures),
     }

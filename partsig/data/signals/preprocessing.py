@@ -20,7 +20,7 @@ from partsig.data.signals.deidentified import UNTOLD, Names, grouped_age, withou
 from partsig.data.signals.filters import bandpass_resample_rows
 from partsig.data.signals.growing_index import Index
 from partsig.data.signals.hypnograms.alignment import trimmed
-from partsig.data.signals.hypnograms.stages import EPOCH_S, sleep_labels
+from partsig.data.signals.hypnograms.stages import SLEEP, sleep_labels
 from partsig.data.signals.kernels import resampled_length
 from partsig.data.signals.lazy import OnDisk, beside, room, stretches
 from partsig.data.signals.parallel import Storage
@@ -77,7 +77,7 @@ class PreprocessConfig(ReadConfig):
         super().__post_init__()
         check_range("sfreq", self.sfreq, LEAST_HZ, 10_000.0)
         samples = self.epoch_s * self.sfreq
-        if self.epoch_s != EPOCH_S and abs(samples - round(samples)) > 1e-6:
+        if self.epoch_s != SLEEP.unit_s and abs(samples - round(samples)) > 1e-6:
             raise ConfigError(
                 f"an epoch of epoch_s={self.epoch_s:g} is no whole number of samples at sfreq="
                 f"{self.sfreq:g}; choose them so that it is."
@@ -100,10 +100,10 @@ def preprocess_signals(request: PreprocessRequest) -> PreprocessResult:
     check_jobs(request.jobs)
     usual = getattr(reader, "Config", PreprocessConfig)
     settings = configs.compose(usual, "preprocess", request.config, request.overrides)
-    if settings.epoch_s != EPOCH_S and not getattr(reader, "ANY_EPOCH", False):
+    if settings.epoch_s != SLEEP.unit_s and not getattr(reader, "ANY_EPOCH", False):
         raise ConfigError(
             f"epoch_s is for recordings with hypnograms of their own; {source} is scored in "
-            f"{EPOCH_S:g}-s epochs: leave it out."
+            f"{SLEEP.unit_s:g}-s epochs: leave it out."
         )
     shard = parallel.shard_name(request.shard)
     storage, raw, path = Storage.of(request.raw, request.store, allow_http=request.allow_http)

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import numpy as np
 
 from partsig.data.signals.hypnograms.settings import HypnogramConfig
-from partsig.data.signals.hypnograms.stages import EPOCH_S
+from partsig.data.signals.hypnograms.stages import SLEEP
 from partsig.data.signals.lazy import Stack, forget
 from partsig.errors import ConfigError, DataError, check_range
 
@@ -126,7 +126,7 @@ class ReadConfig:
         float,
         "length in seconds of the epochs that have a stage each, such as 5 or 10 where stages were "
         "scored as finely; one in which the stage changes has none",
-    ] = EPOCH_S
+    ] = SLEEP.unit_s
     trim_wake_min: Annotated[
         float | None,
         "minutes of wake kept before the first and after the last epoch of sleep; null keeps "
