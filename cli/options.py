@@ -60,6 +60,23 @@ Device = Annotated[
     str,
     typer.Option("--device", help="auto, cpu, cuda or cuda:N; auto is the GPU if there is one."),
 ]
+MissingChannels = Annotated[
+    str,
+    typer.Option(
+        "--missing-channels",
+        metavar="refuse|fill",
+        help="What lacks channels of the run: refuse it, or fill these with zeros and tell it.",
+    ),
+]
+Shift = Annotated[
+    bool, typer.Option("--shift", help="Kappa as well with epochs cut later, by sixths of one.")
+]
+AblateChannels = Annotated[
+    bool,
+    typer.Option(
+        "--ablate-channels", help="Kappa as well without each channel, and with each alone."
+    ),
+]
 Protocol = Annotated[
     str | None,
     typer.Option("--protocol", help="Subjects as published work divides them: part, folds5."),

@@ -38,6 +38,9 @@ def evaluate(
             help="Default: RUN/evaluation; of several runs: runs/pooled-RUN-and-N-more.",
         ),
     ] = None,
+    missing_channels: options.MissingChannels = "refuse",
+    shift: options.Shift = False,
+    ablate_channels: options.AblateChannels = False,
     allow_http: options.AllowHttp = False,
 ) -> None:
     """A fine-tuned run to predictions, kappa (images: accuracy) and figures on held-out data."""
@@ -55,6 +58,9 @@ def evaluate(
             device=device,
             seed=seed,
             figures=figures,
+            missing_channels=missing_channels,
+            shift=shift,
+            ablate_channels=ablate_channels,
             allow_http=allow_http,
         )
     for line in result.summary:
@@ -115,6 +121,7 @@ def stage(
     dates: Annotated[
         bool, typer.Option("--dates/--no-dates", help="Write dates and times of day.")
     ] = True,
+    missing_channels: options.MissingChannels = "refuse",
     pseudonyms: Annotated[
         Path | None,
         typer.Option("--pseudonyms", metavar="FILE", help="Ids for names, as of preprocess."),
@@ -126,11 +133,12 @@ def stage(
     from partsig.verbs.stage import stage_all
 
     run = options.run_or_last(run, "finetune")
+    filled = [] if missing_channels == "refuse" else [f"missing={missing_channels}"]
     result = stage_all(
         recording,
         run,
         output=output,
-        overrides=[*(set_ or ()), *([] if dates else ["dates=false"])],
+        overrides=[*(set_ or ()), *([] if dates else ["dates=false"]), *filled],
         device=device,
         pseudonyms=pseudonyms,
     )

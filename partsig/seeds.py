@@ -28,6 +28,7 @@ class Stream(Enum):
     OBJECTIVE = "what an objective draws [step]"
     DROP_PATH = "what layers draw: drop path, mixing [step, process]"
     WINDOWS = "windows of signals [pass]"
+    SILENCE = "channels of pretraining's windows that are silenced [pass]"
     IMAGES = "order of images that are pretrained on [pass]"
     ITEMS = "order of labelled items [pass]"
     BALANCED_ITEMS = "order of labelled items, classes alike [pass]"

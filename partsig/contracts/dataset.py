@@ -258,6 +258,30 @@ class Dataset(Protocol):
         on this store with these settings.
         """
 
+    def fitted(self, run: TrainedRun, missing: str) -> "Dataset":
+        """Return the same store with the channels of a run, those it lacks silent.
+
+        Only where ``missing`` is fill; where it is refuse, as it is. Raises DataError where it has
+        none of them, ConfigError where its channels are always the same.
+        """
+
+    def missing_channels(self, run: TrainedRun, examples: Examples) -> dict[str, int]:
+        """Return which of a run's channels are silent, and in how many parts of examples each."""
+
+    def altered(
+        self,
+        examples: Examples,
+        channels: Sequence[str | None] | None = None,
+        later_s: float | None = None,
+    ) -> Examples:
+        """Return test examples as a model may meet them elsewhere: with ``channels`` of the store,
+        None being silent, and cut ``later_s`` later.
+
+        With a ``later_s``, 0 too, those which another labelled one follows, the same for all:
+        ``labels`` are what covers most of each, ``within`` (n,) whether one class covers it
+        however late. Raises ConfigError where there is no such thing.
+        """
+
     def check_same_input(self, run: TrainedRun, labels: Labels) -> None:
         """Raise DataError unless a fine-tuned run's classifier can be used on this store.
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from partsig.contracts import UNLABELLED
 from partsig.data.mapped import map_array
-from partsig.data.signals.hypnograms.stages import EDF_TEXTS, SLEEP
+from partsig.data.signals.hypnograms.stages import EDF_TEXTS, is_sleep
 from partsig.data.signals.store import Store
 
 
@@ -37,7 +37,7 @@ class StoreRaw(mne.io.BaseRaw):
         )
         codes = store.labels(name)
         scored = np.flatnonzero(codes != UNLABELLED)
-        texts = [EDF_TEXTS[c] if store.label_facts == SLEEP else c for c in store.classes]
+        texts = [EDF_TEXTS[c] if is_sleep(store.label_facts) else c for c in store.classes]
         marks = mne.Annotations(
             store.unit_s * scored, store.unit_s, [texts[code] for code in codes[scored]]
         )

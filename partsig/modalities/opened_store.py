@@ -105,6 +105,30 @@ class OpenedStore(ABC):
             )
         return tuple(range(len(self.ch_names)))
 
+    def fitted(self, run: Run, missing: str) -> "OpenedStore":
+        """Return the same store; raise ConfigError where channels that it lacks may be silent."""
+        if missing != "refuse":
+            raise ConfigError(
+                "--missing-channels is for signals, whose channels differ: leave it out."
+            )
+        return self
+
+    def missing_channels(self, run: Run, examples: Examples) -> dict[str, int]:
+        """Return no channel: all are there."""
+        return {}
+
+    def altered(
+        self,
+        examples: Examples,
+        channels: Sequence[str | None] | None = None,
+        later_s: float | None = None,
+    ) -> Examples:
+        """Raise ConfigError: these are not cut out of recordings of several channels."""
+        option = "--ablate-channels" if later_s is None else "--shift"
+        raise ConfigError(
+            f"{option} is for epochs of recordings; leave it out for {examples.item}s."
+        )
+
     def check_same_input(self, run: Run, labels: Labels) -> None:
         """Raise DataError unless a fine-tuned run's classifier can be used on this store.
 

@@ -1,7 +1,7 @@
 """Signals: what a store of recordings offers to whoever pretrains, fine-tunes or judges on it."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import ClassVar
@@ -21,7 +21,8 @@ from partsig.contracts import (
 )
 from partsig.data import protocols, splits
 from partsig.data.shuffling import Shuffled
-from partsig.data.signals.hypnograms.stages import SLEEP
+from partsig.data.signals.altered import altered
+from partsig.data.signals.hypnograms.stages import is_sleep
 from partsig.data.signals.store import Store, open_store
 from partsig.data.signals.windows import (
     LabelledWindows,
@@ -29,11 +30,11 @@ from partsig.data.signals.windows import (
     ResidentWindows,
     ShiftedBatches,
 )
-from partsig.data.splits import SplitConfig
 from partsig.errors import ConfigError, DataError
 from partsig.modalities import signal_features, signal_transfer
 from partsig.modalities.modality import MONITOR_WINDOWS
 from partsig.modalities.opened_store import OpenedStore, refuse_used
+from partsig.modalities.signal_labels import draw_labels
 from partsig.modalities.signal_settings import SignalFinetuneConfig, SignalPretrainConfig
 from partsig.modalities.signals import BASELINES
 from partsig.runs.epoch_features import FeatureRecipe
@@ -50,7 +51,32 @@ class SignalDataset(OpenedStore):
     """A store of signals, opened."""
 
     store: Store
+    channels: tuple[str | None, ...] | None = None  # None: all of the store's
+    named: tuple[str, ...] | None = None
     modality: ClassVar[str] = "eeg"
+
+    @property
+    def ch_names(self) -> tuple[str, ...]:
+        """Channel names, in their order: the store's, or those of the run that it is fitted to."""
+        return self.named or self.store.ch_names
+
+    def fitted(self, run: Run, missing: str) -> "SignalDataset":
+        """Return the store with the channels of a run, those that it lacks silent."""
+        taken = signal_transfer.fitted_channels(self.store, run, missing)
+        return self if taken is None else replace(self, channels=taken, named=tuple(run.ch_names))
+
+    def missing_channels(self, run: Run, examples: LabelledWindows) -> dict[str, int]:
+        """Return which channels are silent, and in how many recordings of examples each."""
+        return signal_transfer.missing_channels(self.store, run, examples.parts()[0])
+
+    def altered(
+        self,
+        examples: LabelledWindows,
+        channels: Sequence[str | None] | None = None,
+        later_s: float | None = None,
+    ) -> LabelledWindows:
+        """Return test examples with other channels, or cut later."""
+        return altered(examples, channels, later_s)
 
     @property
     def samples_per_unit(self) -> float:
@@ -65,11 +91,11 @@ class SignalDataset(OpenedStore):
     @property
     def task(self) -> str:
         """What is usually learned from its labels."""
-        return "sleep-staging" if self.labels == SLEEP else "classification"
+        return "sleep-staging" if is_sleep(self.labels) else "classification"
 
     def input_facts(self) -> dict[str, object]:
         """Return what must be the same for a model to be used: channels and rate."""
-        return {"ch_names": list(self.store.ch_names), "sfreq": self.store.sfreq}
+        return {"ch_names": list(self.ch_names), "sfreq": self.store.sfreq}
 
     def channels_from(self, run: Run, settings: SignalFinetuneConfig) -> tuple[int | None, ...]:
         """Return whose weights of a pretrained run's encoder each channel takes, by number."""
@@ -117,6 +143,7 @@ class SignalDataset(OpenedStore):
                 Stream.UNSEEN_WINDOWS,
             )
         train = RandomWindows(store, split["train"], window[0], seed, settings.windows_per_epoch)
+        train.silence(settings.loss.channel_dropout, settings.compared_parts)
         return PretrainingData(
             channels=len(store.ch_names),
             window=window,
@@ -179,7 +206,7 @@ class SignalDataset(OpenedStore):
                 f"--protocol {protocol} is on {subjects} labelled subjects: leave out "
                 "--segments-per-class."
             )
-        split, recordings = self._draw(subjects, per_class, settings.split, seed)
+        split, recordings = draw_labels(self.store, subjects, per_class, settings.split, seed)
         told = f"{settings.split.label}-" if protocol else ""
         return LabelSplit(
             label=f"{told}n{subjects}" if per_class is None else f"{told}k{per_class}",
@@ -231,28 +258,6 @@ class SignalDataset(OpenedStore):
                 self.store.recordings_of(split["val"]),
             )
         )
-
-    def _draw(
-        self, subjects: int, per_class: int | None, config: SplitConfig, seed: int
-    ) -> tuple[dict[str, list[str]], list[str] | None]:
-        store = self.store
-        known = {"config": config, "roles": store.roles, "twins": store.twins}
-        if per_class is None:
-            return splits.split_finetuning(store.labelled_subjects, subjects, seed, **known), None
-        split = splits.split_finetuning(store.labelled_subjects, 0, seed, **known)
-        segments: dict[str, list[str]] = {name: [] for name in store.classes}
-        for name in store.recordings_of(split["train"]):
-            classes = store.classes_of(name)
-            if len(classes) > 1:
-                raise ConfigError(
-                    f"--segments-per-class needs recordings of one stage each; {name} has "
-                    f"{len(classes)}. Use --subjects."
-                )
-            for number in classes:
-                segments[store.classes[number]].append(name)
-        drawn = splits.draw_segments(segments, per_class, seed)
-        used = {store.recordings[name]["subject"] for name in drawn}
-        return split | {"train": sorted(used)}, drawn
 
     def counted(self, train: LabelledWindows, val: LabelledWindows) -> dict[str, int]:
         """Return how many labels were used, as facts of the run."""
@@ -317,7 +322,8 @@ class SignalDataset(OpenedStore):
         names = self.store.recordings_of(subjects)
         if external:
             refuse_used(signal_transfer.learned_from(run, self.store, names), "recordings")
-        return LabelledWindows(self.store, names)
+        examples = LabelledWindows(self.store, names)
+        return examples if self.channels is None else altered(examples, self.channels)
 
     def check_same_input(self, run: Run, labels: Labels) -> None:
         """Raise DataError unless a fine-tuned run's classifier can be used on this store."""

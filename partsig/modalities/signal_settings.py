@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
+from partsig.core.objectives.settings import ChannelConfig
 from partsig.data.splits import SplitConfig
 from partsig.errors import CheckpointError, ConfigError, check_range
 from partsig.runs.settings import FROZEN_WAYS, FinetuneRecipe, PretrainRecipe, Shape
@@ -21,6 +22,9 @@ class SignalPretrainConfig(PretrainRecipe):
 
     window_s: Annotated[float, "length of a window in seconds; at least patch_s"] = 30.0
     patch_s: Annotated[float, "length of a patch in seconds"] = 1.0
+    loss: Annotated[ChannelConfig, "what of a window is not shown in training"] = field(
+        default_factory=ChannelConfig
+    )
     split: SplitConfig = field(default_factory=SplitConfig)
 
     def __post_init__(self) -> None:
@@ -34,6 +38,11 @@ class SignalPretrainConfig(PretrainRecipe):
                 "objective.focus=object follows masks of objects, which signals have none of: set "
                 "it to amplitude, change, or none."
             )
+
+    @property
+    def compared_parts(self) -> int:
+        """How many parts of a window are told by each other: its halves, or it is one."""
+        return 2 if getattr(self.objective, "context", 0) else 1
 
     def extents(self, samples_per_unit: float) -> tuple[Shape, Shape]:
         window, patch = (round(s * samples_per_unit) for s in (self.window_s, self.patch_s))

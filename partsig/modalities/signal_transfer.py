@@ -8,7 +8,7 @@ from partsig.data.signals.landmarks import encode, fingerprint, found_in, is_cur
 from partsig.data.signals.lazy import forget
 from partsig.data.signals.store import Store, open_store
 from partsig.data.store import INDEX
-from partsig.errors import CheckpointError, ConfigError
+from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.modalities.signal_settings import SignalFinetuneConfig
 from partsig.runs.run import Run
 from partsig.text import quoted
@@ -56,6 +56,55 @@ def channels_from(store: Store, run: Run, settings: SignalFinetuneConfig) -> tup
             "them weights of their own."
         )
     return tuple(taken)
+
+
+def fitted_channels(store: Store, run: Run, missing: str) -> tuple[str | None, ...] | None:
+    """Return the store's channel for each of a fine-tuned run's, None for those that it lacks.
+
+    None where the store is taken as it is: with the same channels, or where ``missing`` is refuse.
+    Raises DataError where it lacks some and that is refused, or has none of those that may be
+    filled.
+    """
+    known, asked = store.ch_names, tuple(run.ch_names)
+    gone = [name for name in asked if name not in known]
+    if len(gone) == len(asked):
+        if missing == "refuse":
+            return None  # another montage, or no signals in µV: told as any other difference
+        raise DataError(
+            f"{store.path} has none of the channels that {run.path} takes ({_list(asked)}); it has "
+            f"{_list(known)}."
+        )
+    if gone and missing == "refuse":
+        raise DataError(
+            f"{store.path} lacks {_list(gone)} of the channels that {run.path} takes; it has "
+            f"{_list(known)}. Preprocess it again with those, or pass --missing-channels fill for "
+            f"zeros in their place ({trained_for(run)})."
+        )
+    if known == asked or missing == "refuse":
+        return None
+    return tuple(name if name in known else None for name in asked)
+
+
+def trained_for(run: Run) -> str:
+    """Return whether a run has learned to do without a channel, as a part of a sentence."""
+    loss = run.config.get("loss")
+    chance = loss.get("channel_dropout") if isinstance(loss, Mapping) else None
+    if isinstance(chance, int | float) and 0 < chance < 1:
+        return f"it was trained with loss.channel_dropout={chance:g}"
+    return "it was trained without channel dropout, so that it never did without one"
+
+
+def missing_channels(store: Store, run: Run, names: Sequence[str]) -> dict[str, int]:
+    """Return which of a run's channels are zeros, and in how many of the recordings ``names``.
+
+    The store lacks them, or they were filled when it was made.
+    """
+    filled = [(store.recordings[name]["filled"] or "").split("; ") for name in names]
+    silent = {
+        name: sum(name in told for told in filled) if name in store.ch_names else len(names)
+        for name in run.ch_names
+    }
+    return {name: n for name, n in silent.items() if n}
 
 
 def same_again(store: Store, **changed: float | None) -> str:

@@ -1,7 +1,8 @@
 """A fine-tuned run judged on a store; and several runs, of folds, as one."""
 
 import warnings
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -36,6 +37,8 @@ Answered = tuple[Examples, np.ndarray, np.ndarray]
 class Judged:
     """What a run makes of the test items of a store: answers (n, …), calibrated and not.
 
+    ``ask`` gives the answers to the same items altered, see :meth:`Dataset.altered`, with these;
+    ``missing`` are the run's channels that are silent, and in how many parts (recordings) each.
     ``leaked`` are the units whose inputs pretraining has seen, ``changed`` what of the store is not
     as it was when the run was begun; ``folder`` is where the evaluation
     goes, ``external`` whether the store is another one than the run's.
@@ -46,15 +49,36 @@ class Judged:
     examples: Examples
     uncalibrated: np.ndarray
     answers: np.ndarray
+    ask: Callable[..., tuple[Examples, np.ndarray]]
+    missing: dict[str, int]
     leaked: list[str]
     changed: list[str]
     folder: Path
     external: bool
 
 
-def judge(path: Path, store: str | Path | None, device: torch.device) -> Judged:
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What ``evaluate`` found and where it lies; ``summary`` are a few lines on it.
+
+    Of several runs, ``each`` are theirs, one by one. ``follow_up`` is the command that usually
+    comes next, word by word; none after several runs.
+    """
+
+    path: Path
+    metrics: dict
+    figures: list[Path]
+    summary: list[str]
+    follow_up: tuple[str, ...]
+    each: "tuple[Evaluation, ...]" = ()
+
+
+def judge(
+    path: Path, store: str | Path | None, device: torch.device, missing: str = "refuse"
+) -> Judged:
     """Ask a finished run for its opinion of the test items of its own store, or of another.
 
+    ``missing`` is what is done where the store lacks a channel of the run: refuse, or fill.
     Raises DataError when the store's channels, rate, size or classes are not the run's, and when
     what trained or chose the classifier would be tested.
     """
@@ -62,10 +86,18 @@ def judge(path: Path, store: str | Path | None, device: torch.device) -> Judged:
     calibration, task = run.calibration, tasks.get(run.task)
     model = task.load(run)
     dataset = registry.get(run.modality).open(locate(store, recorded=run.facts["store"]))
-    dataset = dataset.labelled_by(task.target)
+    dataset = dataset.labelled_by(task.target).fitted(run, missing)
     dataset.check_same_input(run, task.learned(dataset.labels))
     folder, external = evaluation_of(run, dataset.path)
-    examples = task.relabel(dataset.test_examples(run, external))
+    plain = dataset.test_examples(run, external)
+    examples = task.relabel(plain)
+
+    def ask(
+        channels: Sequence[str | None] | None = None, later_s: float | None = None
+    ) -> tuple[Examples, np.ndarray]:
+        altered = task.relabel(dataset.altered(plain, channels, later_s))
+        return altered, task.predict(model, altered, device)
+
     changed = [] if external else dataset.changed_since(run)
     if changed:
         warnings.warn(
@@ -82,6 +114,8 @@ def judge(path: Path, store: str | Path | None, device: torch.device) -> Judged:
         examples=examples,
         uncalibrated=uncalibrated,
         answers=task.calibrated(uncalibrated, calibration),
+        ask=ask,
+        missing=dataset.missing_channels(run, examples),
         changed=changed,
         leaked=dataset.seen_in_pretraining(run, examples),
         folder=folder,
@@ -106,6 +140,7 @@ def result_of(judged: Judged, seed: int) -> dict:
         f"val_{unit}s": run.n_units("val"),
         f"{unit}s_seen_in_pretraining": judged.leaked,
         **examples.digest(),
+        **({"channels_missing": judged.missing} if judged.missing else {}),
         **({"changed_since_training": judged.changed} if judged.changed else {}),
         "seed": run.seed,
         **_figures(task, _asked(judged), seed, temperature=run.calibration["temperature"]),
@@ -167,6 +202,9 @@ def pooled_result(several: Sequence[Judged], answered: Answered, seed: int) -> d
     """
     first, examples = several[0], answered[0]
     temperatures = [judged.run.calibration["temperature"] for judged in several]
+    missing: Counter[str] = Counter()
+    for judged in several:
+        missing.update(judged.missing)
     return {
         "runs": [place_name(judged.run.path) for judged in several],
         "modality": first.run.modality,
@@ -177,9 +215,19 @@ def pooled_result(several: Sequence[Judged], answered: Answered, seed: int) -> d
             {unit for judged in several for unit in judged.leaked}
         ),
         **examples.digest(),
+        **({"channels_missing": dict(missing)} if missing else {}),
         "seeds": [judged.run.seed for judged in several],
         **_figures(tasks.get(first.run.task), answered, seed, temperatures=temperatures),
     }
+
+
+def next_command(judged: Judged) -> tuple[str, ...]:
+    """Return the command that usually comes next: a report, of labels that it has a page for."""
+    run, path = judged.run, str(judged.run.path)
+    usual = registry.get(run.modality).usual_labels
+    if tasks.get(run.task).can_be_reported and run.labels == usual:
+        return ("report", "--run", path)
+    return ("compare", path)
 
 
 def warn_of_leaks(leaked: Sequence[str], unit: str) -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from partsig import registries
+from partsig.errors import ConfigError
 from partsig.runs.models import pretraining_settings
 from partsig.runs.run import Run
 
@@ -12,9 +13,12 @@ from partsig.runs.run import Run
 JUDGES = {"part-discovery": "partsig.recipes.discovery_evaluation:evaluate_parts"}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class JudgingRequest:
-    """Which run is judged, on which store (None: its own), into which folder (None: its own)."""
+    """Which run is judged, on which store (None: its own), into which folder (None: its own).
+
+    ``beside`` are options that ask for more than a judge of a pretraining run measures.
+    """
 
     run: Path
     store: str | Path | None
@@ -22,6 +26,7 @@ class JudgingRequest:
     device: str
     seed: int
     figures: bool
+    beside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,4 +59,11 @@ def judge_as_it_is(asked: JudgingRequest) -> Judgement | None:
     Raises CheckpointError where there is no run, and what the judge raises.
     """
     name = _judge_of(Run.read(asked.run))
-    return None if name is None else registries.load("judged_by", name, JUDGES)(asked)
+    if name is None:
+        return None
+    if asked.beside:
+        raise ConfigError(
+            f"{asked.beside[0]} is for fine-tuned runs on recordings, and {asked.run} is a "
+            "pretraining run: leave it out."
+        )
+    return registries.load("judged_by", name, JUDGES)(asked)

@@ -30,6 +30,7 @@ CONFIG: Schema = {
     "positions": text,
     "blocks": count(0, 10_000),
     "encoder": section,
+    "loss": section,
 }
 CALIBRATION: Schema = {
     "prior": numbers,

@@ -163,6 +163,8 @@ class Run:
             f"labels used: {n['train']:,} training and {n['val']:,} validation {self.unit}s; "
             f"{n['test']:,} test {self.unit}s untouched"
         ]
+        if self.labels is not None and self.labels.unit_s is not None:
+            lines.append(f"a label is of {self.labels.unit_s:g} s")
         if self.facts.get("recordings") is not None:
             lines.append(f"training segments: {len(self.facts['recordings'])}")
         if "chosen_epoch" in self.facts:

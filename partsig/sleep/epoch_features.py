@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from partsig.data.signals.bands import band_powers
-from partsig.data.signals.hypnograms.stages import EPOCH_S, n_epochs
+from partsig.data.signals.hypnograms.stages import n_epochs
 from partsig.data.signals.lazy import OnDisk, room, stretches
 from partsig.data.signals.scaling import scale_robustly
 from partsig.data.signals.store_writing import as_stored
@@ -60,8 +60,8 @@ class EpochFeatures:
         sfreq = self.recipe.sfreq
         epochs = SignalEpochs(
             signal=signal,
-            n_times=round(EPOCH_S * sfreq),
-            n=n_epochs(signal.shape[1], sfreq),
+            n_times=round(self.recipe.unit_s * sfreq),
+            n=n_epochs(signal.shape[1], sfreq, self.recipe.unit_s),
             dtype=np.dtype(self.recipe.dtype),
         )
         return scaled(self.network.features(epochs, self.device), len(epochs))
@@ -85,7 +85,7 @@ def features_of(run: Run, device: torch.device) -> EpochFeatures | None:
     told = run.facts.get("epoch_features")
     recipe = read_recipe(run.path) if told is not None else None
     if recipe is None:
-        if round(EPOCH_S * run.samples_per_unit) > MOST_SAMPLES:
+        if round(run.labels.unit_s * run.samples_per_unit) > MOST_SAMPLES:
             return None
         why = f"does not know how they were made; {AGAIN}"
         if told is not None:

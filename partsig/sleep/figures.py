@@ -24,16 +24,21 @@ BLOCK = 256  # epochs whose spectra are computed at a time
 
 
 def hypnogram(
-    name: str, truth: np.ndarray, probabilities: np.ndarray, kappa: float | None, path: Path
+    name: str,
+    truth: np.ndarray,
+    probabilities: np.ndarray,
+    kappa: float | None,
+    path: Path,
+    epoch_s: float = EPOCH_S,
 ) -> Path:
     """Draw scored and predicted stages of one recording above the predicted probabilities.
 
     ``truth`` (E,) with -1 unscored, ``probabilities`` (E, K) with nan where nothing was predicted;
     both are left blank there.
     """
-    minutes = len(truth) * EPOCH_S / 60
+    minutes = len(truth) * epoch_s / 60
     unit, per_unit = ("h", 60.0) if minutes > 180 else ("min", 1.0)
-    edges = np.arange(len(truth) + 1) * EPOCH_S / 60 / per_unit
+    edges = np.arange(len(truth) + 1) * epoch_s / 60 / per_unit
     missing = np.isnan(probabilities).any(1)
     predicted = np.where(missing, -1, np.nan_to_num(probabilities).argmax(1))
     figure = Figure(figsize=(9, 5.2), layout="constrained")
@@ -64,7 +69,7 @@ def staging(staged: Staging, paths: Sequence[Path] = ()) -> Figure:
     heights = [*([1.0] if scored else []), 1.0, 0.8, 1.2, 0.7]
     rows = list(figure.subplots(len(heights), 1, sharex=True, height_ratios=heights))
     zero = _first_hour(staged)
-    edges = zero + (staged.start_s + EPOCH_S * np.arange(staged.n_epochs + 1)) / 3600
+    edges = zero + (staged.start_s + staged.epoch_s * np.arange(staged.n_epochs + 1)) / 3600
     label = "predicted"
     if scored:
         table = review.agreement(staged)
@@ -95,7 +100,12 @@ def staging(staged: Staging, paths: Sequence[Path] = ()) -> Figure:
     _time_axis(doubt, edges, of_day=staged.start is not None)
     figure.suptitle(
         f"{plain(staged.name)}: {int((staged.stages >= 0).sum())} of {staged.n_epochs} epochs "
-        f"staged, {len(staged.review)} to review (marks below)",
+        f"staged, {len(staged.review)} to review (marks below)"
+        + (
+            f"; missing: {plain(', '.join(staged.channels_missing))}"
+            if staged.channels_missing
+            else ""
+        ),
         fontsize=11,
         x=0.01,
         ha="left",
@@ -240,9 +250,10 @@ def _spectrogram(axes, edges: np.ndarray, staged: Staging) -> None:
 
     Where there are more than :data:`MOST_COLUMNS`, a column is the mean of as many as it takes.
     """
-    central = [c for c, name in enumerate(staged.ch_names) if name.upper().startswith(("C3", "C4"))]
-    c = (central or [0])[0]
-    n_times = round(EPOCH_S * staged.sfreq)
+    there = [c for c, name in enumerate(staged.ch_names) if name not in staged.channels_missing]
+    central = [c for c in there if staged.ch_names[c].upper().startswith(("C3", "C4"))]
+    c = (central or there)[0]
+    n_times = round(staged.epoch_s * staged.sfreq)
     densities = []
     for first in range(0, max(staged.n_epochs, 1), BLOCK):
         last = min(first + BLOCK, staged.n_epochs)
@@ -259,7 +270,7 @@ def _spectrogram(axes, edges: np.ndarray, staged: Staging) -> None:
     decibels = _pooled(decibels, every)
     finite = decibels[np.isfinite(decibels)]
     low, high = np.percentile(finite, [2, 98]) if len(finite) else (0.0, 1.0)
-    end = edges[0] + decibels.shape[1] * every * EPOCH_S / 3600 if every > 1 else edges[-1]
+    end = edges[0] + decibels.shape[1] * every * staged.epoch_s / 3600 if every > 1 else edges[-1]
     image = axes.imshow(
         decibels,
         aspect="auto",

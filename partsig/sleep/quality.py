@@ -103,7 +103,26 @@ class Faults:
     @property
     def epochs(self) -> np.ndarray:
         """Code (E,) int8 of each epoch; all are out of range where the unit looks wrong."""
-        codes = _commonest(self.seconds)
+        return self.of_epochs(EPOCH_S)
+
+    def of_epochs(self, epoch_s: float) -> np.ndarray:
+        """Return the code (E,) int8 of each epoch of another length, as far as seconds tell it.
+
+        A second belongs to the epoch that its middle lies in; an epoch without any has the code of
+        the second that its own middle lies in.
+        """
+        seconds = self.seconds.reshape(-1)
+        if epoch_s == EPOCH_S:
+            codes = _commonest(self.seconds)
+        else:
+            n = int(len(seconds) / epoch_s + 1e-9)
+            owner = ((np.arange(len(seconds)) + 0.5) // epoch_s).astype(int)
+            counts = np.zeros((n + 1, len(QUALITY)), int)
+            np.add.at(counts, (np.minimum(owner, n), seconds), 1)
+            middle = seconds[((np.arange(n) + 0.5) * epoch_s).astype(int)]
+            empty = np.flatnonzero(counts[:n].sum(1) == 0)
+            counts[empty, middle[empty]] = 1
+            codes = _worst(counts[:n], counts[:n].sum(1))
         if self.factor != 1:
             codes[codes == GOOD] = RANGE
         return codes
@@ -203,7 +222,12 @@ def _epochs(samples: np.ndarray | Row, block: slice, n_times: int) -> np.ndarray
 def _commonest(faults: np.ndarray) -> np.ndarray:
     """Return the code (E,) of each epoch from those of its seconds (E, 30)."""
     counts = np.stack([(faults == code).sum(1) for code in range(len(QUALITY))], axis=1)
-    bad = counts[:, 1:].sum(1) >= BAD_SHARE * WINDOWS
+    return _worst(counts, np.full(len(counts), WINDOWS))
+
+
+def _worst(counts: np.ndarray, seconds: np.ndarray) -> np.ndarray:
+    """Return the code (E,) of each epoch from how many of its ``seconds`` (E,) have which."""
+    bad = counts[:, 1:].sum(1) >= BAD_SHARE * seconds
     return np.where(bad, 1 + counts[:, 1:].argmax(1), GOOD).astype(np.int8)
 
 

@@ -13,7 +13,7 @@ import torch
 from partsig import config as configs
 from partsig.core.objectives.supervised import SupervisedModule
 from partsig.data.signals.channels import MissingChannelsError
-from partsig.data.signals.hypnograms.stages import EPOCH_S, UNSCORED, n_epochs
+from partsig.data.signals.hypnograms.stages import UNSCORED, n_epochs
 from partsig.data.signals.lazy import OnDisk
 from partsig.data.signals.preprocessing import PreprocessConfig, filtered
 from partsig.data.signals.readers import edf_recordings, psg, wfdb_records
@@ -22,6 +22,7 @@ from partsig.data.signals.recordings import Recording
 from partsig.data.signals.store_index import gaps_as_text, gaps_of_text, unbroken
 from partsig.errors import ConfigError, DataError, DiskFullError
 from partsig.metrics.calibration import tempered
+from partsig.modalities.signal_transfer import trained_for
 from partsig.places import place_name
 from partsig.runs import directory as runs
 from partsig.runs.run import Run
@@ -74,10 +75,11 @@ class LoadedStager:
         """Return calibrated stage probabilities (E, 5) of a recording's filtered signal (C, T)."""
         end = recording.start_s + signal.shape[1] / sfreq
         gaps = gaps_of_text(gaps_as_text(recording.gaps, recording.start_s, end))
-        pieces = unbroken(gaps, n_epochs(signal.shape[1], sfreq), EPOCH_S)
+        epoch_s = self.run.labels.unit_s
+        pieces = unbroken(gaps, n_epochs(signal.shape[1], sfreq, epoch_s), epoch_s)
         if self.features is not None:
-            signal, sfreq = self.features.of_signal(signal), 1 / EPOCH_S
-        answers = predict_signal(self.model, signal, sfreq, self.device, pieces)
+            signal, sfreq = self.features.of_signal(signal), 1 / epoch_s
+        answers = predict_signal(self.model, signal, sfreq, self.device, pieces, epoch_s)
         return tempered(answers, self.facts["temperature"])
 
 
@@ -123,6 +125,7 @@ def _settings(stager: LoadedStager, settings: StageConfig) -> PreprocessConfig:
         units=settings.units,
         hypnogram=settings.hypnogram,
         sfreq=sfreq,
+        epoch_s=run.labels.unit_s,
         l_freq=kept["l_freq"],
         h_freq=kept["h_freq"],
     )
@@ -161,7 +164,8 @@ def read(
     except MissingChannelsError as error:
         advice = (
             f". If one of them is the very same under another name, pass "
-            f"--set {shlex.quote(error.aliases)}; else use a run trained on these channels."
+            f"--set {shlex.quote(error.aliases)}; else use a run trained on these channels, or "
+            f"pass --missing-channels fill for zeros in their place ({trained_for(stager.run)})."
         )
         raise DataError(
             f"{error.name}: the stager {stager.run.path} needs {', '.join(reading.channels)}; "
@@ -191,12 +195,15 @@ def staged(stager: LoadedStager, recording: Recording, settings: StageConfig) ->
     """Stage one recording that was read by :func:`read`."""
     reading = _settings(stager, settings)
     signal = _filtered(recording, reading)
-    n = n_epochs(signal.shape[1], reading.sfreq)
+    epoch_s = reading.epoch_s
+    n = n_epochs(signal.shape[1], reading.sfreq, epoch_s)
     length = nights.duration(recording)
     if not n:
-        raise DataError(f"{recording.name}: {length:.3g} s hold no whole epoch of {EPOCH_S:g} s.")
-    quality, notes = _look_at(recording, n)
-    unusable = _unusable(recording, quality, settings.good_share)
+        raise DataError(f"{recording.name}: {length:.3g} s hold no whole epoch of {epoch_s:g} s.")
+    quality, notes = _look_at(recording, n, epoch_s)
+    if recording.filled:
+        notes.append(f"the stager does without what is filled: {trained_for(stager.run)}")
+    unusable = _unusable(recording, quality, settings.good_share, epoch_s)
     usable = np.array([not why for why in unusable])
     probabilities = stager.probabilities(recording, signal, reading.sfreq)
     notes += [] if stager.features is None else stager.features.notes
@@ -208,9 +215,11 @@ def staged(stager: LoadedStager, recording: Recording, settings: StageConfig) ->
     return Staging(
         name=recording.name,
         ch_names=recording.ch_names,
+        channels_missing=recording.filled,
         start=recording.start if settings.dates else None,
         start_s=recording.start_s,
         duration_s=recording.start_s + length,
+        epoch_s=epoch_s,
         stages=stages,
         unusable=unusable,
         probabilities=probabilities,
@@ -220,7 +229,7 @@ def staged(stager: LoadedStager, recording: Recording, settings: StageConfig) ->
             np.array(stager.run.calibration["prior"]),
             stager.facts["review_by"],
             quality,
-            None if odd is None else _stand_out(odd, n, settings.odd),
+            None if odd is None else _stand_out(odd, n, settings.odd, epoch_s),
             settings.review_share,
         ),
         quality=quality,
@@ -250,7 +259,9 @@ def _filtered(recording: Recording, reading: PreprocessConfig) -> np.ndarray | O
         raise DataError(f"{recording.name}: {error}") from None
 
 
-def _look_at(recording: Recording, n: int) -> tuple[dict[str, np.ndarray], list[str]]:
+def _look_at(
+    recording: Recording, n: int, epoch_s: float
+) -> tuple[dict[str, np.ndarray], list[str]]:
     """Return the code (n,) of every epoch of every channel, and sentences on channels."""
     quality, notes = {}, []
     for c, name in enumerate(recording.ch_names):
@@ -259,7 +270,7 @@ def _look_at(recording: Recording, n: int) -> tuple[dict[str, np.ndarray], list[
             faults = find_faults(signal, sfreq, clipped, is_eeg(name))
         except DataError as error:
             raise DataError(f"{recording.name}: channel {name!r}: {error}.") from None
-        quality[name] = _fitted(faults.epochs, n)
+        quality[name] = _fitted(faults.of_epochs(epoch_s), n)
         if faults.factor != 1:
             notes.append(
                 f"{name} looks {1 / faults.factor:g} times as large as it can be: its unit"
@@ -283,17 +294,15 @@ def _oddity(stager: LoadedStager, signal: np.ndarray, sfreq: float) -> np.ndarra
     return oddity.oddity(origin, signal, sfreq, device=str(stager.device))
 
 
-def _stand_out(values: np.ndarray, n: int, limit: float) -> np.ndarray:
+def _stand_out(values: np.ndarray, n: int, limit: float, epoch_s: float) -> np.ndarray:
     """Return (n,) bool: epochs with a second that is ``limit`` robust SDs above the usual."""
     usual = np.nanmedian(values)
     spread = MAD_TO_SD * np.nanmedian(abs(values - usual))
-    per_epoch = round(EPOCH_S)
-    padded = np.append(values, np.full(max(n * per_epoch - len(values), 0), usual))
-    return (
-        (np.nan_to_num(padded[: n * per_epoch], nan=usual) > usual + limit * spread)
-        .reshape(n, per_epoch)
-        .any(1)
-    )
+    at = np.flatnonzero(np.nan_to_num(values, nan=usual) > usual + limit * spread)
+    odd = np.zeros(n, bool)
+    epochs = ((at + 0.5) // epoch_s).astype(int)
+    odd[epochs[epochs < n]] = True
+    return odd
 
 
 def _from_start(values: np.ndarray, start_s: float) -> np.ndarray:
@@ -307,21 +316,25 @@ def _fitted(codes: np.ndarray, n: int, beyond: int = GOOD) -> np.ndarray:
 
 
 def _unusable(
-    recording: Recording, quality: Mapping[str, np.ndarray], good_share: float
+    recording: Recording, quality: Mapping[str, np.ndarray], good_share: float, epoch_s: float
 ) -> tuple[str, ...]:
-    """Return why each epoch (E) cannot be staged, "" where it can."""
-    codes = np.stack(list(quality.values()))  # (C, E)
-    onsets = recording.start_s + EPOCH_S * np.arange(codes.shape[1])
+    """Return why each epoch (E) cannot be staged, "" where it can.
+
+    Channels that are not there, and were filled, are not counted.
+    """
+    there = [name for name in recording.ch_names if name not in recording.filled]
+    codes = np.stack([quality[name] for name in there])  # (C, E)
+    onsets = recording.start_s + epoch_s * np.arange(codes.shape[1])
     begins, ends = np.array(sorted(recording.gaps)).reshape(-1, 2).T
     # The latest end of the gaps that begin before an epoch is over.
     latest = np.append(-np.inf, np.maximum.accumulate(ends))
-    gaps = latest[np.searchsorted(begins, onsets + EPOCH_S)] > onsets
+    gaps = latest[np.searchsorted(begins, onsets + epoch_s)] > onsets
     reasons = []
     for gap, column in zip(gaps, codes.T, strict=True):
         if gap:
             reasons.append("gap in the recording")
         elif (column == GOOD).mean() < good_share:
-            reasons.append(review.name_faults(recording.ch_names, column))
+            reasons.append(review.name_faults(there, column))
         else:
             reasons.append("")
     return tuple(reasons)

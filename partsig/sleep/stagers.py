@@ -61,6 +61,11 @@ class YasaStager(SupervisedModule):
                 f"model=yasa stages sleep ({', '.join(STAGES)}); the store's classes are "
                 f"{', '.join(shape.classes)}."
             )
+        if shape.window[0] != round(EPOCH_S * shape.samples_per_unit):
+            raise ConfigError(
+                f"model=yasa stages epochs of {EPOCH_S:g} s; the store's are of "
+                f"{shape.window[0] / shape.samples_per_unit:g} s."
+            )
         if shape.samples_per_unit <= ABOVE_HZ:
             raise ConfigError(
                 f"model=yasa needs more than {ABOVE_HZ:g} Hz; the store has "
@@ -121,6 +126,7 @@ def predict_signal(
     sfreq: float,
     device: torch.device,
     unbroken: list[tuple[int, int]] | None = None,
+    epoch_s: float = EPOCH_S,
 ) -> np.ndarray:
     """Return stage probabilities (E, 5) of the whole epochs, one at least, of a signal (C, T).
 
@@ -131,8 +137,8 @@ def predict_signal(
     own = getattr(model.to(device), "predict_signal", None)
     if own is not None:
         return own(signal, unbroken)
-    n_times = round(EPOCH_S * sfreq)
-    n = n_epochs(signal.shape[1], sfreq)
+    n_times = round(epoch_s * sfreq)
+    n = n_epochs(signal.shape[1], sfreq, epoch_s)
 
     def batches() -> Iterator[Tensor]:
         for first, last in stretches(n, batch_size(device)):

@@ -1,4 +1,4 @@
-"""What a stager says of one recording: arrays on its 30-s epochs, whatever writes or draws them."""
+"""What a stager says of one recording: arrays on its epochs, whatever writes or draws them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,7 +22,8 @@ class Suspect:
 class Staging:
     """The hypnogram of one recording, as a model sees it; see :func:`partsig.stage`.
 
-    Epoch e lasts from ``start_s + 30 e`` seconds after the recording's first sample. ``stages``
+    Epoch e lasts ``epoch_s`` seconds, from ``start_s + epoch_s e`` after the recording's first
+    sample. ``stages``
     (E,) int8 are indices into STAGES, -1 where the signal cannot be used: never called wake.
     ``unusable`` (E,) says why there, and is "" elsewhere. ``probabilities`` (E, 5) are calibrated,
     nan where unusable. ``scored`` (E,) int8 are the stages that came with the recording (-1
@@ -33,6 +34,8 @@ class Staging:
     asked for.
     ``signal`` (C, T) is in µV at ``sfreq`` Hz, as the stager was given it, from ``start_s``; over
     64 MiB it lies in a temporary file, mapped, which lasts as long as it.
+    ``channels_missing`` are those of ``ch_names`` that the recording lacks: zeros are in their
+    place.
     ``stager`` says which model it was, what it was trained on, and how it was calibrated.
     """
 
@@ -48,6 +51,8 @@ class Staging:
     review: tuple[Suspect, ...]
     quality: Mapping[str, np.ndarray]
     oddity: np.ndarray | None = None
+    channels_missing: tuple[str, ...] = ()
+    epoch_s: float = EPOCH_S
     notes: tuple[str, ...] = ()
     source: str = ""  # fingerprint of what it was read from
     stager: Mapping[str, object] = field(default_factory=dict)
@@ -62,7 +67,7 @@ class Staging:
     @property
     def onsets(self) -> np.ndarray:
         """Seconds (E,) from the recording's first sample to each epoch."""
-        return self.start_s + EPOCH_S * np.arange(self.n_epochs)
+        return self.start_s + self.epoch_s * np.arange(self.n_epochs)
 
     @property
     def confidence(self) -> np.ndarray:

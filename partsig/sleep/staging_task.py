@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from partsig.contracts import Labels
-from partsig.data.signals.hypnograms.stages import SLEEP
+from partsig.data.signals.hypnograms.stages import EPOCH_S, SLEEP, is_sleep
 from partsig.data.signals.windows import LabelledWindows
 from partsig.errors import CheckpointError, ConfigError
 from partsig.runs.run import Run
@@ -25,12 +25,11 @@ class SleepStaging(Classification):
     words = {"predicted": "predicted stage", "truth": "scored stage"}  # noqa: RUF012
 
     def check_labels(self, labels: Labels) -> None:
-        """Raise ConfigError where labels are not the AASM's stages of 30-s epochs."""
-        if labels != SLEEP:
+        """Raise ConfigError where labels are not the AASM's stages of epochs."""
+        if not is_sleep(labels):
             raise ConfigError(
-                f"--task {self.name} learns from {', '.join(SLEEP.classes)} of "
-                f"{SLEEP.unit_s:g}-s epochs; the store's classes are {', '.join(labels.classes)}: "
-                "pass --task classification."
+                f"--task {self.name} learns from {', '.join(SLEEP.classes)} of epochs; the store's "
+                f"classes are {', '.join(labels.classes)}: pass --task classification."
             )
 
     def calibrate(
@@ -75,7 +74,13 @@ class SleepStaging(Classification):
         wrong = predicted != examples.labels
         told = {kind: review.find_errors(values, wrong) for kind, values in doubt.items()}
         curve = review.curve(examples.labels, predicted, doubt[by], examples.units()[1], seed)
-        return {"review": {"by": by, "finds_errors": told} | curve}
+        epoch_s = float(examples.store.unit_s)
+        return {"epoch_s": epoch_s, "review": {"by": by, "finds_errors": told} | curve}
+
+    def summary(self, result: dict) -> list[str]:
+        """Return a result in a few lines; how long its epochs are, where that is unusual."""
+        told = [] if result["epoch_s"] == EPOCH_S else [f"epochs of {result['epoch_s']:g} s"]
+        return [*super().summary(result), *told]
 
     def figures(
         self, result: dict, examples: LabelledWindows, answers: np.ndarray, folder: Path
@@ -86,16 +91,25 @@ class SleepStaging(Classification):
         return [
             self.draw_confusion(result, examples, folder),
             figures.trust(result["calibration"], result["review"], folder / "trust.png"),
-            figures.hypnogram(*_typical(examples, answers, result), folder / "hypnogram.png"),
+            figures.hypnogram(
+                *_typical(examples, answers, result),
+                folder / "hypnogram.png",
+                examples.store.unit_s,
+            ),
         ]
 
 
-def staging_run(path: str | Path) -> Run:
+def staging_run(path: str | Path, epoch_s: float | None = None) -> Run:
     """Return a complete fine-tuned run that stages sleep; raise CheckpointError for any other."""
     run = Run.finished(path, "finetune", "eeg")
-    if run.labels != SLEEP:
+    if not is_sleep(run.labels):
         raise CheckpointError(
             f"{path} tells {', '.join(run.labels.classes)} apart; a sleep stager is needed here."
+        )
+    if epoch_s not in (None, run.labels.unit_s):
+        raise CheckpointError(
+            f"{path} stages epochs of {run.labels.unit_s:g} s; what is asked for is of epochs of "
+            f"{epoch_s:g} s. Its agreement is in what `partsig evaluate` writes."
         )
     if not isinstance(tasks.get(run.task), SleepStaging):
         raise CheckpointError(

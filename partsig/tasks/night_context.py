@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from partsig.contracts import Batch, EpochExamples, Order
+from partsig.core.channels import kept_channels
 from partsig.core.context import AttentionContext, RecurrentContext
 from partsig.core.objectives.supervised import LossConfig, SupervisedModule
 from partsig.errors import ConfigError
@@ -207,8 +208,8 @@ class ContextNetwork(SupervisedModule):
         torch's own generator.
         """
         if self.training and self.loss.channel_dropout:
-            chance = torch.rand(len(x), 1, x.shape[-1], device=x.device)
-            x = torch.where(chance < self.loss.channel_dropout, self.centre, x)
+            kept = kept_channels(len(x), x.shape[-1], self.loss.channel_dropout, x.device)
+            x = torch.where(kept.unsqueeze(1), x, self.centre)
         logits = self.context_logits(x, present).flatten(0, 1)
         known, weights = labels.flatten().clamp(min=0), weights.flatten()
         nats = F.cross_entropy(logits, known, label_smoothing=self.loss.smoothing, reduction="none")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from partsig import config as configs
+from partsig.data.signals.hypnograms.stages import SLEEP
 from partsig.data.signals.store import open_store
 from partsig.data.store import locate
 from partsig.files import read_json
@@ -74,7 +75,7 @@ def report(
     from partsig.sleep.staging_task import staging_run  # it needs torch
 
     path = Path(run) if run else runs.last("finetune")
-    trained = staging_run(path)
+    trained = staging_run(path, SLEEP.unit_s)
     opened = open_store(locate(store, recorded=trained.facts["store"], allow_http=allow_http))
     sleep_statistics.import_yasa()
     folder, measured = _evaluated(trained, opened.path, device, seed)

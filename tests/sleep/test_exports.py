@@ -418,6 +418,7 @@ def test_json_says_everything_but_the_signal(tmp_path):
         "recording": "night1",
         "source": "",
         "ch_names": ["C3-M2", "C4-M1"],
+        "channels_missing": [],
         "start": "2020-02-01T22:30:05",
         "duration_s": 187.0,
         "start_s": 0.0,

@@ -242,7 +242,21 @@ class ClassifierConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LossConfig:
+class ChannelConfig:
+    """What of its channels a model is not shown in training, with labels or without."""
+
+    channel_dropout: Annotated[
+        float,
+        "chance that a channel of a window is silenced in training, so that a model learns to do "
+        "without it; one at least is left",
+    ] = 0.0
+
+    def __post_init__(self) -> None:
+        check_range("loss.channel_dropout", self.channel_dropout, 0.0, 0.9)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig(ChannelConfig):
     """How labels are used in training; everything is off by default but the paper's smoothing."""
 
     smoothing: Annotated[
@@ -258,10 +272,9 @@ class LossConfig:
         "alpha of the Beta distribution of the share of an input that a box from another one "
         "replaces, labels mixed by volume (Yun et al. 2019); 0 is off; with mixup either as often",
     ] = 0.0
-    channel_dropout: Annotated[float, "chance that a channel of a window is silenced"] = 0.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_range("loss.smoothing", self.smoothing, 0.0, 0.9)
         check_range("loss.mixup", self.mixup, 0.0)
         check_range("loss.cutmix", self.cutmix, 0.0)
-        check_range("loss.channel_dropout", self.channel_dropout, 0.0, 0.9)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from partsig.core.channels import kept_channels
 from partsig.core.contrast import OUTPUTS, Projection
 from partsig.core.crop import crop_grid
 from partsig.core.encoder import Encoder, bins, log_spectrum
@@ -78,7 +79,7 @@ class SupervisedModule(nn.Module, ABC):
         x = widened(x)
         truth = labels if labels.ndim == 1 else labels.argmax(-1)
         if self.training and self.loss.channel_dropout:
-            kept = torch.rand(x.shape[:2], device=x.device) >= self.loss.channel_dropout
+            kept = kept_channels(*x.shape[:2], self.loss.channel_dropout, x.device)
             x = x * kept.view(*x.shape[:2], *(1,) * (x.ndim - 2))
         if not (self.training and (self.loss.mixup or self.loss.cutmix)):
             logits = self.logits(x).float()

@@ -20,6 +20,7 @@ from partsig.data.signals.deidentified import UNTOLD, Names, grouped_age, withou
 from partsig.data.signals.filters import bandpass_resample_rows
 from partsig.data.signals.growing_index import Index
 from partsig.data.signals.hypnograms.alignment import trimmed
+from partsig.data.signals.hypnograms.stages import SLEEP, sleep_labels
 from partsig.data.signals.kernels import resampled_length
 from partsig.data.signals.lazy import OnDisk, beside, room, stretches
 from partsig.data.signals.parallel import Storage
@@ -75,6 +76,12 @@ class PreprocessConfig(ReadConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range("sfreq", self.sfreq, LEAST_HZ, 10_000.0)
+        samples = self.epoch_s * self.sfreq
+        if self.epoch_s != SLEEP.unit_s and abs(samples - round(samples)) > 1e-6:
+            raise ConfigError(
+                f"an epoch of epoch_s={self.epoch_s:g} is no whole number of samples at sfreq="
+                f"{self.sfreq:g}; choose them so that it is."
+            )
         if self.group_ages_over is not None:
             check_range("group_ages_over", self.group_ages_over, 0, 150)
         for name, value in (("l_freq", self.l_freq), ("h_freq", self.h_freq)):
@@ -93,6 +100,11 @@ def preprocess_signals(request: PreprocessRequest) -> PreprocessResult:
     check_jobs(request.jobs)
     usual = getattr(reader, "Config", PreprocessConfig)
     settings = configs.compose(usual, "preprocess", request.config, request.overrides)
+    if settings.epoch_s != SLEEP.unit_s and not getattr(reader, "ANY_EPOCH", False):
+        raise ConfigError(
+            f"epoch_s is for recordings with hypnograms of their own; {source} is scored in "
+            f"{SLEEP.unit_s:g}-s epochs: leave it out."
+        )
     shard = parallel.shard_name(request.shard)
     storage, raw, path = Storage.of(request.raw, request.store, allow_http=request.allow_http)
     left_out: list[str] = []
@@ -112,6 +124,7 @@ def preprocess_signals(request: PreprocessRequest) -> PreprocessResult:
         h_freq=settings.h_freq,
         dtype=settings.dtype,
         reading=names.reading(_unusual(settings)),
+        labels=sleep_labels(settings.epoch_s),
     )
     with locked(path, shard):
         if request.merge:
@@ -207,7 +220,7 @@ class RecordingWork:
                 told = {"recording": recording.name, "subject": recording.subject}
                 told["said"] = "; ".join(recording.notes)
                 if settings.trim_wake_min is not None:
-                    recording = trimmed(recording, settings.trim_wake_min)
+                    recording = trimmed(recording, settings.trim_wake_min, settings.epoch_s)
                 signal = filtered(recording, settings)
                 if settings.normalise == "recording":
                     scale_robustly(signal)

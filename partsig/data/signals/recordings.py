@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import numpy as np
 
 from partsig.data.signals.hypnograms.settings import HypnogramConfig
+from partsig.data.signals.hypnograms.stages import SLEEP
 from partsig.data.signals.lazy import Stack, forget
 from partsig.errors import ConfigError, DataError, check_range
 
@@ -121,6 +122,11 @@ class ReadConfig:
         "recording is a subject of its own",
     ] = ""
     verify: Annotated[bool, "hold samples against the headers' checksums, if any"] = True
+    epoch_s: Annotated[
+        float,
+        "length in seconds of the epochs that have a stage each, such as 5 or 10 where stages were "
+        "scored as finely; one in which the stage changes has none",
+    ] = SLEEP.unit_s
     trim_wake_min: Annotated[
         float | None,
         "minutes of wake kept before the first and after the last epoch of sleep; null keeps "
@@ -132,6 +138,7 @@ class ReadConfig:
         given = self.channels
         if given is not None and (not given or len(set(given)) != len(given)):
             raise ConfigError("channels must name at least one channel, none twice.")
+        check_range("epoch_s", self.epoch_s, 0.1, 3600.0)
         if self.trim_wake_min is not None:
             check_range("trim_wake_min", self.trim_wake_min, 0.0)
         try:

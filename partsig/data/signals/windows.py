@@ -10,6 +10,7 @@ import torch
 from partsig.contracts import Batch
 from partsig.data.shuffling import Shuffled
 from partsig.data.signals.lazy import forget
+from partsig.data.signals.silence import Silenced
 from partsig.data.signals.store import Store
 from partsig.errors import DataError
 from partsig.seeds import Stream, rng_of
@@ -19,8 +20,11 @@ class RandomWindows:
     """Windows at any offset of the continuous signals of some subjects.
 
     An epoch is ``per_epoch`` windows (0: as many as the signal is long), every valid start of every
-    recording being equally likely. Which windows those are depends on (seed, epoch) alone.
+    recording being equally likely. Which windows those are depends on (seed, epoch) alone, and so
+    does which of their channels :meth:`silence` has set to 0.
     """
+
+    silenced: Silenced | None = None
 
     def __init__(
         self,
@@ -57,12 +61,19 @@ class RandomWindows:
             self._table = (epoch, np.stack([recording, first], axis=1))
         return self._table[1]
 
+    def silence(self, chance: float, parts: int = 1) -> None:
+        """From now on silence channels by ``chance``, in each of so many parts of a window anew."""
+        if chance:
+            self.silenced = Silenced(len(self.store.ch_names), chance, parts, self.seed)
+
     def batch(self, epoch: int, first: int, count: int) -> np.ndarray:
         """Return windows first…first+count-1 of an epoch, (count, C, window) as stored."""
         rows = self.drawn(epoch)[first : first + count]
         batch = np.empty((len(rows), len(self.store.ch_names), self.window), self.store.dtype)
         for out, (recording, at) in zip(batch, rows.tolist(), strict=True):
             out[:] = self.store.signal(self.names[recording])[:, at : at + self.window]
+        if self.silenced is not None:
+            self.silenced.apply(batch, self.silenced.kept(epoch, self.per_epoch)[first:][:count])
         return batch
 
     @property
@@ -116,7 +127,12 @@ class ResidentWindows:
             self._table = (epoch, starts)
         starts = self._table[1][first : first + count]
         every = self._flat.unfold(1, self.windows.window, 1)  # (C, starts, window), a view
-        return every[:, starts].transpose(0, 1)  # (count, C, window)
+        batch = every[:, starts].transpose(0, 1)  # (count, C, window)
+        silenced = self.windows.silenced
+        if silenced is not None:
+            kept = silenced.kept(epoch, self.windows.per_epoch)[first:][:count]
+            silenced.apply(batch, torch.from_numpy(kept).to(self.device))
+        return batch
 
 
 class LabelledWindows:
@@ -154,6 +170,11 @@ class LabelledWindows:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The store's channel that each of the windows' is."""
+        return self.store.ch_names
 
     def by_recording(self) -> Iterator[tuple[str, slice]]:
         """Yield each recording and where its epochs lie among these."""

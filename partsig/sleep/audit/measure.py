@@ -12,7 +12,7 @@ from partsig.data.foreign import name_of
 from partsig.data.guard import guarded
 from partsig.data.signals import landmarks, peaks
 from partsig.data.signals.hypnograms.alignment import trimmed
-from partsig.data.signals.hypnograms.stages import EPOCH_S, UNSCORED
+from partsig.data.signals.hypnograms.stages import EPOCH_S, UNSCORED, in_half_minutes, is_sleep
 from partsig.data.signals.lazy import Row, beside, forget, stretches
 from partsig.data.signals.recordings import Recording, Rows
 from partsig.data.signals.store import Store, open_store
@@ -115,7 +115,7 @@ def _measured_of(name: str, row: Mapping[str, Any], store: Store) -> MeasuredRec
             subject=row["subject"],
             ch_names=store.ch_names,
             parts=(rows,),
-            stages=store.labels(name),
+            stages=_stages_of(store, name),
             source=row["source"],
             filled=tuple(row["filled"].split("; ")) if row["filled"] else (),
             notes=tuple(row["notes"].split("; ")) if row["notes"] else (),
@@ -124,6 +124,19 @@ def _measured_of(name: str, row: Mapping[str, Any], store: Store) -> MeasuredRec
     )
     forget(signal)  # the next ones need the room
     return measured
+
+
+def _stages_of(store: Store, name: str) -> np.ndarray:
+    """Return labels; stages of epochs that divide half a minute, of half a minute each."""
+    labels, epoch_s = store.labels(name), store.unit_s
+    if not is_sleep(store.label_facts) or epoch_s == EPOCH_S:
+        return labels
+    if (EPOCH_S / epoch_s) % 1:
+        raise DataError(
+            f"{name}: an audit judges {EPOCH_S:g}-s epochs, which those of {epoch_s:g} s of "
+            f"{store.path} do not make up."
+        )
+    return in_half_minutes(labels, epoch_s)
 
 
 def find_twins(recordings: Sequence[MeasuredRecording]) -> list[tuple[str, str]]:

@@ -9,9 +9,10 @@ from types import ModuleType
 from partsig.data.foreign import name_of
 from partsig.data.guard import guarded
 from partsig.data.signals import inventory
+from partsig.data.signals.hypnograms.stages import EPOCH_S
 from partsig.data.signals.readers.guarded import read_recording
 from partsig.data.signals.recordings import ReadConfig, Recording
-from partsig.errors import DataError
+from partsig.errors import ConfigError, DataError
 
 Read = Callable[[Path, ReadConfig], Recording]
 
@@ -32,8 +33,11 @@ class Selected:
 def with_usual(reader: ModuleType, settings: ReadConfig) -> ReadConfig:
     """Return settings with a source's usual channels where none are named.
 
-    None stay none for a source of recordings of any make (``ANY_CHANNELS``).
+    None stay none for a source of recordings of any make (``ANY_CHANNELS``). Raises ConfigError
+    for epochs of another length than an audit's.
     """
+    if settings.epoch_s != EPOCH_S:
+        raise ConfigError(f"an audit judges {EPOCH_S:g}-s epochs: leave out epoch_s.")
     if settings.channels is None and getattr(reader, "ANY_CHANNELS", False):
         return settings
     return replace(settings, channels=settings.channels or reader.CHANNELS)

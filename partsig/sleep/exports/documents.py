@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from partsig import __version__, files
-from partsig.data.signals.hypnograms.stages import EPOCH_S, STAGES, UNSCORED
+from partsig.data.signals.hypnograms.stages import STAGES, UNSCORED
 from partsig.sleep.exports.paths import replaceable_path
 from partsig.sleep.exports.values import plain
 from partsig.sleep.quality import QUALITY
@@ -26,10 +26,11 @@ def write_json(staging: Staging, folder: Path) -> Path:
         "recording": staging.name,
         "source": staging.source,
         "ch_names": staging.ch_names,
+        "channels_missing": staging.channels_missing,
         "start": None if staging.start is None else staging.start.isoformat(),
         "duration_s": staging.duration_s,
         "start_s": staging.start_s,
-        "epoch_s": EPOCH_S,
+        "epoch_s": staging.epoch_s,
         "n_epochs": n,
         "stage_names": STAGES,
         "stager": staging.stager,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from partsig import __version__, files
-from partsig.data.signals.hypnograms.stages import EDF_TEXTS, EPOCH_S, UNSCORED
+from partsig.data.signals.hypnograms.stages import EDF_TEXTS, UNSCORED
 from partsig.data.signals.readers.edf_header import UNTOLD
 from partsig.sleep.exports.paths import replaceable_path
 from partsig.sleep.exports.values import DECIMALS, ranks_of
@@ -23,10 +23,10 @@ EDF_FIELD = 80  # bytes of the header's field on the recording
 def write_edf(staging: Staging, folder: Path) -> Path:
     """Write NAME_hypnogram.edf, an EDF+ file of annotations alone; return its path.
 
-    One annotation per epoch, 30 s long, in the standard texts ("Sleep stage N2"), so that a viewer
-    shows and a scorer corrects every epoch by itself, and readers that count annotations count
-    epochs; "Sleep stage ?" where the signal cannot be used, so that the stage before does not seem
-    to last. Start date and time are the recording's, to the microsecond, and onsets count from
+    One annotation per epoch, as long as it, in the standard texts ("Sleep stage N2"), so that a
+    viewer shows and a scorer corrects every epoch by itself, and readers that count annotations
+    count epochs; "Sleep stage ?" where the signal cannot be used, so that the stage before does not
+    seem to last. Start date and time are the recording's, to the microsecond, and onsets count from
     there; the date is anonymised where it is not known or the header cannot hold it. The patient is
     not named. A recording without an epoch has one annotation, "Recording starts".
     """
@@ -55,7 +55,9 @@ def _write_annotations(staging: Staging, path: Path, texts: Sequence[tuple[int, 
     # edfio adds the part of a second to every onset: taken off what is rounded, or digits of
     # floating-point noise would be written.
     marks = [
-        edfio.EdfAnnotation(round(float(onsets[e]) + second, DECIMALS) - second, EPOCH_S, text)
+        edfio.EdfAnnotation(
+            round(float(onsets[e]) + second, DECIMALS) - second, staging.epoch_s, text
+        )
         for e, text in texts
     ]
     dated = start is not None and start.year in EDF_YEARS and start.date() != UNTOLD.date()

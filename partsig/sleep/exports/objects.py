@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from partsig.data.signals.hypnograms.stages import EPOCH_S, STAGES, UNSCORED
+from partsig.data.signals.hypnograms.stages import STAGES, UNSCORED
 from partsig.errors import ConfigError, DataError
 from partsig.sleep.exports.edf import TEXTS
 from partsig.sleep.staging import Staging
@@ -28,7 +28,7 @@ def to_annotations(staging: Staging) -> "mne.Annotations":
     except ImportError:
         raise ConfigError("to_annotations needs MNE: pip install 'partsig[mne]'.") from None
     texts = [TEXTS[name] for name in staging.names]
-    return mne.Annotations(staging.onsets, np.full(len(texts), EPOCH_S), texts)
+    return mne.Annotations(staging.onsets, np.full(len(texts), staging.epoch_s), texts)
 
 
 def to_yasa(staging: Staging, *, scored: bool = False) -> "yasa.Hypnogram":
@@ -57,7 +57,7 @@ def to_yasa(staging: Staging, *, scored: bool = False) -> "yasa.Hypnogram":
     start = staging.start
     return yasa.Hypnogram(
         ["UNS" if code == UNSCORED else STAGES[code] for code in stages],
-        freq=f"{EPOCH_S:g}s",
+        freq=f"{staging.epoch_s:g}s",
         start=None if start is None else start + timedelta(seconds=staging.start_s),
         scorer=scorer,
         proba=shares,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from partsig import __version__, files
 from partsig.cells import as_table, to_cell
-from partsig.data.signals.hypnograms.stages import EPOCH_S, STAGES
+from partsig.data.signals.hypnograms.stages import STAGES
 from partsig.sleep.exports.paths import replaceable_path
 from partsig.sleep.exports.values import number, one_line, plain, ranks_of
 from partsig.sleep.staging import Staging, stage_name
@@ -61,6 +61,8 @@ def write_bids(staging: Staging, folder: Path) -> Path:
     for row in _rows(staging):
         lines.append("\t".join(to_cell(row[column]) or "n/a" for column in names.values()))
     stager = {"Name": "partsig", "Version": __version__, "Stager": plain(staging.stager)}
+    if staging.channels_missing:
+        stager["ChannelsMissing"] = list(staging.channels_missing)
     about = {"GeneratedBy": [stager]} | {column: ABOUT[column] for column in names}
     files.write_json(sidecar, about)
     files.write_text(path, "\n".join(lines) + "\n")
@@ -85,7 +87,7 @@ def _rows(staging: Staging) -> list[dict[str, str]]:
         row = {
             "epoch": str(e),
             "onset_s": number(onset),
-            "duration_s": number(EPOCH_S),
+            "duration_s": number(staging.epoch_s),
             "clock_time": clock,
             "stage": names[e],
             "confidence": number(confidence[e]),

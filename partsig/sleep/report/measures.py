@@ -11,11 +11,14 @@ from partsig.data.signals.store import open_store
 from partsig.errors import DataError
 from partsig.metrics.agreement import accuracy
 from partsig.metrics.resampling import BOOTSTRAP_DRAWS
+from partsig.modalities.signal_transfer import trained_for
 from partsig.places import place_name
 from partsig.runs.run import Run
 from partsig.sleep.report import agreement, statistics
 from partsig.sleep.report.agreement import ScoredRecording
 
+# What `evaluate --shift` and `--ablate-channels` measure.
+ROBUSTNESS = ("epoch_shift", "channel_ablation")
 DOUBTFUL = 5  # epochs listed per recording
 
 
@@ -36,6 +39,8 @@ def model_facts(run: Run, measured: dict) -> dict:
         "seed": record["seed"],
         "store": place_name(shown(record["store"])),
         "ch_names": record["ch_names"],
+        "channels_missing": measured.get("channels_missing", {}),
+        "channel_dropout": trained_for(run),
         "sfreq": record["sfreq"],
         "filter": record.get("filter"),
         "calibration": record.get("calibration"),
@@ -101,6 +106,7 @@ def measure(nights: list[ScoredRecording], measured: dict, seed: int) -> dict:
         "subgroups": agreement.subgroups(nights, seed),
         "calibration": measured["calibration"],
         "review": measured["review"],
+        "robustness": {key: measured[key] for key in ROBUSTNESS if key in measured},
         "bootstrap": {"unit": "subject", "draws": BOOTSTRAP_DRAWS, "seed": seed, "level": 0.95},
         "recordings": rows,
     }

@@ -61,6 +61,7 @@ def page(results: dict, nights: Sequence[ScoredRecording]) -> str:
         *sections.statistics(results),
         *sections.subgroups(results),
         *sections.trust(results),
+        *sections.robustness(results["robustness"]),
         *(_recordings(results, nights) if len(nights) <= ON_ONE_PAGE else _listed(results)),
         *_model(results),
     ]

@@ -14,6 +14,7 @@ from partsig.sleep.report.statistics import NIGHT_H, STATISTICS
 
 # Charts and columns; the other statistics are in the table of limits.
 SHOWN = ("TST", "SE", "SOL", "REM latency", "WASO", "N1", "N2", "N3", "REM")
+KEYS = ("kappa", "gain")
 # What is said where an assumption behind the limits of agreement fails.
 BREACHES = {
     "constant_bias": "trend",
@@ -209,3 +210,46 @@ def trust(results: dict) -> list[str]:
             )
         )
     return [*parts, "</div>"]
+
+
+def robustness(measured: dict[str, dict]) -> list[str]:
+    """Return kappa by channels and by when epochs are cut, where ``evaluate`` was asked for it."""
+    parts = []
+    if "channel_ablation" in measured:
+        rows = [
+            [row["label"], _measured(row, "kappa"), _measured(row, "gain")]
+            for row in measured["channel_ablation"]["rows"]
+        ]
+        parts += [
+            "<h2>With fewer channels</h2>",
+            scrolling(["channels", "kappa", "less all"], rows),
+            note("The others are zeros. Differences are paired: each draw of subjects gives both."),
+        ]
+    if "epoch_shift" in measured:
+        told = measured["epoch_shift"]
+        rows = [
+            [f"{row['shift_s']:g} s"]
+            + [_measured(row, f"{key}{end}") for end in ("", "_one_class") for key in KEYS]
+            for row in told["rows"]
+        ]
+        head = [
+            "epochs cut later by",
+            "kappa",
+            "less no shift",
+            "within one stage",
+            "less no shift",
+        ]
+        parts += [
+            "<h2>With epochs cut at another time</h2>",
+            scrolling(head, rows),
+            note(
+                f"Of {told['n_epochs']:,} epochs that another scored one follows; an epoch has the "
+                "stage of the scored one that covers most of it. Within one stage: the "
+                f"{told['n_epochs_one_class']:,} whose next has the same stage."
+            ),
+        ]
+    return parts
+
+
+def _measured(row: dict, key: str) -> str:
+    return with_interval({"value": row[key], "interval_95": row[f"{key}_interval_95"]})

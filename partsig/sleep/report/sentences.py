@@ -70,6 +70,7 @@ def verdict(results: dict) -> list[str]:
         f"95 % intervals over subjects. The same stage is given to "
         f"{with_interval(results['accuracy'], 0, 100)} % of the epochs."
     ]
+    lines += _missing(results["model"], results["n_recordings"])
     if results["scorers"]:
         lines += [_beside(name, scorer) for name, scorer in results["scorers"].items()]
     elif kappa["value"] is not None:
@@ -93,6 +94,17 @@ def verdict(results: dict) -> list[str]:
     if review:
         lines.append(review)
     return lines
+
+
+def _missing(model: dict, n: int) -> list[str]:
+    """Return which of the model's channels these recordings lack; nothing where all are there."""
+    if not model["channels_missing"]:
+        return []
+    told = ", ".join(f"{name} in {k:,} of {n:,}" for name, k in model["channels_missing"].items())
+    return [
+        f"Channels of the model are missing in these recordings, zeros in their place: {told}. Of "
+        f"the model: {model['channel_dropout']}."
+    ]
 
 
 def _excerpts(results: dict) -> bool:

@@ -190,13 +190,14 @@ def to_epochs(
     offset_s: float,
     duration_s: float,
     gaps: list[tuple[float, float]] | tuple = (),
+    epoch_s: float = EPOCH_S,
 ) -> tuple[np.ndarray, float, list[str]]:
-    """Return the stage of each 30-s epoch (E,) int8, where epoch 0 begins (s), and notes.
+    """Return the stage of each epoch (E,) int8, where epoch 0 begins (s), and notes.
 
-    The grid is the scorer's: it begins less than 30 s into the recording, whole epochs away from
-    where most stages begin. An epoch has a stage where one stage
-    covers it; one in which the stage changes, that is not covered, in which something is said to be
-    unscored, or that touches a gap in the signal, is unscored.
+    Epochs are of ``epoch_s``, 30 s as a rule. The grid is the scorer's: it begins less than an
+    epoch into the recording, whole epochs away from where most stages begin. An epoch has a stage
+    where one stage covers it; one in which the stage changes, that is not covered, in which
+    something is said to be unscored, or that touches a gap in the signal, is unscored.
 
     Raises DataError when nothing scored lies in the recording, or two stages claim one time.
     """
@@ -210,20 +211,20 @@ def to_epochs(
                 "from its start; is it this recording's?"
             )
         raise DataError(f"{name}: {hypnogram.place} holds no sleep stage.")
-    begin = _phase([start for start, _, _ in inside])
-    n = max(int((duration_s - begin) / EPOCH_S + 1e-9), 0)
+    begin = _phase([start for start, _, _ in inside], epoch_s)
+    n = max(int((duration_s - begin) / epoch_s + 1e-9), 0)
     stages = np.full(n, UNSCORED, np.int8)
     touched = np.zeros(n, bool)
     for start, stop, code in inside:
-        first = int(np.ceil((start - begin - TOLERANCE_S) / EPOCH_S))
-        last = int(np.floor((stop - begin + TOLERANCE_S) / EPOCH_S))
+        first = int(np.ceil((start - begin - TOLERANCE_S) / epoch_s))
+        last = int(np.floor((stop - begin + TOLERANCE_S) / epoch_s))
         stages[max(first, 0) : max(last, 0)] = code
-        low = int(np.floor((start - begin + TOLERANCE_S) / EPOCH_S))
-        high = int(np.ceil((stop - begin - TOLERANCE_S) / EPOCH_S))
+        low = int(np.floor((start - begin + TOLERANCE_S) / epoch_s))
+        high = int(np.ceil((stop - begin - TOLERANCE_S) / epoch_s))
         touched[max(low, 0) : max(high, 0)] = True
     for start, stop in unscored:
-        low = int(np.floor((start - begin + TOLERANCE_S) / EPOCH_S))
-        high = int(np.ceil((stop - begin - TOLERANCE_S) / EPOCH_S))
+        low = int(np.floor((start - begin + TOLERANCE_S) / epoch_s))
+        high = int(np.ceil((stop - begin - TOLERANCE_S) / epoch_s))
         stages[max(low, 0) : max(high, 0)] = UNSCORED
     notes = []
     if begin:
@@ -231,26 +232,26 @@ def to_epochs(
     mixed = int((touched & (stages == UNSCORED)).sum())
     if mixed:
         notes.append(f"{mixed} epochs that no single stage covers are unscored")
-    if _last_end(hypnogram) + offset_s > duration_s + EPOCH_S:
+    if _last_end(hypnogram) + offset_s > duration_s + epoch_s:
         late = _last_end(hypnogram) + offset_s - duration_s
         notes.append(f"the hypnogram goes on for {late:.6g} s after the signal's end")
     early = duration_s - max(stop for _, stop, _ in inside)
-    if early > EPOCH_S:
+    if early > epoch_s:
         notes.append(f"the last {early:.6g} s are not scored")
     for start, stop in gaps:
-        low = int(np.floor((start - begin) / EPOCH_S + 1e-9))
-        high = int(np.ceil((stop - begin) / EPOCH_S - 1e-9))
+        low = int(np.floor((start - begin) / epoch_s + 1e-9))
+        high = int(np.ceil((stop - begin) / epoch_s - 1e-9))
         stages[max(low, 0) : max(high, 0)] = UNSCORED
     return stages, begin, notes
 
 
-def _phase(starts: list[float]) -> float:
-    """Return where in 30 s most of these times lie, to a millisecond; 0 for what is all but 0.
+def _phase(starts: list[float], epoch_s: float = EPOCH_S) -> float:
+    """Return where in an epoch most of these times lie, to a millisecond; 0 for what is all but 0.
 
     >>> _phase([0.0, 40.01, 70.01, 160.01])
     10.01
     """
-    phases, counts = np.unique(np.round(np.mod(starts, EPOCH_S), 3) % EPOCH_S, return_counts=True)
+    phases, counts = np.unique(np.round(np.mod(starts, epoch_s), 3) % epoch_s, return_counts=True)
     return float(phases[counts.argmax()])
 
 
@@ -283,7 +284,7 @@ def spans_of(
     return spans, unscored
 
 
-def trimmed(recording: Recording, minutes: float) -> Recording:
+def trimmed(recording: Recording, minutes: float, epoch_s: float = EPOCH_S) -> Recording:
     """Return a recording with so many minutes of what is no sleep left at either end.
 
     A recording without sleep is left as it is.
@@ -291,13 +292,13 @@ def trimmed(recording: Recording, minutes: float) -> Recording:
     asleep = np.flatnonzero(recording.stages > 0)
     if not len(asleep):
         return recording
-    around = int(minutes * 60 // EPOCH_S)
+    around = int(minutes * 60 // epoch_s)
     first = max(int(asleep[0]) - around, 0)
     last = min(int(asleep[-1]) + 1 + around, len(recording.stages))
     begin = recording.start_s
     return replace(
         recording,
         stages=recording.stages[first:last],
-        start_s=begin + first * EPOCH_S,
-        stop_s=begin + last * EPOCH_S,
+        start_s=begin + first * epoch_s,
+        stop_s=begin + last * epoch_s,
     )

@@ -28,6 +28,7 @@ LONGEST, MOST_PEOPLE = 100, 1_000_000  # of participants.tsv: characters of a ce
 list_channels = edf_recordings.list_channels
 CHANNELS = edf_recordings.CHANNELS
 ANY_CHANNELS = True  # recordings of any make: an audit measures what is there
+ANY_EPOCH = True
 # What a recording is called, where a folder cannot be looked into.
 FILES = tuple(f"*_eeg{suffix}" for suffix in (*psg.EDF, *psg.MNE))
 

@@ -18,7 +18,7 @@ from partsig.data.signals.hypnograms.hypnogram import Hypnogram
 from partsig.data.signals.hypnograms.reading import read_hypnogram
 from partsig.data.signals.hypnograms.scorers import consensus
 from partsig.data.signals.hypnograms.settings import HypnogramConfig
-from partsig.data.signals.hypnograms.stages import EPOCH_S, UNSCORED, n_epochs
+from partsig.data.signals.hypnograms.stages import EPOCH_S, UNSCORED
 from partsig.data.signals.inventory import expanded
 from partsig.data.signals.readers import psg
 from partsig.data.signals.readers.beside import (
@@ -42,6 +42,7 @@ from partsig.text import shown
 list_channels = psg.list_channels
 CHANNELS = ("F3-M2", "F4-M1", "C3-M2", "C4-M1", "O1-M2", "O2-M1")
 ANY_CHANNELS = True  # recordings of any make: an audit measures what is there
+ANY_EPOCH = True
 # What a recording is called, where a folder cannot be looked into.
 FILES = tuple(f"*{suffix}" for suffix in (*psg.EDF, *psg.MNE))
 # What MNE saves annotations alone in, beside recordings of the same ending.
@@ -227,10 +228,12 @@ def stages_of(
 ) -> tuple[np.ndarray, float, list[str]]:
     """Return stages, the start of their grid (s) and notes; unscored where none are ``needed``."""
     if not needed and not (hypnogram.stages != UNSCORED).any():
-        unscored = np.full(n_epochs(file.duration_s, 1), UNSCORED, np.int8)
+        unscored = np.full(int(file.duration_s / settings.epoch_s + 1e-9), UNSCORED, np.int8)
         return unscored, 0.0, list(hypnogram.notes)
     offset, why = _offset_of(name, file, hypnogram, settings.hypnogram)
-    stages, start_s, notes = to_epochs(name, hypnogram, offset, file.duration_s, list(file.gaps))
+    stages, start_s, notes = to_epochs(
+        name, hypnogram, offset, file.duration_s, list(file.gaps), settings.epoch_s
+    )
     notes = [*notes, *_too_short(hypnogram, stages)]
     return (
         stages,

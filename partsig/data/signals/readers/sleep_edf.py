@@ -23,6 +23,7 @@ list_channels = psg.list_channels
 CHANNELS = ("EEG Fpz-Cz", "EEG Pz-Oz")
 # What a recording is called, where a folder cannot be looked into.
 FILES = ("*-PSG.edf",)
+ANY_EPOCH = True
 SUBJECT = r"^(S[CT][47]\d\d)"
 
 

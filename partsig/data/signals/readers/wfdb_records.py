@@ -19,7 +19,7 @@ from partsig.data.guard import describe
 from partsig.data.signals.channels import resolve
 from partsig.data.signals.hypnograms.alignment import to_epochs
 from partsig.data.signals.hypnograms.annotations import from_marks
-from partsig.data.signals.hypnograms.stages import EPOCH_S, UNSCORED, n_epochs
+from partsig.data.signals.hypnograms.stages import EPOCH_S, UNSCORED
 from partsig.data.signals.inventory import WORD, Listed, expanded
 from partsig.data.signals.lazy import STRETCH, Row, room, stretches
 from partsig.data.signals.readers import psg, wfdb_segments
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 CHANNELS = ("C4-M1",)
 ANY_CHANNELS = True  # recordings of any make: an audit measures what is there
+ANY_EPOCH = True
 # What a recording is called, where a folder cannot be looked into.
 FILES = ("*.hea",)
 # What wfdb raises for a damaged header or signal file, beside its own ValueError.
@@ -116,12 +117,14 @@ def read_recording(header: Path, settings: ReadConfig = USUAL) -> Recording:
         sfreq, notes = float(head.fs), [*left_out, *file.notes]
     parts, chosen = psg.read_rows(file, chosen, settings)
     notes += chosen.notes
-    stages, start_s = np.full(n_epochs(file.duration_s, 1), UNSCORED, np.int8), 0.0
+    n = int(file.duration_s / settings.epoch_s + 1e-9)
+    stages, start_s = np.full(n, UNSCORED, np.int8), 0.0
     scored = find_marks(header)
     if scored is not None:
         marks = _marks(scored, sfreq)
         hypnogram = from_marks(scored.name, marks, settings.hypnogram)
-        stages, start_s, more = to_epochs(name, hypnogram, 0.0, file.duration_s, list(file.gaps))
+        placed = name, hypnogram, 0.0, file.duration_s, list(file.gaps)
+        stages, start_s, more = to_epochs(*placed, settings.epoch_s)
         notes += [*hypnogram.notes, *more]
     return Recording(
         name=name,
