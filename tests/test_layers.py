@@ -49,7 +49,9 @@ ALLOWED = {
     | WINGS
     | {"keys", "key_tables", "figures", "runs", "tasks", "modalities", "recipes", "sleep"}
     | {"demos.registry"},
-    "demos": BASE | WINGS | {"figures", "runs", "tasks", "modalities", "recipes", "verbs"},
+    "demos": BASE
+    | WINGS
+    | {"figures", "runs", "tasks", "modalities", "recipes", "verbs", "sleep.figures"},
     "interop": BASE | WINGS | {"runs", "tasks", "modalities", "recipes", "verbs"},
     "__main__": {"cli"},
     "__init__": set(),
@@ -114,6 +116,7 @@ OWN_READERS = {
     "regular.py",
     "config_text.py",  # what is shipped
     "data/sample/__init__.py",
+    "data/sample/nights.py",
     "data/sample/pets.py",
     "files.py",  # what was just written
     "data/signals/readers/mne_child.py",  # /proc, and a hook that looks at every file
@@ -222,7 +225,7 @@ def test_the_core_names_no_modality_outside_its_explanations(word):
 
 def test_the_five_stages_and_their_length_are_named_where_sleep_is_alone():
     """Elsewhere a store's meta.json says what its classes are, and how long an epoch is."""
-    sleep = ("sleep", "data/signals/hypnograms", "data/signals/readers")
+    sleep = ("sleep", "data/signals/hypnograms", "data/signals/readers", "data/sample")
     homes = [ROOT / "partsig" / folder for folder in sleep]
     named = re.compile(r"\b(STAGES|EPOCH_S|N1|N2|N3)\b")
     # Examples of what is written, in explanations.

@@ -140,7 +140,9 @@ def _stamped(path: Path) -> tuple[str, int]:
 @lru_cache(maxsize=2)
 def _loaded(path: str, written: int) -> packing.LoadedModel:
     """Return a run, kept in memory: estimators that are cloned for folds share it."""
-    return load_model(path, "eeg")
+    loaded = load_model(path, "eeg")
+    units.check_voltage(loaded.facts, path)
+    return loaded
 
 
 def _seen(run: Run | None) -> tuple[str, ...] | None:

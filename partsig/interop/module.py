@@ -87,6 +87,7 @@ class PartStager(nn.Module):
                 raise ConfigError(f"the encoder comes from {run}; leave out {', '.join(given)}.")
             source = load_model(run, "eeg")
             facts = dict(source.facts)
+            units.check_voltage(facts, run)
             _check_signal(run, facts, n_chans, sfreq, names)
         if drop_path is not None:
             check_range("drop_path", drop_path, 0.0, 0.99)

@@ -1,15 +1,27 @@
 """Volts or microvolts? What is a million times too small would silently become zeros."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
 from partsig.core.normalise import FLAT
 from partsig.data.signals.recordings import MICROVOLTS
-from partsig.errors import DataError, check_option
+from partsig.errors import ConfigError, DataError, check_option
 
 # No EEG, EOG or EMG has this SD (µV) in a typical channel: an artefact has 1,000, volts taken for
 # microvolts the other way round 10 million.
 MOST_UV = 1e5
+
+
+def check_voltage(facts: Mapping[str, object], path: object) -> None:
+    """Raise ConfigError where a model takes no voltage, but recordings scaled by themselves."""
+    unit = facts.get("unit", "µV")
+    if unit != "µV":
+        raise ConfigError(
+            f"{path} takes recordings that were each scaled by itself (in {unit}), which windows "
+            "alone cannot be: use partsig embed, evaluate or stage."
+        )
 
 
 def factor_of(unit: str) -> float:

@@ -164,11 +164,16 @@ class OpenedStore(ABC):
             )
 
 
+# What a run does not tell that an older partsig began, when there was nothing else.
+ASSUMED = {"unit": "µV"}
+
+
 def differing(
     mine: Mapping[str, object], theirs: Mapping[str, object]
 ) -> Iterable[tuple[str, object, object]]:
     """Yield the facts of mine that are other ones there: name, mine, theirs (None: not told)."""
-    return ((key, own, theirs.get(key)) for key, own in mine.items() if theirs.get(key) != own)
+    told = ((key, own, theirs.get(key, ASSUMED.get(key))) for key, own in mine.items())
+    return ((key, own, other) for key, own, other in told if other != own)
 
 
 def refuse_used(used: Sequence[str], what: str) -> None:

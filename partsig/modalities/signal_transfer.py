@@ -27,6 +27,12 @@ def channels_from(store: Store, run: Run, settings: SignalFinetuneConfig) -> tup
             f"{run.path} was pretrained at {rate:g} Hz; {store.path} is at {store.sfreq:g} Hz. "
             f"Make a store at that rate: {same_again(store, sfreq=rate)}"
         )
+    unit, known = store.meta.get("unit", "µV"), run.facts.get("unit", "µV")
+    if unit != known:
+        raise CheckpointError(
+            f"{run.path} was pretrained on signals in {known}, and those of {store.path} are in "
+            f"{unit}: preprocess both with the same normalise."
+        )
     if run.config.get("patch_s", 0) > store.unit_s:
         raise CheckpointError(
             f"{run.path} takes patches of {run.config['patch_s']:g} s, longer than the "

@@ -135,7 +135,7 @@ def _facts(run: Run, **own: object) -> dict:
         "modality": modality.name,
         "ch_names": run.ch_names,
         "sfreq": run.facts.get("sfreq"),
-        "unit": modality.amplitude,
+        "unit": run.facts.get("unit", modality.amplitude),
         "filter": _filter_of(run.facts),
         **own,
     }

@@ -59,6 +59,7 @@ RUN: Schema = {
     "frozen_encoder": section,
     "segmenter": section,
     "foreground": maybe(text),
+    "unit": text,
     "split": each(texts),
     "items": maybe(each(lambda items: text(items) or each(text)(items))),
     "environment": each(text),

@@ -56,7 +56,7 @@ class EpochFeatures:
         is scaled by the whole recording, as in a store of features.
         """
         if self.recipe.normalise == "recording":
-            signal = _scaled_copy(signal)
+            signal = scaled_copy(signal)
         sfreq = self.recipe.sfreq
         epochs = SignalEpochs(
             signal=signal,
@@ -104,7 +104,7 @@ def features_of(run: Run, device: torch.device) -> EpochFeatures | None:
     return EpochFeatures(recipe=recipe, network=network, device=device)
 
 
-def _scaled_copy(signal: np.ndarray | OnDisk) -> np.ndarray | OnDisk:
+def scaled_copy(signal: np.ndarray | OnDisk) -> np.ndarray | OnDisk:
     """Return a signal (C, T) scaled by itself, as it was before its epochs were encoded."""
     copy = room(signal.shape, np.float32)
     for start, stop in stretches(signal.shape[1]):

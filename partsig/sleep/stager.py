@@ -19,6 +19,7 @@ from partsig.data.signals.preprocessing import PreprocessConfig, filtered
 from partsig.data.signals.readers import edf_recordings, psg, wfdb_records
 from partsig.data.signals.readers.guarded import read_recording
 from partsig.data.signals.recordings import Recording
+from partsig.data.signals.scaling import SCALED_UNIT
 from partsig.data.signals.store_index import gaps_as_text, gaps_of_text, unbroken
 from partsig.errors import ConfigError, DataError, DiskFullError
 from partsig.metrics.calibration import tempered
@@ -29,7 +30,7 @@ from partsig.runs.run import Run
 from partsig.runs.settings import SCRATCH
 from partsig.sleep import oddity, review
 from partsig.sleep.audit import measure as nights
-from partsig.sleep.epoch_features import EpochFeatures, features_of
+from partsig.sleep.epoch_features import EpochFeatures, features_of, scaled_copy
 from partsig.sleep.quality import GOOD, find_faults, is_eeg
 from partsig.sleep.settings import StageConfig
 from partsig.sleep.stagers import predict_signal
@@ -79,6 +80,8 @@ class LoadedStager:
         pieces = unbroken(gaps, n_epochs(signal.shape[1], sfreq, epoch_s), epoch_s)
         if self.features is not None:
             signal, sfreq = self.features.of_signal(signal), 1 / epoch_s
+        elif self.run.facts.get("unit") == SCALED_UNIT:
+            signal = scaled_copy(signal)
         answers = predict_signal(self.model, signal, sfreq, self.device, pieces, epoch_s)
         return tempered(answers, self.facts["temperature"])
 
