@@ -79,7 +79,8 @@ class SleepStaging(Classification):
 
     def summary(self, result: dict) -> list[str]:
         """Return a result in a few lines; how long its epochs are, where that is unusual."""
-        told = [] if result["epoch_s"] == EPOCH_S else [f"epochs of {result['epoch_s']:g} s"]
+        epoch_s = result.get("epoch_s", EPOCH_S)  # of pooled runs, each tells its own
+        told = [] if epoch_s == EPOCH_S else [f"epochs of {epoch_s:g} s"]
         return [*super().summary(result), *told]
 
     def figures(
