@@ -312,3 +312,51 @@ def test_a_histogram_is_in_patches():
     for options in ({"sampling": "sizes"}, {"target_scale": "unit"}):
         with pytest.raises(ConfigError, match="counts translations in patches"):
             PartConfig(loss="histogram", **options)
+
+
+BETWEEN = {"stretches": 2, "span": 1.5, "between": 1.0, "loss": "laplace"}
+
+
+@ranks
+def test_pairs_between_stretches_are_all_of_two_and_exact(rank):
+    model = part(rank, **BETWEEN)
+    pairs = model.draw_between(draw())
+    each = model.n_patches // 2
+    assert len({tuple(pair) for pair in pairs.tolist()}) == len(pairs) == 2 * each**2
+    assert ((pairs[:, 0] < each) != (pairs[:, 1] < each)).all()
+    positions, sizes = model.sample(50, draw())
+    found = target.translation(positions, sizes, pairs)
+    wanted = (positions[:, pairs[:, 1]] - positions[:, pairs[:, 0]]) / sizes[:, pairs[:, 0]]
+    torch.testing.assert_close(found, wanted)
+    within = torch.tensor(model.within) / torch.tensor(model.patch)
+    assert (found.abs() > within - 1).any()  # farther than any pair of one stretch
+
+
+@ranks
+@pytest.mark.parametrize("loss_on", ["all", "apart"])
+def test_what_lies_between_stretches_is_learned_alone_or_beside(rank, loss_on):
+    x = batch(rank)
+    both = part(rank, **BETWEEN, loss_on=loss_on)
+    told = both(x, draw())
+    torch.testing.assert_close(told["loss"], told["loss_pairs"] + told["loss_between"])
+    told["loss"].backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in both.parameters())
+    for name in ("mse", "chance", "chance_loss", "sign"):
+        assert told[f"between_{name}"].isfinite()
+    alone = part(rank, **BETWEEN, relate=0.0, loss_on=loss_on)(x, draw())
+    torch.testing.assert_close(alone["loss"], told["loss_between"])
+    # However a batch is divided, and drawn again.
+    halves = [both(x[at], draw(), share=(first, 4))["loss"] for at, first in
+              ((slice(2), 0), (slice(2, 4), 2))]  # fmt: skip
+    torch.testing.assert_close(sum(halves) / 2, told["loss"], rtol=1e-4, atol=1e-4)
+
+
+def test_without_it_nothing_is_drawn_between_stretches():
+    usual = part(1, stretches=2, span=1.5)
+    generator = draw()
+    before = generator.get_state()
+    assert usual.draw_between(generator).shape == (0, 2)
+    assert torch.equal(generator.get_state(), before)
+    assert "between_mse" not in usual(batch(1), draw())
+    with pytest.raises(ConfigError, match=r"needs objective\.stretches of 2"):
+        PartConfig(between=1.0)

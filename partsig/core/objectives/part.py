@@ -16,6 +16,9 @@ from partsig.core.relative import CrossAttention, Mlp, PairwiseMLP
 from partsig.core.whole import Gather, alone
 from partsig.errors import ConfigError
 
+# What is told of pairs in two stretches.
+BETWEEN = ("mse", "chance", "chance_loss", "sign")
+
 
 class Part(nn.Module):
     """Encoder and relative encoder under one loss, for windows (B, C, *L) of any rank, raw."""
@@ -41,7 +44,8 @@ class Part(nn.Module):
             round(min(config.span * p, length)) if config.span else length
             for length, p in zip(window, patch, strict=True)
         )
-        reach = max((length - p) / p for length, p in zip(self.within, patch, strict=True))
+        farthest = window if config.between else self.within
+        reach = max((length - p) / p for length, p in zip(farthest, patch, strict=True))
         if self.n_patches // config.stretches < 2 or not reach:
             raise ConfigError(
                 f"patches of {tuple(patch)} samples, {self.n_patches} of them, in windows of "
@@ -120,6 +124,19 @@ class Part(nn.Module):
         first = torch.arange(self.config.stretches, device=pairs.device) * each
         return (pairs + first.view(-1, 1, 1)).flatten(0, 1)
 
+    def draw_between(self, generator: torch.Generator) -> Tensor:
+        """Return (P, 2) pairs of a step whose patches lie in two stretches; none, (0, 2), where
+        nothing is learned of them.
+        """
+        stretches, each = self.config.stretches, self.n_patches // self.config.stretches
+        if not self.config.between:
+            return torch.empty(0, 2, dtype=torch.long, device=generator.device)
+        count = max(round(self.config.pairs * each * each), 1)
+        pairs = geometry.pairs(each, count, generator)
+        of_two = [(a, b) for a in range(stretches) for b in range(stretches) if a != b]
+        first = torch.tensor(of_two, device=pairs.device) * each
+        return (pairs + first.unsqueeze(1)).flatten(0, 1)
+
     def crop(self, x: Tensor, positions: Tensor, sizes: Tensor) -> Tensor:
         """Return the patches (B, N, C, *p)."""
         if self.ratios:
@@ -190,6 +207,7 @@ class Part(nn.Module):
             positions, sizes = self.sample_focused(x, mine, total, generator, foreground)
         n = positions.shape[1]
         pairs = self.draw_pairs(generator).to(x.device)
+        across = self.draw_between(generator).to(x.device)
         code = hidden = None
         if self.positions is not None:
             all_hidden = self.positions.draw(total, n, generator).to(x.device)
@@ -199,38 +217,61 @@ class Part(nn.Module):
         if self.config.jitter and self.training:
             patches = self._jittered(patches)
         tokens, _ = self.encoder(patches, level, code)
-        prediction = widened(self.relative(tokens, pairs))
-        truth = target.translation(positions, sizes, pairs, self.ratios)
+        own = len(pairs)
+        every = torch.cat([pairs, across])
+        prediction = widened(self.relative(tokens, every))
+        truth = target.translation(positions, sizes, every, self.ratios)
         losses = target.pair_loss(prediction, truth / self.unit, self.config.loss)  # (B, P)
-        reference = sizes[:, pairs[:, 0]]
-        metrics = target.pair_metrics(
+        of_batch = None
+        if self.config.loss_on == "apart":
+            of_all = target.translation(*(t.to(x.device) for t in everywhere), every)
+            of_batch = _apart(of_all)
+        elif self.config.loss_on == "masked":
+            of_batch = all_hidden[:, every].sum(-1) > 0
+
+        def of(some: slice) -> tuple[Tensor, dict[str, Tensor]]:
+            """Return the loss of some of the pairs, and what is told of them."""
+            told = self._told(prediction[:, some], truth[:, some], sizes[:, every[some, 0]])
+            if of_batch is None:
+                return losses[:, some].mean(), told
+            chosen = _apart(truth[:, some, : len(self.patch)])
+            if self.config.loss_on == "masked":
+                chosen = hidden[:, every[some]].sum(-1) > 0
+            return _mean_where(losses[:, some], chosen, of_batch[:, some]), told
+
+        loss, metrics = of(slice(own))
+        if hidden is not None:
+            ends = hidden[:, pairs].sum(-1)  # (B, P): how many ends of the pair are hidden
+            for k in range(3):
+                there = ends == k
+                metrics[f"loss_hidden{k}"] = (losses[:, :own].detach() * there).sum() / (
+                    there.sum().clamp(min=1)
+                )
+        if len(across):
+            apart, told = of(slice(own, None))
+            metrics |= {f"between_{name}": told[name] for name in BETWEEN}
+            metrics |= {"loss_pairs": loss.detach(), "loss_between": apart.detach()}
+            loss = self.config.relate * loss + self.config.between * apart
+        elif self.project is not None:
+            metrics["loss_pairs"] = loss.detach()
+            loss = self.config.relate * loss
+        if self.project is None:
+            return {"loss": loss, **metrics}
+        summary = widened(self.project(tokens.mean(1))).unflatten(0, (2, -1))  # (2, B, F)
+        context, matched = info_nce(*self.gather(summary.transpose(0, 1)).unbind(1))
+        metrics |= {"loss_context": context.detach(), "context_accuracy": matched}
+        return {"loss": loss + self.config.context * context, **metrics}
+
+    def _told(self, prediction: Tensor, truth: Tensor, reference: Tensor) -> dict[str, Tensor]:
+        """Return scalars of pairs (B, P), in patches; see :func:`target.pair_metrics`."""
+        told = target.pair_metrics(
             prediction.detach(), truth / self.unit, reference * self.unit, self.config.loss
         )
         in_patches = dict.fromkeys(("l2", "chance_l2"), self.unit)
         for name in ("mse", "chance"):
             axes = (f"{name}_{axis}" for axis in range(len(self.patch)))
             in_patches |= dict.fromkeys((name, *axes), self.unit**2)
-        metrics |= {name: metrics[name] * worth for name, worth in in_patches.items()}
-        loss = losses.mean()
-        if self.config.loss_on == "apart":
-            of_all = target.translation(*(t.to(x.device) for t in everywhere), pairs)
-            loss = _mean_where(losses, _apart(truth[..., : len(self.patch)]), _apart(of_all))
-        if hidden is not None:
-            ends = hidden[:, pairs].sum(-1)  # (B, P): how many ends of the pair are hidden
-            if self.config.loss_on == "masked":
-                loss = _mean_where(losses, ends > 0, all_hidden[:, pairs].sum(-1) > 0)
-            for k in range(3):
-                there = ends == k
-                metrics[f"loss_hidden{k}"] = (losses.detach() * there).sum() / there.sum().clamp(
-                    min=1
-                )
-        if self.project is None:
-            return {"loss": loss, **metrics}
-        summary = widened(self.project(tokens.mean(1))).unflatten(0, (2, -1))  # (2, B, F)
-        context, matched = info_nce(*self.gather(summary.transpose(0, 1)).unbind(1))
-        metrics |= {"loss_pairs": loss.detach(), "loss_context": context.detach()}
-        metrics["context_accuracy"] = matched
-        return {"loss": self.config.relate * loss + self.config.context * context, **metrics}
+        return told | {name: told[name] * worth for name, worth in in_patches.items()}
 
 
 def _apart(shift: Tensor) -> Tensor:

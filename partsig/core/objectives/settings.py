@@ -93,7 +93,14 @@ class PartConfig:
         "or between two views of an image, changed by augment.… (core/contrast.py); the rest of "
         "the batch are the negatives",
     ] = 0.0
-    relate: Annotated[float, "weight of PART's own loss; 0 leaves the context alone"] = 1.0
+    relate: Annotated[
+        float, "weight of PART's own loss, of pairs of one stretch; 0 leaves the others alone"
+    ] = 1.0
+    between: Annotated[
+        float,
+        "weight of pairs of patches in two stretches (see stretches): how far apart windows of a "
+        "recording lie that are minutes apart (ours); 0: there are none",
+    ] = 0.0
 
     def __post_init__(self) -> None:
         check_range("objective.patches", self.patches, 0)
@@ -134,9 +141,16 @@ class PartConfig:
         check_range("objective.jitter", self.jitter, 0.0)
         check_range("objective.context", self.context, 0.0)
         check_range("objective.relate", self.relate, 0.0)
-        if not self.context and not self.relate:
+        check_range("objective.between", self.between, 0.0)
+        if self.between and self.stretches < 2:
             raise ConfigError(
-                "objective.relate and objective.context are both 0: nothing to learn."
+                "objective.between is of pairs in two stretches: it needs objective.stretches of 2 "
+                "or more, and objective.span."
+            )
+        if not self.context and not self.relate and not self.between:
+            raise ConfigError(
+                "objective.relate, objective.context and objective.between are all 0: nothing to "
+                "learn."
             )
 
 
