@@ -11,6 +11,18 @@ from partsig.runs.run import Run
 from partsig.tasks.classification import Classification
 
 
+def kappa_table(first: str, rows: list[dict]) -> list[str]:
+    """Return the lines of a table of methods on held-out subjects, ``first`` its first heading."""
+    lines = [f"| {first} | kappa | 95 % interval | macro-F1 | accuracy |", "|---|---|---|---|---|"]
+    for row in rows:
+        low, high = row["kappa_interval_95"]
+        lines.append(
+            f"| {row['method']} | {row['kappa']:.3f} | {low:.3f} to {high:.3f} | "
+            f"{row['macro_f1']:.3f} | {row['accuracy']:.3f} |"
+        )
+    return lines
+
+
 def encoder_of(pretrained: Path) -> dict[str, object]:
     """Return the overrides that give a run from scratch the pretrained encoder's shape."""
     settings = pretraining_settings(Run.read(pretrained))

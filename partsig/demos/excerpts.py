@@ -7,7 +7,7 @@ from shlex import quote
 from partsig.data.sample import CHANNELS, write_records
 from partsig.data.signals.store import open_store
 from partsig.data.signals.windows import LabelledWindows
-from partsig.demos.common import encoder_of, majority
+from partsig.demos.common import encoder_of, kappa_table, majority
 from partsig.demos.settings import DemoConfig
 from partsig.files import write_text
 from partsig.runs.run import Run
@@ -116,17 +116,7 @@ def _majority(store: Path, run: Path, seed: int) -> dict:
 
 
 def _table(rows: list[dict], metrics: dict) -> str:
-    lines = [
-        f"| method ({metrics['train_subjects']} labelled subjects) | kappa | 95 % interval | "
-        "macro-F1 | accuracy |",
-        "|---|---|---|---|---|",
-    ]
-    for row in rows:
-        low, high = row["kappa_interval_95"]
-        lines.append(
-            f"| {row['method']} | {row['kappa']:.3f} | {low:.3f} to {high:.3f} | "
-            f"{row['macro_f1']:.3f} | {row['accuracy']:.3f} |"
-        )
+    lines = kappa_table(f"method ({metrics['train_subjects']} labelled subjects)", rows)
     lines.append("")
     lines.append(
         f"Test: {metrics['n_epochs']} epochs of {metrics['n_subjects']} subjects never seen "

@@ -7,6 +7,7 @@ from shlex import quote
 from partsig.data.sample import CHANNELS
 from partsig.data.sample.nights import hypnograms, write_nights
 from partsig.data.splits import SplitConfig, test_subjects
+from partsig.demos.common import kappa_table
 from partsig.demos.settings import NightDemoConfig
 from partsig.files import write_text
 from partsig.sleep.figures import beside
@@ -85,17 +86,7 @@ def run_demo(
 
 
 def _table(rows: list[dict], settings: NightDemoConfig) -> str:
-    lines = [
-        f"| labelled from ({settings.subjects} labelled nights) | kappa | 95 % interval | "
-        "macro-F1 | accuracy |",
-        "|---|---|---|---|---|",
-    ]
-    for row in rows:
-        low, high = row["kappa_interval_95"]
-        lines.append(
-            f"| {row['method']} | {row['kappa']:.3f} | {low:.3f} to {high:.3f} | "
-            f"{row['macro_f1']:.3f} | {row['accuracy']:.3f} |"
-        )
+    lines = kappa_table(f"labelled from ({settings.subjects} labelled nights)", rows)
     last = rows[-1]
     lines += [
         "",
