@@ -62,7 +62,7 @@ class OpenedStore(ABC):
             "store": str(self.path),
             "provenance": self.store.meta["provenance"],
             "index_sha256": index_digest(self.path),
-            **self.model_facts(),
+            **remembered(self.model_facts()),
             "labels": self.labels.as_facts(),
         }
 
@@ -166,6 +166,11 @@ class OpenedStore(ABC):
 
 # What a run does not tell that an older partsig began, when there was nothing else.
 ASSUMED = {"unit": "µV"}
+
+
+def remembered(facts: Mapping[str, object]) -> dict[str, object]:
+    """Return what a run keeps of facts: what is assumed is left out, as it was before."""
+    return {key: value for key, value in facts.items() if ASSUMED.get(key) != value}
 
 
 def differing(

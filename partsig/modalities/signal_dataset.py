@@ -33,7 +33,7 @@ from partsig.data.signals.windows import (
 from partsig.errors import ConfigError, DataError
 from partsig.modalities import signal_features, signal_transfer
 from partsig.modalities.modality import MONITOR_WINDOWS
-from partsig.modalities.opened_store import OpenedStore, refuse_used
+from partsig.modalities.opened_store import OpenedStore, refuse_used, remembered
 from partsig.modalities.signal_labels import draw_labels
 from partsig.modalities.signal_settings import SignalFinetuneConfig, SignalPretrainConfig
 from partsig.modalities.signals import BASELINES
@@ -155,7 +155,7 @@ class SignalDataset(OpenedStore):
             facts={
                 "modality": self.modality,
                 "provenance": store.meta["provenance"],
-                **self.input_facts(),
+                **remembered(self.input_facts()),
                 "subjects_seen": seen,
                 "subjects_trained": split["train"],
                 "subjects_held_out": split["test"],
@@ -217,11 +217,10 @@ class SignalDataset(OpenedStore):
                 "split": split,
                 "recordings": recordings,
                 "items": {
-                    "train": self.store.item_digests(
-                        recordings or self.store.recordings_of(split["train"])
-                    ),
-                    "val": self.store.item_digests(self.store.recordings_of(split["val"])),
-                    "test": self.store.item_digests(self.store.recordings_of(split["test"])),
+                    role: self.store.item_digests(
+                        (role == "train" and recordings) or self.store.recordings_of(split[role])
+                    )
+                    for role in ("train", "val", "test")
                 },
             },
             open=partial(self._open_split, split, recordings),

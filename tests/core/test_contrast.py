@@ -123,7 +123,7 @@ def test_loss_on_pairs_that_do_not_overlap(rank):
 
 
 def test_contradictory_objectives_are_refused():
-    with pytest.raises(ConfigError, match="are both 0: nothing to learn"):
+    with pytest.raises(ConfigError, match="are all 0: nothing to learn"):
         PartConfig(relate=0.0)
     with pytest.raises(ConfigError, match="span is for off-grid patches, not for grid"):
         PartConfig(span=5, sampling="grid")

