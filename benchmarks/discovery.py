@@ -97,6 +97,7 @@ def do(job: tuple[str, int, Path]) -> dict[str, object]:
         return told | {"traceback": traceback.format_exc()}
     keep = ("parts", "grid", "foreground", "phi", "n_images", "points_fg", "dead_parts",
             "part_shares", "keypoint_regression_error", "baselines")  # fmt: skip
+    found["phi"] = found["phi"].replace(str(work), "WORK")
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return told | {key: found[key] for key in keep} | {
         "training_cpu_s": round(trained, 1), "peak_gib_of_the_process": round(memory, 2),

@@ -149,12 +149,6 @@ JOINT = (
     *("must be a multiple of", "is above optim.lr", "are both 0", "are all 0"),
     "must be below h_freq",
 )
-    "must be a multiple of",
-    "is above optim.lr",
-    "are both 0",
-    "are all 0",
-    "must be below h_freq",
-)
 
 
 def out_of_range(key, told):
