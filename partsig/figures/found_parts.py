@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from partsig.figures.parts import PartColumn, Truth, colour_of, draw_grid, enlarged
-from partsig.figures.style import hide_sides, hide_ticks, plain, save_png_and_svg
+from partsig.figures.style import hide_sides, plain, save_png_and_svg
 
 BAND = 0.5  # strength of a part's colour behind a signal
 
@@ -18,7 +18,8 @@ class ShownItems:
     """Items (n, C, *L), the shares of their parts (n, K, *grid), and the foreground (n, *grid).
 
     What people marked, where they did: ``points`` (n, P, D + 1) along each axis, in samples from
-    its beginning, and seen; ``labels`` (n, *L) of ``classes``, below 0 none.
+    its beginning, and seen; ``labels`` (n, *L) of ``classes``, below 0 none. ``names`` (n) and
+    ``per_unit``, samples of a ``unit``, are told of signals.
     """
 
     inputs: np.ndarray
@@ -27,6 +28,9 @@ class ShownItems:
     points: np.ndarray | None = None
     labels: np.ndarray | None = None
     classes: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    per_unit: float = 1.0
+    unit: str = "samples"
 
 
 def draw(shown: ShownItems, title: str, path: Path) -> list[Path]:
@@ -55,21 +59,28 @@ def _images(shown: ShownItems, title: str, path: Path) -> list[Path]:
 
 def _signals(shown: ShownItems, title: str, path: Path) -> list[Path]:
     n, n_parts = len(shown.inputs), shown.maps.shape[1]
-    figure = Figure(figsize=(10, 1.1 * n + 0.9), layout="constrained")
+    figure = Figure(figsize=(10, 1.25 * n + 1.1), layout="constrained")
     figure.suptitle(plain(title), fontsize=11)
     labels = shown.maps.argmax(1)
-    for row, axes in enumerate(figure.subplots(n, 1, squeeze=False)[:, 0]):
+    every = figure.subplots(n, 1, squeeze=False, sharex=True)[:, 0]
+    for row, axes in enumerate(every):
         trace = np.asarray(shown.inputs[row, 0], np.float64)
-        edges = np.linspace(0, len(trace), labels.shape[1] + 1)
+        length = len(trace) / shown.per_unit
+        edges = np.linspace(0, length, labels.shape[1] + 1)
         for part, begin, end, here in zip(
             labels[row], edges, edges[1:], shown.inside[row], strict=False
         ):
             if here:
                 axes.axvspan(begin, end, color=colour_of(int(part)), alpha=BAND, linewidth=0)
-        axes.plot(trace, color="black", linewidth=0.6)
+        axes.plot(np.arange(len(trace)) / shown.per_unit, trace, color="black", linewidth=0.6)
         axes.margins(x=0)
-        hide_ticks(axes)
+        axes.set_yticks([])
         hide_sides(axes, "top", "right", "left", "bottom")
+        if shown.names:
+            axes.set_title(plain(shown.names[row]), fontsize=8, loc="left", pad=2)
+        if axes is not every[-1]:
+            axes.tick_params(bottom=False, labelbottom=False)
+    every[-1].set_xlabel(shown.unit, fontsize=9)
     legend = [Patch(color=colour_of(k), alpha=BAND, label=f"part {k + 1}") for k in range(n_parts)]
     figure.legend(handles=legend, loc="outside lower center", ncols=8, frameon=False, fontsize=8)
     return save_png_and_svg(figure, path)

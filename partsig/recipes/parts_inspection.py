@@ -94,6 +94,9 @@ def inspect_parts(asked: InspectionRequest) -> Inspection:
         points=some.joined(items.points),
         labels=some.joined(items.labels),
         classes=items.classes,
+        names=tuple(names),
+        per_unit=run.samples_per_unit,
+        unit=registry.get(run.modality).unit,
     )
     drawn = figure.draw(seen, title, folder / "parts")
     return Inspection(path=folder, metrics=metrics, figures=drawn, summary=_summary(told, items))
