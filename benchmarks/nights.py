@@ -21,6 +21,7 @@ import json
 import os
 import platform
 import shutil
+import statistics
 import time
 from datetime import datetime
 from functools import partial
@@ -182,6 +183,7 @@ def table(work: Path) -> None:
     named = [
         f"{one['row']}={work}/{one['row']}-n{one['sleepers']}-s{one['draw']}"
         for one in finished(work)
+        if one["row"] not in BESIDE  # of other stores, which are not compared
     ]
     compared = compare(named, against="logistic", output=work / "compare")
     keys = ("method", "budget", "n_runs", "score", "sd", "interval", "gain", "gain_sd")
@@ -189,6 +191,30 @@ def table(work: Path) -> None:
     rows = [{key: getattr(row, key) for key in keys} for row in compared.rows]
     (work / "table.json").write_text(json.dumps({"test": compared.n_units, "rows": rows}))
     print(compared.markdown)
+
+
+def gains(rows: list[dict]) -> list[dict]:
+    """Return by how much each pretraining changes kappa, of the same draws: mean and SD over them.
+
+    >>> rows = [{"row": row, "sleepers": 3, "draw": draw, "kappa": kappa}
+    ...         for row, draw, kappa in (("gru-21", 0, 0.5), ("gru-21+part", 0, 0.75))]
+    >>> [(gain["way"], gain["n_draws"], gain["mean"]) for gain in gains(rows)]
+    [('part', 1, 0.25)]
+    """
+    kappas = {(row["row"], row["sleepers"], row["draw"]): row["kappa"] for row in rows}
+    told = []
+    for name, way in BESIDE.items():
+        for sleepers in SLEEPERS:
+            found = [
+                kappa - kappas["gru-21", n, draw]
+                for (row, n, draw), kappa in sorted(kappas.items())
+                if (row, n) == (name, sleepers) and ("gru-21", n, draw) in kappas
+            ]
+            if found:
+                sd = statistics.stdev(found) if len(found) > 1 else None
+                gain = {"way": way, "sleepers": sleepers, "n_draws": len(found)}
+                told.append(gain | {"mean": statistics.mean(found), "sd": sd})
+    return told
 
 
 def write(work: Path, out: Path) -> None:
@@ -213,6 +239,7 @@ def write(work: Path, out: Path) -> None:
             if (file := work / f"components-{way}.json").is_file()
         },
         "pretraining": pretraining.pretext(work),
+        "gain_of_pretraining": gains(finished(work)),
         "runs": finished(work),
     }
     out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
