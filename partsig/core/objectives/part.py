@@ -222,22 +222,19 @@ class Part(nn.Module):
         prediction = widened(self.relative(tokens, every))
         truth = target.translation(positions, sizes, every, self.ratios)
         losses = target.pair_loss(prediction, truth / self.unit, self.config.loss)  # (B, P)
-        of_batch = None
+        chosen = of_batch = None  # pairs in the loss: of these windows, of the whole batch
         if self.config.loss_on == "apart":
             of_all = target.translation(*(t.to(x.device) for t in everywhere), every)
-            of_batch = _apart(of_all)
+            chosen, of_batch = _apart(truth[..., : len(self.patch)]), _apart(of_all)
         elif self.config.loss_on == "masked":
-            of_batch = all_hidden[:, every].sum(-1) > 0
+            chosen, of_batch = (h[:, every].sum(-1) > 0 for h in (hidden, all_hidden))
 
         def of(some: slice) -> tuple[Tensor, dict[str, Tensor]]:
             """Return the loss of some of the pairs, and what is told of them."""
             told = self._told(prediction[:, some], truth[:, some], sizes[:, every[some, 0]])
-            if of_batch is None:
+            if chosen is None:
                 return losses[:, some].mean(), told
-            chosen = _apart(truth[:, some, : len(self.patch)])
-            if self.config.loss_on == "masked":
-                chosen = hidden[:, every[some]].sum(-1) > 0
-            return _mean_where(losses[:, some], chosen, of_batch[:, some]), told
+            return _mean_where(losses[:, some], chosen[:, some], of_batch[:, some]), told
 
         loss, metrics = of(slice(own))
         if hidden is not None:
