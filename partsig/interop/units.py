@@ -7,6 +7,7 @@ from torch import Tensor
 
 from partsig.core.normalise import FLAT
 from partsig.data.signals.recordings import MICROVOLTS
+from partsig.data.signals.scaling import USUAL_UNIT, unit_of
 from partsig.errors import ConfigError, DataError, check_option
 
 # No EEG, EOG or EMG has this SD (µV) in a typical channel: an artefact has 1,000, volts taken for
@@ -16,8 +17,8 @@ MOST_UV = 1e5
 
 def check_voltage(facts: Mapping[str, object], path: object) -> None:
     """Raise ConfigError where a model takes no voltage, but recordings scaled by themselves."""
-    unit = facts.get("unit", "µV")
-    if unit != "µV":
+    unit = unit_of(facts)
+    if unit != USUAL_UNIT:
         raise ConfigError(
             f"{path} takes recordings that were each scaled by itself (in {unit}), which windows "
             "alone cannot be: use partsig embed, evaluate or stage."

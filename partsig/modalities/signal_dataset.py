@@ -95,8 +95,8 @@ class SignalDataset(OpenedStore):
 
     def input_facts(self) -> dict[str, object]:
         """Return what must be the same for a model to be used: channels, rate, and unit."""
-        unit = self.store.meta.get("unit", "µV")
-        return {"ch_names": list(self.ch_names), "sfreq": self.store.sfreq, "unit": unit}
+        told = {"ch_names": list(self.ch_names), "sfreq": self.store.sfreq}
+        return told | {"unit": self.store.unit}
 
     def channels_from(self, run: Run, settings: SignalFinetuneConfig) -> tuple[int | None, ...]:
         """Return whose weights of a pretrained run's encoder each channel takes, by number."""

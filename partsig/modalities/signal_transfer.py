@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from partsig.commands import option
 from partsig.data.signals.landmarks import encode, fingerprint, found_in, is_current
 from partsig.data.signals.lazy import forget
+from partsig.data.signals.scaling import unit_of
 from partsig.data.signals.store import Store, open_store
 from partsig.data.store import INDEX
 from partsig.errors import CheckpointError, ConfigError, DataError
@@ -27,7 +28,7 @@ def channels_from(store: Store, run: Run, settings: SignalFinetuneConfig) -> tup
             f"{run.path} was pretrained at {rate:g} Hz; {store.path} is at {store.sfreq:g} Hz. "
             f"Make a store at that rate: {same_again(store, sfreq=rate)}"
         )
-    unit, known = store.meta.get("unit", "µV"), run.facts.get("unit", "µV")
+    unit, known = store.unit, unit_of(run.facts)
     if unit != known:
         raise CheckpointError(
             f"{run.path} was pretrained on signals in {known}, and those of {store.path} are in "

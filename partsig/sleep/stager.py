@@ -19,7 +19,7 @@ from partsig.data.signals.preprocessing import PreprocessConfig, filtered
 from partsig.data.signals.readers import edf_recordings, psg, wfdb_records
 from partsig.data.signals.readers.guarded import read_recording
 from partsig.data.signals.recordings import Recording
-from partsig.data.signals.scaling import SCALED_UNIT
+from partsig.data.signals.scaling import SCALED_UNIT, unit_of
 from partsig.data.signals.store_index import gaps_as_text, gaps_of_text, unbroken
 from partsig.errors import ConfigError, DataError, DiskFullError
 from partsig.metrics.calibration import tempered
@@ -80,7 +80,7 @@ class LoadedStager:
         pieces = unbroken(gaps, n_epochs(signal.shape[1], sfreq, epoch_s), epoch_s)
         if self.features is not None:
             signal, sfreq = self.features.of_signal(signal), 1 / epoch_s
-        elif self.run.facts.get("unit") == SCALED_UNIT:
+        elif unit_of(self.run.facts) == SCALED_UNIT:
             signal = scaled_copy(signal)
         answers = predict_signal(self.model, signal, sfreq, self.device, pieces, epoch_s)
         return tempered(answers, self.facts["temperature"])

@@ -1,12 +1,23 @@
 """Robust scaling of whole recordings: no labels are needed, and no other recording."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from partsig.data.signals.lazy import OnDisk, stretches
 
-# What values of a store that was scaled so are in, in place of µV.
-SCALED_UNIT = "interquartile range"
+# What values of a store are in that was not scaled, and of one that was.
+USUAL_UNIT, SCALED_UNIT = "µV", "interquartile range"
 PIECE = 2**20  # samples that are changed at a time
+
+
+def unit_of(facts: Mapping[str, str]) -> str:
+    """Return what a store's, a run's or a model's signals are in; what does not tell it is in µV.
+
+    >>> unit_of({}), unit_of({"unit": "interquartile range"})
+    ('µV', 'interquartile range')
+    """
+    return facts.get("unit", USUAL_UNIT)
 
 
 def spread_of(values: np.ndarray) -> tuple[float, float]:

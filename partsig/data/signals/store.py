@@ -35,6 +35,7 @@ from partsig.contracts import UNLABELLED, Labels, labels_of
 from partsig.data.copies import array_sha256_of
 from partsig.data.mapped import MappedArrays, map_array, unreadable
 from partsig.data.signals.landmarks import find_twins
+from partsig.data.signals.scaling import unit_of
 from partsig.data.signals.store_index import (
     GAPS,
     SPLIT,
@@ -135,6 +136,11 @@ class Store:
     def classes(self) -> tuple[str, ...]:
         """Names of the classes by label."""
         return self.label_facts.classes
+
+    @property
+    def unit(self) -> str:
+        """What its values are in: µV, or what they were scaled by."""
+        return unit_of(self.meta)
 
     @property
     def unit_s(self) -> float:

@@ -14,7 +14,7 @@ from partsig.data.signals import landmarks
 from partsig.data.signals.hypnograms.stages import SLEEP
 from partsig.data.signals.lazy import OnDisk, stretches
 from partsig.data.signals.recordings import Recording
-from partsig.data.signals.scaling import SCALED_UNIT
+from partsig.data.signals.scaling import SCALED_UNIT, USUAL_UNIT
 from partsig.data.signals.store_index import (
     FINGERPRINT,
     GAPS,
@@ -55,7 +55,7 @@ def make_meta(
         "source": source,
         "sfreq": sfreq,
         "ch_names": list(ch_names),
-        "unit": SCALED_UNIT if (reading or {}).get("normalise") == "recording" else "µV",
+        "unit": SCALED_UNIT if (reading or {}).get("normalise") == "recording" else USUAL_UNIT,
         "dtype": dtype,
         "filter": {
             "l_freq": l_freq,
