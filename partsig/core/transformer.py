@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+FEW = 128  # keys
+
 
 def initialise(module: nn.Module) -> None:
     """Give a linear layer truncated normal weights (SD 0.02) and zero bias; leave others alone."""
@@ -44,8 +46,20 @@ class Attention(nn.Module):
         if keys is not None:
             chosen = keys[:, None, :, None].expand(-1, self.heads, -1, width // self.heads)
             key, value = key.gather(2, chosen), value.gather(2, chosen)  # (B, heads, K, E / heads)
-        mixed = F.scaled_dot_product_attention(query, key, value)
+        mixed = _attended(query, key, value)
         return self.out(mixed.transpose(1, 2).reshape(batch, queries, width))
+
+
+def _attended(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Return softmax(Q Kᵀ / √D) V of each head, (B, heads, Q, D).
+
+    Written out for few tokens in bfloat16 on a CPU, where it is twice (forward) and four times
+    (backward) as fast as the fused kernel, and the matrix of weights is small.
+    """
+    if query.device.type == "cpu" and query.dtype == torch.bfloat16 and key.shape[2] <= FEW:
+        weights = (query * query.shape[-1] ** -0.5) @ key.transpose(2, 3)
+        return weights.softmax(-1) @ value
+    return F.scaled_dot_product_attention(query, key, value)
 
 
 class Block(nn.Module):

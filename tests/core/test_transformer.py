@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from partsig.core.encoder import Encoder, EncoderConfig
-from partsig.core.transformer import Attention, Transformer
+from partsig.core.transformer import FEW, Attention, Transformer
 
 
 def test_attention_equals_torchs():
@@ -35,6 +35,21 @@ def test_the_last_tokens_alone_are_what_they_are_among_all_with_their_gradient()
         grads.append([found.detach(), *(p.grad.clone() for p in net.parameters())])
     for whole, short in zip(*grads, strict=True):
         torch.testing.assert_close(whole, short)
+
+
+@pytest.mark.parametrize("n", [FEW - 1, FEW + 1])
+def test_in_bfloat16_attention_is_that_of_float32_but_for_rounding(n):
+    torch.manual_seed(0)
+    attention, tokens = Attention(64, 2), torch.randn(2, n, 64)
+    found = []
+    for rounded in (False, True):
+        asked = tokens.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=rounded):
+            mixed = attention(asked)
+        mixed.float().square().sum().backward()
+        found.append((mixed.detach().float(), asked.grad))
+    for exact, near in zip(*found, strict=True):
+        assert (near - exact).abs().max() < 0.03 * exact.abs().max()
 
 
 def test_the_sums_of_the_blocks_are_float32_under_autocast():
