@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from partsig.data.signals.scaling import USUAL_UNIT, unit_of
 from partsig.runs.model_card import (
     CardWords,
     ListedResult,
@@ -45,8 +46,16 @@ def _input(facts: Mapping) -> str:
 ## Input
 
 Channels, in this order: {", ".join(facts["ch_names"] or ["(not named)"])}; {facts["sfreq"]:g} Hz;
-microvolts; windows of {window:g} s. Band-pass: {filtered}, on whole recordings before anything is
-cut."""
+{_unit(facts)}; windows of {window:g} s. Band-pass: {filtered}, on whole recordings before
+anything is cut."""
+
+
+def _unit(facts: Mapping) -> str:
+    if unit_of(facts) == USUAL_UNIT:
+        return "microvolts"
+    return (
+        "no microvolts: each channel of a recording less its median, over its interquartile range"
+    )
 
 
 def _training(told: Mapping) -> list[str]:
@@ -103,11 +112,13 @@ def _people(facts: Mapping, measured: Mapping | None) -> list[str]:
 
 def _use(facts: Mapping) -> str:
     if facts["kind"] != "stager":
-        return """\
+        return f"""\
 ## Use
 
 ```python
-from partsig.interop import PartEmbedder  # a scikit-learn transformer: windows (n, C, T) in µV
+from partsig.interop import PartEmbedder  # a scikit-learn transformer
+
+# windows (n, C, T) in {unit_of(facts)}
 
 features = PartEmbedder(run="this folder").fit(windows).transform(windows)
 ```"""
@@ -119,7 +130,7 @@ features = PartEmbedder(run="this folder").fit(windows).transform(windows)
 from partsig.interop import PartStager
 
 stager = PartStager.from_pretrained("this folder, or its name on a hub")
-logits = stager(epochs)  # {shape} in µV -> (n, {len(facts["classes"])})
+logits = stager(epochs)  # {shape} in {unit_of(facts)} -> (n, {len(facts["classes"])})
 p = (logits / {facts["temperature"]:.4f}).softmax(-1)  # calibrated
 ```"""
 

@@ -234,8 +234,8 @@ class SignalDataset(OpenedStore):
             if self.window_for(settings) == (1,):
                 raise ConfigError(
                     f"a label of {self.path} is of one sample, of which an encoder's "
-                    "normalisation leaves nothing: pass --task night-context, or --set "
-                    "model=logistic."
+                    "normalisation leaves nothing: pass --task night-context without "
+                    "context.through, or --set model=logistic."
                 )
             return
         window, patch = settings.extents(self.samples_per_unit, self.labels.unit_s)

@@ -18,6 +18,7 @@ from partsig.runs.exported import FORMAT
 from partsig.runs.model_card import CardWords
 from partsig.runs.run import Run
 from partsig.seeds import Stream, rng_of
+from partsig.tasks.encoded_nights import EncodedNights
 from partsig.tasks.night_context import OVERLAP, ContextNetwork
 
 # Stretches that a written graph is held against the run on.
@@ -34,13 +35,18 @@ AT_ONCE = (
     "{path} labels whole nights at once (context.whole), and a graph takes stretches of one "
     "length: fine-tune without it, or pass the run itself on."
 )
-USE = """\
-## Use
-
+TAKES = """\
 The graph takes **features of epochs, not a signal**: `features` (n, {epochs}, {width}) float32, n
 stretches of {epochs} epochs that follow one another with nothing missing between. `config.json`
 tells what they are (`ch_names`) and how they are made (`features`): of each recording, from every
-feature its median over all its epochs is taken, and it is divided by its interquartile range.
+feature its median over all its epochs is taken, and it is divided by its interquartile range."""
+WITH_RUN = (
+    "`partsig stage` with the run itself makes features of raw recordings, and minds their gaps."
+)
+USE = """\
+## Use
+
+{takes}
 What comes out, `probabilities` (n, {epochs}, {classes}), is not calibrated.
 
 ```python
@@ -49,20 +55,21 @@ import numpy as np, onnxruntime
 graph = onnxruntime.InferenceSession("model.onnx")
 N, T = {epochs}, {temperature:.6g}
 
-def stage(x):  # (E, {width}) float32, a recording's scaled features -> (E, {classes})
+def stage(x):  # {given} -> (E, {classes})
     n = len(x)
-    padded = np.pad(x, ((0, max(N - n, 0)), (0, 0)), mode="edge")  # partsig shortens the stretch
+    more = np.repeat(x[-1:], max(N - n, 0), axis=0)  # partsig shortens the stretch
+    padded = np.concatenate([x, more])
     begins = sorted({{*range(0, len(padded) - N, max(1, N // {overlap})), len(padded) - N}})
     p, count = np.zeros((len(padded), {classes})), np.zeros((len(padded), 1))
     for at in begins:
-        p[at : at + N] += graph.run(None, {{"features": padded[None, at : at + N]}})[0][0]
+        p[at : at + N] += graph.run(None, {{"{name}": padded[None, at : at + N]}})[0][0]
         count[at : at + N] += 1
     p = np.log(np.clip(p / count, 1e-12, None))[:n] / T
     p = np.exp(p - p.max(1, keepdims=True))
     return p / p.sum(1, keepdims=True)
 ```
 
-`partsig stage` with the run itself makes the features of raw recordings, and minds their gaps."""
+{with_run}"""
 
 
 class PortableContext(nn.Module):
@@ -79,36 +86,68 @@ class PortableContext(nn.Module):
 def parts_of(path: Path) -> dict[str, object]:
     """Return what :class:`~partsig.recipes.exporting.Exportable` has of a run on features."""
     model, run = load_classifier(path)
-    facts = _facts(run, model)
-    refused = {"safetensors": ONLY.format(path=path)}
+    extent = (len(run.ch_names) * model.n_times,)
+    module = PortableContext(model)
+    told = graph_of(path, model, module, extent, "features", ONLY.format(path=path))
+    example = rng_of(Stream.TRIAL, 0).standard_normal((CHECKED, model.context.epochs, *extent))
+    return told | {
+        "facts": _facts(run, model),
+        "example": example.astype(np.float32),
+        "words": _words(run),
+    }
+
+
+def graph_of(
+    path: Path,
+    model: ContextNetwork | EncodedNights,
+    module: nn.Module,
+    extent: tuple[int, ...],
+    given: str,
+    only: str,
+) -> dict[str, object]:
+    """Return of :class:`~partsig.recipes.exporting.Exportable` what makes and checks a graph.
+
+    ``module`` takes stretches (B, N, *extent) that are called ``given``; ``only`` says why there is
+    no safetensors.
+    """
+    refused = {"safetensors": only}
     if model.context.model == "viterbi":
         refused = dict.fromkeys(("safetensors", "onnx", "torch"), DECODED.format(path=path))
     elif model.context.whole:
         refused = dict.fromkeys(("safetensors", "onnx", "torch"), AT_ONCE.format(path=path))
-    shape = (CHECKED, model.context.epochs, len(run.ch_names) * model.n_times)
 
     @torch.inference_mode()
     def answer(x: np.ndarray, device: torch.device) -> np.ndarray:
         there = torch.ones(x.shape[:2], dtype=torch.bool, device=device)
-        own = model.eval().to(device)
-        logits = own.context_logits(torch.from_numpy(x).to(device), there)
+        stretches = torch.from_numpy(x).to(device).flatten(2)
+        logits = model.eval().to(device).context_logits(stretches, there)
         return logits.softmax(-1).cpu().numpy()
 
     def write(_folder: Path, _card: str) -> None:
-        raise ConfigError(ONLY.format(path=path))
+        raise ConfigError(only)
 
+    example = torch.zeros(2, model.context.epochs, *extent)
     return {
-        "facts": facts,
         "write": write,
-        "program": lambda: portable_graph.exported_as(
-            PortableContext(model), torch.zeros(2, *shape[1:]), "features"
-        ),
+        "program": lambda: portable_graph.exported_as(module, example, given),
         "answer": answer,
-        "example": rng_of(Stream.TRIAL, 0).standard_normal(shape).astype(np.float32),
-        "given": "features",
-        "words": _words(run),
+        "given": given,
         "refused": refused,
     }
+
+
+def use_of(facts: Mapping, name: str, takes: str, given: str, with_run: str) -> str:
+    """Return how a graph over stretches is used, in Markdown."""
+    return USE.format(
+        takes=takes,
+        name=name,
+        given=given,
+        with_run=with_run,
+        epochs=facts["window"],
+        classes=len(facts["classes"]),
+        temperature=facts["temperature"],
+        overlap=OVERLAP,
+    )
 
 
 def _facts(run: Run, model: ContextNetwork) -> dict:
@@ -162,19 +201,18 @@ def _words(run: Run) -> CardWords:
         kinds = [f"{made['bands']} log band powers"] if made["bands"] else []
         own = len(made["names"]) - made["bands"]
         kinds = ([f"{own} numbers of an encoder, pooled by {made['pool']}"] if own else []) + kinds
+        scaled = made["normalise"] == "recording"
+        unit = "each less its median, over its interquartile range" if scaled else "in microvolts"
         return (
             f"## Input\n\n{' and '.join(kinds)} of each {made['unit_s']:g}-s epoch of "
-            f"{', '.join(made['ch_names'])} at {made['sfreq']:g} Hz in microvolts, band-pass "
+            f"{', '.join(made['ch_names'])} at {made['sfreq']:g} Hz {unit}, band-pass "
             f"{ends[0]} to {ends[1]} Hz, each scaled by its recording. The encoder is not in here."
         )
 
     def use(facts: Mapping) -> str:
-        return USE.format(
-            epochs=facts["window"],
-            width=facts["n_features"],
-            classes=len(facts["classes"]),
-            temperature=facts["temperature"],
-            overlap=OVERLAP,
-        )
+        width = facts["n_features"]
+        takes = TAKES.format(epochs=facts["window"], width=width)
+        given = f"(E, {width}) float32, a recording's scaled features"
+        return use_of(facts, "features", takes, given, WITH_RUN)
 
     return replace(registry.get(run.modality).card, what=what, input=given, use=use)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from partsig.errors import ConfigError
-from partsig.recipes import context_export
+from partsig.recipes import context_export, encoded_export
 from partsig.recipes.loading import load_model
 from partsig.runs import exported as packing
 from partsig.runs import portable_graph
@@ -52,6 +52,8 @@ def open_export(path: Path) -> Exportable:
         run = Run.read(path)
         if run.kind == "finetune" and run.config.get("model") == CONTEXT:
             return Exportable(**context_export.parts_of(path))
+        if run.kind == "finetune" and run.config.get("context", {}).get("through"):
+            return Exportable(**encoded_export.parts_of(path))
     loaded = load_model(path)
     facts = loaded.facts
     why = f"{path} has no trained head: export it as safetensors, or fine-tune it."

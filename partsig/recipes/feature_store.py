@@ -166,10 +166,11 @@ class _Asked:
 def _asked(request: FeatureStoreRequest) -> _Asked:
     recipe = request.recipe
     if recipe is not None:
-        if request.kind != "run" or request.pool not in (None, "auto") or request.blocks:
+        own = request.kind == "run" and request.pool in (None, "auto")
+        if not own or request.blocks or request.components:
             raise ConfigError(
-                f"{request.run} tells itself which features it takes: leave out --features, --pool "
-                "and --blocks."
+                f"{request.run} tells itself which features it takes: leave out --features, "
+                "--pool, --blocks and --components."
             )
         return _Asked(
             loaded=recipe.loaded,

@@ -194,9 +194,10 @@ def read(folder: Path) -> LoadedModel:
             f"{folder} is no folder that `partsig export` (format {FORMAT}) wrote; export it again."
         )
     if facts.get("kind") == "context":
+        of = "features of epochs" if facts.get("input") == "features" else "stretches of signals"
         raise CheckpointError(
-            f"{folder} holds a graph over features of epochs, and no encoder: its {CARD} says how "
-            "it is run; with partsig use the run it was exported from."
+            f"{folder} holds a graph over {of}, and no model to load: its {CARD} says how it is "
+            "run; with partsig use the run it was exported from."
         )
     fault = fault_of_model(facts)
     if fault:

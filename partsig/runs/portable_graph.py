@@ -65,6 +65,10 @@ class PortableStager(nn.Module):
         self.spectrum = LogSpectrum(model.patch[0]) if spectral else None
 
     def forward(self, epochs: Tensor) -> Tensor:
+        return (self.model.head(self.features(epochs)) / self.temperature).softmax(-1)
+
+    def features(self, epochs: Tensor) -> Tensor:
+        """Return what the head sees, (B, F)."""
         batch, channels, *extent = epochs.shape
         axes = tuple(range(2, epochs.ndim))
         centred = epochs - epochs.mean(axes, keepdim=True)
@@ -80,9 +84,9 @@ class PortableStager(nn.Module):
         order = [0, *range(2, 2 + 2 * rank, 2), 1, *range(3, 3 + 2 * rank, 2)]
         cut = normal.reshape(batch, channels, *split).permute(order)
         patches = cut.reshape(batch, math.prod(n), channels, *patch)
-        return (self._logits(patches, level) / self.temperature).softmax(-1)
+        return self._pooled(patches, level)
 
-    def _logits(self, patches: Tensor, level: Tensor) -> Tensor:
+    def _pooled(self, patches: Tensor, level: Tensor) -> Tensor:
         encoder, pool = self.model.encoder, self.model.config.pool
         spectrum = None if self.spectrum is None else self.spectrum(patches, level)
         tokens = encoder.embed(patches.flatten(2))  # (B, N, E)
@@ -97,7 +101,7 @@ class PortableStager(nn.Module):
         cls = tokens[:, -1]
         if pool == PROJECTED:
             cls = self.model.project(tokens[:, :-1].mean(1))
-        return self.model.head(pooled(pool, tokens[:, :-1], cls, told))
+        return pooled(pool, tokens[:, :-1], cls, told)
 
 
 def exported(

@@ -12,11 +12,14 @@ from partsig.errors import ConfigError
 from partsig.runs.settings import FinetuneRecipe
 from partsig.sleep.staging_task import SleepStaging
 from partsig.tasks.classification import CONTEXT
+from partsig.tasks.encoded_nights import EncodedNights, check_signals
 from partsig.tasks.frozen import InputShape
+from partsig.tasks.networks import network_on
 from partsig.tasks.night_context import (
     ContextNetwork,
     StretchBatches,
     Stretches,
+    check_samples,
     class_weights,
 )
 
@@ -24,7 +27,8 @@ from partsig.tasks.night_context import (
 class NightContext(SleepStaging):
     """One of the AASM's stages for every epoch of a night, from the features of those around it.
 
-    The store has a sample, or a few, for each epoch: band powers, or an encoder's embeddings.
+    The store has a sample, or a few, for each epoch: band powers, or an encoder's embeddings. Or,
+    with ``context.through``, it holds signals, and their encoder is trained together with it.
     """
 
     name = "night-context"
@@ -32,6 +36,7 @@ class NightContext(SleepStaging):
 
     def settled(self, settings: FinetuneRecipe) -> FinetuneRecipe:
         """Return the settings of the network over epochs; raise ConfigError for other models."""
+        through = settings.context.through
         if settings.model not in ("encoder", CONTEXT) or settings.train != "full":
             raise ConfigError(
                 f"--task {self.name} trains a network over the features of epochs, which "
@@ -48,10 +53,12 @@ class NightContext(SleepStaging):
         context = settings.context
         if context.model == "viterbi":  # the network sees an epoch alone
             context = replace(context, epochs=1)
-        return replace(settings, model=CONTEXT, context=context)
+        return replace(settings, model="encoder" if through else CONTEXT, context=context)
 
     def drawn(self, train: LabelledWindows, settings: FinetuneRecipe) -> Stretches:
         """Return the stretches that the steps of training draw from."""
+        check = check_signals if settings.context.through else check_samples
+        check(train.n_times)
         return Stretches(train, settings.context.epochs)
 
     def batches(
@@ -78,8 +85,11 @@ class NightContext(SleepStaging):
         settings: FinetuneRecipe,
         shape: InputShape,
         modality: str,
-    ) -> ContextNetwork:
+    ) -> ContextNetwork | EncodedNights:
         """Return the untrained network over epochs; the caller seeds torch."""
+        if settings.context.through:
+            net = network_on(encoder, settings, shape)
+            return EncodedNights(net, shape, settings.loss, settings.context, settings.balanced)
         return ContextNetwork(
             settings.model, shape, settings.loss, settings.context, settings.balanced
         )

@@ -47,7 +47,6 @@ class Stretches:
 
     def __init__(self, examples: EpochExamples, epochs: int) -> None:
         self.examples, self.epochs = examples, epochs
-        check_samples(examples.n_times)
         self._signals = [examples.signal(name) for name in examples.names]
         self._targets = labels_by_part(examples)
         tiles = []
@@ -155,16 +154,22 @@ class ContextNetwork(SupervisedModule):
     def look_at(self, train: EpochExamples) -> None:
         """Take features' usual values from the labelled nights, and how stages follow there."""
         step = max(1, -(-sum(train.n_epochs.values()) // USUAL_OF))
-        some = np.concatenate(
-            [
-                features_of(train.signal(name), 0, train.n_epochs[name], self.n_times)[::step]
-                for name in train.names
-            ]
-        )
+        some = [
+            features_of(train.signal(name), 0, train.n_epochs[name], self.n_times)[::step]
+            for name in train.names
+        ]
+        self.take_usual(np.concatenate(some))
+        self.take_chain(train)
+
+    def take_usual(self, some: np.ndarray) -> None:
+        """Take what is usual of features (n, F)."""
         low, middle, high = np.quantile(some.astype(np.float64), (0.25, 0.5, 0.75), axis=0)
         wide = np.where(high > low, high - low, some.std(0, dtype=np.float64))
         self.centre.copy_(torch.from_numpy(middle))
         self.spread.copy_(torch.from_numpy(np.where(wide > 0, wide, 1.0)))
+
+    def take_chain(self, train: EpochExamples) -> None:
+        """Take how frequent classes are in the labelled nights, and how they follow there."""
         labels, n_classes = labels_by_part(train), len(self.prior)
         rows = [
             row[a:b]
@@ -325,5 +330,6 @@ def check_samples(n_times: int) -> None:
         raise ConfigError(
             f"--task night-context reads features, and epochs of this store are signals of "
             f"{n_times:,} samples: make a store of an encoder's features or of band powers with "
-            "`partsig embed --as-store`, and pass that as --store."
+            "`partsig embed --as-store`, and pass that as --store; or train the encoder too, with "
+            "--set context.through=true."
         )

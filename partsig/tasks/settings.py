@@ -83,6 +83,10 @@ class ContextConfig:
         bool,
         "label whole nights at once, gru and viterbi only; else overlapping stretches, averaged",
     ] = False
+    through: Annotated[
+        bool,
+        "train the encoder of epochs as well, on a store of signals; else the store holds features",
+    ] = False
 
     def __post_init__(self) -> None:
         check_range("context.epochs", self.epochs, 1, 10_000)

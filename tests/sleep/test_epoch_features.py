@@ -11,7 +11,7 @@ import pytest
 
 import partsig
 from partsig.data.signals.store import open_store
-from partsig.errors import CheckpointError, DataError
+from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.runs.epoch_features import read_recipe
 from partsig.sleep import stager as staging
 from partsig.sleep.settings import StageConfig
@@ -149,6 +149,17 @@ def test_a_run_makes_its_own_features_of_another_store(made, tmp_path, kind):
         for store in (made / kind, tmp_path / "tested")
     ]
     assert results[0] == results[1]
+
+
+@pytest.mark.parametrize(
+    "other", [{"pool": "cls"}, {"blocks": 1}, {"components": 2}, {"features_of": "both"}]
+)
+def test_a_run_that_tells_its_features_takes_no_others(made, tmp_path, other):
+    with pytest.raises(ConfigError, match="tells itself which features it takes: leave out"):
+        partsig.embed(
+            run_of(made, "both"), made / "store", as_store=True, output=tmp_path / "a", **other
+        )
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
