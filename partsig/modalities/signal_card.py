@@ -53,9 +53,7 @@ anything is cut."""
 def _unit(facts: Mapping) -> str:
     if unit_of(facts) == USUAL_UNIT:
         return "microvolts"
-    return (
-        "no microvolts: each channel of a recording less its median, over its interquartile range"
-    )
+    return "each channel of a recording less its median, over its interquartile range"
 
 
 def _training(told: Mapping) -> list[str]:

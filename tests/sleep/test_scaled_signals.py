@@ -62,3 +62,8 @@ def test_windows_alone_are_not_embedded_by_an_encoder_of_scaled_recordings(place
     windows = np.zeros((2, len(CHANNELS), 3000), np.float32)
     with pytest.raises(ConfigError, match="each scaled by itself"):
         PartEmbedder(run=pretrained).fit(windows)
+    card = (partsig.export(pretrained, tmp_path / "out").path / "README.md").read_text()
+    card = " ".join(card.split())
+    assert "; each channel of a recording less its median, over its interquartile range;" in card
+    assert "; microvolts;" not in card
+    assert "in interquartile range" in card
