@@ -4,13 +4,14 @@ Run: ``python benchmarks/nights.py RAW [--work DIR] [--only ROW …] [--sleepers
 [--minutes M]`` with the folder of ``nights.npz``, Sleep-EDF's cassettes as features (153 nights of
 78 sleepers, ten band powers of three channels; readers/feature_nights.py has the format).
 
-One fifth of the sleepers (16) is the test, the same for every row; 1, 3, 10 or 30 others are
+One fifth of the sleepers (16) is the test, the same for every row; 1, 2, 3, 5, 10 or 30 others are
 labelled, drawn by the seed, and five further labelled ones choose the epoch and the temperature.
 Each night is scaled by its own median and interquartile range, without a label. Settings were
 chosen on sleepers that are neither tested on nor labelled in a draw; nothing was chosen on the
 test. All networks see the same number of epochs a step, and about as many steps. Rows that are
 called after a pretraining have its components beside the band powers (nights_pretraining.py); draw
-d has the pretraining of seed d modulo 3. ``gru-21`` is the same network without them.
+d has the pretraining of seed d modulo 3. ``gru-21`` is the same network without them; what a
+pretraining gains is told of the same draws, with an interval over test sleepers.
 
 What is finished is kept: the same command goes on, and rows or draws can be added later. Writes
 WORK/compare/ and benchmarks/results/nights.json, after every run.
@@ -28,16 +29,17 @@ from functools import partial
 from pathlib import Path
 
 import nights_pretraining as pretraining
+import numpy as np
 
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
 RESULTS = Path(__file__).parent / "results" / "nights.json"
-SLEEPERS = (10, 3, 1, 30)
+SLEEPERS = (10, 3, 1, 30, 2, 5)
 # Draws of labelled sleepers: fewer sleepers differ more.
-DRAWS = {1: 20, 3: 20, 10: 5, 30: 5}
+DRAWS = {1: 20, 2: 20, 3: 20, 5: 5, 10: 5, 30: 5}
 # Passes over the stretches, and after how many validation looks: 240 to 450 steps.
-PASSES = {1: (60, 15), 3: (24, 6), 10: (8, 2), 30: (4, 1)}
+PASSES = {1: (60, 15), 2: (36, 9), 3: (24, 6), 5: (16, 4), 10: (8, 2), 30: (4, 1)}
 EPOCHS_A_STEP = 672
 RATE = 2e-3  # of AdamW at its highest
 
@@ -109,6 +111,7 @@ def main() -> None:
 def one_run(work: Path, row: str, sleepers: int, draw: int) -> None:
     """Train and evaluate one row on one draw, unless that was done before."""
     from partsig import evaluate
+    from partsig.runs.test_results import load
 
     run = work / f"{row}-n{sleepers}-s{draw}"
     if (run / "evaluation" / "metrics.json").is_file():
@@ -123,7 +126,9 @@ def one_run(work: Path, row: str, sleepers: int, draw: int) -> None:
     spent = time.process_time() - started
     if evaluate(run, figures=False).metrics["subjects_seen_in_pretraining"]:
         raise RuntimeError(f"{run} is tested on sleepers that its features were learned from.")
-    (run / "seconds.json").write_text(json.dumps({"training_cpu_s": round(spent, 1)}))
+    confusions = load([run])[0][0].counts.astype(int).tolist()  # of each test sleeper
+    told = {"training_cpu_s": round(spent, 1), "confusions": confusions}
+    (run / "seconds.json").write_text(json.dumps(told))
 
 
 def choice(work: Path, store: Path, name: str, draw: int) -> Path:
@@ -196,24 +201,60 @@ def table(work: Path) -> None:
 def gains(rows: list[dict]) -> list[dict]:
     """Return by how much each pretraining changes kappa, of the same draws: mean and SD over them.
 
-    >>> rows = [{"row": row, "sleepers": 3, "draw": draw, "kappa": kappa}
-    ...         for row, draw, kappa in (("gru-21", 0, 0.5), ("gru-21+part", 0, 0.75))]
-    >>> [(gain["way"], gain["n_draws"], gain["mean"]) for gain in gains(rows)]
-    [('part', 1, 0.25)]
+    ``interval_95``: of the mean, where the test sleepers are drawn anew.
+
+    >>> tables = {0.5: [[[3, 1], [1, 3]]] * 2, 1.0: [[[4, 0], [0, 4]]] * 2}
+    >>> rows = [{"row": row, "sleepers": 3, "draw": 0, "kappa": kappa, "confusions": tables[kappa]}
+    ...         for row, kappa in (("gru-21", 0.5), ("gru-21+part", 1.0))]
+    >>> [(gain["way"], gain["n_draws"], gain["mean"], gain["interval_95"]) for gain in gains(rows)]
+    [('part', 1, 0.5, [0.5, 0.5])]
     """
-    kappas = {(row["row"], row["sleepers"], row["draw"]): row["kappa"] for row in rows}
+    from partsig.metrics.agreement import kappa
+    from partsig.metrics.resampling import bootstrap
+
+    def gained(tables: np.ndarray) -> np.ndarray:  # (…, draws, 2, K, K)
+        each = kappa(tables)
+        return (each[..., 1] - each[..., 0]).mean(-1)
+
+    runs = {(row["row"], row["sleepers"], row["draw"]): row for row in rows}
     told = []
     for name, way in BESIDE.items():
         for sleepers in SLEEPERS:
+            pairs = [
+                (runs["gru-21", n, draw], run)
+                for (row, n, draw), run in sorted(runs.items())
+                if (row, n) == (name, sleepers) and ("gru-21", n, draw) in runs
+            ]
+            if pairs:
+                found = [own["kappa"] - plain["kappa"] for plain, own in pairs]
+                tables = np.array([[run["confusions"] for run in pair] for pair in pairs])
+                ends = bootstrap(list(np.moveaxis(tables, 2, 0)), gained)
+                told.append(
+                    {
+                        "way": way,
+                        "sleepers": sleepers,
+                        "n_draws": len(found),
+                        "mean": statistics.mean(found),
+                        "sd": statistics.stdev(found) if len(found) > 1 else None,
+                        "interval_95": list(ends),
+                        "draws_ahead": sum(gain > 0 for gain in found),
+                    }
+                )
+    return told
+
+
+def summary(rows: list[dict]) -> list[dict]:
+    """Return mean and SD of kappa over the draws, by row and number of labelled sleepers."""
+    told = []
+    for name in ROWS:
+        for sleepers in SLEEPERS:
             found = [
-                kappa - kappas["gru-21", n, draw]
-                for (row, n, draw), kappa in sorted(kappas.items())
-                if (row, n) == (name, sleepers) and ("gru-21", n, draw) in kappas
+                row["kappa"] for row in rows if (row["row"], row["sleepers"]) == (name, sleepers)
             ]
             if found:
                 sd = statistics.stdev(found) if len(found) > 1 else None
-                gain = {"way": way, "sleepers": sleepers, "n_draws": len(found)}
-                told.append(gain | {"mean": statistics.mean(found), "sd": sd})
+                mean = {"n_draws": len(found), "kappa": statistics.mean(found), "sd": sd}
+                told.append({"row": name, "sleepers": sleepers} | mean)
     return told
 
 
@@ -223,7 +264,7 @@ def write(work: Path, out: Path) -> None:
 
     from partsig import __version__
 
-    made = work / "table.json"
+    made, runs = work / "table.json", finished(work)
     results = {
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
         "partsig": __version__,
@@ -239,8 +280,9 @@ def write(work: Path, out: Path) -> None:
             if (file := work / f"components-{way}.json").is_file()
         },
         "pretraining": pretraining.pretext(work),
-        "gain_of_pretraining": gains(finished(work)),
-        "runs": finished(work),
+        "kappa_by_row": summary(runs),
+        "gain_of_pretraining": gains(runs),
+        "runs": [{k: v for k, v in run.items() if k != "confusions"} for run in runs],
     }
     out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
