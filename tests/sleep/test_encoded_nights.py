@@ -12,6 +12,9 @@ import pytest
 import torch
 
 import partsig
+from partsig.data.signals.altered import altered
+from partsig.data.signals.store import open_store
+from partsig.data.signals.windows import LabelledWindows
 from partsig.errors import CheckpointError, ConfigError
 from partsig.interop.embedder import PartEmbedder
 from partsig.metrics.calibration import tempered
@@ -167,6 +170,26 @@ def test_nothing_is_seen_beyond_a_gap(made):
     assert not np.allclose(first[4:], second[4:], atol=1e-5)
     whole = [model.predict_signal(each) for each in (signal, other)]
     assert not np.array_equal(whole[0][:4], whole[1][:4])
+
+
+def test_epochs_cut_later_and_channels_left_out_are_judged_in_their_context(made, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(made / "run", run)
+    asked = {"shift": True, "ablate_channels": True, "figures": False, "device": "cpu"}
+    metrics = partsig.evaluate(run, made / "store", **asked).metrics
+    shifts = metrics["epoch_shift"]["rows"]
+    assert [row["shift_s"] for row in shifts] == [0, 5, 10, 15, 20, 25]
+    assert len({row["kappa"] for row in shifts}) > 1
+    # By hand: the signal from 5 s on, each stretch without its last epoch.
+    model, _ = load_classifier(run)
+    opened = LabelledWindows(open_store(made / "store"), [GAPPY])
+    later = altered(opened, later_s=5.0)
+    pieces = [(a, b - 1) for a, b in opened.stretches(GAPPY) if b - 1 > a]
+    assert len(pieces) == 2
+    expected = model.predict_signal(opened.signal(GAPPY)[:, 500:], pieces)[later.epoch]
+    found = model.predict_examples(later, torch.device("cpu"))
+    np.testing.assert_array_equal(found, expected)
+    assert len(found) == sum(b - a for a, b in pieces)
 
 
 @pytest.mark.parametrize("model", ["transformer", "viterbi"])

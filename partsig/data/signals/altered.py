@@ -96,6 +96,16 @@ class AlteredWindows(LabelledWindows):
         """Return the whole signal (C, T) of a recording, from where its first window begins."""
         return self._of_channels(super().signal(recording)[:, self.later :], 0)
 
+    def stretches(self, recording: str) -> list[tuple[int, int]]:
+        """Return the (first, stop) of a recording's windows between which nothing is missing.
+
+        Cut later, the last one of each stretch would reach beyond it, and is in none.
+        """
+        own = super().stretches(recording)
+        if not self.later:
+            return own
+        return [(first, stop - 1) for first, stop in own if stop - 1 > first]
+
     def _of_channels(self, signal: np.ndarray, axis: int) -> np.ndarray:
         if self._row_of == list(range(signal.shape[axis])):
             return signal
