@@ -22,6 +22,7 @@ from partsig.recipes.loading import load_classifier, load_model
 from partsig.runs.exported import CARD, CONFIG
 from partsig.runs.models import load_encoder
 from partsig.tasks.encoded_nights import check_signals
+from partsig.train.journal import read_metrics
 
 place = Path(__file__).parents[1] / "raw_nights.py"
 spec = importlib.util.spec_from_file_location("raw_nights", place)
@@ -170,6 +171,18 @@ def test_nothing_is_seen_beyond_a_gap(made):
     assert not np.allclose(first[4:], second[4:], atol=1e-5)
     whole = [model.predict_signal(each) for each in (signal, other)]
     assert not np.array_equal(whole[0][:4], whole[1][:4])
+
+
+@pytest.mark.slow
+def test_two_processes_take_the_course_of_one(made, tmp_path):
+    plain = {"context.dropout": 0.0, "fit.log_every": 1, "fit.batch_size": 6}
+    courses = []
+    for n in (1, 2):
+        own = {"settings": plain, "cpu_processes": n, "device": "auto"}
+        run = train(made / "part", made / "store", tmp_path / str(n), **own)
+        courses.append([row["loss"] for row in read_metrics(run) if "loss" in row])
+    assert len(courses[0]) == 6
+    np.testing.assert_allclose(*courses, rtol=1e-3)
 
 
 def test_epochs_cut_later_and_channels_left_out_are_judged_in_their_context(made, tmp_path):
