@@ -189,7 +189,7 @@ def as_markdown(
         )
     tested = f"{n_answers:,} {answers}"
     if answers != units:
-        tested += f" of {n_units} {units}"
+        tested += f" of {n_units} {units if n_units != 1 else units.removesuffix('s')}"
     lines += [
         "",
         f"Test: {tested}, the same for every row. {name[0].upper() + name[1:]} is pooled over the "

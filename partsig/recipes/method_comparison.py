@@ -1,5 +1,6 @@
 """The usual table of ``compare``: methods by budget, on one test set."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from partsig.recipes.comparison import Row, as_csv, as_markdown, compare_rows
 from partsig.recipes.comparison_tables import ComparisonRequest
 from partsig.runs import directory as runs
 from partsig.runs.settings import SCRATCH
-from partsig.runs.test_results import load
+from partsig.runs.test_results import EvaluatedRun, load
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,7 @@ def compare_methods(asked: ComparisonRequest) -> Comparison:
     folder = asked.output or runs.RUNS / "compare"
     unit, n_units, n_answers = results[0].unit, len(results[0].counts), results[0].n_answers
     text = as_markdown(rows, reference, metric, unit, n_units, n_answers, asked.seed)
+    text += _of_stores(results, metric.answers)
     for name in ("compare.csv", "compare.md", "compare.png"):
         check_replaceable(folder / name, b",budget,n_runs,", folder / "compare.csv")
     write_text(folder / "compare.csv", as_csv(rows, metric.name))
@@ -62,4 +64,18 @@ def compare_methods(asked: ComparisonRequest) -> Comparison:
         markdown=text,
         path=folder,
         figure=figure,
+    )
+
+
+def _of_stores(results: Sequence[EvaluatedRun], answers: str) -> str:
+    """Return what is said where runs were trained on several stores, else nothing."""
+    if len({item.store for item in results}) < 2:
+        return ""
+    stores: dict[str, set[str]] = {}
+    for item in results:
+        stores.setdefault(item.method, set()).add(item.store[0])
+    told = "; ".join(f"{method} of {', '.join(sorted(own))}" for method, own in stores.items())
+    return (
+        f"\n\nRuns are of several stores, with the same test {answers}, one by one: {told}. A "
+        "difference may be that of the stores."
     )

@@ -32,7 +32,8 @@ class PrimaryMetric:
 
     ``score`` turns counts (..., *K) of test units, summed, into the number called ``name``
     (``title`` in figures); the test set is of so many ``units``, and its answers are ``answers``.
-    ``alike`` are the facts of a run that must be the same, each with what is said when it is not.
+    ``alike`` are the facts of a run that must be the same, each with what is said when it is not;
+    but where they test the very same answers, one by one, which ``told_by`` these columns.
     """
 
     name: str
@@ -41,6 +42,7 @@ class PrimaryMetric:
     units: str
     answers: str
     alike: tuple[tuple[str, str], ...] = ()
+    told_by: tuple[str, ...] = ()
 
 
 def _share_right(counts: np.ndarray) -> np.ndarray:
@@ -57,6 +59,7 @@ METRICS = {
         units="subjects",
         answers="epochs",
         alike=(("provenance", "another store"), ("sfreq", "another rate")),
+        told_by=("recording", "epoch", "truth"),
     ),
     ("image", True): PrimaryMetric(
         name="kappa",
@@ -101,7 +104,8 @@ class EvaluatedRun:
     ``unit`` is what its ``budget`` of labels counts (0: all of them); ``draw`` says which labels
     they were, ``n_train`` how many answers there were to learn from, ``n_answers`` how many it
     gave. ``encoder`` is what its encoder is apart from its weights, None where it has none;
-    ``pretrained`` whether these were. ``names`` (U,) are those of the test units.
+    ``pretrained`` whether these were. ``names`` (U,) are those of the test units, ``store`` the
+    name of what it was trained on, and where that is from.
     """
 
     path: Path
@@ -115,6 +119,7 @@ class EvaluatedRun:
     pretrained: bool
     n_answers: int
     names: tuple[str, ...] = ()
+    store: tuple[str, str] = ("", "")
     confusion: np.ndarray = field(repr=False)
     counts: np.ndarray = field(repr=False)
 
@@ -150,8 +155,11 @@ def load(named: Sequence[str | Path]) -> tuple[list[EvaluatedRun], PrimaryMetric
             )
         used = metric
         for key, what in metric.alike:
-            if run.facts[key] != first.facts[key]:
-                raise DataError(f"{path} is of {what} than {named[0]}; they cannot be compared.")
+            if run.facts[key] != first.facts[key] and not _same(file, named[0], metric.told_by):
+                raise DataError(
+                    f"{path} is of {what} than {named[0]}, and not tested on the same "
+                    f"{metric.answers}, one by one; they cannot be compared."
+                )
         if run.labels != first.labels:
             raise DataError(f"{path} is of other classes than {named[0]}; they cannot be compared.")
         if run.facts.get("split", {}).get("test") != first.facts.get("split", {}).get("test"):
@@ -182,10 +190,21 @@ def load(named: Sequence[str | Path]) -> tuple[list[EvaluatedRun], PrimaryMetric
                 encoder=_encoder_of(run),
                 pretrained=str(run.origin) != SCRATCH,
                 names=answers.names,
+                store=(run.store.name, str(run.facts["provenance"])),
             )
         )
     _check_apart(results)
     return results, used
+
+
+def _same(file: Path, first: str | Path, told_by: Sequence[str]) -> bool:
+    """Tell whether a file of predictions is of the same answers as that of the run ``first``."""
+    other = named_run(first)[1] / "evaluation" / "predictions.csv"
+    try:
+        own, theirs = (Counter(read_columns(each, told_by)) for each in (file, other))
+    except (LookupError, ValueError, OSError):
+        raise DataError(f"{file} is damaged; evaluate {file.parents[1]} again.") from None
+    return own == theirs
 
 
 def _check_apart(results: Sequence[EvaluatedRun]) -> None:
@@ -207,6 +226,8 @@ def _check_apart(results: Sequence[EvaluatedRun]) -> None:
 def method_of(run: Run) -> str:
     """Return what a run is called in a table: its encoder, and how that was trained on labels."""
     name, train = encoder_name(run), run.config["train"]
+    if run.config.get("context", {}).get("through"):
+        name += f", {around(run.config)}"
     return name if train == "full" else f"{name}, {train}"
 
 
@@ -220,8 +241,7 @@ def encoder_name(run: Run) -> str:
     else:
         model = settings.get("model", "encoder")
         name = SCRATCH if model == "encoder" else model
-        if model == "context":  # how an epoch is told from others, and from how many
-            name = "{model}-{epochs}".format_map(settings["context"])
+        name = around(settings) if model == "context" else name
         name = name if settings["train"] == "full" else "random"
         if name == SCRATCH and settings["positions"] == "none":
             name += ", no positions"
@@ -229,6 +249,11 @@ def encoder_name(run: Run) -> str:
     if blocks:
         name += ", first block" if blocks == 1 else f", first {blocks} blocks"
     return name + (", taught" if run.facts.get("teacher") else "")
+
+
+def around(settings: Mapping) -> str:
+    """Return what tells an epoch from those around it, and from how many."""
+    return "{model}-{epochs}".format_map(settings["context"])
 
 
 def _encoder_of(run: Run) -> dict[str, object] | None:

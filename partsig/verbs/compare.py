@@ -31,9 +31,10 @@ def compare(
     the method that gains are counted from (default: scratch, else the first). ``output`` defaults
     to ``runs/compare``. ``task`` is another table of :data:`TABLES` instead.
 
-    Raises CheckpointError, ConfigError or DataError when runs cannot be compared: of two
-    modalities, with other test subjects, channels or filters, with budgets of two kinds, the same
-    method and draw twice.
+    Runs on signals are of one store, or of several that test the same epochs, one by one (band
+    powers beside an encoder's features, say): that is told below the table. Raises CheckpointError,
+    ConfigError or DataError when runs cannot be compared: of two modalities, with other test
+    subjects or epochs, with budgets of two kinds, the same method and draw twice.
     """
     table = registries.load("--task", task or USUAL, TABLES)
     if not run:

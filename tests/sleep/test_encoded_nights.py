@@ -15,7 +15,7 @@ import partsig
 from partsig.data.signals.altered import altered
 from partsig.data.signals.store import open_store
 from partsig.data.signals.windows import LabelledWindows
-from partsig.errors import CheckpointError, ConfigError
+from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.interop.embedder import PartEmbedder
 from partsig.metrics.calibration import tempered
 from partsig.recipes.loading import load_classifier, load_model
@@ -203,6 +203,27 @@ def test_epochs_cut_later_and_channels_left_out_are_judged_in_their_context(made
     found = model.predict_examples(later, torch.device("cpu"))
     np.testing.assert_array_equal(found, expected)
     assert len(found) == sum(b - a for a, b in pieces)
+
+
+def test_runs_of_several_stores_are_compared_where_they_test_the_same_epochs(made, tmp_path):
+    gru = train("scratch", made / "bands", tmp_path / "gru", settings={"context.through": False})
+    run = tmp_path / "run"
+    shutil.copytree(made / "run", run)
+    told = partsig.compare([gru, run], output=tmp_path / "table", device="cpu")
+    assert [row.method for row in told.rows] == ["gru-5", "part, gru-5"]
+    assert told.rows[1].gain == pytest.approx(told.rows[1].score - told.rows[0].score)
+    assert (
+        "several stores, with the same test epochs, one by one: gru-5 of bands; part"
+        in (told.path / "compare.md").read_text()
+    )
+    file = run / "evaluation" / "predictions.csv"
+    lines = file.read_text().splitlines()
+    # One epoch is scored otherwise.
+    at = next(i for i, line in enumerate(lines) if line.split(",")[4] == "W")
+    lines[at] = lines[at].replace(",W,", ",N2,", 1)
+    file.write_text("\n".join(lines) + "\n")
+    with pytest.raises(DataError, match="and not tested on the same epochs, one by one"):
+        partsig.compare([gru, run], output=tmp_path / "table", device="cpu")
 
 
 @pytest.mark.parametrize("model", ["transformer", "viterbi"])
