@@ -77,9 +77,6 @@ class Predictor(Protocol):
 class RecordingPredictor(Predictor, Protocol):
     """A predictor that must see the whole of a recording, not one window after the other."""
 
-    def predict_examples(self, examples: Examples, device: "torch.device") -> np.ndarray:
-        """Return class probabilities (n, K) of examples."""
-
     def predict_signal(
         self, signal: np.ndarray, stretches: list[tuple[int, int]] | None = None
     ) -> np.ndarray:

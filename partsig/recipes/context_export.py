@@ -160,24 +160,30 @@ def _facts(run: Run, model: ContextNetwork) -> dict:
     counted = registry.get(run.modality).training_facts(run)
     if recipe is not None and recipe.subjects_pretraining is not None:
         counted |= {"pretraining_subjects": len(recipe.subjects_pretraining)}
+    return facts_of(run, model) | {
+        "input": "features",
+        "unit": "interquartile range",
+        "n_features": len(run.ch_names) * model.n_times,
+        "encoder": None,
+        "features": made,
+        "training": {"data": run.store.name, **counted, "pretraining": pretraining},
+    }
+
+
+def facts_of(run: Run, model: ContextNetwork | EncodedNights) -> dict:
+    """Return what any graph over stretches tells of itself."""
     return {
         "format": FORMAT,
         "library_name": "partsig",
         "partsig": __version__,
         "modality": run.modality,
         "kind": "context",
-        "input": "features",
         "ch_names": run.ch_names,
         "sfreq": run.samples_per_unit,
-        "unit": "interquartile range",
         "classes": list(run.labels.classes),
         "window": model.context.epochs,
-        "n_features": len(run.ch_names) * model.n_times,
-        "encoder": None,
         "context": asdict(model.context),
-        "features": made,
         "temperature": run.temperature,
-        "training": {"data": run.store.name, **counted, "pretraining": pretraining},
     }
 
 

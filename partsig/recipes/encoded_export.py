@@ -1,17 +1,15 @@
 """An encoder of epochs with the network around, as ``export`` writes it: it takes signals."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor, nn
 
-from partsig import __version__
 from partsig.modalities import registry
-from partsig.recipes.context_export import graph_of, use_of
+from partsig.recipes.context_export import facts_of, graph_of, use_of
 from partsig.recipes.loading import load_classifier
-from partsig.runs.exported import FORMAT
 from partsig.runs.model_card import CardWords, describe_encoder
 from partsig.runs.portable_graph import PortableStager
 from partsig.runs.run import Run
@@ -60,24 +58,13 @@ def parts_of(path: Path) -> dict[str, object]:
 
 
 def _facts(run: Run, model: EncodedNights) -> dict:
-    return {
-        "format": FORMAT,
-        "library_name": "partsig",
-        "partsig": __version__,
-        "modality": run.modality,
-        "kind": "context",
+    return facts_of(run, model) | {
         "input": "signals",
-        "ch_names": run.ch_names,
-        "sfreq": run.samples_per_unit,
         "unit": run.facts.get("unit", registry.get(run.modality).amplitude),
         "filter": run.facts.get("filter"),
-        "classes": list(run.labels.classes),
-        "window": model.context.epochs,
         "n_times": model.epoch[1],
         "encoder": run.config["encoder"],
         "pool": model.net.config.pool,
-        "context": asdict(model.context),
-        "temperature": run.temperature,
         "training": {
             "data": run.store.name,
             **registry.get(run.modality).training_facts(run),

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from partsig.contracts import Examples
 from partsig.core.objectives.supervised import LossConfig, SupervisedModule
 from partsig.data.signals.hypnograms.stages import EPOCH_S, STAGES, n_epochs
 from partsig.data.signals.lazy import OnDisk, stretches
@@ -81,15 +80,6 @@ class YasaStager(SupervisedModule):
     def logits(self, x: Tensor) -> Tensor:
         """Raise ConfigError: a window by itself is not staged."""
         raise ConfigError("model=yasa stages whole recordings, never windows by themselves.")
-
-    def predict_examples(self, examples: Examples, device: torch.device) -> np.ndarray:
-        """Return stage probabilities (n, 5) of epochs, from the whole of their recordings."""
-        return np.concatenate(
-            [
-                self.predict_signal(examples.signal(name))[examples.epoch[mine]]
-                for name, mine in examples.by_recording()
-            ]
-        )
 
     def predict_signal(
         self, signal: np.ndarray | OnDisk, stretches: list[tuple[int, int]] | None = None

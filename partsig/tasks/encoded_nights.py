@@ -87,18 +87,6 @@ class EncodedNights(SupervisedModule):
         module, _, rest = parameter.partition(".")
         return self.net.distance_from_head(rest) if module == "net" else 0
 
-    def predict_examples(self, examples: EpochExamples, device: torch.device) -> np.ndarray:
-        """Return class probabilities (n, K) of examples, each seen among its neighbours."""
-        self.to(device)
-        return np.concatenate(
-            [
-                self.predict_signal(examples.signal(name), examples.stretches(name))[
-                    examples.epoch[mine]
-                ]
-                for name, mine in examples.by_recording()
-            ]
-        )
-
     def predict_signal(
         self, signal: np.ndarray, stretches: list[tuple[int, int]] | None = None
     ) -> np.ndarray:

@@ -185,9 +185,13 @@ def predict_examples(
     model: SupervisedModule, examples: Examples, device: torch.device
 ) -> np.ndarray:
     """Return class probabilities (n, K) of examples, as the model gives them: not calibrated."""
-    own = getattr(model, "predict_examples", None)
-    if own is not None:
-        return own(examples, device)
+    whole = getattr(model.to(device), "predict_signal", None)
+    if whole is not None:  # of each recording as a whole, see RecordingPredictor
+        every = [
+            whole(examples.signal(name), examples.stretches(name))[examples.epoch[mine]]
+            for name, mine in examples.by_recording()
+        ]
+        return np.concatenate(every)
     if model.kept_in is not None:
         return _predict_kept(model, examples, device)
     return predict(model, in_batches(examples, device), device)

@@ -228,18 +228,6 @@ class ContextNetwork(SupervisedModule):
         """Return nothing: stretches are short, and rows of many lengths."""
         return []
 
-    def predict_examples(self, examples: EpochExamples, device: torch.device) -> np.ndarray:
-        """Return class probabilities (n, K) of examples, each seen among its neighbours."""
-        self.to(device)
-        return np.concatenate(
-            [
-                self._of_part(examples.signal(name), examples.stretches(name), device)[
-                    examples.epoch[mine]
-                ]
-                for name, mine in examples.by_recording()
-            ]
-        )
-
     def predict_signal(
         self, signal: np.ndarray, stretches: list[tuple[int, int]] | None = None
     ) -> np.ndarray:
@@ -248,17 +236,13 @@ class ContextNetwork(SupervisedModule):
         ``stretches``: the (first, stop) of epochs between which nothing is missing; None: nothing
         is missing anywhere.
         """
-        every = [(0, signal.shape[1] // self.n_times)]
-        return self._of_part(np.asarray(signal), stretches or every, self.centre.device)
-
-    def _of_part(
-        self, signal: np.ndarray, stretches: list[tuple[int, int]], device: torch.device
-    ) -> np.ndarray:
-        """Return class probabilities (E, K) of all epochs of a signal (C, T)."""
         self.eval()
+        signal = np.asarray(signal)
+        stretches = stretches or [(0, signal.shape[1] // self.n_times)]
         result = np.zeros((stretches[-1][1], len(self.prior)))
         for begin, end in stretches:
-            x = torch.from_numpy(features_of(signal, begin, end, self.n_times)).to(device)
+            x = torch.from_numpy(features_of(signal, begin, end, self.n_times))
+            x = x.to(self.centre.device)
             p = self._of_stretch(x)
             if self.context.model == "viterbi":
                 chain = self.prior.cpu().numpy(), self.transitions.cpu().numpy()

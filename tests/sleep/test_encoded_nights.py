@@ -22,6 +22,7 @@ from partsig.recipes.loading import load_classifier, load_model
 from partsig.runs.exported import CARD, CONFIG
 from partsig.runs.models import load_encoder
 from partsig.tasks.encoded_nights import check_signals
+from partsig.tasks.frozen import predict_examples
 from partsig.train.journal import read_metrics
 
 place = Path(__file__).parents[1] / "raw_nights.py"
@@ -200,7 +201,7 @@ def test_epochs_cut_later_and_channels_left_out_are_judged_in_their_context(made
     pieces = [(a, b - 1) for a, b in opened.stretches(GAPPY) if b - 1 > a]
     assert len(pieces) == 2
     expected = model.predict_signal(opened.signal(GAPPY)[:, 500:], pieces)[later.epoch]
-    found = model.predict_examples(later, torch.device("cpu"))
+    found = predict_examples(model, later, torch.device("cpu"))
     np.testing.assert_array_equal(found, expected)
     assert len(found) == sum(b - a for a, b in pieces)
 

@@ -13,7 +13,7 @@ from partsig.data.shuffling import Shuffled
 from partsig.data.signals.store import open_store
 from partsig.data.signals.windows import LabelledWindows
 from partsig.errors import CheckpointError, ConfigError, DataError
-from partsig.tasks.frozen import InputShape
+from partsig.tasks.frozen import InputShape, predict_examples
 from partsig.tasks.night_context import ContextNetwork, StretchBatches, Stretches
 from partsig.tasks.settings import ContextConfig
 
@@ -149,13 +149,13 @@ def test_nothing_is_seen_beyond_a_gap(store, tmp_path, kind, whole):
     model.look_at(examples(store))
     mine = examples(store, ["01__1"])
     assert [s for s in mine.stretches("01__1") if s[1] - s[0] > 1] == [(0, 70), (90, 180)]
-    before = model.predict_examples(mine, CPU)
+    before = predict_examples(model, mine, CPU)
     shutil.copytree(store, tmp_path / "store")
     file = tmp_path / "store" / "signals" / "01__1.npy"
     signal = np.load(file)
     signal[:, 90:] = np.random.default_rng(5).standard_normal(signal[:, 90:].shape)
     np.save(file, signal)
-    after = model.predict_examples(examples(tmp_path / "store", ["01__1"]), CPU)
+    after = predict_examples(model, examples(tmp_path / "store", ["01__1"]), CPU)
     first = mine.epoch < 70
     np.testing.assert_array_equal(before[first], after[first])
     assert abs(before[~first] - after[~first]).max() > 1e-3
