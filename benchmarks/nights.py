@@ -185,10 +185,13 @@ def table(work: Path) -> None:
     """Write the table of all rows, with intervals over test sleepers, into WORK/compare."""
     from partsig import compare
 
+    every = finished(work)
+    if not any(one["row"] == "logistic" for one in every):
+        return  # gains are counted from it
     named = [
         f"{one['row']}={work}/{one['row']}-n{one['sleepers']}-s{one['draw']}"
-        for one in finished(work)
-        if one["row"] not in BESIDE  # of other stores, which are not compared
+        for one in every
+        if one["row"] not in BESIDE  # which gains() compares, by draws of several pretrainings
     ]
     compared = compare(named, against="logistic", output=work / "compare")
     keys = ("method", "budget", "n_runs", "score", "sd", "interval", "gain", "gain_sd")
