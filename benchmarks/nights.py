@@ -201,10 +201,11 @@ def table(work: Path) -> None:
     print(compared.markdown)
 
 
-def gains(rows: list[dict]) -> list[dict]:
+def gains(rows: list[dict], against: str = "gru-21") -> list[dict]:
     """Return by how much each pretraining changes kappa, of the same draws: mean and SD over them.
 
-    ``interval_95``: of the mean, where the test sleepers are drawn anew.
+    Changes are from the row ``against``. ``interval_95``: of the mean, where the test sleepers are
+    drawn anew.
 
     >>> tables = {0.5: [[[3, 1], [1, 3]]] * 2, 1.0: [[[4, 0], [0, 4]]] * 2}
     >>> rows = [{"row": row, "sleepers": 3, "draw": 0, "kappa": kappa, "confusions": tables[kappa]}
@@ -224,11 +225,11 @@ def gains(rows: list[dict]) -> list[dict]:
     for name, way in BESIDE.items():
         for sleepers in SLEEPERS:
             pairs = [
-                (runs["gru-21", n, draw], run)
+                (runs[against, n, draw], run)
                 for (row, n, draw), run in sorted(runs.items())
-                if (row, n) == (name, sleepers) and ("gru-21", n, draw) in runs
+                if (row, n) == (name, sleepers) and (against, n, draw) in runs
             ]
-            if pairs:
+            if pairs and name != against:
                 found = [own["kappa"] - plain["kappa"] for plain, own in pairs]
                 tables = np.array([[run["confusions"] for run in pair] for pair in pairs])
                 ends = bootstrap(list(np.moveaxis(tables, 2, 0)), gained)
@@ -285,6 +286,7 @@ def write(work: Path, out: Path) -> None:
         "pretraining": pretraining.pretext(work),
         "kappa_by_row": summary(runs),
         "gain_of_pretraining": gains(runs),
+        "gain_over_an_encoder_as_drawn": gains(runs, "gru-21+random"),
         "runs": [{k: v for k, v in run.items() if k != "confusions"} for run in runs],
     }
     out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
