@@ -220,7 +220,9 @@ def gains(rows: list[dict], against: str = "gru-21") -> list[dict]:
         each = kappa(tables)
         return (each[..., 1] - each[..., 0]).mean(-1)
 
-    runs = {(row["row"], row["sleepers"], row["draw"]): row for row in rows}
+    # Another process may be about to write what one of its runs has answered.
+    counted = (row for row in rows if "confusions" in row)
+    runs = {(row["row"], row["sleepers"], row["draw"]): row for row in counted}
     told = []
     for name, way in BESIDE.items():
         for sleepers in SLEEPERS:

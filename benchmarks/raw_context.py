@@ -5,7 +5,7 @@ DREAMS' spindle excerpts (half-hours of one EEG channel, stages every 5 s, broug
 30 s) and that of pyDYNAM-O's example (84 minutes). A small PART encoder is pretrained on DREAMS for
 1,000 steps; of its seven sleepers four are labelled, one chooses, one is tested on, drawn by three
 seeds; and every run is judged on pyDYNAM-O's sleeper, who is of another laboratory. Two people tell
-no more than that it runs: settings were not tuned, and nothing was chosen by the tests. DREAMS'
+no more than that it runs. Passes, batch and rate are of an earlier trial on DREAMS. DREAMS'
 third excerpt is at 50 Hz and is left out. What is finished is kept.
 """
 

@@ -16,7 +16,6 @@ from partsig.runs.model_card import CardWords
 from partsig.runs.run import Run
 from partsig.seeds import Stream, rng_of
 from partsig.tasks.classification import CONTEXT
-from partsig.tasks.networks import settings_of
 
 # Epochs that a written graph is held against the run on; their amplitude is that of scalp EEG.
 CHECKED, AMPLITUDE_UV = 5, 30.0
@@ -53,8 +52,7 @@ def open_export(path: Path) -> Exportable:
         run = Run.read(path)
         if run.kind == "finetune" and run.config.get("model") == CONTEXT:
             return Exportable(**context_export.parts_of(path))
-        context = getattr(settings_of(run), "context", None) if run.kind == "finetune" else None
-        if context is not None and context.through:
+        if run.kind == "finetune" and run.task == "night-context":
             return Exportable(**encoded_export.parts_of(path))
     loaded = load_model(path)
     facts = loaded.facts

@@ -69,7 +69,7 @@ def compare_methods(asked: ComparisonRequest) -> Comparison:
 
 def _of_stores(results: Sequence[EvaluatedRun], answers: str) -> str:
     """Return what is said where runs were trained on several stores, else nothing."""
-    if len({item.store for item in results}) < 2:
+    if len({source for _, source in (item.store for item in results)}) < 2:
         return ""
     stores: dict[str, set[str]] = {}
     for item in results:
@@ -77,5 +77,5 @@ def _of_stores(results: Sequence[EvaluatedRun], answers: str) -> str:
     told = "; ".join(f"{method} of {', '.join(sorted(own))}" for method, own in stores.items())
     return (
         f"\n\nRuns are of several stores, with the same test {answers}, one by one: {told}. A "
-        "difference may be that of the stores."
+        "difference may be that of the stores, or of whom was learned from, if others."
     )

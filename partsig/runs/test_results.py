@@ -226,8 +226,7 @@ def _check_apart(results: Sequence[EvaluatedRun]) -> None:
 def method_of(run: Run) -> str:
     """Return what a run is called in a table: its encoder, and how that was trained on labels."""
     name, train = encoder_name(run), run.config["train"]
-    settings = configs.build(registry.get(run.modality).finetune, run.config)
-    if getattr(settings, "context", None) and settings.context.through:
+    if run.task == "night-context" and run.config.get("model", "encoder") == "encoder":
         name += f", {around(run.config)}"
     return name if train == "full" else f"{name}, {train}"
 

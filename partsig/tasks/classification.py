@@ -60,6 +60,9 @@ class Classification(LabelledTask):
         """Return the settings; raise ConfigError for a model of another task."""
         if settings.model == CONTEXT:
             raise ConfigError(f"model={CONTEXT} is what --task night-context trains: pass that.")
+        context = getattr(settings, "context", None)
+        if context is not None and context.through:
+            raise ConfigError("context.through is for --task night-context: pass that.")
         return settings
 
     def build(

@@ -95,7 +95,8 @@ class EncodedNights(SupervisedModule):
         ``stretches``: the (first, stop) of epochs between which nothing is missing; None: nothing
         is missing anywhere. The signal may lie on disk: a batch of epochs is read at a time.
         """
-        stretches = stretches or [(0, signal.shape[1] // self.epoch[1])]
+        if stretches is None:
+            stretches = [(0, signal.shape[1] // self.epoch[1])]
         features = self._encoded(signal, np.arange(stretches[-1][1]))
         return self.around.predict_signal(features.T, stretches)
 

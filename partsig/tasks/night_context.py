@@ -238,7 +238,8 @@ class ContextNetwork(SupervisedModule):
         """
         self.eval()
         signal = np.asarray(signal)
-        stretches = stretches or [(0, signal.shape[1] // self.n_times)]
+        if stretches is None:
+            stretches = [(0, signal.shape[1] // self.n_times)]
         result = np.zeros((stretches[-1][1], len(self.prior)))
         for begin, end in stretches:
             x = torch.from_numpy(features_of(signal, begin, end, self.n_times))

@@ -280,6 +280,8 @@ def test_stores_and_settings_that_do_not_go_together_are_told(made, tmp_path):
         check_signals(4)
     with pytest.raises(ConfigError, match=r"or train the encoder too, with --set context\.through"):
         train("scratch", made / "store", tmp_path / "b", settings={"context.through": False})
+    with pytest.raises(ConfigError, match=r"context\.through is for --task night-context"):
+        train(made / "part", made / "store", tmp_path / "d", task=None)
     with pytest.raises(ConfigError, match="leave out model and train"):
         train(made / "part", made / "store", tmp_path / "c", settings={"train": "probe"})
     assert not list(tmp_path.iterdir())
