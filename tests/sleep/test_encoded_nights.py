@@ -156,7 +156,7 @@ def test_a_raw_night_is_staged_and_reported_as_evaluate_judges_the_store(made, t
         found = staged[row["recording"]].probabilities[int(row["epoch"])]
         np.testing.assert_allclose(found, p, atol=2e-3)  # the store holds 16 bits
     assert len(rows) >= raw_nights.EPOCHS
-    assert partsig.report(run).page.is_file()
+    assert "encoder and gru over 5 epochs, trained full" in partsig.report(run).page.read_text()
 
 
 def test_nothing_is_seen_beyond_a_gap(made):

@@ -22,11 +22,20 @@ ROBUSTNESS = ("epoch_shift", "channel_ablation")
 DOUBTFUL = 5  # epochs listed per recording
 
 
+def _name(run: Run) -> str:
+    """Return what labels an epoch: the model, and from how many epochs where it sees neighbours."""
+    model = run.config["model"]
+    if run.task != "night-context":
+        return model
+    around = "{model} over {epochs} epochs".format_map(run.config["context"])
+    return f"encoder and {around}" if model == "encoder" else around
+
+
 def model_facts(run: Run, measured: dict) -> dict:
     """Return what the model is and whom it was trained on, as far as the run tells."""
     record, config = run.facts, run.config
     facts = {
-        "model": config["model"],
+        "model": _name(run),
         "from": run.origin.told,
         "train": config["train"],
         "pretraining": record["pretraining"],
