@@ -14,11 +14,11 @@ Beside them an untrained encoder of that shape, 8 x 8 pixels, and EfficientNet-L
 ImageNet with labels.
 
 FILE is written after every result; what stands there is not done again, so that rows may come from
-several machines, which each row tells. On one H100 with 16 cores a pretraining takes two to four
-minutes, in six processes at a time; of two at a time on two CPU cores with bfloat16 the contrasts
-take half an hour each, PART and MP3 13 minutes, MAE and DropPos six. The whole of CUB (200 species,
-224 pixels, ViT-B/16, 400 epochs or more) is ``imagenet``, ``imagenet-mae``, … with ``--set
-size=224`` on a GPU.
+several machines (a row tells its device; those of November 2026 do not yet). On one H100 with 16
+cores a pretraining takes two to four minutes, in six processes at a time; of two at a time on two
+CPU cores with bfloat16 the contrasts take half an hour each, PART and MP3 13 minutes, MAE and
+DropPos six. The whole of CUB (200 species, 224 pixels, ViT-B/16, 400 epochs or more) is
+``imagenet``, ``imagenet-mae``, … with ``--set size=224`` on a GPU.
 """
 
 import argparse

@@ -154,12 +154,12 @@ def load(named: Sequence[str | Path]) -> tuple[list[EvaluatedRun], PrimaryMetric
                 "compared."
             )
         used = metric
-        for key, what in metric.alike:
-            if run.facts[key] != first.facts[key] and not _same(file, named[0], metric.told_by):
-                raise DataError(
-                    f"{path} is of {what} than {named[0]}, and not tested on the same "
-                    f"{metric.answers}, one by one; they cannot be compared."
-                )
+        other = [what for key, what in metric.alike if run.facts[key] != first.facts[key]]
+        if other and not _same(file, named[0], metric.told_by):
+            raise DataError(
+                f"{path} is of {other[0]} than {named[0]}, and not tested on the same "
+                f"{metric.answers}, one by one; they cannot be compared."
+            )
         if run.labels != first.labels:
             raise DataError(f"{path} is of other classes than {named[0]}; they cannot be compared.")
         if run.facts.get("split", {}).get("test") != first.facts.get("split", {}).get("test"):
