@@ -14,7 +14,7 @@ d has the pretraining of seed d modulo 3. ``gru-21`` is the same network without
 pretraining gains is told of the same draws, with an interval over test sleepers.
 
 What is finished is kept: the same command goes on, and rows or draws can be added later. Writes
-WORK/compare/ and benchmarks/results/nights.json, after every run.
+WORK/compare/ and benchmarks/results/nights.json, every five minutes and at the end.
 """
 
 import argparse
@@ -42,6 +42,7 @@ DRAWS = {1: 20, 2: 20, 3: 20, 5: 5, 10: 5, 30: 5}
 PASSES = {1: (60, 15), 2: (36, 9), 3: (24, 6), 5: (16, 4), 10: (8, 2), 30: (4, 1)}
 EPOCHS_A_STEP = 672
 RATE = 2e-3  # of AdamW at its highest
+WRITE_EVERY_S = 300
 
 
 def network(model: str, epochs: int, **own: object) -> dict[str, object]:
@@ -73,13 +74,14 @@ ROWS = {
     "gru-21-two-layers": network("gru", 21, **{"context.layers": 2}),
     "transformer-21": network("transformer", 21, **{"context.layers": 2}),
 }
-# Of a row's name, what its features are beside the band powers.
-BESIDE = {f"gru-21+{way}": way for way in pretraining.WAYS}
-ROWS |= dict.fromkeys(BESIDE, ROWS["gru-21"])
+# Of a row's name, its network, and what its features are beside the band powers.
+WITH_PRETRAINING = ("gru-21", "gru-1", "viterbi", "gru-7", "gru-101", "transformer-21")
+BESIDE = {f"{row}+{way}": (row, way) for row in WITH_PRETRAINING for way in pretraining.WAYS}
+ROWS |= {name: ROWS[row] for name, (row, _) in BESIDE.items()}
 
 
 def main() -> None:
-    """Do what is left to do, in the order of draws; write the results after each run."""
+    """Do what is left to do, in the order of draws; write the results now and then."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("raw", type=Path, help="folder of nights.npz")
     parser.add_argument("--work", type=Path, default=Path("runs/nights"))
@@ -96,6 +98,7 @@ def main() -> None:
         preprocess("feature-nights", options.raw, store, jobs=1)
     until = time.monotonic() + 60 * options.minutes
     most = max(options.draws or DRAWS[n] for n in options.sleepers)
+    written = time.monotonic()
     for draw in range(most):
         for sleepers in options.sleepers:
             if draw >= (options.draws or DRAWS[sleepers]):
@@ -103,7 +106,9 @@ def main() -> None:
             for row in options.only:
                 if time.monotonic() < until:
                     one_run(options.work, row, sleepers, draw)
+                if time.monotonic() - written > WRITE_EVERY_S:
                     write(options.work, options.out)
+                    written = time.monotonic()
     table(options.work)
     write(options.work, options.out)
 
@@ -118,7 +123,7 @@ def one_run(work: Path, row: str, sleepers: int, draw: int) -> None:
         return
     store = work / "store"
     if row in BESIDE:
-        way, seed = BESIDE[row], pretraining.SEEDS[draw % len(pretraining.SEEDS)]
+        way, seed = BESIDE[row][1], pretraining.SEEDS[draw % len(pretraining.SEEDS)]
         n = pretraining.choose(work, way, partial(choice, work))
         store = pretraining.beside(work, way, seed, n)
     started = time.process_time()
@@ -201,17 +206,18 @@ def table(work: Path) -> None:
     print(compared.markdown)
 
 
-def gains(rows: list[dict], against: str = "gru-21") -> list[dict]:
+def gains(rows: list[dict], over: str = "") -> list[dict]:
     """Return by how much each pretraining changes kappa, of the same draws: mean and SD over them.
 
-    Changes are from the row ``against``. ``interval_95``: of the mean, where the test sleepers are
-    drawn anew.
+    Changes are from the same network without it, or with the one that ``over`` names.
+    ``interval_95``: of the mean, where the test sleepers are drawn anew.
 
     >>> tables = {0.5: [[[3, 1], [1, 3]]] * 2, 1.0: [[[4, 0], [0, 4]]] * 2}
     >>> rows = [{"row": row, "sleepers": 3, "draw": 0, "kappa": kappa, "confusions": tables[kappa]}
     ...         for row, kappa in (("gru-21", 0.5), ("gru-21+part", 1.0))]
-    >>> [(gain["way"], gain["n_draws"], gain["mean"], gain["interval_95"]) for gain in gains(rows)]
-    [('part', 1, 0.5, [0.5, 0.5])]
+    >>> for gain in gains(rows):
+    ...     gain["network"], gain["way"], gain["n_draws"], gain["mean"], gain["interval_95"]
+    ('gru-21', 'part', 1, 0.5, [0.5, 0.5])
     """
     from partsig.metrics.agreement import kappa
     from partsig.metrics.resampling import bootstrap
@@ -224,7 +230,8 @@ def gains(rows: list[dict], against: str = "gru-21") -> list[dict]:
     counted = (row for row in rows if "confusions" in row)
     runs = {(row["row"], row["sleepers"], row["draw"]): row for row in counted}
     told = []
-    for name, way in BESIDE.items():
+    for name, (network, way) in BESIDE.items():
+        against = f"{network}+{over}" if over else network
         for sleepers in SLEEPERS:
             pairs = [
                 (runs[against, n, draw], run)
@@ -237,6 +244,7 @@ def gains(rows: list[dict], against: str = "gru-21") -> list[dict]:
                 ends = bootstrap(list(np.moveaxis(tables, 2, 0)), gained)
                 told.append(
                     {
+                        "network": network,
                         "way": way,
                         "sleepers": sleepers,
                         "n_draws": len(found),
@@ -288,7 +296,7 @@ def write(work: Path, out: Path) -> None:
         "pretraining": pretraining.pretext(work),
         "kappa_by_row": summary(runs),
         "gain_of_pretraining": gains(runs),
-        "gain_over_an_encoder_as_drawn": gains(runs, "gru-21+random"),
+        "gain_over_an_encoder_as_drawn": gains(runs, "random"),
         "runs": [{k: v for k, v in run.items() if k != "confusions"} for run in runs],
     }
     out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

@@ -21,6 +21,7 @@ WAYS = {
     "contrast": ("night-contrast", {}),
     "mp3": ("night-mp3", {}),
     "droppos": ("night-droppos", {}),
+    "relative": ("night-relative", {}),
     # One step at no rate: the encoder is as it was drawn.
     "random": ("night-part", {"fit.epochs": 1, "windows_per_epoch": 48, "optim.warmup_epochs": 0,
                               "optim.lr": 1e-12, "optim.min_lr": 0.0, "optim.warmup_lr": 0.0}),

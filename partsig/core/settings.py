@@ -27,6 +27,11 @@ class EncoderConfig:
         "what is made of a patch: a linear map of its samples (the paper's), or also one of its "
         "log power spectrum (ours)",
     ] = "linear"
+    attention: Annotated[
+        Literal["window", "patch"],
+        "what a patch's token attends to: the whole window (the paper's), or itself alone, "
+        "so that what surrounds a patch says nothing of it (ours); [CLS] attends to all",
+    ] = "window"
 
     def __post_init__(self) -> None:
         # Far above what anybody trains: a configuration from elsewhere must not fill the memory.

@@ -29,6 +29,15 @@ def translation(positions: Tensor, sizes: Tensor, pairs: Tensor, ratios: bool = 
     return torch.cat([shift, sizes[:, target] / width], dim=-1) if ratios else shift
 
 
+def apart(shift: Tensor) -> Tensor:
+    """Tell which pairs (B, P) of these translations (B, P, D) do not overlap.
+
+    >>> apart(torch.tensor([[[0.5, 0.9], [0.5, 1.0]]])).tolist()
+    [[False, True]]
+    """
+    return (shift.abs() >= 1).any(-1)
+
+
 def n_outputs(rank: int, ratios: bool, loss: str, reach: float) -> int:
     """Return how many numbers a relative encoder gives per pair.
 

@@ -19,12 +19,13 @@ class Attention(nn.Module):
     """Multi-head attention with biases (Vaswani et al. 2017, section 3.2.2).
 
     All tokens are queries, or the last ``queries`` of them; where ``keys`` (B, K) is given, only
-    those tokens are attended to.
+    those tokens are attended to. With ``own`` the last token attends to all, every other one to
+    itself alone.
     """
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, own: bool = False) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.own = heads, own
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
@@ -46,7 +47,11 @@ class Attention(nn.Module):
         if keys is not None:
             chosen = keys[:, None, :, None].expand(-1, self.heads, -1, width // self.heads)
             key, value = key.gather(2, chosen), value.gather(2, chosen)  # (B, heads, K, E / heads)
-        mixed = _attended(query, key, value)
+        if self.own:  # a softmax over one is 1: its own value
+            last = _attended(query[:, :, -1:], key, value)
+            mixed = torch.cat([value[:, :, n - queries : -1], last], dim=2)
+        else:
+            mixed = _attended(query, key, value)
         return self.out(mixed.transpose(1, 2).reshape(batch, queries, width))
 
 
@@ -67,11 +72,13 @@ def _attended(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 class Block(nn.Module):
     """Attention and MLP, each behind a layer norm and beside a residual path."""
 
-    def __init__(self, width: int, heads: int, mlp_ratio: float, drop_path: float) -> None:
+    def __init__(
+        self, width: int, heads: int, mlp_ratio: float, drop_path: float, own: bool = False
+    ) -> None:
         super().__init__()
         hidden = round(width * mlp_ratio)
         self.norm1 = nn.LayerNorm(width, eps=1e-6)
-        self.attention = Attention(width, heads)
+        self.attention = Attention(width, heads, own)
         self.norm2 = nn.LayerNorm(width, eps=1e-6)
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
         self.drop_path = drop_path
@@ -93,13 +100,22 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Sequential):
-    """``depth`` blocks whose drop-path rate rises linearly from 0 to ``drop_path``."""
+    """``depth`` blocks whose drop-path rate rises linearly from 0 to ``drop_path``.
+
+    With ``own`` tokens see themselves alone, all but the last, which sees all.
+    """
 
     def __init__(
-        self, depth: int, width: int, heads: int, mlp_ratio: float = 4.0, drop_path: float = 0.0
+        self,
+        depth: int,
+        width: int,
+        heads: int,
+        mlp_ratio: float = 4.0,
+        drop_path: float = 0.0,
+        own: bool = False,
     ) -> None:
         rates = torch.linspace(0.0, drop_path, depth, device="cpu").tolist()
-        super().__init__(*(Block(width, heads, mlp_ratio, rate) for rate in rates))
+        super().__init__(*(Block(width, heads, mlp_ratio, rate, own) for rate in rates))
 
     def forward(
         self,

@@ -17,3 +17,13 @@ Gather = Callable[[Tensor], Tensor]
 def alone(rows: Tensor) -> Tensor:
     """Return the rows (B, …) of a batch that is not divided: these are all."""
     return rows
+
+
+def mean_where(values: Tensor, chosen: Tensor, of_all: Tensor) -> Tensor:
+    """Return the mean of the ``chosen`` values (B, P), 0 where there are none.
+
+    They are divided by as many as there are ``of_all`` the batch (total, P), times this part's
+    share of it: so the parts' means average to the batch's.
+    """
+    count = of_all.sum().clamp(min=1) * (len(values) / len(of_all))
+    return (values * chosen).sum() / count

@@ -69,8 +69,8 @@ def to_timm(run: str | Path, **options: object) -> "VisionTransformer":
     ``forward_features`` gives [CLS] and the patch tokens as partsig does; ``global_pool="avg"`` is
     the mean of those tokens, normalised before and not after.
 
-    Raises CheckpointError for a run on signals or with spectra in its tokens, ConfigError where
-    timm is not installed or ``options`` ask for a ViT of other weights.
+    Raises CheckpointError for a run on signals, with spectra in its tokens or
+    ``encoder.attention=patch``, ConfigError where timm is not installed or ``options`` ask for a ViT of other weights.
     """
     try:
         from timm.models.vision_transformer import VisionTransformer
@@ -245,6 +245,11 @@ def _of_images(run: Path) -> tuple[Encoder, torch.Tensor, int, int, int]:
         raise CheckpointError(f"{run} was pretrained on signals; a ViT here takes images.")
     if encoder.spectrum is not None:
         raise CheckpointError(f"{run} has spectra in its tokens, which other ViTs have not.")
+    if encoder.config.attention != "window":
+        raise CheckpointError(
+            f"{run} was trained with encoder.attention={encoder.config.attention}; in other ViTs "
+            "patches attend to all."
+        )
     window, patch = (settings.size,) * 2, (settings.patch_px,) * 2
     index = grid_index(window, patch)
     code = torch.zeros(len(index) + 1, encoder.config.width)  # the last is [CLS]'s

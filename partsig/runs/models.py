@@ -41,10 +41,11 @@ def build_objective(
 ) -> nn.Module:
     """Return the untrained model; the caller seeds torch.
 
-    ``n_patches`` is what PART takes where nothing is said; 0: as many as the grid has.
+    ``n_patches`` is what an objective off the grid takes where nothing is said (``patches`` is 0);
+    0: as many as the grid has.
     """
     objective = settings.objective
-    if isinstance(objective, PartConfig) and not objective.patches:
+    if getattr(objective, "patches", None) == 0:
         objective = replace(objective, patches=n_patches)
     encoder = Encoder(settings.encoder, channels, patch)
     model = module_of(type(objective))(objective, encoder, window, patch)

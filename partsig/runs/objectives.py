@@ -12,7 +12,13 @@ from collections.abc import Callable
 
 from partsig import registries
 from partsig.core.objectives.discovery_settings import PartDiscoveryConfig, ScopsConfig
-from partsig.core.objectives.settings import DropPosConfig, MaeConfig, Mp3Config, PartConfig
+from partsig.core.objectives.settings import (
+    DropPosConfig,
+    MaeConfig,
+    Mp3Config,
+    PartConfig,
+    RelativePositioningConfig,
+)
 from partsig.errors import ConfigError
 
 # The modules' places, since settings are looked at before torch is loaded; a plug-in's module.
@@ -21,6 +27,7 @@ OBJECTIVES: dict[type, str | Callable] = {
     MaeConfig: "partsig.core.objectives.mae:Mae",
     Mp3Config: "partsig.core.objectives.mp3:Mp3",
     DropPosConfig: "partsig.core.objectives.droppos:DropPos",
+    RelativePositioningConfig: "partsig.core.objectives.relative_positioning:RelativePositioning",
     PartDiscoveryConfig: "partsig.core.objectives.part_discovery:PartDiscovery",
     ScopsConfig: "partsig.core.objectives.scops:Scops",
 }

@@ -24,7 +24,9 @@ def made(config, rank):
     window, patch = WINDOWS[rank]
     torch.manual_seed(0)
     encoder = Encoder(EncoderConfig(width=24, depth=1, heads=2, drop_path=0.0), 2, patch)
-    settings = {"patches": 6} if config.name == "part" else {}
+    settings = {"patches": 6} if hasattr(config(), "patches") else {}
+    if config.name == "relative-positioning":
+        settings |= {"near": 1.5, "far": 2.0}
     if hasattr(config(), "decoder"):
         settings["decoder"] = DecoderConfig(width=24, depth=1, heads=2)
     model = module_of(config)(config(**settings), encoder, window, patch)
@@ -64,7 +66,7 @@ def test_draws_are_the_generators_alone_and_of_the_whole_batch(config, rank):
         shares = [draw(model, x[at : at + 3], (at, 6)) for at in (0, 3)]
     assert torch.equal(torch.get_rng_state(), before)
     mean = torch.stack([share["loss"] for share in shares]).mean()
-    if config.name in ("part", "mae", "mp3"):
+    if config.name in ("part", "mae", "mp3", "relative-positioning"):
         torch.testing.assert_close(mean, whole["loss"], rtol=1e-4, atol=1e-5)
 
 

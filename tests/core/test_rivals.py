@@ -1,5 +1,6 @@
-"""MAE, MP3 and DropPos against their equations, for one, two and three axes."""
+"""The rivals of PART against their equations, for one, two and three axes."""
 
+import dataclasses
 import importlib.util
 import math
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from partsig.core import geometry
 from partsig.core.crop import crop_grid
 from partsig.core.encoder import Encoder, EncoderConfig
 from partsig.core.masking import kept, shuffled, take
@@ -15,6 +17,10 @@ from partsig.core.objectives.decoder import DecoderConfig
 from partsig.core.objectives.droppos import DropPos, DropPosConfig
 from partsig.core.objectives.mae import Mae, MaeConfig
 from partsig.core.objectives.mp3 import Mp3, Mp3Config
+from partsig.core.objectives.relative_positioning import (
+    RelativePositioning,
+    RelativePositioningConfig,
+)
 from partsig.errors import ConfigError
 
 ORACLE = Path(__file__).parents[1] / "oracles" / "rivals_oracle.py"
@@ -29,10 +35,10 @@ SMALL = EncoderConfig(width=24, depth=2, heads=4, drop_path=0.0)
 DECODER = {"decoder": DecoderConfig(width=12, depth=1, heads=2)}
 
 
-def build(cls, config, rank):
+def build(cls, config, rank, shape=SMALL):
     torch.manual_seed(0)
     window, patch = WINDOWS[rank]
-    model = cls(config, Encoder(SMALL, 3, patch), window, patch).double()
+    model = cls(config, Encoder(shape, 3, patch), window, patch).double()
     for parameter in model.parameters():  # far from the small start, so that everything matters
         torch.nn.init.normal_(parameter, std=0.3)
     return model
@@ -137,9 +143,80 @@ def test_droppos_smoothing_spreads_over_all_positions_and_vanishes():
     assert torch.equal(model.smoothed(0.0), torch.eye(12))
 
 
+BOUNDS = {1: (2.5, 4.0), 2: (1.5, 1.8), 3: (1.2, 1.6)}
+ALONE = dataclasses.replace(SMALL, attention="patch")
+
+
+@ranks
+@pytest.mark.parametrize("shape", [SMALL, ALONE], ids=["window", "patch"])
+def test_relative_positioning_is_its_equation_forward_and_gradient(rank, shape):
+    near, far = BOUNDS[rank]
+    config = RelativePositioningConfig(patches=7, near=near, far=far)
+    model = build(RelativePositioning, config, rank, shape)
+    x = batch(rank)
+    positions, sizes = geometry.off_grid(len(x), 7, *WINDOWS[rank], draw(3))
+    found = model(x, draw(3))
+    expected = oracle.relative_positioning_loss(model, x, (positions - sizes / 2).long())
+    same(model, found["loss"], expected)
+    assert 0 < found["accuracy"] < 1
+
+
+def test_relative_positioning_is_even_and_learns_what_lies_near():
+    """A random walk: patches of like value lie near, more often than not."""
+    config = RelativePositioningConfig(patches=10, near=2.0, far=4.0)
+    torch.manual_seed(0)
+    model = RelativePositioning(config, Encoder(ALONE, 1, (5,)), (60,), (5,))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    draws, noise = draw(1), draw(2)
+    accuracies = []
+    for _ in range(150):
+        x = torch.randn(32, 1, 60, generator=noise).cumsum(-1)
+        values = model(x, draws)
+        optimizer.zero_grad()
+        values["loss"].backward()
+        optimizer.step()
+        accuracies.append(values["accuracy"].item())
+    assert sum(accuracies[:5]) / 5 < 0.6
+    assert sum(accuracies[-20:]) / 20 > 0.68
+    patches = torch.randn(2, 4, 1, 5)
+    pairs = torch.tensor([[0, 1], [2, 3]])
+    torch.testing.assert_close(
+        model.predict(patches, None, pairs), model.predict(patches, None, pairs.flip(1))
+    )
+
+
+def test_relative_positioning_needs_a_window_that_has_both():
+    with pytest.raises(ConfigError, match=r"two of a window's 6 lie 11 apart at most: none are f"):
+        build(RelativePositioning, RelativePositioningConfig(patches=6, far=11.0), 1)
+    with pytest.raises(ConfigError, match=r"objective\.far \(2\) must not be below .*near \(3\)"):
+        RelativePositioningConfig(far=2.0)
+
+
+@ranks
+def test_a_patch_that_attends_to_itself_alone_knows_nothing_of_the_others(rank):
+    torch.manual_seed(0)
+    encoder = Encoder(ALONE, 3, WINDOWS[rank][1]).double().eval()
+    patches = crop_grid(batch(rank), WINDOWS[rank][1])
+    tokens, cls = encoder(patches)
+    one, _ = encoder(patches[:, 2:3])
+    torch.testing.assert_close(one, tokens[:, 2:3])
+    other = patches.clone()
+    other[:, 0] = 3.0
+    moved, seen = encoder(other)
+    assert torch.equal(moved[:, 1:], tokens[:, 1:])
+    assert not torch.allclose(seen, cls)
+    torch.testing.assert_close(encoder(patches, cls_only=True)[1], cls)
+
+
+def test_mp3_needs_patches_around():
+    with pytest.raises(ConfigError, match=r"encoder\.attention=patch shows none"):
+        build(Mp3, Mp3Config(), 1, ALONE)
+
+
 @pytest.mark.parametrize(
     ("cls", "config"),
     [
+        (RelativePositioning, RelativePositioningConfig(patches=4, near=2.5, far=4.0)),
         (Mae, MaeConfig(**DECODER)),
         (Mp3, Mp3Config()),
         (DropPos, DropPosConfig(mask_ratio=0.3, temperature=0.0, **DECODER)),

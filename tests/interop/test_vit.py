@@ -162,6 +162,18 @@ def test_a_run_on_signals_is_refused(sample_store, tmp_path):
         to_timm(path)
 
 
+def test_a_run_whose_patches_see_themselves_alone_is_refused(run, tmp_path):
+    store = load_encoder(run).run.store
+    settings = SMALL | {"encoder.attention": "patch", "fit.epochs": 1}
+    settings |= {"objective.name": "relative-positioning", "objective.far": 3.0}
+    alone = pretrain(store, tmp_path / "run", modality="image", overrides=settings, gpus="0")
+    for other in (to_timm, to_torchvision):
+        with pytest.raises(
+            CheckpointError, match="with encoder.attention=patch; in other ViTs pat"
+        ):
+            other(alone)
+
+
 def test_images_of_another_size_are_given_interpolated_codes(batch, tmp_path, run):
     """As timm itself does it with a model of the first size."""
     settings = SMALL | {"objective.positions": "sincos"}

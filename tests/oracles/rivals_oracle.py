@@ -137,3 +137,32 @@ def droppos_loss(model, x, order, sigma, index):
             above = above + shares[k] * nats
             below = below + shares[k]
     return above / below
+
+
+def relative_positioning_loss(model, x, starts):
+    """Logistic loss of near and far pairs, one at a time; each kind's mean weighs a half."""
+    nats = {True: [], False: []}
+    patches = [
+        [
+            window[(slice(None), *(slice(a, a + p) for a, p in zip(at, model.patch, strict=True)))]
+            for at in places.tolist()
+        ]
+        for window, places in zip(x, starts, strict=True)
+    ]
+    for b, places in enumerate(starts.tolist()):
+        tokens, _ = model.encoder(torch.stack(patches[b])[None], torch.zeros(1, x.shape[1]))
+        for i in range(len(places)):
+            for j in range(i + 1, len(places)):
+                steps = [
+                    abs(a - c) / p
+                    for a, c, p in zip(places[i], places[j], model.patch, strict=True)
+                ]
+                distance = math.sqrt(sum(step**2 for step in steps))
+                if max(steps) < 1 or model.config.near < distance <= model.config.far:
+                    continue
+                near = distance <= model.config.near
+                features = (tokens[0, i] - tokens[0, j]).abs()
+                logit = (model.head.weight[0] * features).sum() + model.head.bias[0]
+                p_near = 1 / (1 + torch.exp(-logit))
+                nats[near].append(-torch.log(p_near if near else 1 - p_near))
+    return sum(sum(some) / len(some) for some in nats.values() if some) / 2

@@ -7,7 +7,13 @@ import torch
 
 from partsig.contracts import Batch
 from partsig.core.encoder import Encoder, EncoderConfig
-from partsig.core.objectives.settings import DecoderConfig, DropPosConfig, MaeConfig, PartConfig
+from partsig.core.objectives.settings import (
+    DecoderConfig,
+    DropPosConfig,
+    MaeConfig,
+    PartConfig,
+    RelativePositioningConfig,
+)
 from partsig.runs.objectives import module_of
 from partsig.seeds import Stream, seed_of
 from partsig.train import distributed
@@ -30,6 +36,7 @@ CONFIGS = {
     "droppos": DropPosConfig(mask_ratio=0.4, decoder=DECODER),
     "droppos-even": DropPosConfig(mask_ratio=0.4, temperature=0.0, decoder=DECODER),
     "mae": MaeConfig(decoder=DECODER),
+    "relative": RelativePositioningConfig(patches=6, near=3.0, far=5.0),
 }
 ALONE = World(rank=0, size=1, device=torch.device("cpu"))
 SEED = 3
@@ -44,7 +51,14 @@ def windows():
 def made(config, drop_path=0.0, kind=None):
     """Return the model of a configuration; nothing in it starts at zero, which would hide a lot."""
     torch.manual_seed(0)
-    encoder = Encoder(EncoderConfig(width=24, depth=2, heads=2, drop_path=drop_path), 2, PATCH)
+    shape = EncoderConfig(
+        width=24,
+        depth=2,
+        heads=2,
+        drop_path=drop_path,
+        attention="patch" if config.name == "relative-positioning" else "window",
+    )
+    encoder = Encoder(shape, 2, PATCH)
     model = (kind or module_of(type(config)))(config, encoder, WINDOW, PATCH)
     for parameter in model.parameters():
         if not parameter.any():
@@ -146,7 +160,7 @@ def share_step(folder, names):
 
 
 def test_two_processes_have_the_loss_and_the_gradient_of_one(tmp_path):
-    names = ["context", "context-masked", "apart", "masked", "droppos"]
+    names = ["context", "context-masked", "apart", "masked", "droppos", "relative"]
     distributed.launch(share_step, (tmp_path, names), 2)
     for rank in (0, 1):
         found = json.loads((tmp_path / f"{rank}.json").read_text())

@@ -147,7 +147,7 @@ def test_ranges_in_words(verb, modality, name, told):
 # Ends that another setting does not go with.
 JOINT = (
     *("must be a multiple of", "is above optim.lr", "are both 0", "are all 0"),
-    "must be below h_freq",
+    *("must be below h_freq", "must not be below objective.near"),
 )
 
 

@@ -13,6 +13,7 @@ from partsig.core.masking import kept, shuffled
 from partsig.core.normalise import instance_normalise, widened
 from partsig.core.objectives.settings import Mp3Config
 from partsig.core.transformer import initialise
+from partsig.errors import ConfigError
 
 
 class Mp3(nn.Module):
@@ -26,6 +27,11 @@ class Mp3(nn.Module):
         self, config: Mp3Config, encoder: Encoder, window: Sequence[int], patch: Sequence[int]
     ) -> None:
         super().__init__()
+        if encoder.config.attention == "patch":
+            raise ConfigError(
+                "objective=mp3 learns from the patches around; encoder.attention=patch shows none. "
+                "Set encoder.attention=window."
+            )
         self.config, self.encoder, self.patch = config, encoder, tuple(patch)
         self.n_patches = len(grid(window, patch)[0])
         self.n_keys = kept(self.n_patches, config.mask_ratio, "objective.mask_ratio")

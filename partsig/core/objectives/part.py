@@ -13,7 +13,7 @@ from partsig.core.normalise import instance_normalise, widened
 from partsig.core.objectives.settings import PartConfig
 from partsig.core.position import MaskedPositions
 from partsig.core.relative import CrossAttention, Mlp, PairwiseMLP
-from partsig.core.whole import Gather, alone
+from partsig.core.whole import Gather, alone, mean_where
 from partsig.errors import ConfigError
 
 # What is told of pairs in two stretches.
@@ -225,7 +225,7 @@ class Part(nn.Module):
         chosen = of_batch = None  # pairs in the loss: of these windows, of the whole batch
         if self.config.loss_on == "apart":
             of_all = target.translation(*(t.to(x.device) for t in everywhere), every)
-            chosen, of_batch = _apart(truth[..., : len(self.patch)]), _apart(of_all)
+            chosen, of_batch = target.apart(truth[..., : len(self.patch)]), target.apart(of_all)
         elif self.config.loss_on == "masked":
             chosen, of_batch = (h[:, every].sum(-1) > 0 for h in (hidden, all_hidden))
 
@@ -234,7 +234,7 @@ class Part(nn.Module):
             told = self._told(prediction[:, some], truth[:, some], sizes[:, every[some, 0]])
             if chosen is None:
                 return losses[:, some].mean(), told
-            return _mean_where(losses[:, some], chosen[:, some], of_batch[:, some]), told
+            return mean_where(losses[:, some], chosen[:, some], of_batch[:, some]), told
 
         loss, metrics = of(slice(own))
         if hidden is not None:
@@ -269,18 +269,3 @@ class Part(nn.Module):
             axes = (f"{name}_{axis}" for axis in range(len(self.patch)))
             in_patches |= dict.fromkeys((name, *axes), self.unit**2)
         return told | {name: told[name] * worth for name, worth in in_patches.items()}
-
-
-def _apart(shift: Tensor) -> Tensor:
-    """Tell which pairs (B, P) of these translations (B, P, D) do not overlap."""
-    return (shift.abs() >= 1).any(-1)
-
-
-def _mean_where(losses: Tensor, chosen: Tensor, of_all: Tensor) -> Tensor:
-    """Return the mean of the ``chosen`` losses (B, P), 0 where there are none.
-
-    They are divided by as many as there are ``of_all`` the batch (total, P), times this part's
-    share of it: so the parts' losses average to the batch's.
-    """
-    count = of_all.sum().clamp(min=1) * (len(losses) / len(of_all))
-    return (losses * chosen).sum() / count

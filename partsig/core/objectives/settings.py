@@ -235,6 +235,34 @@ class DropPosConfig:
         check_range("objective.temperature", self.temperature, 0.0)
 
 
+@dataclass(frozen=True, kw_only=True)
+class RelativePositioningConfig:
+    """Relative positioning (Banville et al. 2019, 2021). The defaults of the bounds are ours."""
+
+    name: Literal["relative-positioning"] = "relative-positioning"
+    positions: ClassVar[str] = "none"  # what the encoder is told of places
+    patches: Annotated[
+        int,
+        "patches of a window, N, all pairs of which are looked at; 0 takes the modality's, else "
+        "the grid's number",
+    ] = 0
+    near: Annotated[
+        float, "patches so far apart or less, in patches from middle to middle, are near (tau_pos)"
+    ] = 3.0
+    far: Annotated[
+        float, "patches farther apart than this are far (tau_neg); those between are left out"
+    ] = 10.0
+
+    def __post_init__(self) -> None:
+        check_range("objective.patches", self.patches, 0)
+        check_range("objective.near", self.near, 1.0)
+        check_range("objective.far", self.far, 1.0)
+        if self.far < self.near:
+            raise ConfigError(
+                f"objective.far ({self.far:g}) must not be below objective.near ({self.near:g})."
+            )
+
+
 Pool = Annotated[
     Literal["cls", "mean", "mean+sd", "mean+sd+spectrum", "projection"],
     "what the head sees: the [CLS] token (the paper's); the patch tokens' mean; and SD; and the "
