@@ -74,8 +74,16 @@ def _of_stretch(
         np.add.at(counts, epochs[inside], 1)
     known = np.flatnonzero(counts)
     sums[known] /= counts[known, None]
-    nearest = known[np.abs(np.arange(n_epochs)[:, None] - known).argmin(1)]
-    return sums[nearest].astype(np.float32)
+    return sums[known[nearest(known, n_epochs)]].astype(np.float32)
+
+
+def nearest(known: np.ndarray, n: int) -> np.ndarray:
+    """Return for each of 0..n-1 which of ``known``, numbers in order, is nearest; of two the first.
+
+    >>> nearest(np.array([2, 3, 7]), 9).tolist()
+    [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    """
+    return np.searchsorted((known[1:] + known[:-1]) / 2, np.arange(n))
 
 
 def window_starts(n_times: int, window: int, patch: int, unit: int) -> Iterator[int]:

@@ -168,9 +168,7 @@ def test_a_run_whose_patches_see_themselves_alone_is_refused(run, tmp_path):
     settings |= {"objective.name": "relative-positioning", "objective.far": 3.0}
     alone = pretrain(store, tmp_path / "run", modality="image", overrides=settings, gpus="0")
     for other in (to_timm, to_torchvision):
-        with pytest.raises(
-            CheckpointError, match="with encoder.attention=patch; in other ViTs pat"
-        ):
+        with pytest.raises(CheckpointError, match=r"with encoder\.attention=patch; in other ViTs"):
             other(alone)
 
 
