@@ -15,6 +15,10 @@ pretraining gains is told of the same draws, with an interval over test sleepers
 
 What is finished is kept: the same command goes on, and rows or draws can be added later. Writes
 WORK/compare/ and benchmarks/results/nights.json, every five minutes and at the end.
+
+``--fold 0`` to ``4`` tests another fifth instead (``--protocol folds5``), in WORK/fold-N, with
+encoders of its own, pretrained without that fifth: when all five are there, every sleeper was
+tested, and results are told of all. How many components is taken from the usual split.
 """
 
 import argparse
@@ -30,6 +34,7 @@ from pathlib import Path
 
 import nights_pretraining as pretraining
 import numpy as np
+from nights_pretraining import FOLDS, Place
 
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
@@ -88,6 +93,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=ROWS, default=list(ROWS))
     parser.add_argument("--sleepers", nargs="*", type=int, choices=SLEEPERS, default=SLEEPERS)
     parser.add_argument("--draws", type=int, default=0, help="draws of each; 0: as DRAWS says")
+    parser.add_argument("--fold", type=int, choices=range(FOLDS), help="test this fifth")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no run after")
     options = parser.parse_args()
@@ -96,6 +102,7 @@ def main() -> None:
     store = options.work / "store"
     if not (store / "index.csv").is_file():
         preprocess("feature-nights", options.raw, store, jobs=1)
+    place = Place(options.work, options.fold)
     until = time.monotonic() + 60 * options.minutes
     most = max(options.draws or DRAWS[n] for n in options.sleepers)
     written = time.monotonic()
@@ -105,7 +112,7 @@ def main() -> None:
                 continue
             for row in options.only:
                 if time.monotonic() < until:
-                    one_run(options.work, row, sleepers, draw)
+                    one_run(place, row, sleepers, draw)
                 if time.monotonic() - written > WRITE_EVERY_S:
                     write(options.work, options.out)
                     written = time.monotonic()
@@ -113,21 +120,22 @@ def main() -> None:
     write(options.work, options.out)
 
 
-def one_run(work: Path, row: str, sleepers: int, draw: int) -> None:
+def one_run(place: Place, row: str, sleepers: int, draw: int) -> None:
     """Train and evaluate one row on one draw, unless that was done before."""
     from partsig import evaluate
     from partsig.runs.test_results import load
 
-    run = work / f"{row}-n{sleepers}-s{draw}"
+    run = place.runs / f"{row}-n{sleepers}-s{draw}"
     if (run / "evaluation" / "metrics.json").is_file():
         return
-    store = work / "store"
+    store = place.work / "store"
     if row in BESIDE:
-        way, seed = BESIDE[row][1], pretraining.SEEDS[draw % len(pretraining.SEEDS)]
-        n = pretraining.choose(work, way, partial(choice, work))
-        store = pretraining.beside(work, way, seed, n)
+        way, seeds = BESIDE[row][1], pretraining.SEEDS
+        seed = seeds[(draw if place.fold is None else place.fold) % len(seeds)]
+        n = pretraining.choose(Place(place.work), way, partial(choice, place.work))
+        store = pretraining.beside(place, way, seed, n)
     started = time.process_time()
-    trained(store, run, row, sleepers, draw)
+    trained(store, run, row, sleepers, draw, place.split)
     spent = time.process_time() - started
     if evaluate(run, figures=False).metrics["subjects_seen_in_pretraining"]:
         raise RuntimeError(f"{run} is tested on sleepers that its features were learned from.")
@@ -146,7 +154,9 @@ def choice(work: Path, store: Path, name: str, draw: int) -> Path:
     return run
 
 
-def trained(store: Path, run: Path, row: str, sleepers: int, draw: int) -> None:
+def trained(
+    store: Path, run: Path, row: str, sleepers: int, draw: int, split: dict | None = None
+) -> None:
     """Train one row."""
     from partsig import finetune
 
@@ -157,7 +167,8 @@ def trained(store: Path, run: Path, row: str, sleepers: int, draw: int) -> None:
         task = "night-context"
         settings |= {"fit.epochs": passes, "fit.validate_every": every}
     shutil.rmtree(run, ignore_errors=True)
-    finetune("scratch", store, run, task=task, subjects=sleepers, overrides=settings, seed=draw)
+    own = {"task": task, "subjects": sleepers, "overrides": settings, "seed": draw}
+    finetune("scratch", store, run, **own, **(split or {}))
 
 
 def finished(work: Path) -> list[dict]:
@@ -257,6 +268,42 @@ def gains(rows: list[dict], over: str = "") -> list[dict]:
     return told
 
 
+def over_every_sleeper(work: Path) -> dict[str, list[dict]]:
+    """Return kappa and gains of the draws that each of the five folds has, all sleepers pooled."""
+    from partsig.metrics.agreement import kappa
+    from partsig.metrics.resampling import bootstrap
+
+    runs: dict[tuple, list[list]] = {}
+    for fold in range(FOLDS):
+        for run in finished(Place(work, fold).runs):
+            key = run["row"], run["sleepers"], run["draw"]
+            if len(runs.setdefault(key, [])) == fold and "confusions" in run:
+                runs[key].append(run["confusions"])
+    pooled = [
+        {
+            "row": row,
+            "sleepers": sleepers,
+            "draw": draw,
+            "confusions": [one for part in parts for one in part],
+        }
+        for (row, sleepers, draw), parts in runs.items()
+        if len(parts) == FOLDS
+    ]
+    for run in pooled:
+        run["kappa"] = float(kappa(np.array(run["confusions"]).sum(0)))
+    told = summary(pooled)
+    for row in told:
+        own = [run for run in pooled if all(run[key] == row[key] for key in ("row", "sleepers"))]
+        tables = np.moveaxis(np.array([run["confusions"] for run in own]), 1, 0)
+        row["n_sleepers"] = len(tables)
+        row["interval_95"] = list(bootstrap(list(tables), lambda some: kappa(some).mean(-1)))
+    return {
+        "kappa_by_row": told,
+        "gain_of_pretraining": gains(pooled),
+        "gain_over_an_encoder_as_drawn": gains(pooled, "random"),
+    }
+
+
 def summary(rows: list[dict]) -> list[dict]:
     """Return mean and SD of kappa over the draws, by row and number of labelled sleepers."""
     told = []
@@ -297,6 +344,7 @@ def write(work: Path, out: Path) -> None:
         "kappa_by_row": summary(runs),
         "gain_of_pretraining": gains(runs),
         "gain_over_an_encoder_as_drawn": gains(runs, "random"),
+        "over_every_sleeper": over_every_sleeper(work),
         "runs": [{k: v for k, v in run.items() if k != "confusions"} for run in runs],
     }
     out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

@@ -9,6 +9,7 @@ sleepers, three draws and the first seed.
 
 import json
 import statistics
+from dataclasses import dataclass
 from pathlib import Path
 
 # 1,000 steps of 48 stretches of two hours: four minutes of a core.
@@ -30,38 +31,60 @@ NUMBERS = (4, 8, 16)
 CHOSEN_ON = (3, (0, 1, 2))  # labelled sleepers, draws
 
 
-def encoder(work: Path, way: str, seed: int) -> Path:
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder with the store of nights, and who is tested: a fold, or the usual fifth (None)."""
+
+    work: Path
+    fold: int | None = None
+
+    @property
+    def runs(self) -> Path:
+        """Where the runs on this split are."""
+        return self.work if self.fold is None else self.work / f"fold-{self.fold}"
+
+    @property
+    def split(self) -> dict[str, object]:
+        """What the verbs are told of the split."""
+        return {} if self.fold is None else {"protocol": f"folds{FOLDS}", "fold": self.fold}
+
+
+def encoder(place: Place, way: str, seed: int) -> Path:
     """Return the run that is pretrained in a way with a seed, pretraining it if it is not yet."""
     from partsig import pretrain
 
     config, changes = WAYS[way]
     return pretrain(
-        work / "store", work / f"encoder-{way}-{seed}", config=CONFIGS / f"{config}.yaml",
-        overrides=STEPS | changes, seed=seed, gpus="0",
+        place.work / "store", place.runs / f"encoder-{way}-{seed}",
+        config=CONFIGS / f"{config}.yaml", overrides=STEPS | changes, seed=seed, gpus="0",
+        **place.split,
     )  # fmt: skip
 
 
-def beside(work: Path, way: str, seed: int, n: int) -> Path:
+def beside(place: Place, way: str, seed: int, n: int) -> Path:
     """Return the store of ``n`` components of an encoder's tokens beside the band powers."""
     from partsig import embed
 
-    store = work / f"store-{way}-{seed}-{n}"
+    store = place.runs / f"store-{way}-{seed}-{n}"
     if not (store / "done").is_file():
-        embed(encoder(work, way, seed), work / "store", as_store=True, features_of="both",
+        embed(encoder(place, way, seed), place.work / "store", as_store=True, features_of="both",
               components=n, output=store, device="cpu")  # fmt: skip
         (store / "done").write_text("")
     return store
 
 
-def choose(work: Path, way: str, train) -> int:
+def choose(place: Place, way: str, train) -> int:
     """Return how many components of a way are best on validation; ``train(store, name, draw)``
     returns a run of the usual network with the labelled sleepers of :data:`CHOSEN_ON`.
     """
-    file = work / f"components-{way}.json"
+    file = place.runs / f"components-{way}.json"
     if not file.is_file():
         found = {}
         for n in NUMBERS:
-            store = beside(work, way, SEEDS[0], n)
+            store = beside(place, way, SEEDS[0], n)
             runs = [train(store, f"choice-{way}-{n}-s{draw}", draw) for draw in CHOSEN_ON[1]]
             kappas = [json.loads((run / "run.json").read_text())["val_kappa"] for run in runs]
             found[n] = statistics.mean(kappas)
