@@ -5,10 +5,17 @@ from pathlib import Path
 
 import numpy as np
 
+import partsig
+
 CHANNELS = ("C3-M2", "C4-M1", "E1-M2")
 SFREQ, EPOCHS = 100, 16
 NAMES = ("W", "N1", "N2", "N3", "R")
 HZ = (10.0, 5.0, 13.0, 1.5, 7.0)
+ENCODER = {
+    "encoder.width": 16, "encoder.depth": 1, "encoder.heads": 2, "fit.epochs": 1,
+    "fit.batch_size": 2, "windows_per_epoch": 2, "optim.warmup_epochs": 1,
+}  # fmt: skip
+GAP, GAPPY = (6, 9), "s03"  # which epochs of which sleeper are missing
 
 place = Path(__file__).parent / "edf_bytes.py"
 spec = importlib.util.spec_from_file_location("edf_bytes", place)
@@ -40,3 +47,14 @@ def write_night(path: Path, seed: int, n: int = EPOCHS, gap: tuple[int, int] | N
     kind = "EDF+C" if gap is None else "EDF+D"
     onsets = np.flatnonzero(kept).tolist()
     return edf_bytes.write_edf(path, signals, kind=kind, onsets=onsets, annotations=marks)
+
+
+def write_nights(folder: Path) -> None:
+    """Write raw nights of seven sleepers, a store of them, and an encoder pretrained on it."""
+    for number in range(7):
+        name = f"s{number:02d}"
+        gap = GAP if name == GAPPY else None
+        write_night(folder / "raw" / f"{name}.edf", number, gap=gap)
+    usual = {"channels": list(CHANNELS)}
+    partsig.preprocess("edf", folder / "raw", folder / "store", overrides=usual, jobs=1)
+    partsig.pretrain(folder / "store", folder / "part", overrides=ENCODER)

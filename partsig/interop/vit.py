@@ -70,7 +70,8 @@ def to_timm(run: str | Path, **options: object) -> "VisionTransformer":
     the mean of those tokens, normalised before and not after.
 
     Raises CheckpointError for a run on signals, with spectra in its tokens or
-    ``encoder.attention=patch``, ConfigError where timm is not installed or ``options`` ask for a ViT of other weights.
+    ``encoder.attention=patch``, ConfigError where timm is not installed or ``options`` ask for a
+    ViT of other weights.
     """
     try:
         from timm.models.vision_transformer import VisionTransformer

@@ -124,5 +124,5 @@ CARD = CardWords(
     measured=_measured,
     people=_people,
     use=_use,
-    not_for=NOT_FOR,
+    not_for=lambda _: NOT_FOR,
 )

@@ -18,12 +18,24 @@ NOT_FOR = """\
 
 - It is no medical device and has not been tested as one: no diagnosis, no treatment, no alarm.
 - Other channels, references, filters or rates than the above: the numbers are then meaningless, and
-  nothing tells. In volts instead of microvolts every channel counts as flat (partsig refuses them;
-  an ONNX runtime does not).
+  nothing tells. {unit}
 - People unlike those it was trained and measured on (children, disorders, drugs, intracranial
   electrodes), unless you measure it on them.
 - Judging single epochs without a look: two scorers have a kappa of about .76
   (Lee et al. 2022, a meta-analysis)."""
+
+VOLTS = """\
+In volts instead of microvolts every channel counts as flat (partsig refuses them;
+  an ONNX runtime does not)."""
+UNSCALED = """\
+A recording that is not scaled by itself is another signal to it (partsig scales it;
+  an ONNX runtime does not)."""
+MADE_OTHERWISE = "Features that are made or scaled otherwise are others."
+
+
+def _not_for(facts: Mapping) -> str:
+    unit = VOLTS if unit_of(facts) == USUAL_UNIT else UNSCALED
+    return NOT_FOR.format(unit=MADE_OTHERWISE if facts.get("input") == "features" else unit)
 
 
 def _what(facts: Mapping) -> str:
@@ -163,5 +175,5 @@ CARD = CardWords(
     measured=_measured,
     people=_people,
     use=_use,
-    not_for=NOT_FOR,
+    not_for=_not_for,
 )

@@ -187,14 +187,19 @@ def facts_of(run: Run, model: ContextNetwork | EncodedNights) -> dict:
     }
 
 
+def network_in_words(facts: Mapping) -> str:
+    """Return how many epochs a network over features sees, and its shape."""
+    context = facts["context"]
+    layers = f"{context['layers']} layer{'s' if context['layers'] > 1 else ''}"
+    return f"{context['epochs']} epochs ({context['model']}, width {context['width']}, {layers})"
+
+
 def _words(run: Run) -> CardWords:
     """Return what a card says of a network over features: where it is not as of any stager."""
 
     def what(facts: Mapping) -> str:
-        context = facts["context"]
         return (
-            f"A network over the features of {context['epochs']} epochs ({context['model']}, width "
-            f"{context['width']}, {context['layers']} layers), for the classes "
+            f"A network over the features of {network_in_words(facts)}, for the classes "
             f"{', '.join(facts['classes'])}. **It takes features, not a signal.** Written by "
             f"partsig {facts['partsig']}."
         )

@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from partsig.modalities import registry
-from partsig.recipes.context_export import facts_of, graph_of, use_of
+from partsig.recipes.context_export import facts_of, graph_of, network_in_words, use_of
 from partsig.recipes.loading import load_classifier
 from partsig.runs.model_card import CardWords, describe_encoder
 from partsig.runs.portable_graph import PortableStager
@@ -78,11 +78,9 @@ def _words(run: Run) -> CardWords:
     usual = registry.get(run.modality).card
 
     def what(facts: Mapping) -> str:
-        context = facts["context"]
         return (
             f"An encoder of EEG ({describe_encoder(facts)}), pooled by `{facts['pool']}`, and a "
-            f"network over {context['epochs']} epochs ({context['model']}, width "
-            f"{context['width']}, {context['layers']} layers), trained together for the classes "
+            f"network over {network_in_words(facts)}, trained together for the classes "
             f"{', '.join(facts['classes'])}. Written by partsig {facts['partsig']}."
         )
 

@@ -66,7 +66,7 @@ class CardWords:
     measured: Callable[[Mapping], str]
     people: Callable[[Mapping, Mapping | None], list[str]]
     use: Callable[[Mapping], str]
-    not_for: str
+    not_for: Callable[[Mapping], str]
 
 
 def write_card(
@@ -101,7 +101,7 @@ def write_card(
         f"## Measured\n\n{figures}" if classifies else "",
         "## People\n\n" + "\n".join(f"- {line}" for line in about_people(facts, measured)),
         words.use(facts),
-        words.not_for,
+        words.not_for(facts),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 

@@ -54,6 +54,7 @@ def test_the_cards_example_gives_what_the_run_gives(runs, tmp_path, monkeypatch,
     assert done.difference < 1e-5
     card, config = (tmp_path / CARD).read_text(), (tmp_path / CONFIG).read_text()
     assert "takes features, not a signal" in card
+    assert "Features that are made or scaled otherwise are others." in card
     facts = json.loads(config)
     assert (facts["kind"], facts["input"], facts["window"]) == ("context", "features", 7)
     assert facts["features"] is None  # made elsewhere

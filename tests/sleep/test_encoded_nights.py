@@ -30,15 +30,11 @@ spec = importlib.util.spec_from_file_location("raw_nights", place)
 raw_nights = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(raw_nights)
 
-ENCODER = {
-    "encoder.width": 16, "encoder.depth": 1, "encoder.heads": 2, "fit.epochs": 1,
-    "fit.batch_size": 2, "windows_per_epoch": 2, "optim.warmup_epochs": 1,
-}  # fmt: skip
 THROUGH = {
     "context.through": True, "context.width": 8, "context.epochs": 5, "split.val_subjects": 2,
     "optim.warmup_epochs": 1, "fit.batch_size": 4, "fit.epochs": 2, "pool": "mean+sd",
 }  # fmt: skip
-GAP, GAPPY = (6, 9), "s03"
+GAP, GAPPY = raw_nights.GAP, raw_nights.GAPPY
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +42,7 @@ def made(made_once):
     """Raw nights, a store of them and one of features, an encoder, and a run through it."""
 
     def make(folder):
-        for number in range(7):
-            gap = GAP if f"s{number:02d}" == GAPPY else None
-            raw_nights.write_night(folder / "raw" / f"s{number:02d}.edf", number, gap=gap)
-        usual = {"channels": list(raw_nights.CHANNELS)}
-        partsig.preprocess("edf", folder / "raw", folder / "store", overrides=usual, jobs=1)
-        partsig.pretrain(folder / "store", folder / "part", overrides=ENCODER)
+        raw_nights.write_nights(folder)
         bands = {"as_store": True, "features_of": "bands", "output": folder / "bands"}
         partsig.embed(None, folder / "store", **bands)
         train(folder / "part", folder / "store", folder / "run")
@@ -229,7 +220,8 @@ def test_runs_of_several_stores_are_compared_where_they_test_the_same_epochs(mad
 
 @pytest.mark.parametrize("model", ["transformer", "viterbi"])
 def test_other_networks_around_and_from_scratch(made, tmp_path, model):
-    shape = {key: ENCODER[key] for key in ENCODER if key.startswith("encoder.")}
+    own = raw_nights.ENCODER
+    shape = {key: own[key] for key in own if key.startswith("encoder.")}
     run = train(
         "scratch", made / "store", tmp_path / "run", settings=shape | {"context.model": model}
     )
@@ -253,6 +245,8 @@ def test_the_example_of_its_card_gives_what_the_run_gives(made, tmp_path, monkey
     card, facts = (tmp_path / CARD).read_text(), json.loads((tmp_path / CONFIG).read_text())
     assert (facts["kind"], facts["input"], facts["window"]) == ("context", "signals", 5)
     assert "Hz; microvolts; windows of 30 s. Band-pass:" in " ".join(card.split())
+    assert "In volts instead of microvolts" in card
+    assert "(gru, width 8, 1 layer)" in " ".join(card.split())
     with pytest.raises(CheckpointError, match="holds a graph over stretches of signals"):
         load_model(tmp_path)
     model, run = load_classifier(made / "run")

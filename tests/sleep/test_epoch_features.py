@@ -26,12 +26,7 @@ TINY = {
     "context.width": 8, "split.val_subjects": 2, "optim.warmup_epochs": 1, "fit.batch_size": 16,
     "fit.epochs": 2, "optim.lr": 0.05,
 }  # fmt: skip
-ENCODER = {
-    "encoder.width": 16, "encoder.depth": 1, "encoder.heads": 2, "fit.epochs": 1,
-    "fit.batch_size": 2, "windows_per_epoch": 2, "optim.warmup_epochs": 1,
-}  # fmt: skip
-GAP = (6, 9)
-GAPPY, PLAIN = "s03", "s04"
+GAP, GAPPY, PLAIN = raw_nights.GAP, raw_nights.GAPPY, "s04"
 KINDS = ("bands", "both")
 SLOW = pytest.mark.slow
 
@@ -41,12 +36,7 @@ def made(made_once):
     """Raw nights, a store of each type, stores of features, and runs of each kind on them."""
 
     def make(folder):
-        for number in range(7):
-            gap = GAP if f"s{number:02d}" == GAPPY else None
-            raw_nights.write_night(folder / "raw" / f"s{number:02d}.edf", number, gap=gap)
-        usual = {"channels": list(raw_nights.CHANNELS)}
-        partsig.preprocess("edf", folder / "raw", folder / "store", overrides=usual, jobs=1)
-        partsig.pretrain(folder / "store", folder / "part", overrides=ENCODER)
+        raw_nights.write_nights(folder)
         for kind in KINDS:
             partsig.embed(
                 folder / "part", folder / "store", as_store=True, features_of=kind,

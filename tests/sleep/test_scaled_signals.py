@@ -66,4 +66,6 @@ def test_windows_alone_are_not_embedded_by_an_encoder_of_scaled_recordings(place
     card = " ".join(card.split())
     assert "; each channel of a recording less its median, over its interquartile range;" in card
     assert "; microvolts;" not in card
+    assert "In volts instead" not in card
+    assert "A recording that is not scaled by itself is another signal" in card
     assert "in interquartile range" in card

@@ -231,6 +231,7 @@ def test_the_card_says_what_was_measured_and_what_it_is_not_for(tuned, tmp_path)
     assert "on 9 subjects" not in text
     assert "epochs of 9 subjects; 5 further labelled subjects" in text
     assert "It is no medical device" in text
+    assert "In volts instead of microvolts" in text
     assert "0.1 Hz to 30 Hz" in text
     data = hub.ModelCard.load(folder / "README.md").data  # the hub's own reader
     assert data.library_name == "partsig"
