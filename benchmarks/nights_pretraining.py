@@ -18,6 +18,7 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 SEEDS = (0, 1, 2)
 WAYS = {
     "part": ("night-part", {}),
+    "part-masked": ("night-part-masked", {}),
     "masked": ("night-masked", {}),
     "contrast": ("night-contrast", {}),
     "mp3": ("night-mp3", {}),

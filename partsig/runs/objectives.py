@@ -17,6 +17,7 @@ from partsig.core.objectives.settings import (
     MaeConfig,
     Mp3Config,
     PartConfig,
+    PartMaskedConfig,
     RelativePositioningConfig,
 )
 from partsig.errors import ConfigError
@@ -24,6 +25,7 @@ from partsig.errors import ConfigError
 # The modules' places, since settings are looked at before torch is loaded; a plug-in's module.
 OBJECTIVES: dict[type, str | Callable] = {
     PartConfig: "partsig.core.objectives.part:Part",
+    PartMaskedConfig: "partsig.core.objectives.part_masked:PartMasked",
     MaeConfig: "partsig.core.objectives.mae:Mae",
     Mp3Config: "partsig.core.objectives.mp3:Mp3",
     DropPosConfig: "partsig.core.objectives.droppos:DropPos",

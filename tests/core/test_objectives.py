@@ -66,7 +66,7 @@ def test_draws_are_the_generators_alone_and_of_the_whole_batch(config, rank):
         shares = [draw(model, x[at : at + 3], (at, 6)) for at in (0, 3)]
     assert torch.equal(torch.get_rng_state(), before)
     mean = torch.stack([share["loss"] for share in shares]).mean()
-    if config.name in ("part", "mae", "mp3", "relative-positioning"):
+    if config.name in ("part", "part-masked", "mae", "mp3", "relative-positioning"):
         torch.testing.assert_close(mean, whole["loss"], rtol=1e-4, atol=1e-5)
 
 

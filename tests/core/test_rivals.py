@@ -17,6 +17,8 @@ from partsig.core.objectives.decoder import DecoderConfig
 from partsig.core.objectives.droppos import DropPos, DropPosConfig
 from partsig.core.objectives.mae import Mae, MaeConfig
 from partsig.core.objectives.mp3 import Mp3, Mp3Config
+from partsig.core.objectives.part import Part
+from partsig.core.objectives.part_masked import PartMasked, PartMaskedConfig
 from partsig.core.objectives.relative_positioning import (
     RelativePositioning,
     RelativePositioningConfig,
@@ -92,7 +94,8 @@ def test_maes_masked_patches_are_not_seen(rank):
     window = torch.arange(3)[:, None]
     other[window, order[:, model.n_kept :]] = 7.0
     torch.testing.assert_close(
-        model.reconstruct(patches, level, order), model.reconstruct(other, level, order)
+        model.reconstruct(model.encoder, patches, level, order),
+        model.reconstruct(model.encoder, other, level, order),
     )
 
 
@@ -206,6 +209,23 @@ def test_a_patch_that_attends_to_itself_alone_knows_nothing_of_the_others(rank):
     assert torch.equal(moved[:, 1:], tokens[:, 1:])
     assert not torch.allclose(seen, cls)
     torch.testing.assert_close(encoder(patches, cls_only=True)[1], cls)
+
+
+@ranks
+def test_part_and_masked_patches_are_the_two_losses_on_one_encoder(rank):
+    usual = {"patches": 5, "relative": "pairwise-mlp", "hidden": 8, "reconstruct": 2.5}
+    config = PartMaskedConfig(**usual, mask_ratio=0.5, **DECODER)
+    model = build(PartMasked, config, rank)
+    x = batch(rank)
+    draws = draw(3)
+    related = Part.forward(model, x, draws)["loss"]  # the same draws, one after the other
+    order = shuffled(len(x), len(model.masked.code), draws)
+    masked = model.masked
+    masked.encoder = model.encoder  # as the oracle of MAE wants it
+    expected = related + 2.5 * oracle.mae_loss(masked, x, order, "patch")
+    del masked.encoder
+    same(model, model(x, draw(3))["loss"], expected)
+    assert not any(name.startswith("masked.encoder") for name in model.state_dict())
 
 
 def test_mp3_needs_patches_around():

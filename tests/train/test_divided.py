@@ -12,6 +12,7 @@ from partsig.core.objectives.settings import (
     DropPosConfig,
     MaeConfig,
     PartConfig,
+    PartMaskedConfig,
     RelativePositioningConfig,
 )
 from partsig.runs.objectives import module_of
@@ -36,6 +37,7 @@ CONFIGS = {
     "droppos": DropPosConfig(mask_ratio=0.4, decoder=DECODER),
     "droppos-even": DropPosConfig(mask_ratio=0.4, temperature=0.0, decoder=DECODER),
     "mae": MaeConfig(decoder=DECODER),
+    "part-masked": PartMaskedConfig(patches=6, loss_on="apart", decoder=DECODER),
     "relative": RelativePositioningConfig(patches=6, near=3.0, far=5.0),
 }
 ALONE = World(rank=0, size=1, device=torch.device("cpu"))
@@ -160,7 +162,7 @@ def share_step(folder, names):
 
 
 def test_two_processes_have_the_loss_and_the_gradient_of_one(tmp_path):
-    names = ["context", "context-masked", "apart", "masked", "droppos", "relative"]
+    names = ["context", "context-masked", "apart", "masked", "droppos", "part-masked", "relative"]
     distributed.launch(share_step, (tmp_path, names), 2)
     for rank in (0, 1):
         found = json.loads((tmp_path / f"{rank}.json").read_text())

@@ -17,8 +17,8 @@ from partsig.core.position import sincos
 from partsig.errors import ConfigError
 
 
-class Mae(nn.Module):
-    """Encoder of the visible patches and decoder of all, for windows (B, C, *L) of any rank, raw.
+class MaskedPatches(nn.Module):
+    """What MAE has beside an encoder: who is hidden, the decoder, and how wrong it is.
 
     *Differs from the paper*: [CLS] is last, as everywhere here; weights start as the encoder's do
     (truncated normal), not Xavier.
@@ -28,7 +28,7 @@ class Mae(nn.Module):
         self, config: MaeConfig, encoder: Encoder, window: Sequence[int], patch: Sequence[int]
     ) -> None:
         super().__init__()
-        self.config, self.encoder, self.patch = config, encoder, tuple(patch)
+        self.config, self.patch = config, tuple(patch)
         index = grid_index(window, patch)
         n, width, inner = len(index), encoder.config.width, config.decoder.width
         self.n_kept = kept(n, config.mask_ratio, "objective.mask_ratio")
@@ -44,7 +44,9 @@ class Mae(nn.Module):
         self.decoder = Decoder(config.decoder, width, encoder.embed.in_features)
         nn.init.normal_(self.mask_token, std=0.02)
 
-    def reconstruct(self, patches: Tensor, level: Tensor, order: Tensor) -> Tensor:
+    def reconstruct(
+        self, encoder: Encoder, patches: Tensor, level: Tensor, order: Tensor
+    ) -> Tensor:
         """Return reconstructions (B, N, C * prod(p)) of the grid's patches (B, N, C, *p).
 
         The first ``n_kept`` of each row of ``order`` (B, N) are seen by the encoder, with their
@@ -52,7 +54,7 @@ class Mae(nn.Module):
         """
         seen = order[:, : self.n_kept]
         code = self.code.expand(len(order), -1, -1)
-        tokens, cls = self.encoder(take(patches, seen), level, take(code, seen))
+        tokens, cls = encoder(take(patches, seen), level, take(code, seen))
         tokens = self.decoder.enter(torch.cat([tokens, cls.unsqueeze(1)], dim=1))
         hidden = self.mask_token.expand(*order[:, self.n_kept :].shape, -1).to(tokens.dtype)
         drawn = torch.cat([tokens[:, :-1], hidden], dim=1)  # in the order of ``order``
@@ -69,6 +71,37 @@ class Mae(nn.Module):
             spread = (values.var(-1, keepdim=True) + 1e-6).sqrt()
             values = (values - values.mean(-1, keepdim=True)) / spread
         return values.reshape(*patches.shape[:2], prod(patches.shape[2:]))
+
+    def errors(
+        self,
+        encoder: Encoder,
+        x: Tensor,
+        generator: torch.Generator,
+        share: tuple[int, int] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the squared error over masked patches, and its chance level, as scalars.
+
+        ``x``, ``generator`` and ``share`` as in :class:`~partsig.core.objectives.part.Part`. Chance
+        is the error of predicting the mean value everywhere.
+        """
+        x, level = instance_normalise(x)
+        first, total = share or (0, len(x))
+        order = shuffled(total, len(self.code), generator)[first : first + len(x)].to(x.device)
+        patches = crop_grid(x, self.patch)
+        hidden = order[:, self.n_kept :]
+        truth = take(self.target(patches), hidden)
+        error = take(widened(self.reconstruct(encoder, patches, level, order)), hidden) - truth
+        return error.square().mean(), (truth - truth.mean()).square().mean()
+
+
+class Mae(MaskedPatches):
+    """Encoder of visible patches and decoder of all, for windows (B, C, *L) of any rank, raw."""
+
+    def __init__(
+        self, config: MaeConfig, encoder: Encoder, window: Sequence[int], patch: Sequence[int]
+    ) -> None:
+        super().__init__(config, encoder, window, patch)
+        self.encoder = encoder
 
     @staticmethod
     def in_words(measures: Mapping[str, float], whose: str) -> str:
@@ -92,15 +125,7 @@ class Mae(nn.Module):
         """Return the squared error over masked patches, and its chance level, as scalars.
 
         ``generator`` and ``share`` as in :class:`~partsig.core.objectives.part.Part`; ``progress``
-        is not used. ``chance`` is the error of predicting the mean value everywhere.
+        is not used.
         """
-        x, level = instance_normalise(x)
-        first, total = share or (0, len(x))
-        order = shuffled(total, len(self.code), generator)[first : first + len(x)].to(x.device)
-        patches = crop_grid(x, self.patch)
-        hidden = order[:, self.n_kept :]
-        truth = take(self.target(patches), hidden)
-        error = take(widened(self.reconstruct(patches, level, order)), hidden) - truth
-        loss = error.square().mean()
-        chance = (truth - truth.mean()).square().mean()
+        loss, chance = self.errors(self.encoder, x, generator, share)
         return {"loss": loss, "mse": loss.detach(), "chance": chance}

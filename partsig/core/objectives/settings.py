@@ -194,6 +194,21 @@ class MaeConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PartMaskedConfig(PartConfig):
+    """PART and MAE on one encoder (ours): the paper's outlook, "reconstruct and relate"."""
+
+    name: Literal["part-masked"] = "part-masked"
+    reconstruct: Annotated[float, "weight of MAE's loss beside PART's"] = 1.0
+    mask_ratio: Annotated[float, "share of the grid's patches that MAE hides"] = 0.5
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range("objective.reconstruct", self.reconstruct, 0.0)
+        check_range("objective.mask_ratio", self.mask_ratio, 0.01, 0.99)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Mp3Config:
     """MP3. Published for images; nothing is for signals."""
 
