@@ -26,7 +26,8 @@ class Row:
     its SD over the draws, ``gain_interval`` its interval over test subjects; None for the reference
     itself, and where no draw is shared. ``other_encoder`` says how its encoder differs from the
     reference's: the difference of one that was pretrained and one that was not would then be no
-    gain of pretraining, and is not told. ``n_train`` are the labels that were learned from.
+    gain of pretraining, and is not told. ``other_labels``: so many draws of both are of other
+    subjects, and not among the pairs. ``n_train`` are the labels that were learned from.
     """
 
     method: str
@@ -42,6 +43,7 @@ class Row:
     gain_sd: float | None = None
     gain_interval: tuple[float, float] | None = None
     other_encoder: str = ""
+    other_labels: int = 0
 
 
 def compare_rows(
@@ -115,7 +117,8 @@ def _row(members: list[_Scored], reference: list[_Scored] | None) -> Row:
     own, drawn = _means(members)
     gain: dict = {}
     by_draw, other = _by_draw(members), _by_draw(reference or [])
-    shared = sorted(set(by_draw) & set(other))
+    both = sorted(set(by_draw) & set(other))
+    shared = [draw for draw in both if _same_labels(by_draw[draw] + other[draw])]
     unlike = _unlike(members, reference or [])
     pretrained = {item.run.pretrained for item in (*members, *(reference or []))}
     if shared and not (unlike and len(pretrained) > 1):
@@ -140,8 +143,14 @@ def _row(members: list[_Scored], reference: list[_Scored] | None) -> Row:
         interval=interval(drawn),
         macro_f1=float(np.mean([macro_f1(item.run.confusion) for item in members])),
         other_encoder=unlike,
+        other_labels=len(both) - len(shared),
         **gain,
     )
+
+
+def _same_labels(members: Sequence[_Scored]) -> bool:
+    """Tell whether these have learned from the labels of the same subjects."""
+    return len({item.run.labelled for item in members}) == 1
 
 
 def _unlike(members: Sequence[_Scored], reference: Sequence[_Scored]) -> str:
@@ -198,6 +207,12 @@ def as_markdown(
         f"Intervals: bootstrap over test {units} ({BOOTSTRAP_DRAWS:,} samples, seed {seed}), the "
         f"same samples for every run, of the mean over runs. Gains are paired: the same seed, and "
         f"so the same labels; the same test {units}.",
+    ]
+    lines += [
+        f"\n{row.method} ({row.budget or 'all'}) and {reference} learned from other {units} in "
+        f"{row.other_labels} of the draws that both have: these are no pairs, and in no gain."
+        for row in rows
+        if row.other_labels
     ]
     lines += [
         f"\n{row.method} ({row.budget or 'all'}) has another encoder than {reference} "

@@ -77,6 +77,5 @@ def _of_stores(results: Sequence[EvaluatedRun], answers: str) -> str:
     told = "; ".join(f"{method} of {', '.join(sorted(own))}" for method, own in stores.items())
     return (
         f"\n\nRuns are of several stores, with the same test {answers}, one by one: {told}. A "
-        "difference may be that of the stores; and where these hold other subjects, one seed draws "
-        "other labels of them."
+        "difference may be that of the stores."
     )

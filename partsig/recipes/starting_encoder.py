@@ -169,10 +169,10 @@ def _as_it_is(origin: Origin, dataset: Dataset, settings: FinetuneRecipe) -> _Br
 def _from_source(origin: Origin, dataset: Dataset, settings: FinetuneRecipe) -> _Brought:
     """Return an encoder that no run of ours has trained; all of its blocks, or the first ones."""
     if not origin.can_be_trained:
-        raise ConfigError(
-            f"--from {origin} is used as it is, and cannot be trained further: pass --set "
-            f"train={' or '.join(FROZEN_WAYS)}."
-        )
+        why = f": pass --set train={' or '.join(FROZEN_WAYS)}."
+        if getattr(getattr(settings, "context", None), "through", False):  # it has no other way
+            why = ", as context.through=true would: start from a pretraining run."
+        raise ConfigError(f"--from {origin} is used as it is, and cannot be trained further{why}")
     foreign = origin.open(dataset.window_for(settings), len(dataset.ch_names))
     if foreign.n_channels != len(dataset.ch_names):
         raise CheckpointError(

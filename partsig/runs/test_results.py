@@ -104,8 +104,8 @@ class EvaluatedRun:
     ``unit`` is what its ``budget`` of labels counts (0: all of them); ``draw`` says which labels
     they were, ``n_train`` how many answers there were to learn from, ``n_answers`` how many it
     gave. ``encoder`` is what its encoder is apart from its weights, None where it has none;
-    ``pretrained`` whether these were. ``names`` (U,) are those of the test units, ``store`` the
-    name of what it was trained on, and where that is from.
+    ``pretrained`` whether these were. ``names`` (U,) are those of the test units, ``labelled`` of
+    the subjects learned from; ``store`` is what it was trained on, by name, and where that is from.
     """
 
     path: Path
@@ -119,6 +119,7 @@ class EvaluatedRun:
     pretrained: bool
     n_answers: int
     names: tuple[str, ...] = ()
+    labelled: tuple[str, ...] = ()
     store: tuple[str, str] = ("", "")
     confusion: np.ndarray = field(repr=False)
     counts: np.ndarray = field(repr=False)
@@ -137,8 +138,7 @@ def load(named: Sequence[str | Path]) -> tuple[list[EvaluatedRun], PrimaryMetric
     """
     results: list[EvaluatedRun] = []
     first: Run | None = None
-    tested: _Answers | None = None
-    used: PrimaryMetric | None = None
+    tested = used = None
     for item in named:
         label, path = named_run(item)
         first = first or Run.finished(path, "finetune")
@@ -190,6 +190,7 @@ def load(named: Sequence[str | Path]) -> tuple[list[EvaluatedRun], PrimaryMetric
                 encoder=_encoder_of(run),
                 pretrained=str(run.origin) != SCRATCH,
                 names=answers.names,
+                labelled=tuple(sorted(run.facts.get("split", {}).get("train", ()))),
                 store=(run.store.name, str(run.facts["provenance"])),
             )
         )

@@ -208,6 +208,15 @@ def test_runs_of_several_stores_are_compared_where_they_test_the_same_epochs(mad
         "several stores, with the same test epochs, one by one: gru-5 of bands; part"
         in (told.path / "compare.md").read_text()
     )
+    assert "learned from other subjects" not in told.markdown
+    # Of another store the same seed may have drawn other sleepers: that is no pair.
+    facts = json.loads((run / "run.json").read_text())
+    facts["split"]["train"][0] = "somebody else"
+    (run / "run.json").write_text(json.dumps(facts))
+    told = partsig.compare([gru, run], output=tmp_path / "table", device="cpu")
+    assert told.rows[1].gain is None
+    assert told.rows[1].other_labels == 1
+    assert "gru-5 learned from other subjects in 1 of the draws that both have" in told.markdown
     file = run / "evaluation" / "predictions.csv"
     lines = file.read_text().splitlines()
     # One epoch is scored otherwise.
@@ -216,6 +225,11 @@ def test_runs_of_several_stores_are_compared_where_they_test_the_same_epochs(mad
     file.write_text("\n".join(lines) + "\n")
     with pytest.raises(DataError, match="and not tested on the same epochs, one by one"):
         partsig.compare([gru, run], output=tmp_path / "table", device="cpu")
+
+
+def test_an_encoder_that_cannot_be_trained_has_no_way_through(made, tmp_path):
+    with pytest.raises(ConfigError, match=r"as context\.through=true would: start from a p"):
+        train("packaged:cbramod", made / "store", tmp_path / "run")
 
 
 @pytest.mark.parametrize("model", ["transformer", "viterbi"])
