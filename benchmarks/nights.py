@@ -16,9 +16,9 @@ pretraining gains is told of the same draws, with an interval over test sleepers
 What is finished is kept: the same command goes on, and rows or draws can be added later. Writes
 WORK/compare/ and benchmarks/results/nights.json, every five minutes and at the end.
 
-``--fold 0`` to ``4`` tests another fifth instead (``--protocol folds5``), in WORK/fold-N, with
-encoders of its own, pretrained without that fifth: when all five are there, every sleeper was
-tested, and results are told of all. How many components is taken from the usual split.
+``--fold 1`` to ``4`` tests another fifth instead, in WORK/fold-N, with encoders of its own,
+pretrained without that fifth, one seed of each: with the usual fifth every sleeper is tested, and
+results are told of all. How many components is taken from the usual split.
 """
 
 import argparse
@@ -93,7 +93,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=ROWS, default=list(ROWS))
     parser.add_argument("--sleepers", nargs="*", type=int, choices=SLEEPERS, default=SLEEPERS)
     parser.add_argument("--draws", type=int, default=0, help="draws of each; 0: as DRAWS says")
-    parser.add_argument("--fold", type=int, choices=range(FOLDS), help="test this fifth")
+    parser.add_argument("--fold", type=int, choices=range(FOLDS), default=0)
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no run after")
     options = parser.parse_args()
@@ -128,14 +128,14 @@ def one_run(place: Place, row: str, sleepers: int, draw: int) -> None:
     run = place.runs / f"{row}-n{sleepers}-s{draw}"
     if (run / "evaluation" / "metrics.json").is_file():
         return
-    store = place.work / "store"
+    store = place.store()
     if row in BESIDE:
         way, seeds = BESIDE[row][1], pretraining.SEEDS
-        seed = seeds[(draw if place.fold is None else place.fold) % len(seeds)]
+        seed = seeds[(place.fold or draw) % len(seeds)]
         n = pretraining.choose(Place(place.work), way, partial(choice, place.work))
         store = pretraining.beside(place, way, seed, n)
     started = time.process_time()
-    trained(store, run, row, sleepers, draw, place.split)
+    trained(store, run, row, sleepers, draw)
     spent = time.process_time() - started
     if evaluate(run, figures=False).metrics["subjects_seen_in_pretraining"]:
         raise RuntimeError(f"{run} is tested on sleepers that its features were learned from.")
@@ -154,9 +154,7 @@ def choice(work: Path, store: Path, name: str, draw: int) -> Path:
     return run
 
 
-def trained(
-    store: Path, run: Path, row: str, sleepers: int, draw: int, split: dict | None = None
-) -> None:
+def trained(store: Path, run: Path, row: str, sleepers: int, draw: int) -> None:
     """Train one row."""
     from partsig import finetune
 
@@ -167,8 +165,7 @@ def trained(
         task = "night-context"
         settings |= {"fit.epochs": passes, "fit.validate_every": every}
     shutil.rmtree(run, ignore_errors=True)
-    own = {"task": task, "subjects": sleepers, "overrides": settings, "seed": draw}
-    finetune("scratch", store, run, **own, **(split or {}))
+    finetune("scratch", store, run, task=task, subjects=sleepers, overrides=settings, seed=draw)
 
 
 def finished(work: Path) -> list[dict]:

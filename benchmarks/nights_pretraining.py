@@ -8,9 +8,13 @@ sleepers, three draws and the first seed.
 """
 
 import json
+import os
+import shutil
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 # 1,000 steps of 48 stretches of two hours: four minutes of a core.
 STEPS = {"fit.epochs": 10}
@@ -37,20 +41,29 @@ FOLDS = 5
 
 @dataclass(frozen=True)
 class Place:
-    """A folder with the store of nights, and who is tested: a fold, or the usual fifth (None)."""
+    """Where runs are, and which fifth of the sleepers they are tested on; 0 is the usual one."""
 
     work: Path
-    fold: int | None = None
+    fold: int = 0
 
     @property
     def runs(self) -> Path:
-        """Where the runs on this split are."""
-        return self.work if self.fold is None else self.work / f"fold-{self.fold}"
+        """The folder of the runs."""
+        return self.work / f"fold-{self.fold}" if self.fold else self.work
 
-    @property
-    def split(self) -> dict[str, object]:
-        """What the verbs are told of the split."""
-        return {} if self.fold is None else {"protocol": f"folds{FOLDS}", "fold": self.fold}
+    def store(self) -> Path:
+        """Return the store of nights; of another fold, one that says by itself who is tested."""
+        from partsig.data.protocols import by_hash
+        from partsig.data.signals.store import open_store
+
+        usual, store = self.work / "store", self.runs / "store"
+        if self.fold and not (store / "split.csv").is_file():
+            shutil.copytree(usual, store, copy_function=os.link, dirs_exist_ok=True)
+            names = by_hash(open_store(usual).labelled_subjects)
+            tested = np.array_split(names, FOLDS)[self.fold]  # the usual test is the first part
+            lines = ["subject,role", *(f"{name},test" for name in tested)]
+            (store / "split.csv").write_text("\n".join(lines) + "\n")
+        return store
 
 
 def encoder(place: Place, way: str, seed: int) -> Path:
@@ -59,9 +72,8 @@ def encoder(place: Place, way: str, seed: int) -> Path:
 
     config, changes = WAYS[way]
     return pretrain(
-        place.work / "store", place.runs / f"encoder-{way}-{seed}",
-        config=CONFIGS / f"{config}.yaml", overrides=STEPS | changes, seed=seed, gpus="0",
-        **place.split,
+        place.store(), place.runs / f"encoder-{way}-{seed}", config=CONFIGS / f"{config}.yaml",
+        overrides=STEPS | changes, seed=seed, gpus="0",
     )  # fmt: skip
 
 
@@ -71,7 +83,7 @@ def beside(place: Place, way: str, seed: int, n: int) -> Path:
 
     store = place.runs / f"store-{way}-{seed}-{n}"
     if not (store / "done").is_file():
-        embed(encoder(place, way, seed), place.work / "store", as_store=True, features_of="both",
+        embed(encoder(place, way, seed), place.store(), as_store=True, features_of="both",
               components=n, output=store, device="cpu")  # fmt: skip
         (store / "done").write_text("")
     return store
