@@ -70,7 +70,8 @@ def augmented(
     with torch.random.fork_rng(devices=[]):
         for place, image in enumerate(images, first):
             counts = (epoch, place, view) if view else (epoch, place)
-            torch.manual_seed(seed_of(Stream.AUGMENTATION, seed, *counts))
+            # torch.manual_seed asks every other device, too, which is longer than a crop takes.
+            torch.default_generator.manual_seed(seed_of(Stream.AUGMENTATION, seed, *counts))
             changed.append(change(image))
     return torch.stack(changed)
 
