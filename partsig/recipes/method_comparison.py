@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from partsig import registries
-from partsig.errors import ConfigError
-from partsig.files import check_replaceable, write_text
+from partsig.errors import ConfigError, DataError
+from partsig.files import check_replaceable, read_json, write_text
 from partsig.recipes.comparison import Row, as_csv, as_markdown, compare_rows
 from partsig.recipes.comparison_tables import ComparisonRequest
 from partsig.runs import directory as runs
@@ -47,7 +47,7 @@ def compare_methods(asked: ComparisonRequest) -> Comparison:
     folder = asked.output or runs.RUNS / "compare"
     unit, n_units, n_answers = results[0].unit, len(results[0].counts), results[0].n_answers
     text = as_markdown(rows, reference, metric, unit, n_units, n_answers, asked.seed)
-    text += _of_stores(results, metric.answers)
+    text += _of_stores(results, metric.answers) + _of_channels(results)
     for name in ("compare.csv", "compare.md", "compare.png"):
         check_replaceable(folder / name, b",budget,n_runs,", folder / "compare.csv")
     write_text(folder / "compare.csv", as_csv(rows, metric.name))
@@ -79,3 +79,27 @@ def _of_stores(results: Sequence[EvaluatedRun], answers: str) -> str:
         f"\n\nRuns are of several stores, with the same test {answers}, one by one: {told}. A "
         "difference may be that of the stores."
     )
+
+
+def _of_channels(results: Sequence[EvaluatedRun]) -> str:
+    """Return which methods were judged with zeros for channels that recordings lack."""
+    lacking: dict[str, set[str]] = {}
+    for item in results:
+        each = (f"{name} in {n:,} recordings" for name, n in _filled(item.path).items())
+        lacking.setdefault(item.method, set()).update(each)
+    return "".join(
+        f"\n\n{method} was judged with zeros in the place of channels that recordings lack: "
+        f"{', '.join(sorted(each))}."
+        for method, each in lacking.items()
+        if each
+    )
+
+
+def _filled(path: Path) -> dict[str, int]:
+    """Return channels that zeros stood for as a run was judged, and in how many recordings."""
+    file = path / "evaluation" / "metrics.json"
+    try:
+        told = read_json(file).get("channels_missing", {}) if file.is_file() else {}
+        return {str(name): int(n) for name, n in told.items()}
+    except (AttributeError, TypeError, ValueError, OSError):
+        raise DataError(f"{file} is damaged; evaluate {path} again.") from None

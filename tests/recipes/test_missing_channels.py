@@ -126,6 +126,13 @@ def test_a_store_without_a_channel_is_refused_and_filled_where_that_is_said(trai
         "without E1-M2": by_label["O2-M1 alone"],
     }
     assert (out / "channels.png").is_file()
+    shutil.copytree(out, trained / "moved" / "evaluation", dirs_exist_ok=True)
+    text = partsig.compare([trained / "moved"], output=trained / "table").markdown
+    assert f"in the place of channels that recordings lack: C4-M1 in {n_test} recordings." in text
+    metrics = trained / "moved" / "evaluation" / "metrics.json"
+    metrics.write_text(metrics.read_text().replace('"C4-M1": ', '"C4-M1": "many", "x": '))
+    with pytest.raises(DataError, match=r"metrics\.json is damaged; evaluate"):
+        partsig.compare([trained / "moved"], output=trained / "table")
 
 
 @pytest.mark.slow
