@@ -89,6 +89,16 @@ def compose(
     return build(cls, _filled(cls(), values))
 
 
+def named(cls: type, overrides: Mapping[str, object] | Iterable[str]) -> frozenset[str]:
+    """Return the dotted keys that overrides name, whatever their values are.
+
+    >>> from partsig.runs.settings import FitConfig
+    >>> sorted(named(FitConfig, ["epochs=3", "keep=2"]))
+    ['epochs', 'keep']
+    """
+    return frozenset(key for one in pairs(overrides) for key, _ in _spread(cls, *one))
+
+
 def check_meant(cls: type, verb: str, config: str | Path | None, other: type, meant: str) -> None:
     """Raise ConfigError where a file's keys are not those of ``cls``, but those of ``other``.
 

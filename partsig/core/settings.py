@@ -29,8 +29,8 @@ class EncoderConfig:
     ] = "linear"
     attention: Annotated[
         Literal["window", "patch"],
-        "what a patch's token attends to: the whole window (the paper's), or itself alone, "
-        "so that what surrounds a patch says nothing of it (ours); [CLS] attends to all",
+        "what a patch's token attends to: the whole window (the paper's), or itself alone (ours), "
+        "so that of what surrounds it only the window's scale tells; [CLS] attends to all",
     ] = "window"
 
     def __post_init__(self) -> None:

@@ -44,12 +44,13 @@ class Attention(nn.Module):
             query = query.view(batch, queries, *each).transpose(1, 2)  # (B, heads, Q, E / heads)
             both = F.linear(tokens, weights[1], biases[1]).view(batch, n, 2, *each)
             key, value = both.permute(2, 0, 3, 1, 4)
+        own = value[:, :, n - queries : -1]
         if keys is not None:
             chosen = keys[:, None, :, None].expand(-1, self.heads, -1, width // self.heads)
             key, value = key.gather(2, chosen), value.gather(2, chosen)  # (B, heads, K, E / heads)
         if self.own:  # a softmax over one is 1: its own value
             last = _attended(query[:, :, -1:], key, value)
-            mixed = torch.cat([value[:, :, n - queries : -1], last], dim=2)
+            mixed = torch.cat([own, last], dim=2)
         else:
             mixed = _attended(query, key, value)
         return self.out(mixed.transpose(1, 2).reshape(batch, queries, width))

@@ -62,6 +62,7 @@ class PartStager(nn.Module):
         heads: int | None = None,
         mlp_ratio: float | None = None,
         tokens: str | None = None,
+        attention: str | None = None,
         drop_path: float | None = None,
         positions: str = "auto",
         pool: str = "auto",
@@ -76,7 +77,7 @@ class PartStager(nn.Module):
         if sfreq is None and n_times and input_window_seconds:
             sfreq = n_times / input_window_seconds
         shape = {"width": width, "depth": depth, "heads": heads, "mlp_ratio": mlp_ratio}
-        shape |= {"tokens": tokens}
+        shape |= {"tokens": tokens, "attention": attention}
         shape = {key: value for key, value in shape.items() if value is not None}
         names = None if chs_info is None else [str(ch["ch_name"]) for ch in chs_info]
         if run is None:

@@ -41,7 +41,8 @@ MAY_CHANGE_ON_RESUME = (*SPEED_KEYS, "store", "index_sha256", "labels.level")
 class FinetuneRequest:
     """A fine-tuning run as it was asked for: what each of its processes is told.
 
-    ``run`` None is a name made of the rest; see :func:`partsig.verbs.finetune.finetune` for all
+    ``given`` are the keys of ``settings`` that were named one by one, by ``--set``. ``run`` None is
+    a name made of the rest; see :func:`partsig.verbs.finetune.finetune` for all
     others.
     """
 
@@ -54,6 +55,7 @@ class FinetuneRequest:
     settings: FinetuneRecipe
     run: Path | None
     seed: int
+    given: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +133,8 @@ def open_finetuning(request: FinetuneRequest) -> Finetuning:
     task.check_labels(dataset.labels)
     if request.teacher is not None and not task.can_be_taught:
         raise ConfigError(f"--task {task.name} learns from no teacher: leave out --teacher.")
-    start = start_from(request.origin, dataset, task.settled(request.settings), request.like)
+    asked = task.settled(request.settings)
+    start = start_from(request.origin, dataset, asked, request.like, request.given)
     settings = start.settings
     if request.teacher is not None and settings.train in FROZEN_WAYS:
         raise ConfigError(

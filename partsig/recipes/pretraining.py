@@ -214,7 +214,10 @@ def _take_over(model: nn.Module, origin: Path, data: PretrainingData) -> list[st
         {key: value.shape for key, value in module.state_dict().items()}
         for module in (encoder, model.encoder)
     )
-    if theirs != ours or encoder.config.heads != model.encoder.config.heads:
+    without = ("heads", "attention")  # of which no weight tells
+    if theirs != ours or any(
+        getattr(encoder.config, key) != getattr(model.encoder.config, key) for key in without
+    ):
         _, patch = pretrained.settings.extents(run.samples_per_unit)
         shapes = (
             {"encoder": configs.to_dict(shape), "patch": f"{list(extent)} samples"}

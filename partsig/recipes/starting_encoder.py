@@ -1,6 +1,6 @@
 """The encoder that fine-tuning starts from, and the settings that it implies."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -86,9 +86,15 @@ class _Brought:
 
 
 def start_from(
-    origin: Origin, dataset: Dataset, settings: FinetuneRecipe, like: Path | None = None
+    origin: Origin,
+    dataset: Dataset,
+    settings: FinetuneRecipe,
+    like: Path | None = None,
+    given: Collection[str] = (),
 ) -> Start:
     """Return what to start from; from scratch, an encoder as that of the run ``like``.
+
+    ``given``: keys of ``settings`` that were asked for, also where they have the usual value.
 
     Raises ConfigError for settings that are for another origin, CheckpointError for an encoder that
     does not fit the store.
@@ -117,6 +123,8 @@ def start_from(
         )
     else:
         brought = _Brought(shape=settings.encoder)
+    _check_given(settings, brought, given, str(origin) if like is None else f"--like {like}")
+    _check_cls(settings, brought)
     _check_projection(settings, brought, str(origin))
     wish = settings.positions
     if wish == "auto" and (brought.code is not None or brought.positions == "learned"):
@@ -263,6 +271,30 @@ def _like_run(path: Path, dataset: Dataset, settings: FinetuneRecipe) -> _Brough
     check_blocks(settings.blocks, shape.depth)
     shape = replace(shape, depth=settings.blocks or shape.depth)
     return _Brought(shape=shape, patch=patch, positions=positions)
+
+
+def _check_given(
+    settings: FinetuneRecipe, brought: _Brought, given: Collection[str], origin: str
+) -> None:
+    """Refuse what was asked of an encoder that is another, even where it is the usual value."""
+    theirs = {"encoder": configs.to_dict(brought.shape), **brought.patch}
+    mine = {key: getattr(settings, key) for key in brought.patch}
+    mine["encoder"] = configs.to_dict(settings.encoder)
+    asked = set(given) - {"encoder.drop_path"} - ({"encoder.depth"} if settings.blocks else set())
+    lines = configs.differences(theirs, mine)
+    wrong = [line for line in lines if line.partition(":")[0] in asked]
+    if wrong:
+        raise ConfigError(f"the encoder comes from {origin}; leave out {'; '.join(wrong)}.")
+
+
+def _check_cls(settings: FinetuneRecipe, brought: _Brought) -> None:
+    """Refuse to read a frozen [CLS] that no patch has attended to."""
+    alone = brought.frozen is None and brought.shape.attention == "patch"
+    if alone and settings.pool == "cls" and settings.train in ("probe", "knn") and brought.weights:
+        raise ConfigError(
+            "the encoder was pretrained with encoder.attention=patch, where no patch attends to "
+            "[CLS], which may have learned nothing: pass --set pool=mean."
+        )
 
 
 def _check_shape(

@@ -125,7 +125,8 @@ def describe_encoder(facts: Mapping) -> str:
         first = f"; its first {facts['blocks']} blocks or stages" if facts["blocks"] else ""
         return f"{facts['training']['pretraining']}, used as it is{first}"
     shape = facts["encoder"]
-    return f"width {shape['width']}, depth {shape['depth']}, {shape['tokens']} tokens"
+    told = f"width {shape['width']}, depth {shape['depth']}, {shape['tokens']} tokens"
+    return told + (", each attending to itself alone" if shape.get("attention") == "patch" else "")
 
 
 def whose_weights(training: Mapping) -> str:

@@ -158,7 +158,7 @@ def load_part(path: str | Path) -> LoadedPart:
     if not isinstance(settings.objective, PartConfig):
         raise CheckpointError(
             f"{path} was pretrained with {settings.objective.name}, which places no patches; give "
-            "a run with objective.name=part."
+            "a run with objective.name=part or part-masked."
         )
     window, patch = settings.extents(run.samples_per_unit)
     n_patches = registry.get(run.modality).n_patches

@@ -82,6 +82,7 @@ def finetune(
     overrides = kind.with_protocol(kind.finetune, overrides, protocol, fold)
     overrides = kind.with_channels(kind.finetune, overrides, channels)
     settings = configs.compose(kind.finetune, "finetune", config, overrides)
+    given = configs.named(kind.finetune, overrides)
     # Only now what needs torch: what is wrong with the settings has been told.
     from partsig.recipes.finetuning import (
         FinetuneRequest,
@@ -101,6 +102,7 @@ def finetune(
         ),
         teacher=None if teacher is None else Path(teacher),
         settings=settings,
+        given=given,
         run=None if run is None else Path(run),
         seed=seed,
     )

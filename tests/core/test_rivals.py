@@ -188,9 +188,22 @@ def test_relative_positioning_is_even_and_learns_what_lies_near():
     )
 
 
+def test_a_kind_of_pair_that_is_missing_is_missing_in_chance_too():
+    """Far pairs only: half of the loss and of the accuracy is 0, and so is half of chance."""
+    config = RelativePositioningConfig(patches=2, near=1.0, far=1.0)
+    model = build(RelativePositioning, config, 1)
+    found = [model(batch(1, n=1), draw(seed)) for seed in range(12)]
+    assert {values["chance_accuracy"].item() for values in found} <= {0.0, 0.25}
+    for values in found:
+        assert values["accuracy"] <= 2 * values["chance_accuracy"]
+        assert (values["loss"] > 0) == (values["chance_accuracy"] > 0)
+
+
 def test_relative_positioning_needs_a_window_that_has_both():
     with pytest.raises(ConfigError, match=r"two of a window's 6 lie 11 apart at most: none are f"):
         build(RelativePositioning, RelativePositioningConfig(patches=6, far=11.0), 1)
+    with pytest.raises(ConfigError, match=r"objective\.patches is 1: there is no pair"):
+        build(RelativePositioning, RelativePositioningConfig(patches=1), 1)
     with pytest.raises(ConfigError, match=r"objective\.far \(2\) must not be below .*near \(3\)"):
         RelativePositioningConfig(far=2.0)
 
@@ -209,6 +222,9 @@ def test_a_patch_that_attends_to_itself_alone_knows_nothing_of_the_others(rank):
     assert torch.equal(moved[:, 1:], tokens[:, 1:])
     assert not torch.allclose(seen, cls)
     torch.testing.assert_close(encoder(patches, cls_only=True)[1], cls)
+    some = torch.tensor([[3, 0]]).expand(len(patches), -1)
+    seen, _ = encoder(patches, keys=some)  # who may be attended to changes nothing for the others
+    torch.testing.assert_close(seen, tokens)
 
 
 @ranks

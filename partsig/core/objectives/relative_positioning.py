@@ -22,9 +22,9 @@ class RelativePositioning(nn.Module):
     h are the tokens of off-grid patches. A pair is near where the distance between its middles is
     at most ``near`` patches, far where it is more than ``far``; no other is in the loss, in which
     both kinds weigh the same. *Differs from the paper*: all pairs of a window's patches are looked
-    at, where a window is encoded once for all its pairs; those that overlap are left out, which
-    windows cut from a recording one after the other never do; and tokens know the patches around
-    them unless ``encoder.attention`` is patch, which is as published.
+    at; those that overlap are left out, which windows cut from a recording one after the other
+    never do; tokens know the patches around them unless ``encoder.attention`` is patch; and what is
+    normalised is the window that holds the patches, not each of them.
     """
 
     def __init__(
@@ -40,7 +40,9 @@ class RelativePositioning(nn.Module):
         self.n_patches = config.patches or len(geometry.grid(window, patch)[0])
         sides = ((length - p) / p for length, p in zip(window, patch, strict=True))
         farthest = sum(side**2 for side in sides) ** 0.5
-        if self.n_patches < 2 or farthest <= config.far:
+        if self.n_patches < 2:
+            raise ConfigError("objective.patches is 1: there is no pair. Set it to 2 or more.")
+        if farthest <= config.far:
             raise ConfigError(
                 f"objective.far is {config.far:g} patches, and two of a window's {self.n_patches} "
                 f"lie {farthest:.3g} apart at most: none are far. Set objective.far lower, or take "
@@ -75,7 +77,8 @@ class RelativePositioning(nn.Module):
         """Return the cross-entropy (chance: ln 2) and the accuracy, near and far weighing the same.
 
         ``generator`` and ``share`` as in :class:`~partsig.core.objectives.part.Part`; ``progress``
-        is not used. Where a batch has no near or no far pair at all, that half of both is 0.
+        is not used. Where a batch has no near or no far pair at all, that half of them is 0, and
+        chance is half of what it is otherwise.
         """
         x, level = instance_normalise(x)
         first, total = share or (0, len(x))
@@ -88,7 +91,7 @@ class RelativePositioning(nn.Module):
         mine = slice(first, first + len(x))
         starts = (positions - sizes / 2)[mine].round().long()
         logits = self.predict(crop_exact(x, starts, self.patch), level, pairs)
-        loss = accuracy = torch.zeros((), device=x.device)
+        loss = accuracy = chance = torch.zeros((), device=x.device)
         for kind, truth in ((near, 1.0), (far, 0.0)):
             nats = F.binary_cross_entropy_with_logits(
                 logits, torch.full_like(logits, truth), reduction="none"
@@ -96,7 +99,7 @@ class RelativePositioning(nn.Module):
             right = ((logits.detach() > 0) == bool(truth)).to(logits.dtype)
             loss = loss + mean_where(nats, kind[mine], kind) / 2
             accuracy = accuracy + mean_where(right, kind[mine], kind) / 2
-        chance = torch.full((), 0.5, device=x.device)
+            chance = chance + kind.any() / 4
         return {"loss": loss, "accuracy": accuracy, "chance_accuracy": chance}
 
     def _kinds(self, shift: Tensor) -> tuple[Tensor, Tensor]:
