@@ -84,7 +84,7 @@ def test_the_keys_of_an_objective_are_told(partsig, tmp_path):
     told = "\n\nobjective.name=energy: How loud hidden patches are.\nobjective.hidden "
     assert done.stdout.count(told) == 2  # signals and images
     assert "number, 0 to 0.9\n  share of the patches whose samples are silenced\n" in done.stdout
-    names = "one of part, part-masked, mae, mp3, droppos, relative-positioning, "
+    names = "one of part, mae, mp3, droppos, relative-positioning, part-masked, "
     names += "part-discovery, scops, energy "
     assert " ".join(done.stdout.split()).count(names) == 2
 

@@ -25,11 +25,11 @@ from partsig.errors import ConfigError
 # The modules' places, since settings are looked at before torch is loaded; a plug-in's module.
 OBJECTIVES: dict[type, str | Callable] = {
     PartConfig: "partsig.core.objectives.part:Part",
-    PartMaskedConfig: "partsig.core.objectives.part_masked:PartMasked",
     MaeConfig: "partsig.core.objectives.mae:Mae",
     Mp3Config: "partsig.core.objectives.mp3:Mp3",
     DropPosConfig: "partsig.core.objectives.droppos:DropPos",
     RelativePositioningConfig: "partsig.core.objectives.relative_positioning:RelativePositioning",
+    PartMaskedConfig: "partsig.core.objectives.part_masked:PartMasked",
     PartDiscoveryConfig: "partsig.core.objectives.part_discovery:PartDiscovery",
     ScopsConfig: "partsig.core.objectives.scops:Scops",
 }
