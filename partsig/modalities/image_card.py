@@ -108,6 +108,10 @@ def training_facts(run: Run) -> dict[str, object]:
     return {"labelled_images": run.n_train, "validation_images": run.facts["n_images"]["val"]}
 
 
+def _not_for(facts: Mapping) -> str:
+    return NOT_FOR
+
+
 CARD = CardWords(
     tags=("images",),
     task_tags=("image-classification",),
@@ -124,5 +128,5 @@ CARD = CardWords(
     measured=_measured,
     people=_people,
     use=_use,
-    not_for=lambda _: NOT_FOR,
+    not_for=_not_for,
 )

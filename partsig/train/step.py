@@ -66,11 +66,9 @@ class Stepper:
         return sums
 
     def _seed_layers(self, step: int) -> None:
-        seed = seed_of(Stream.DROP_PATH, self.seed, step, self.world.rank)
-        if self.world.device.type == "cpu":  # 0.5 ms less than asking every other kind of device
-            torch.default_generator.manual_seed(seed)
-        else:
-            torch.manual_seed(seed)
+        # On a CPU 0.5 ms less than asking every other kind of device.
+        seeded = torch.default_generator if self.world.device.type == "cpu" else torch
+        seeded.manual_seed(seed_of(Stream.DROP_PATH, self.seed, step, self.world.rank))
 
     def _forward(self, model: nn.Module, part: Batch, step: int) -> dict[str, Tensor]:
         """Return the model's scalars of a part of the batch; the same draws for every part."""
