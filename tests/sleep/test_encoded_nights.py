@@ -30,6 +30,8 @@ spec = importlib.util.spec_from_file_location("raw_nights", place)
 raw_nights = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(raw_nights)
 
+pytestmark = pytest.mark.slow
+
 THROUGH = {
     "context.through": True, "context.width": 8, "context.epochs": 5, "split.val_subjects": 2,
     "optim.warmup_epochs": 1, "fit.batch_size": 4, "fit.epochs": 2, "pool": "mean+sd",
@@ -165,7 +167,6 @@ def test_nothing_is_seen_beyond_a_gap(made):
     assert not np.array_equal(whole[0][:4], whole[1][:4])
 
 
-@pytest.mark.slow
 def test_two_processes_take_the_course_of_one(made, tmp_path):
     plain = {"context.dropout": 0.0, "fit.log_every": 1, "fit.batch_size": 6}
     courses = []
@@ -276,7 +277,6 @@ def test_the_example_of_its_card_gives_what_the_run_gives(made, tmp_path, monkey
         partsig.export(made / "run", tmp_path / "out")
 
 
-@pytest.mark.slow
 def test_torch_export_holds_the_same(made, tmp_path):
     assert partsig.export(made / "run", tmp_path, format="torch").difference < 1e-5
 

@@ -34,6 +34,7 @@ def tune(origin, store, run, **settings):
     return partsig.finetune(origin, store, run, **own)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attention", ["window", None])
 def test_pretraining_does_not_go_on_with_another(alone, sample_store, tmp_path, attention):
     own = {} if attention is None else {"encoder.attention": attention}
@@ -44,6 +45,7 @@ def test_pretraining_does_not_go_on_with_another(alone, sample_store, tmp_path, 
         partsig.pretrain(sample_store, tmp_path / "a", from_=alone, overrides=SHORT | own)
 
 
+@pytest.mark.slow
 def test_what_is_asked_of_a_brought_encoder_is_refused_though_it_is_usual(
     alone, sample_store, tmp_path
 ):
@@ -73,5 +75,6 @@ def test_an_encoder_without_a_run_may_have_it():
     assert stager.classifier.encoder.config.attention == "patch"
 
 
+@pytest.mark.slow
 def test_the_key_is_kept(alone):
     assert load_encoder(alone).settings.encoder.attention == "patch"

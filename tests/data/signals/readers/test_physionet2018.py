@@ -105,6 +105,7 @@ def test_real_stages_equal_the_per_sample_vectors(challenge_files, name, n_times
     assert (stages[lead_in:] >= 0).all()
 
 
+@pytest.mark.slow
 def test_the_hypnograms_of_all_nights_survive_writing_and_reading(challenge_files, tmp_path):
     totals, n_nights, undefined = dict.fromkeys(challenge.PUBLISHED, 0), 0, 0
     with np.load(challenge_files / "pc18_hypnograms_30s.npz") as nights:
