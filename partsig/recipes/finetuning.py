@@ -42,8 +42,7 @@ class FinetuneRequest:
     """A fine-tuning run as it was asked for: what each of its processes is told.
 
     ``given`` are the keys of ``settings`` that were named one by one, by ``--set``. ``run`` None is
-    a name made of the rest; see :func:`partsig.verbs.finetune.finetune` for all
-    others.
+    a name made of the rest; see :func:`partsig.verbs.finetune.finetune` for all others.
     """
 
     origin: Origin

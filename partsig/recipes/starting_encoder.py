@@ -281,7 +281,14 @@ def _check_given(
     mine = {key: getattr(settings, key) for key in brought.patch}
     mine["encoder"] = configs.to_dict(settings.encoder)
     asked = set(given) - {"encoder.drop_path"} - ({"encoder.depth"} if settings.blocks else set())
-    lines = configs.differences(theirs, mine)
+    _refuse_others(theirs, mine, asked, origin)
+
+
+def _refuse_others(
+    wanted: Mapping[str, object], mine: Mapping[str, object], asked: Collection[str], origin: str
+) -> None:
+    """Refuse the keys that were asked for and are not as the origin has them."""
+    lines = configs.differences(wanted, mine)
     wrong = [line for line in lines if line.partition(":")[0] in asked]
     if wrong:
         raise ConfigError(f"the encoder comes from {origin}; leave out {'; '.join(wrong)}.")
@@ -311,6 +318,4 @@ def _check_shape(
         )
     )
     given = {line.partition(":")[0] for line in configs.differences(default, mine)}
-    wrong = [line for line in configs.differences(wanted, mine) if line.partition(":")[0] in given]
-    if wrong:
-        raise ConfigError(f"the encoder comes from {origin}; leave out {'; '.join(wrong)}.")
+    _refuse_others(wanted, mine, given, origin)
