@@ -22,7 +22,6 @@ from partsig.runs.models import load_encoder, pretraining_settings, projection_o
 from partsig.runs.run import Run
 from partsig.runs.settings import FROZEN_WAYS, SCRATCH, FinetuneRecipe, Shape
 from partsig.seeds import Stream, seed_of
-from partsig.tasks import frozen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,12 +129,16 @@ def start_from(
     if wish == "auto" and (brought.code is not None or brought.positions == "learned"):
         wish = "learned"
     settings = replace(
-        settings,
-        encoder=replace(brought.shape, drop_path=settings.drop_path),
-        positions=frozen.settle_positions(wish, settings.train, brought.positions),
-        **brought.patch,
+        settings, encoder=replace(brought.shape, drop_path=settings.drop_path), **brought.patch
     )
-    _, extent = settings.extents(dataset.samples_per_unit, dataset.labels.unit_s)
+    window, extent = settings.extents(dataset.samples_per_unit, dataset.labels.unit_s)
+    if wish == "auto" and brought.positions == "sincos":
+        wish = "sincos"
+    elif wish == "auto":
+        # Frozen features, and heads fitted on them, know of no codes; nor do stretches of a night,
+        # which begin anywhere.
+        wish = "learned" if settings.train == "full" and extent <= window else "none"
+    settings = replace(settings, positions=wish)
     return Start(
         n_channels=len(dataset.ch_names),
         extent=extent,

@@ -87,6 +87,11 @@ class FinetuneRecipe(ABC):
         float, "chance that a block is skipped in training, whatever the encoder is from"
     ] = 0.1
     blocks: Annotated[int, "use the first so many blocks of a pretrained encoder; 0 is all"] = 0
+    frozen_first: Annotated[
+        float,
+        "share of the steps, the first ones, in which the encoder stays as it is and all else "
+        "learns",
+    ] = 0.0
     balanced: Annotated[bool, "draw every class equally often"] = False
     neighbours: Annotated[
         int, "training items that vote with train=knn, nearest by the cosine of frozen features"
@@ -106,6 +111,13 @@ class FinetuneRecipe(ABC):
         check_range("drop_path", self.drop_path, 0.0, 0.99)
         check_range("blocks", self.blocks, 0)
         check_range("neighbours", self.neighbours, 1)
+        check_range("frozen_first", self.frozen_first, 0.0, 1.0)
+        if self.frozen_first and (self.train in FROZEN_WAYS or self.model != "encoder"):
+            what = f"train={self.train}" if self.model == "encoder" else f"model={self.model}"
+            raise ConfigError(
+                f"frozen_first is of an encoder that learns afterwards, and {what} trains none: "
+                "leave it out."
+            )
         if self.train != "full" and self.model != "encoder":
             raise ConfigError(f"train={self.train} is for model=encoder, not for {self.model}.")
         if self.train == "attentive":

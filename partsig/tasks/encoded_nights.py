@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from partsig.contracts import EpochExamples
 from partsig.core.channels import kept_channels
@@ -39,11 +39,16 @@ class EncodedNights(SupervisedModule):
         net.head.requires_grad_(False)
         self.epoch = (len(shape.ch_names), *shape.window)  # (C, T)
         self.context = context
-        names = tuple(f"e_{i}" for i in range(net.head.in_features))
+        names = tuple(f"e_{i}" for i in range(self.n_features))
         features = replace(shape, ch_names=names, window=(1,), patch=(1,))
         # Channels are dropped of signals, not of features.
         whole = replace(loss, channel_dropout=0.0)
         self.around = ContextNetwork("context", features, whole, context, balanced)
+
+    @property
+    def n_features(self) -> int:
+        """How many numbers the network around is given of an epoch."""
+        return self.net.head.in_features
 
     def look_at(self, train: EpochExamples) -> None:
         """Take what is usual of features as the encoder is now, and how stages follow."""
@@ -87,6 +92,10 @@ class EncodedNights(SupervisedModule):
         module, _, rest = parameter.partition(".")
         return self.net.distance_from_head(rest) if module == "net" else 0
 
+    def of_encoder(self) -> list[nn.Parameter]:
+        """Return the encoder's parameters."""
+        return self.net.of_encoder()
+
     def predict_signal(
         self, signal: np.ndarray, stretches: list[tuple[int, int]] | None = None
     ) -> np.ndarray:
@@ -128,5 +137,6 @@ def check_signals(n_times: int) -> None:
     if n_times <= MOST_SAMPLES:
         raise ConfigError(
             "context.through trains an encoder of signals, and epochs of this store are features, "
-            f"{n_times} of each channel: leave it out, or pass the store of the signals."
+            f"{n_times} of each channel: leave it out, pass the store of the signals, or start "
+            "from an encoder of whole nights, whose patches are longer than an epoch."
         )

@@ -244,20 +244,10 @@ def train(
         best=best,
         ties=VAL_LOSS,
         distance=model.distance_from_head,
+        still=model.of_encoder(),
+        still_share=settings.frozen_first,
     )
     return loop.fit(job).best
-
-
-def settle_positions(wish: str, train: str, pretrained_with: str) -> str:
-    """Return the position codes to fine-tune with, where ``wish`` may be auto.
-
-    Those the encoder was pretrained with; where it had none, learned ones if everything is trained
-    from the first step on, else none: frozen features, and heads fitted on them, know of none.
-    """
-    if wish != "auto":
-        return wish
-    new = "learned" if train == "full" else "none"
-    return "sincos" if pretrained_with == "sincos" else new
 
 
 def calibrate(truth: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, dict[str, object]]:

@@ -1,7 +1,7 @@
 """What a training loop is handed, and what it hands back."""
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -28,7 +28,8 @@ class TrainingJob:
     ``best`` that value's highest epoch is kept in ``best.pt``; of equal ones that of the lowest
     ``ties``, then the latest. ``derive`` turns the scalars into
     what is logged; ``describe_batch(step)`` says what may be wrong with a step's;
-    ``distance(parameter)`` is how many layers lie above a parameter, for layer-wise rates.
+    ``distance(parameter)`` is how many layers lie above a parameter, for layer-wise rates; in the
+    first ``still_share`` of the steps the parameters ``still`` stay as they are.
     """
 
     model: nn.Module
@@ -50,6 +51,8 @@ class TrainingJob:
     derive: Callable[[dict[str, float]], dict[str, float]] = field(default=lambda values: values)
     describe_batch: Callable[[int], str] = field(default=lambda step: "")
     distance: Callable[[str], int] | None = None
+    still: Sequence[nn.Parameter] = ()
+    still_share: float = 0.0
 
     @property
     def total(self) -> int:

@@ -173,6 +173,8 @@ def _stepper(job: TrainingJob, model: nn.Module) -> Stepper:
         accumulate=config.accumulate,
         clip=job.optim.clip,
         steps=job.total,
+        still=job.still,
+        still_steps=round(job.still_share * job.total),
     )
 
 

@@ -1,7 +1,7 @@
 """One optimiser step: precision, accumulation, clipping; compiled where that works."""
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -21,7 +21,8 @@ from partsig.train.gathering import Placed, Remembered, gathers
 class Stepper:
     """Takes optimiser steps; everything random in one is a function of (seed, step).
 
-    ``steps`` is how many the whole run has: the model is told which share of them is over.
+    ``steps`` is how many the whole run has: the model is told which share of them is over. In the
+    first ``still_steps`` of them the parameters ``still`` stay as they are.
     """
 
     model: nn.Module  # as wrapped for several processes
@@ -32,6 +33,8 @@ class Stepper:
     accumulate: int
     clip: float
     steps: int
+    still: Sequence[nn.Parameter] = ()
+    still_steps: int = 0
 
     def __call__(self, batch: Batch, step: int, rate: float) -> dict[str, Tensor]:
         """Take step number ``step`` at this learning rate; return the model's scalars, detached.
@@ -60,6 +63,9 @@ class Stepper:
                 for key, value in values.items():
                     sums[key] = sums.get(key, 0.0) + value.detach() * weight
         with record_function("step: optimiser"):
+            if step < self.still_steps:
+                for parameter in self.still:
+                    parameter.grad = None  # neither moved nor decayed, nor clipped by
             if self.clip:
                 nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
             self.optimizer.step()

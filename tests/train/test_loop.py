@@ -105,6 +105,38 @@ def test_a_run_broken_off_anywhere_ends_with_the_same_weights(tmp_path, at):
     assert curves[0] == curves[1]
 
 
+def still_job(run, at=None, share=0.5):
+    """A job whose first layer stays as it is in the first half of its 24 steps."""
+
+    def failing(step):
+        if step == at:
+            raise Stop
+        return batch_at(step)
+
+    model = Model()
+    return job(run, model, failing, still=list(model.net[0].parameters()), still_share=share)
+
+
+@pytest.mark.parametrize(("at", "moved"), [(3, False), (12, False), (14, True)])
+def test_what_is_to_be_still_neither_moves_nor_decays_before_its_time(tmp_path, at, moved):
+    with pytest.raises(Stop):
+        loop.fit(still_job(tmp_path / "broken", at))
+    found, before = weights(tmp_path / "broken"), Model().state_dict()
+    for key in before:
+        assert torch.equal(found[key], before[key]) == (key.startswith("net.0") and not moved)
+    loop.fit(still_job(tmp_path / "broken"))
+    loop.fit(still_job(tmp_path / "whole"))
+    for name, value in weights(tmp_path / "whole").items():
+        assert torch.equal(value, weights(tmp_path / "broken")[name]), name
+
+
+def test_what_is_still_throughout_never_moves(tmp_path):
+    loop.fit(still_job(tmp_path, share=1.0))
+    before = Model().state_dict()
+    for key, value in weights(tmp_path).items():
+        assert torch.equal(value, before[key]) == key.startswith("net.0")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_a_signal_leaves_a_checkpoint_and_the_run_continues(tmp_path, number):
     def signalled(step):

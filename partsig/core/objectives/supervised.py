@@ -64,6 +64,10 @@ class SupervisedModule(nn.Module, ABC):
         """Return how many layers lie above a parameter, for layer-wise learning rates."""
         return 0
 
+    def of_encoder(self) -> list[nn.Parameter]:
+        """Return the parameters that are an encoder's, which may stay as they are at first."""
+        return []
+
     def forward(
         self,
         x: Tensor,
@@ -233,6 +237,9 @@ class Classifier(EncoderClassifier):
 
     def compilable(self) -> list[nn.Module]:
         return [self.encoder.blocks]
+
+    def of_encoder(self) -> list[nn.Parameter]:
+        return list(self.encoder.parameters())
 
     def width_of(self, pool: str, blocks: int = 0) -> int:
         return pooled_width(self.encoder, self.patch, pool)
