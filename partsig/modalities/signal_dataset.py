@@ -230,15 +230,15 @@ class SignalDataset(OpenedStore):
 
     def _check_model(self, settings: SignalFinetuneConfig) -> None:
         """Raise ConfigError where a baseline is not for these signals."""
+        window, patch = settings.extents(self.samples_per_unit, self.labels.unit_s)
         if settings.model == "encoder":
-            if self.window_for(settings) == (1,):
+            if window == (1,) and not (settings.context.through and patch > window):
                 raise ConfigError(
                     f"a label of {self.path} is of one sample, of which an encoder's "
                     "normalisation leaves nothing: pass --task night-context without "
                     "context.through, or --set model=logistic."
                 )
             return
-        window, patch = settings.extents(self.samples_per_unit, self.labels.unit_s)
         shape = InputShape(
             ch_names=self.ch_names,
             samples_per_unit=self.samples_per_unit,

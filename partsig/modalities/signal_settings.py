@@ -94,7 +94,7 @@ class SignalFinetuneConfig(FinetuneRecipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range("shift_s", self.shift_s, 0.0, 30.0)
-        check_range("patch_s", self.patch_s, 0.01, 30.0)
+        check_range("patch_s", self.patch_s, 0.01, LONGEST_S if self.context.through else 30.0)
         if self.adapt == "channels" and self.train in FROZEN_WAYS:
             raise ConfigError(
                 f"train={self.train} leaves the encoder as it is, and adapt=channels gives it "

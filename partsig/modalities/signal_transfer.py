@@ -34,11 +34,12 @@ def channels_from(store: Store, run: Run, settings: SignalFinetuneConfig) -> tup
             f"{run.path} was pretrained on signals in {known}, and those of {store.path} are in "
             f"{unit}: preprocess both with the same normalise."
         )
-    if run.config.get("patch_s", 0) > store.unit_s:
+    if run.config.get("patch_s", 0) > store.unit_s and not settings.context.through:
         raise CheckpointError(
             f"{run.path} takes patches of {run.config['patch_s']:g} s, longer than the "
             f"{store.unit_s:g} s that a label of {store.path} is of: label epochs from those "
-            "around them with --task night-context --from scratch."
+            "around them with --task night-context --config night-through, which trains it "
+            "further, or with --from scratch."
         )
     ours = list(store.ch_names)
     if ours == theirs and not settings.channels:

@@ -15,10 +15,14 @@ from partsig.recipes.loading import load_classifier
 from partsig.runs import portable_graph
 from partsig.runs.epoch_features import read_recipe
 from partsig.runs.exported import FORMAT
-from partsig.runs.model_card import CardWords
+from partsig.runs.model_card import CardWords, describe_encoder
+from partsig.runs.portable_graph import PortableStager
 from partsig.runs.run import Run
 from partsig.seeds import Stream, rng_of
+from partsig.tasks.classification import CONTEXT
 from partsig.tasks.encoded_nights import EncodedNights
+from partsig.tasks.encoded_stretches import EncodedStretches
+from partsig.tasks.networks import settings_of, shape_of
 from partsig.tasks.night_context import OVERLAP, ContextNetwork
 
 # Stretches that a written graph is held against the run on.
@@ -83,15 +87,29 @@ class PortableContext(nn.Module):
         return self.model.context_logits(features).softmax(-1)
 
 
+class PortableStretches(nn.Module):
+    """As :class:`PortableContext`, with the encoder of whole nights that gives each a token."""
+
+    def __init__(self, model: EncodedStretches) -> None:
+        super().__init__()
+        self.encoder = PortableStager(model.net, 1.0)
+        self.model = model.float().cpu().eval()
+
+    def forward(self, features: Tensor) -> Tensor:
+        given = self.model.with_tokens(features, None, lambda x: self.encoder.encode(x)[0])
+        return self.model.around.context_logits(given).softmax(-1)
+
+
 def parts_of(path: Path) -> dict[str, object]:
     """Return what :class:`~partsig.recipes.exporting.Exportable` has of a run on features."""
     model, run = load_classifier(path)
-    extent = (len(run.ch_names) * model.n_times,)
-    module = PortableContext(model)
+    extent = (len(run.ch_names) * shape_of(run, settings_of(run)).window[-1],)
+    encoded = isinstance(model, EncodedStretches)
+    module = PortableStretches(model) if encoded else PortableContext(model)
     told = graph_of(path, model, module, extent, "features", ONLY.format(path=path))
     example = rng_of(Stream.TRIAL, 0).standard_normal((CHECKED, model.context.epochs, *extent))
     return told | {
-        "facts": _facts(run, model),
+        "facts": _facts(run, model, extent[0]),
         "example": example.astype(np.float32),
         "words": _words(run),
     }
@@ -150,21 +168,21 @@ def use_of(facts: Mapping, name: str, takes: str, given: str, with_run: str) -> 
     )
 
 
-def _facts(run: Run, model: ContextNetwork) -> dict:
+def _facts(run: Run, model: ContextNetwork | EncodedStretches, n_features: int) -> dict:
     recipe = read_recipe(run.path) if run.facts.get("epoch_features") else None
-    made, pretraining = None, None
+    made, pretraining = None, run.pretraining.get("objective")
     if recipe is not None:  # but for whom its encoder has seen, by name
         made = {k: v for k, v in recipe.facts.items() if not k.startswith("subjects")}
         encoder = recipe.encoder or {}
-        pretraining = encoder.get("training", {}).get("pretraining")
+        pretraining = pretraining or encoder.get("training", {}).get("pretraining")
     counted = registry.get(run.modality).training_facts(run)
     if recipe is not None and recipe.subjects_pretraining is not None:
         counted |= {"pretraining_subjects": len(recipe.subjects_pretraining)}
     return facts_of(run, model) | {
         "input": "features",
         "unit": "interquartile range",
-        "n_features": len(run.ch_names) * model.n_times,
-        "encoder": None,
+        "n_features": n_features,
+        "encoder": None if run.config["model"] == CONTEXT else run.config["encoder"],
         "features": made,
         "training": {"data": run.store.name, **counted, "pretraining": pretraining},
     }
@@ -198,8 +216,10 @@ def _words(run: Run) -> CardWords:
     """Return what a card says of a network over features: where it is not as of any stager."""
 
     def what(facts: Mapping) -> str:
+        own = facts["encoder"]
+        amid = f"An encoder of whole nights ({describe_encoder(facts)}) and a" if own else "A"
         return (
-            f"A network over the features of {network_in_words(facts)}, for the classes "
+            f"{amid} network over the features of {network_in_words(facts)}, for the classes "
             f"{', '.join(facts['classes'])}. **It takes features, not a signal.** Written by "
             f"partsig {facts['partsig']}."
         )

@@ -16,6 +16,8 @@ from partsig.runs.model_card import CardWords
 from partsig.runs.run import Run
 from partsig.seeds import Stream, rng_of
 from partsig.tasks.classification import CONTEXT
+from partsig.tasks.encoded_stretches import is_longer
+from partsig.tasks.networks import settings_of, shape_of
 
 # Epochs that a written graph is held against the run on; their amplitude is that of scalp EEG.
 CHECKED, AMPLITUDE_UV = 5, 30.0
@@ -50,10 +52,11 @@ def open_export(path: Path) -> Exportable:
     """Return what can be exported of a run; raise ConfigError or CheckpointError for others."""
     if (path / "run.json").is_file():
         run = Run.read(path)
-        if run.kind == "finetune" and run.config.get("model") == CONTEXT:
-            return Exportable(**context_export.parts_of(path))
         if run.kind == "finetune" and run.task == "night-context":
-            return Exportable(**encoded_export.parts_of(path))
+            shape = shape_of(run, settings_of(run))
+            takes_signals = run.config["model"] != CONTEXT and not is_longer(shape)
+            kind = encoded_export if takes_signals else context_export
+            return Exportable(**kind.parts_of(path))
     loaded = load_model(path)
     facts = loaded.facts
     why = f"{path} has no trained head: export it as safetensors, or fine-tune it."

@@ -15,6 +15,7 @@ from partsig.runs.models import load_encoder
 from partsig.runs.run import Run
 from partsig.runs.settings import Shape
 from partsig.tasks import registry as tasks
+from partsig.tasks.encoded_stretches import EncodedStretches, stretch_of
 from partsig.tasks.networks import settings_of, shape_of
 
 # What is told of weights that are somebody else's.
@@ -34,7 +35,7 @@ def load_model(path: str | Path, modality: str | None = None, *, amid: bool = Fa
         loaded = read(path)
     else:
         run = Run.read(path)
-        loaded = _pretrained(path, amid) if run.kind == "pretrain" else _finetuned(path)
+        loaded = _pretrained(path, amid) if run.kind == "pretrain" else _finetuned(path, amid)
     theirs = registry.of(loaded.facts)
     if modality not in (None, theirs.name):
         needed = registry.get(modality).plural
@@ -51,7 +52,7 @@ def load_classifier(path: str | Path) -> tuple[SupervisedModule, Run]:
     return tasks.get(run.task).load(run), run
 
 
-def _finetuned(path: Path) -> LoadedModel:
+def _finetuned(path: Path, amid: bool) -> LoadedModel:
     classifier, run = load_classifier(path)
     model = getattr(classifier, "net", classifier)
     if not isinstance(model, EncoderClassifier):
@@ -62,12 +63,17 @@ def _finetuned(path: Path) -> LoadedModel:
         raise ConfigError(f"{path} is a run of {what}; name another.")
     settings = settings_of(run)
     shape = shape_of(run, settings)
+    window = shape.window
+    if isinstance(classifier, EncodedStretches):
+        if not amid:
+            raise _longer(path, run, shape.patch, run.labels.unit_s)
+        window = stretch_of(shape, settings.context).window
     facts = _facts(
         run,
         # Neighbours vote with the labels they know, which no folder holds; rankings tell none.
         kind="stager" if model is classifier else "encoder",
         classes=list(run.labels.classes),
-        window=_plain(shape.window),
+        window=_plain(window),
         patch=_plain(shape.patch),
         encoder=run.config["encoder"],
         positions=model.config.positions,
@@ -95,11 +101,7 @@ def _pretrained(path: Path, amid: bool) -> LoadedModel:
     if labels is not None:  # no longer than what is labelled, where it is to be
         unit = (min(window[0], round(labels.unit_s * run.samples_per_unit)),)
         if unit < patch and not amid:
-            raise ConfigError(
-                f"{path} takes patches of {patch[0] / run.samples_per_unit:g} s, longer than the "
-                f"{labels.unit_s:g} s that are embedded: name a run with shorter ones, or have "
-                "its tokens amid the epochs around each by `partsig embed --as-store`."
-            )
+            raise _longer(path, run, patch, labels.unit_s)
         window = unit if unit >= patch else window
     facts = _facts(
         run,
@@ -120,6 +122,15 @@ def _pretrained(path: Path, amid: bool) -> LoadedModel:
     model = build(facts)
     model.encoder.load_state_dict(pretrained.encoder.state_dict())
     return LoadedModel(model=model, facts=facts, run=run)
+
+
+def _longer(path: Path, run: Run, patch: Shape, unit_s: float) -> ConfigError:
+    """Return what says that an encoder's patches are longer than what is embedded."""
+    return ConfigError(
+        f"{path} takes patches of {patch[0] / run.samples_per_unit:g} s, longer than the "
+        f"{unit_s:g} s that are embedded: name a run with shorter ones, or have its tokens amid "
+        "the epochs around each by `partsig embed --as-store`."
+    )
 
 
 def _plain(extent: Shape) -> int | list[int]:

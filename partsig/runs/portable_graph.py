@@ -69,6 +69,15 @@ class PortableStager(nn.Module):
 
     def features(self, epochs: Tensor) -> Tensor:
         """Return what the head sees, (B, F)."""
+        pool = self.model.config.pool
+        tokens, cls, spectrum = self.encode(epochs)
+        told = spectrum.mean(1).flatten(1) if pool == "mean+sd+spectrum" else None
+        if pool == PROJECTED:
+            cls = self.model.project(tokens.mean(1))
+        return pooled(pool, tokens, cls, told)
+
+    def encode(self, epochs: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return patch tokens (B, N, E), [CLS] (B, E) and spectra (B, N, C, bins), if any."""
         batch, channels, *extent = epochs.shape
         axes = tuple(range(2, epochs.ndim))
         centred = epochs - epochs.mean(axes, keepdim=True)
@@ -84,10 +93,10 @@ class PortableStager(nn.Module):
         order = [0, *range(2, 2 + 2 * rank, 2), 1, *range(3, 3 + 2 * rank, 2)]
         cut = normal.reshape(batch, channels, *split).permute(order)
         patches = cut.reshape(batch, math.prod(n), channels, *patch)
-        return self._pooled(patches, level)
+        return self._tokens(patches, level)
 
-    def _pooled(self, patches: Tensor, level: Tensor) -> Tensor:
-        encoder, pool = self.model.encoder, self.model.config.pool
+    def _tokens(self, patches: Tensor, level: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        encoder = self.model.encoder
         spectrum = None if self.spectrum is None else self.spectrum(patches, level)
         tokens = encoder.embed(patches.flatten(2))  # (B, N, E)
         if encoder.spectrum is not None:
@@ -97,11 +106,7 @@ class PortableStager(nn.Module):
         if self.model.positions is not None:
             tokens = tokens + self.model.positions
         tokens = encoder.norm(encoder.blocks(tokens))
-        told = spectrum.mean(1).flatten(1) if pool == "mean+sd+spectrum" else None
-        cls = tokens[:, -1]
-        if pool == PROJECTED:
-            cls = self.model.project(tokens[:, :-1].mean(1))
-        return pooled(pool, tokens[:, :-1], cls, told)
+        return tokens[:, :-1], tokens[:, -1], spectrum
 
 
 def exported(

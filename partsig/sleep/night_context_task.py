@@ -13,6 +13,12 @@ from partsig.runs.settings import FinetuneRecipe
 from partsig.sleep.staging_task import SleepStaging
 from partsig.tasks.classification import CONTEXT
 from partsig.tasks.encoded_nights import EncodedNights, check_signals
+from partsig.tasks.encoded_stretches import (
+    EncodedStretches,
+    check_stretches,
+    is_longer,
+    stretch_of,
+)
 from partsig.tasks.frozen import InputShape
 from partsig.tasks.networks import network_on
 from partsig.tasks.night_context import (
@@ -28,7 +34,8 @@ class NightContext(SleepStaging):
     """One of the AASM's stages for every epoch of a night, from the features of those around it.
 
     The store has a sample, or a few, for each epoch: band powers, or an encoder's embeddings. Or,
-    with ``context.through``, it holds signals, and their encoder is trained together with it.
+    with ``context.through``, it holds signals, and their encoder is trained together with it; or
+    features, and an encoder of whole nights, whose patches are longer than an epoch, is.
     """
 
     name = "night-context"
@@ -57,8 +64,13 @@ class NightContext(SleepStaging):
 
     def drawn(self, train: LabelledWindows, settings: FinetuneRecipe) -> Stretches:
         """Return the stretches that the steps of training draw from."""
-        check = check_signals if settings.context.through else check_samples
-        check(train.n_times)
+        _, patch = settings.extents(train.store.sfreq, train.store.unit_s)
+        if not settings.context.through:
+            check_samples(train.n_times)
+        elif patch[0] > train.n_times:
+            check_stretches(train.n_times, patch[0], settings.context, settings.pool)
+        else:
+            check_signals(train.n_times)
         return Stretches(train, settings.context.epochs)
 
     def batches(
@@ -87,9 +99,11 @@ class NightContext(SleepStaging):
         modality: str,
     ) -> ContextNetwork | EncodedNights:
         """Return the untrained network over epochs; the caller seeds torch."""
-        if settings.context.through:
-            net = network_on(encoder, settings, shape)
-            return EncodedNights(net, shape, settings.loss, settings.context, settings.balanced)
-        return ContextNetwork(
-            settings.model, shape, settings.loss, settings.context, settings.balanced
-        )
+        context = settings.context
+        if context.through:
+            longer = is_longer(shape)
+            given = stretch_of(shape, context) if longer else shape
+            kind = EncodedStretches if longer else EncodedNights
+            net = network_on(encoder, settings, given)
+            return kind(net, shape, settings.loss, context, settings.balanced)
+        return ContextNetwork(settings.model, shape, settings.loss, context, settings.balanced)

@@ -7,7 +7,7 @@ nights are labelled as a whole.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -243,30 +243,41 @@ class ContextNetwork(SupervisedModule):
         result = np.zeros((stretches[-1][1], len(self.prior)))
         for begin, end in stretches:
             x = torch.from_numpy(features_of(signal, begin, end, self.n_times))
-            x = x.to(self.centre.device)
-            p = self._of_stretch(x)
+            p = self._of_stretch(x.to(self.centre.device))
             if self.context.model == "viterbi":
                 chain = self.prior.cpu().numpy(), self.transitions.cpu().numpy()
                 p = markov.decoded(p, *chain)
             result[begin:end] = p
         return result
 
-    @torch.inference_mode()
     def _of_stretch(self, x: Tensor) -> np.ndarray:
         """Return class probabilities (N, K) of features (N, F) between which nothing is missing."""
-        n = len(x)
-        size = n if self.context.whole else min(self.context.epochs, n)
+        size = len(x) if self.context.whole else self.context.epochs
         if self.context.epochs == 1:
             size = 1
-        sums = torch.zeros(n, len(self.prior), dtype=torch.float64, device=x.device)
-        counts = torch.zeros(n, 1, dtype=torch.float64, device=x.device)
-        for at in _begins(n, size):
-            rows = torch.tensor(at, device=x.device)[:, None] + torch.arange(size, device=x.device)
-            there = torch.ones(rows.shape, dtype=torch.bool, device=x.device)
-            p = self.context_logits(x[rows], there).double().softmax(-1)
-            sums.index_add_(0, rows.flatten(), p.flatten(0, 1))
-            counts.index_add_(0, rows.flatten(), torch.ones_like(p[..., :1]).flatten(0, 1))
-        return (sums / counts).cpu().numpy()
+        return averaged(self.context_logits, x, size, len(self.prior))
+
+
+@torch.inference_mode()
+def averaged(
+    logits_of: Callable[[Tensor, Tensor], Tensor], x: Tensor, size: int, n_classes: int
+) -> np.ndarray:
+    """Return class probabilities (N, K), the means of those of overlapping stretches of ``size``.
+
+    Of features (N, F) between which nothing is missing; ``logits_of`` is as
+    :meth:`ContextNetwork.context_logits`.
+    """
+    n = len(x)
+    size = min(size, n)
+    sums = torch.zeros(n, n_classes, dtype=torch.float64, device=x.device)
+    counts = torch.zeros(n, 1, dtype=torch.float64, device=x.device)
+    for at in _begins(n, size):
+        rows = torch.tensor(at, device=x.device)[:, None] + torch.arange(size, device=x.device)
+        there = torch.ones(rows.shape, dtype=torch.bool, device=x.device)
+        p = logits_of(x[rows], there).double().softmax(-1)
+        sums.index_add_(0, rows.flatten(), p.flatten(0, 1))
+        counts.index_add_(0, rows.flatten(), torch.ones_like(p[..., :1]).flatten(0, 1))
+    return (sums / counts).cpu().numpy()
 
 
 def _begins(n: int, size: int) -> Iterator[list[int]]:
