@@ -11,7 +11,8 @@ chosen on sleepers that are neither tested on nor labelled in a draw; nothing wa
 test. All networks see the same number of epochs a step, and about as many steps. Rows that are
 called after a pretraining have its components beside the band powers (nights_pretraining.py); draw
 d has the pretraining of seed d modulo 3. ``gru-21`` is the same network without them; what a
-pretraining gains is told of the same draws, with an interval over test sleepers.
+pretraining gains is told of the same draws, with an interval over test sleepers. ``gru-240`` rows
+have the encoder itself in place of components: left as it is, or trained with the network.
 
 What is finished is kept: the same command goes on, and rows or draws can be added later. Writes
 WORK/compare/ and benchmarks/results/nights.json, every five minutes and at the end.
@@ -33,7 +34,7 @@ from pathlib import Path
 import nights_pretraining as pretraining
 from nights_pretraining import FOLDS, Place
 from nights_results import table, write
-from nights_rows import BESIDE, DRAWS, PASSES, ROWS, SLEEPERS
+from nights_rows import BESIDE, DRAWS, ENCODED, PASSES, ROWS, SLEEPERS
 
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
@@ -49,7 +50,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/nights"))
     parser.add_argument("--only", nargs="*", choices=ROWS, default=list(ROWS))
     parser.add_argument("--sleepers", nargs="*", type=int, choices=SLEEPERS, default=SLEEPERS)
-    parser.add_argument("--draws", type=int, default=0, help="draws of each; 0: as DRAWS says")
+    parser.add_argument(
+        "--draws", type=int, default=0, help="draws of each at most; 0: as DRAWS says"
+    )
     parser.add_argument("--fold", type=int, choices=range(FOLDS), default=0)
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no run after")
@@ -61,11 +64,11 @@ def main() -> None:
         preprocess("feature-nights", options.raw, store, jobs=1)
     place = Place(options.work, options.fold)
     until = time.monotonic() + 60 * options.minutes
-    most = max(options.draws or DRAWS[n] for n in options.sleepers)
+    draws = {n: min(DRAWS[n], options.draws or DRAWS[n]) for n in options.sleepers}
     written = time.monotonic()
-    for draw in range(most):
+    for draw in range(max(draws.values())):
         for sleepers in options.sleepers:
-            if draw >= (options.draws or DRAWS[sleepers]):
+            if draw >= draws[sleepers]:
                 continue
             for row in options.only:
                 if time.monotonic() < until:
@@ -85,14 +88,16 @@ def one_run(place: Place, row: str, sleepers: int, draw: int) -> None:
     run = place.runs / f"{row}-n{sleepers}-s{draw}"
     if (run / "evaluation" / "metrics.json").is_file():
         return
-    store = place.store()
+    store, origin = place.store(), "scratch"
+    seed = pretraining.SEEDS[(place.fold or draw) % len(pretraining.SEEDS)]
+    if row in ENCODED:
+        origin = pretraining.encoder(place, ENCODED[row][1], seed)
     if row in BESIDE:
-        way, seeds = BESIDE[row][1], pretraining.SEEDS
-        seed = seeds[(place.fold or draw) % len(seeds)]
+        way = BESIDE[row][1]
         n = pretraining.choose(Place(place.work), way, partial(choice, place.work))
         store = pretraining.beside(place, way, seed, n)
     started = time.process_time()
-    trained(store, run, row, sleepers, draw)
+    trained(store, run, row, sleepers, draw, origin)
     spent = time.process_time() - started
     if evaluate(run, figures=False).metrics["subjects_seen_in_pretraining"]:
         raise RuntimeError(f"{run} is tested on sleepers that its features were learned from.")
@@ -111,7 +116,9 @@ def choice(work: Path, store: Path, name: str, draw: int) -> Path:
     return run
 
 
-def trained(store: Path, run: Path, row: str, sleepers: int, draw: int) -> None:
+def trained(
+    store: Path, run: Path, row: str, sleepers: int, draw: int, origin: str | Path = "scratch"
+) -> None:
     """Train one row."""
     from partsig import finetune
 
@@ -122,7 +129,7 @@ def trained(store: Path, run: Path, row: str, sleepers: int, draw: int) -> None:
         task = "night-context"
         settings |= {"fit.epochs": passes, "fit.validate_every": every}
     shutil.rmtree(run, ignore_errors=True)
-    finetune("scratch", store, run, task=task, subjects=sleepers, overrides=settings, seed=draw)
+    finetune(origin, store, run, task=task, subjects=sleepers, overrides=settings, seed=draw)
 
 
 if __name__ == "__main__":

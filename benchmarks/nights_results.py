@@ -9,7 +9,10 @@ from pathlib import Path
 import nights_pretraining as pretraining
 import numpy as np
 from nights_pretraining import FOLDS, OTHER_ENCODERS, Place
-from nights_rows import BESIDE, PASSES, ROWS, SLEEPERS
+from nights_rows import BESIDE, ENCODED, PASSES, ROWS, SLEEPERS
+
+# A row's name, the network that it is held against, and how its encoder was pretrained.
+PAIRED = BESIDE | {name: (network, way) for name, (network, way, _) in ENCODED.items()}
 
 
 def finished(work: Path) -> list[dict]:
@@ -48,7 +51,7 @@ def table(work: Path) -> None:
     named = [
         f"{one['row']}={work}/{one['row']}-n{one['sleepers']}-s{one['draw']}"
         for one in every
-        if one["row"] not in BESIDE  # which gains() compares, by draws of several pretrainings
+        if one["row"] not in PAIRED  # which gains() compares, by draws of several pretrainings
     ]
     compared = compare(named, against="logistic", output=work / "compare")
     keys = ("method", "budget", "n_runs", "score", "sd", "interval", "gain", "gain_sd")
@@ -82,8 +85,9 @@ def gains(rows: list[dict], over: str = "") -> list[dict]:
     counted = (row for row in rows if "confusions" in row)
     runs = {(row["row"], row["sleepers"], row["draw"]): row for row in counted}
     told = []
-    for name, (network, way) in BESIDE.items():
-        against = f"{network}+{over}" if over else network
+    for name, (network, way) in PAIRED.items():
+        how = name.rpartition("+")[0]  # the network, and what becomes of its encoder
+        against = f"{how}+{over}" if over else network
         if over and way in OTHER_ENCODERS:
             continue  # the difference would be that of the encoders, too
         for sleepers in SLEEPERS:
@@ -98,7 +102,7 @@ def gains(rows: list[dict], over: str = "") -> list[dict]:
                 ends = bootstrap(list(np.moveaxis(tables, 2, 0)), gained)
                 told.append(
                     {
-                        "network": network,
+                        "network": how,
                         "way": way,
                         "sleepers": sleepers,
                         "n_draws": len(found),
@@ -176,6 +180,7 @@ def write(work: Path, out: Path) -> None:
         "machine": platform.processor() or platform.machine(),
         "split_unit": "sleeper",
         "settings": {row: ROWS[row] for row in ROWS if row not in BESIDE},
+        "started_from": {row: way for row, (_, way, _) in ENCODED.items()},
         "pretrained_by": {way: config for way, (config, _) in pretraining.WAYS.items()},
         "passes": {str(n): PASSES[n][0] for n in SLEEPERS},
         "table": json.loads(made.read_text()) if made.is_file() else None,
