@@ -95,9 +95,10 @@ class SignalFinetuneConfig(FinetuneRecipe):
         super().__post_init__()
         check_range("shift_s", self.shift_s, 0.0, 30.0)
         check_range("patch_s", self.patch_s, 0.01, LONGEST_S if self.context.through else 30.0)
-        if self.adapt == "channels" and self.train in FROZEN_WAYS:
+        if self.adapt == "channels" and (self.train in FROZEN_WAYS or self.frozen_first):
+            what = f"train={self.train}" if self.train in FROZEN_WAYS else "frozen_first"
             raise ConfigError(
-                f"train={self.train} leaves the encoder as it is, and adapt=channels gives it "
+                f"{what} leaves the encoder as it is, and adapt=channels gives it "
                 "weights that have to be trained: take train=full or probe+full, or leave adapt "
                 "out and say with channels whose weights each channel takes."
             )

@@ -12,6 +12,7 @@ from partsig.data.store import INDEX
 from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.modalities.signal_settings import SignalFinetuneConfig
 from partsig.runs.run import Run
+from partsig.tasks.settings import MOST_SAMPLES
 from partsig.text import quoted
 
 
@@ -35,11 +36,15 @@ def channels_from(store: Store, run: Run, settings: SignalFinetuneConfig) -> tup
             f"{unit}: preprocess both with the same normalise."
         )
     if run.config.get("patch_s", 0) > store.unit_s and not settings.context.through:
+        way = "start from a run with shorter ones."
+        if store.unit_s * store.sfreq <= MOST_SAMPLES:
+            way = (
+                "label epochs from those around them with --task night-context, and --config "
+                "night-through, which trains it further, or --from scratch."
+            )
         raise CheckpointError(
             f"{run.path} takes patches of {run.config['patch_s']:g} s, longer than the "
-            f"{store.unit_s:g} s that a label of {store.path} is of: label epochs from those "
-            "around them with --task night-context --config night-through, which trains it "
-            "further, or with --from scratch."
+            f"{store.unit_s:g} s that a label of {store.path} is of: {way}"
         )
     ours = list(store.ch_names)
     if ours == theirs and not settings.channels:

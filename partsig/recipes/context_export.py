@@ -174,10 +174,12 @@ def _facts(run: Run, model: ContextNetwork | EncodedStretches, n_features: int) 
     if recipe is not None:  # but for whom its encoder has seen, by name
         made = {k: v for k, v in recipe.facts.items() if not k.startswith("subjects")}
         encoder = recipe.encoder or {}
-        pretraining = pretraining or encoder.get("training", {}).get("pretraining")
+        theirs = encoder.get("training", {}).get("pretraining")
+        pretraining = " on features of ".join(one for one in (pretraining, theirs) if one) or None
     counted = registry.get(run.modality).training_facts(run)
     if recipe is not None and recipe.subjects_pretraining is not None:
-        counted |= {"pretraining_subjects": len(recipe.subjects_pretraining)}
+        seen = {*run.seen_unlabelled, *recipe.subjects_pretraining}
+        counted |= {"pretraining_subjects": len(seen)}
     return facts_of(run, model) | {
         "input": "features",
         "unit": "interquartile range",

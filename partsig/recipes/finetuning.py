@@ -257,8 +257,10 @@ def _build(asked: Finetuning, settings: FinetuneRecipe, train: Examples) -> Supe
     torch.manual_seed(seed_of(Stream.HEAD_WEIGHTS, asked.seed))
     model = asked.task.build(encoder, settings, shape, dataset.modality)
     if asked.start.code is not None:
+        net = getattr(model, "net", model)
         with torch.no_grad():
-            getattr(model, "net", model).positions.copy_(asked.start.code)
+            net.positions.copy_(asked.start.code)
+        net.has_codes = True
     if asked.start.projection:
         fill(getattr(model, "net", model).project, asked.start.projection, asked.start.origin.path)
     return model

@@ -66,7 +66,7 @@ def _finetuned(path: Path, amid: bool) -> LoadedModel:
     window = shape.window
     if isinstance(classifier, EncodedStretches):
         if not amid:
-            raise _longer(path, run, shape.patch, run.labels.unit_s)
+            raise _longer(path, run, shape.patch, run.labels.unit_s, " `partsig stage` uses it.")
         window = stretch_of(shape, settings.context).window
     facts = _facts(
         run,
@@ -124,12 +124,12 @@ def _pretrained(path: Path, amid: bool) -> LoadedModel:
     return LoadedModel(model=model, facts=facts, run=run)
 
 
-def _longer(path: Path, run: Run, patch: Shape, unit_s: float) -> ConfigError:
+def _longer(path: Path, run: Run, patch: Shape, unit_s: float, more: str = "") -> ConfigError:
     """Return what says that an encoder's patches are longer than what is embedded."""
     return ConfigError(
         f"{path} takes patches of {patch[0] / run.samples_per_unit:g} s, longer than the "
         f"{unit_s:g} s that are embedded: name a run with shorter ones, or have its tokens amid "
-        "the epochs around each by `partsig embed --as-store`."
+        f"the epochs around each by `partsig embed --as-store`.{more}"
     )
 
 

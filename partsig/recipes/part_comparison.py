@@ -38,9 +38,10 @@ from partsig.recipes.part_levels import (
     between_levels,
 )
 from partsig.runs import directory as runs
+from partsig.runs.method_names import encoder_name
 from partsig.runs.run import Run
 from partsig.runs.settings import FROZEN_WAYS
-from partsig.runs.test_results import EvaluatedRun, PrimaryMetric, encoder_name, load, named_run
+from partsig.runs.test_results import EvaluatedRun, PrimaryMetric, load, named_run
 from partsig.tasks import registry as tasks
 
 WAYS = {"probe": "linear", "knn": "kNN", "attentive": "attentive"}

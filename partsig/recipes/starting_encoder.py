@@ -22,6 +22,7 @@ from partsig.runs.models import load_encoder, pretraining_settings, projection_o
 from partsig.runs.run import Run
 from partsig.runs.settings import FROZEN_WAYS, SCRATCH, FinetuneRecipe, Shape
 from partsig.seeds import Stream, seed_of
+from partsig.tasks.classification import CONTEXT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +100,15 @@ def start_from(
     does not fit the store.
     """
     if settings.model != "encoder" and str(origin) != SCRATCH:
-        raise ConfigError(f"model={settings.model} is trained from scratch: add --from scratch.")
+        further = ""
+        if settings.model == CONTEXT:
+            further = (
+                " Or train the encoder, too: --config night-through for one of whole nights, --set "
+                "context.through=true for one of signals."
+            )
+        raise ConfigError(
+            f"model={settings.model} is trained from scratch: add --from scratch.{further}"
+        )
     if settings.other_channels and like is None and origin.path is None:
         raise ConfigError(
             "channels and adapt say what becomes of a pretrained run's encoder on other channels; "

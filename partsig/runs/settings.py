@@ -115,8 +115,8 @@ class FinetuneRecipe(ABC):
         if self.frozen_first and (self.train in FROZEN_WAYS or self.model != "encoder"):
             what = f"train={self.train}" if self.model == "encoder" else f"model={self.model}"
             raise ConfigError(
-                f"frozen_first is of an encoder that learns afterwards, and {what} trains none: "
-                "leave it out."
+                "frozen_first is of an encoder that learns afterwards, and none does here "
+                f"({what}): leave frozen_first out."
             )
         if self.train != "full" and self.model != "encoder":
             raise ConfigError(f"train={self.train} is for model=encoder, not for {self.model}.")

@@ -1,7 +1,6 @@
 """What ``partsig compare`` holds side by side: a fine-tuned run's answers on its test set."""
 
 import csv
-import re
 import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -19,11 +18,10 @@ from partsig.metrics.retrieval import mean_average_precision
 from partsig.metrics.segmentation import mean_iou
 from partsig.modalities import registry
 from partsig.runs.encoder_sources import FROZEN
+from partsig.runs.method_names import method_of
 from partsig.runs.run import Run
 from partsig.runs.segmentation_results import BOTH, read_segmentation
 from partsig.runs.settings import SCRATCH
-
-SEEDED = re.compile(r"-s\d+$")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,39 +220,6 @@ def _check_apart(results: Sequence[EvaluatedRun]) -> None:
                 f"{shlex.quote(f'LABEL={item.path}')}."
             )
         seen[key] = item.path
-
-
-def method_of(run: Run) -> str:
-    """Return what a run is called in a table: its encoder, and how that was trained on labels."""
-    name, train = encoder_name(run), run.config["train"]
-    if run.task == "night-context" and run.config.get("model", "encoder") == "encoder":
-        name += f", {around(run.config)}"
-    return name if train == "full" else f"{name}, {train}"
-
-
-def encoder_name(run: Run) -> str:
-    """Return what its encoder is called: its pretraining without the seed, or scratch."""
-    settings, origin = run.config, run.origin
-    if origin.source:
-        name = str(origin)
-    elif origin.path is not None:
-        name = SEEDED.sub("", origin.path.name).removeprefix("pretrain-")
-    else:
-        model = settings.get("model", "encoder")
-        name = SCRATCH if model == "encoder" else model
-        name = around(settings) if model == "context" else name
-        name = name if settings["train"] == "full" else "random"
-        if name == SCRATCH and settings["positions"] == "none":
-            name += ", no positions"
-    blocks = settings.get("blocks", 0)
-    if blocks:
-        name += ", first block" if blocks == 1 else f", first {blocks} blocks"
-    return name + (", taught" if run.facts.get("teacher") else "")
-
-
-def around(settings: Mapping) -> str:
-    """Return what tells an epoch from those around it, and from how many."""
-    return "{model}-{epochs}".format_map(settings["context"])
 
 
 def _encoder_of(run: Run) -> dict[str, object] | None:

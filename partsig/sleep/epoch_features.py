@@ -18,7 +18,7 @@ from partsig.recipes.epoch_features import feature_network
 from partsig.runs.epoch_features import AGAIN, FILE, FeatureRecipe, read_recipe
 from partsig.runs.features import FrozenNetwork
 from partsig.runs.run import Run
-from partsig.tasks.night_context import MOST_SAMPLES
+from partsig.tasks.settings import MOST_SAMPLES
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

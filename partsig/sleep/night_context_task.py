@@ -68,7 +68,8 @@ class NightContext(SleepStaging):
         if not settings.context.through:
             check_samples(train.n_times)
         elif patch[0] > train.n_times:
-            check_stretches(train.n_times, patch[0], settings.context, settings.pool)
+            exactly = settings.patch_s * train.store.sfreq
+            check_stretches(train.n_times, exactly, settings.context, settings.pool)
         else:
             check_signals(train.n_times)
         return Stretches(train, settings.context.epochs)

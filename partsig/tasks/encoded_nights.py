@@ -12,8 +12,8 @@ from partsig.core.objectives.supervised import EncoderClassifier, LossConfig, Su
 from partsig.errors import ConfigError
 from partsig.runs.features import batch_size
 from partsig.tasks.frozen import InputShape
-from partsig.tasks.night_context import MOST_SAMPLES, ContextNetwork, features_of
-from partsig.tasks.settings import ContextConfig
+from partsig.tasks.night_context import ContextNetwork, features_of
+from partsig.tasks.settings import MOST_SAMPLES, ContextConfig
 
 # Epochs by which the encoder, as training begins, tells what is usual of its features.
 USUAL_OF = 2_000
@@ -138,5 +138,6 @@ def check_signals(n_times: int) -> None:
         raise ConfigError(
             "context.through trains an encoder of signals, and epochs of this store are features, "
             f"{n_times} of each channel: leave it out, pass the store of the signals, or start "
-            "from an encoder of whole nights, whose patches are longer than an epoch."
+            "from an encoder of whole nights, whose patches are longer than an epoch (--from RUN, "
+            "--like RUN, or patch_s)."
         )

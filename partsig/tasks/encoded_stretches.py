@@ -4,7 +4,7 @@ Its patches are longer than an epoch, as those of night-scale PART are: what it 
 the token of the patch about its middle, amid the stretch around (as in :mod:`partsig.runs.amid`).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from math import prod
 
@@ -17,8 +17,8 @@ from partsig.core.objectives.supervised import EncoderClassifier, LossConfig
 from partsig.errors import ConfigError
 from partsig.tasks.encoded_nights import EncodedNights
 from partsig.tasks.frozen import InputShape
-from partsig.tasks.night_context import USUAL_OF, averaged, check_samples, features_of
-from partsig.tasks.settings import ContextConfig
+from partsig.tasks.night_context import USUAL_OF, averaged, features_of
+from partsig.tasks.settings import MOST_SAMPLES, ContextConfig
 
 
 class EncodedStretches(EncodedNights):
@@ -26,8 +26,9 @@ class EncodedStretches(EncodedNights):
 
     Stretches are (B, N, C * T), features of each epoch; N is ``context.epochs``, or fewer where a
     night is shorter. A patch of P epochs lies about the middle of every epoch: the encoder sees a
-    stretch P times, cut into patches that begin at each epoch of one, and where they reach beyond
-    it the stretch is continued by its first and last sample.
+    stretch P times, cut into patches that begin at each epoch of one. Where they reach beyond it,
+    and where a stretch is shorter than N, it is continued by its first and last sample, as many
+    epochs before it as after it.
     """
 
     def __init__(
@@ -53,10 +54,9 @@ class EncodedStretches(EncodedNights):
     def look_at(self, train: EpochExamples) -> None:
         """Take what is usual of features and tokens as they are now, and how stages follow."""
         self.eval()
-        every = list(_tiles(train, self.context.epochs))
         step = max(1, -(-sum(train.n_epochs.values()) // USUAL_OF))
         some = []
-        for name, first, last in every[::step]:
+        for name, first, last in _tiles(train, train.names[::step], self.context.epochs):
             x = torch.from_numpy(features_of(train.signal(name), first, last, self.epoch[1]))
             features = self._features(x[None].to(self.at.device), None)
             some.append(features[0].cpu().numpy())
@@ -99,22 +99,33 @@ class EncodedStretches(EncodedNights):
         n, (n_channels, unit) = x.shape[1], self.epoch
         samples = x.unflatten(-1, self.epoch).transpose(1, 2).flatten(2)  # (B, C, N * T)
         if present is None:
-            pieces = samples[..., self.at.clamp(0, n * unit - 1)].transpose(1, 2)
-        else:  # each row is continued from its own end
-            last = unit * present.sum(1)[:, None, None] - 1
-            index = torch.minimum(self.at.clamp(min=0), last).unsqueeze(2)  # (B, P, 1, samples)
+            before = max(self.context.epochs - n, 0) // 2  # epochs of the window before the stretch
+            at = (self.at - unit * before).clamp(0, n * unit - 1)
+            pieces = samples[..., at].transpose(1, 2)  # (B, P, C, samples)
+        else:
+            there = present.sum(1)
+            before = (self.context.epochs - there).clamp(min=0) // 2
+            last = unit * there[:, None, None] - 1
+            at = torch.minimum((self.at - unit * before[:, None, None]).clamp(min=0), last)
             pieces = samples.unsqueeze(1).expand(-1, len(self.at), -1, -1)
-            pieces = pieces.gather(3, index.expand(-1, -1, n_channels, -1))
+            pieces = pieces.gather(3, at.unsqueeze(2).expand(-1, -1, n_channels, -1))
         tokens = encode(pieces.flatten(0, 1)).float()  # (B * P, patches, E)
-        by_epoch = tokens.unflatten(0, (-1, len(self.at))).transpose(1, 2).flatten(1, 2)
-        return torch.cat([x.float(), by_epoch[:, :n]], dim=-1)
+        tokens = tokens.unflatten(0, (-1, len(self.at))).transpose(1, 2).flatten(1, 2)
+        if present is None:
+            return torch.cat([x.float(), tokens[:, before : before + n]], dim=-1)
+        rows = before[:, None] + torch.arange(n, device=x.device)
+        rows = rows.clamp(max=tokens.shape[1] - 1).unsqueeze(-1).expand(-1, -1, tokens.shape[2])
+        return torch.cat([x.float(), tokens.gather(1, rows)], dim=-1)
 
 
-def _tiles(train: EpochExamples, epochs: int) -> Iterator[tuple[str, int, int]]:
-    """Yield recordings with the first and the stop of the stretches that they are cut into."""
-    for name in train.names:
+def _tiles(
+    train: EpochExamples, names: Sequence[str], epochs: int
+) -> Iterator[tuple[str, int, int]]:
+    """Yield recordings with the first and the stop of stretches that cover them, as in training."""
+    for name in names:
         for begin, end in train.stretches(name):
-            for first in range(begin, end, epochs):
+            for at in range(begin, end, epochs):
+                first = max(begin, min(at, end - epochs))
                 yield name, first, min(first + epochs, end)
 
 
@@ -134,23 +145,31 @@ def stretch_of(shape: InputShape, context: ContextConfig) -> InputShape:
     return replace(shape, window=(n_patches(context.epochs, unit, patch) * patch,))
 
 
-def check_stretches(unit: int, patch: int, context: ContextConfig, pool: str) -> None:
-    """Raise ConfigError for stretches of epochs of ``unit`` samples that it cannot be given."""
-    check_samples(unit)
+def check_stretches(unit: int, patch: float, context: ContextConfig, pool: str) -> None:
+    """Raise ConfigError for stretches that it cannot be given.
+
+    Of epochs of ``unit`` samples; a patch is of ``patch`` samples, before they are rounded.
+    """
+    if unit > MOST_SAMPLES:
+        raise ConfigError(
+            f"patches of {patch / unit:.3g} epochs are for stores of features, and epochs of this "
+            f"store are signals of {unit:,} samples: take an encoder with patches no longer than "
+            "an epoch."
+        )
     if pool != "cls":
         raise ConfigError(
             f"pool={pool}: patches are longer than an epoch, of which there is one token and "
             "nothing to pool; leave it out."
         )
-    if patch % unit:
+    n_epochs = round(patch / unit)
+    if abs(patch / unit - n_epochs) > 1e-6:
         raise ConfigError(
-            f"patches of {patch / unit:.3g} epochs have no epoch in their middle: take patches of "
-            "whole epochs."
+            f"patches are of {patch / unit:.3g} epochs: take patches of whole epochs, by patch_s."
         )
-    if context.whole or context.model == "viterbi" or context.epochs * unit < 2 * patch:
+    if context.whole or context.model == "viterbi" or context.epochs < 2 * n_epochs:
         raise ConfigError(
-            f"an encoder whose patches are of {patch // unit} epochs is given stretches of one "
-            f"length, context.epochs, of {2 * patch // unit} epochs at least: leave out "
+            f"an encoder whose patches are of {n_epochs} epochs is given stretches of one "
+            f"length, context.epochs, of {2 * n_epochs} epochs at least: leave out "
             "context.whole and context.model=viterbi, and set context.epochs to what a window was "
             "in pretraining (240 with --config night-through)."
         )

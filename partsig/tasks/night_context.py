@@ -23,10 +23,8 @@ from partsig.errors import ConfigError
 from partsig.seeds import Stream, rng_of
 from partsig.tasks import markov
 from partsig.tasks.frozen import InputShape
-from partsig.tasks.settings import ContextConfig
+from partsig.tasks.settings import MOST_SAMPLES, ContextConfig
 
-# Samples of an epoch above which it is a signal, not features of one.
-MOST_SAMPLES = 16
 # Stretches that each epoch is predicted in, at least, where a night is long enough.
 OVERLAP = 3
 # Spreads beyond which a feature is cut off: an artefact must not drown a night.

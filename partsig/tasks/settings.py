@@ -5,6 +5,9 @@ from typing import Annotated, Literal
 
 from partsig.errors import ConfigError, check_range
 
+# Samples of an epoch above which it is a signal, not features of one.
+MOST_SAMPLES = 16
+
 
 @dataclass(frozen=True, kw_only=True)
 class PseudoConfig:
@@ -85,7 +88,8 @@ class ContextConfig:
     ] = False
     through: Annotated[
         bool,
-        "train the encoder of epochs as well, on a store of signals; else the store holds features",
+        "train the encoder as well: of epochs, on a store of signals; of whole nights, on one of "
+        "features",
     ] = False
 
     def __post_init__(self) -> None:

@@ -18,8 +18,8 @@ from partsig.data.images.examples import LabelledImages
 from partsig.errors import CheckpointError, ConfigError
 from partsig.modalities.image_dataset import stores_seen
 from partsig.recipes.loading import load_classifier, load_model
+from partsig.runs.method_names import method_of
 from partsig.runs.run import Run
-from partsig.runs.test_results import method_of
 
 NAME, CPU = "vit_tiny_patch16_224", torch.device("cpu")
 PROBE = {"train": "probe", "pool": "cls"}

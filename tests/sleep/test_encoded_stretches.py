@@ -9,15 +9,20 @@ import pytest
 import torch
 
 import partsig
+from partsig.core.geometry import grid_index
+from partsig.core.position import sincos
 from partsig.data.signals.store import open_store
 from partsig.data.signals.windows import LabelledWindows
 from partsig.errors import CheckpointError, ConfigError
 from partsig.recipes.loading import load_classifier, load_model
 from partsig.runs.amid import tokens_amid
+from partsig.runs.method_names import method_of
 from partsig.runs.models import load_encoder
+from partsig.runs.run import Run
 from partsig.tasks.encoded_stretches import check_stretches
 from partsig.tasks.frozen import predict_examples
 from partsig.tasks.settings import ContextConfig
+from partsig.train import checkpoint
 from partsig.train.journal import read_metrics
 
 place = Path(__file__).parents[1] / "raw_nights.py"
@@ -170,7 +175,7 @@ def test_it_is_staged_judged_reported_and_embedded_like_any_stager(made, tmp_pat
         made / "run", made / "store", as_store=True, output=tmp_path / "tokens"
     ).path
     assert len(open_store(target).ch_names) == 16
-    with pytest.raises(ConfigError, match="embed --as-store"):
+    with pytest.raises(ConfigError, match=r"embed --as-store`. `partsig stage` uses it"):
         load_model(made / "run")
     report = partsig.report(made / "run", output=tmp_path / "report")
     assert "encoder and gru over 20 epochs" in report.page.read_text()
@@ -222,8 +227,9 @@ def test_a_graph_says_what_the_run_says(made, tmp_path):
         ({"context.whole": True}, "leave out context.whole"),
         ({"context.model": "viterbi"}, "context.model=viterbi"),
         ({"pool": "mean"}, "nothing to pool"),
-        ({"context.through": False}, "model=context is trained from scratch"),
-        ({"train": "probe", "frozen_first": 0.5}, "train=probe trains none"),
+        ({"context.through": False}, "Or train the encoder, too: --config night-through"),
+        ({"train": "probe", "frozen_first": 0.5}, r"none does here \(train=probe\)"),
+        ({"adapt": "channels", "frozen_first": 0.5}, "frozen_first leaves the encoder as it is"),
     ],
 )
 def test_what_it_cannot_be_is_told_and_leaves_no_run(made, tmp_path, settings, message):
@@ -237,8 +243,10 @@ def test_without_the_task_or_for_a_label_by_itself_it_is_refused(made, tmp_path)
         partsig.finetune(made / "part", made / "store", tmp_path / "a", device="cpu")
     with pytest.raises(ConfigError, match=r"context\.through is for --task night-context"):
         train(made / "part", made / "store", tmp_path / "b", task=None)
-    with pytest.raises(ConfigError, match="whole epochs"):
-        check_stretches(2, 5, ContextConfig(epochs=EPOCHS), "cls")
+    with pytest.raises(ConfigError, match=r"2\.5 epochs: take patches of whole epochs"):
+        train("scratch", made / "store", tmp_path / "c", settings={"patch_s": 75.0})
+    with pytest.raises(ConfigError, match="are for stores of features"):
+        check_stretches(3000, 6000, ContextConfig(epochs=EPOCHS), "cls")
 
 
 def test_from_scratch_it_has_the_same_shape(made, tmp_path):
@@ -252,11 +260,75 @@ def test_from_scratch_it_has_the_same_shape(made, tmp_path):
 
 
 def test_two_processes_take_the_course_of_one(made, tmp_path):
-    plain = {"context.dropout": 0.0, "fit.log_every": 1, "fit.batch_size": 6, "frozen_first": 0.5}
-    courses = []
-    for n in (1, 2):
-        own = {"settings": plain, "cpu_processes": n, "device": "auto"}
-        run = train(made / "part", made / "store", tmp_path / str(n), **own)
+    plain = {
+        "context.dropout": 0.0, "fit.log_every": 1, "fit.batch_size": 6, "optim.lr": 2.0,
+        "optim.warmup_epochs": 0, "fit.epochs": 3,
+    }  # fmt: skip
+    courses, weights = [], []
+    for n, share in ((1, 0.5), (2, 0.5), (1, 0.0)):
+        own = {"settings": plain | {"frozen_first": share}, "cpu_processes": n, "device": "auto"}
+        run = train(made / "part", made / "store", tmp_path / f"{n}-{share}", **own)
         courses.append([row["loss"] for row in read_metrics(run) if "loss" in row])
-    assert len(courses[0]) == 4
-    np.testing.assert_allclose(*courses, rtol=1e-3)
+        weights.append(newest_weights(run))
+    assert len(courses[0]) == 6
+    np.testing.assert_allclose(*courses[:2], rtol=1e-4)
+    assert abs(courses[0][-1] / courses[2][-1] - 1) > 1e-3  # this tells it from being frozen never
+    moved = {name: value - before(made)[name] for name, value in weights[0].items()}
+    assert max(value.abs().max() for value in moved.values()) > 1e-3
+    for name, value in weights[0].items():
+        torch.testing.assert_close(value, weights[1][name], atol=1e-4, rtol=1e-3)
+
+
+def newest_weights(run):
+    """Return the encoder's weights at the end of a run."""
+    model = checkpoint.load(checkpoint.newest(run))["model"]
+    return {k: v for k, v in model.items() if k.startswith("net.encoder.")}
+
+
+def before(made):
+    """Return the encoder's weights as they were pretrained."""
+    state = load_encoder(made / "part").encoder.state_dict()
+    return {f"net.encoder.{key}": value for key, value in state.items()}
+
+
+def test_position_codes_that_came_with_an_encoder_are_still_too(made, tmp_path):
+    masked = {k: v for k, v in PRETRAINED.items() if not k.startswith("objective")}
+    masked |= {"objective.name": "mae", "objective.decoder.width": 16, "objective.decoder.depth": 1}
+    partsig.pretrain(made / "store", tmp_path / "mae", overrides=masked)
+    for share in (1.0, 0.0):
+        settings = {"frozen_first": share, "fit.epochs": 1, "optim.lr": 1.0}
+        run = train(tmp_path / "mae", made / "store", tmp_path / f"{share}", settings=settings)
+        net = load_classifier(run)[0].net
+        assert net.config.positions == "sincos"
+        codes = sincos(grid_index((EPOCHS,), (PATCH,)), 16)
+        assert torch.equal(net.positions[:-1], codes) == (share == 1.0)
+
+
+@torch.no_grad()
+def test_a_short_stretch_is_continued_on_both_sides_as_embed_does(made):
+    model, _ = load_classifier(made / "run")
+    model.eval()
+    x, _, present = drawn()
+    present[1, 8:] = False
+
+    class Short:
+        n_epochs, n_times = {"a": 8}, 1
+
+        def signal(self, _name):
+            return x[1, :8].numpy().T
+
+        def stretches(self, _name):
+            return [(0, 8)]
+
+    expected = tokens_amid(model.net, EPOCHS, PATCH, Short(), "a", CPU)
+    for found in (model._features(x, present)[1, :8], model._features(x[1:, :8], None)[0]):
+        np.testing.assert_allclose(found[:, FEATURES:], expected, atol=1e-5)
+
+
+def test_runs_that_differ_in_how_long_it_was_still_are_called_differently(made, tmp_path):
+    run = train(
+        made / "part", made / "store", tmp_path / "run",
+        settings={"frozen_first": 0.25, "fit.epochs": 1},
+    )  # fmt: skip
+    assert method_of(Run.read(run)) == "part, gru-20, frozen for 0.25 of the steps"
+    assert method_of(Run.read(made / "run")) == "part, gru-20"

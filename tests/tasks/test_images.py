@@ -24,8 +24,8 @@ from partsig.modalities import registry
 from partsig.modalities.image_dataset import ImageDataset
 from partsig.recipes.loading import load_classifier, load_model
 from partsig.runs import directory as runs
+from partsig.runs.method_names import method_of
 from partsig.runs.models import load_encoder
-from partsig.runs.test_results import method_of
 from partsig.sleep.stager import load
 from partsig.tasks import frozen
 from partsig.tasks.classification import Classification

@@ -208,7 +208,12 @@ class EncoderClassifier(SupervisedModule):
 
 
 class Classifier(EncoderClassifier):
-    """An encoder on grid patches, position codes, a linear head (PART, section 3.3)."""
+    """An encoder on grid patches, position codes, a linear head (PART, section 3.3).
+
+    ``has_codes``: learned codes are those that the encoder was pretrained with.
+    """
+
+    has_codes = False
 
     def __init__(
         self,
@@ -239,7 +244,9 @@ class Classifier(EncoderClassifier):
         return [self.encoder.blocks]
 
     def of_encoder(self) -> list[nn.Parameter]:
-        return list(self.encoder.parameters())
+        """Return the encoder's parameters, and its position codes where they are not drawn."""
+        codes = [self.positions] if self.config.positions == "sincos" or self.has_codes else []
+        return [*self.encoder.parameters(), *codes]
 
     def width_of(self, pool: str, blocks: int = 0) -> int:
         return pooled_width(self.encoder, self.patch, pool)
