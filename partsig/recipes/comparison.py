@@ -11,6 +11,7 @@ from partsig.metrics.agreement import macro_f1
 from partsig.metrics.resampling import BOOTSTRAP_DRAWS
 from partsig.runs.test_results import EvaluatedRun, PrimaryMetric
 from partsig.seeds import Stream, rng_of
+from partsig.train.settings import SPEED_KEYS
 
 # How often each unit is drawn, kept for so many units at once: 64 MB, whatever the test set.
 AT_ONCE = 8_000_000
@@ -161,6 +162,32 @@ def _unlike(members: Sequence[_Scored], reference: Sequence[_Scored]) -> str:
             if mine.run.encoder is not None and theirs.run.encoder is not None:
                 told |= dict.fromkeys(differences(theirs.run.encoder, mine.run.encoder))
     return "; ".join(line.replace(", now ", ", here ") for line in told)
+
+
+def other_settings(results: Sequence[EvaluatedRun], of: str = "") -> str:
+    """Return in which settings, of speed apart, runs differ that stand in one row; else nothing.
+
+    ``of``: what is said of where they stand, in place of the budget.
+    """
+    rows: dict[tuple[str, int], dict[str, None]] = {}
+    first: dict[tuple[str, int], EvaluatedRun] = {}
+    for item in results:
+        row = item.method, item.budget
+        lines = differences(first.setdefault(row, item).settings, item.settings)
+        told = rows.setdefault(row, {})
+        told |= {line.replace(", now ", " and "): None for line in lines if _is_told(line)}
+    return "".join(
+        f"\n\nThe runs of {method} ({of or budget or 'all'}) differ in more than their seeds "
+        f"({'; '.join(told)}): their mean is of several methods. Name what differs, as "
+        "LABEL=DIRECTORY."
+        for (method, budget), told in rows.items()
+        if told
+    )
+
+
+def _is_told(line: str) -> bool:
+    """Return whether a difference of settings is one of what is learned, and not of speed."""
+    return line.partition(":")[0] not in SPEED_KEYS
 
 
 def as_markdown(

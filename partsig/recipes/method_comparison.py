@@ -7,7 +7,7 @@ from pathlib import Path
 from partsig import registries
 from partsig.errors import ConfigError, DataError
 from partsig.files import check_replaceable, read_json, write_text
-from partsig.recipes.comparison import Row, as_csv, as_markdown, compare_rows
+from partsig.recipes.comparison import Row, as_csv, as_markdown, compare_rows, other_settings
 from partsig.recipes.comparison_tables import ComparisonRequest
 from partsig.runs import directory as runs
 from partsig.runs.settings import SCRATCH
@@ -47,7 +47,7 @@ def compare_methods(asked: ComparisonRequest) -> Comparison:
     folder = asked.output or runs.RUNS / "compare"
     unit, n_units, n_answers = results[0].unit, len(results[0].counts), results[0].n_answers
     text = as_markdown(rows, reference, metric, unit, n_units, n_answers, asked.seed)
-    text += _of_stores(results, metric.answers) + _of_channels(results)
+    text += other_settings(results) + _of_stores(results, metric.answers) + _of_channels(results)
     for name in ("compare.csv", "compare.md", "compare.png"):
         check_replaceable(folder / name, b",budget,n_runs,", folder / "compare.csv")
     write_text(folder / "compare.csv", as_csv(rows, metric.name))

@@ -27,7 +27,7 @@ from partsig.contracts import labels_of
 from partsig.data.store import read_meta
 from partsig.errors import ConfigError, DataError
 from partsig.files import check_replaceable, has_keys, read_json, write_json, write_text
-from partsig.recipes.comparison import interval, resampled
+from partsig.recipes.comparison import interval, other_settings, resampled
 from partsig.recipes.comparison_tables import ComparisonRequest
 from partsig.recipes.part_levels import (
     LEVELS,
@@ -137,6 +137,7 @@ def compare_parts(asked: ComparisonRequest) -> PartTable:
     found = between_levels(columns, encoders, reference)
     folder = asked.output or runs.RUNS / "compare-parts"
     text = as_markdown(columns, found, reference, unit, len(names), asked.seed)
+    text += "".join(other_settings(loaded[key][0], titles[key]) for key in groups)
     ours = has_keys("columns", "encoders", "reference")
     for name in ("parts.json", "parts.csv", "parts.md", "parts.png"):
         check_replaceable(folder / name, ours, folder / "parts.json")

@@ -103,7 +103,8 @@ class EvaluatedRun:
     they were, ``n_train`` how many answers there were to learn from, ``n_answers`` how many it
     gave. ``encoder`` is what its encoder is apart from its weights, None where it has none;
     ``pretrained`` whether these were. ``names`` (U,) are those of the test units, ``labelled`` of
-    the subjects learned from; ``store`` is what it was trained on, by name, and where that is from.
+    the subjects learned from; ``store`` is what it was trained on, by name, and where that is from;
+    ``settings`` are how.
     """
 
     path: Path
@@ -119,6 +120,7 @@ class EvaluatedRun:
     names: tuple[str, ...] = ()
     labelled: tuple[str, ...] = ()
     store: tuple[str, str] = ("", "")
+    settings: Mapping[str, object] = field(default_factory=dict, repr=False)
     confusion: np.ndarray = field(repr=False)
     counts: np.ndarray = field(repr=False)
 
@@ -190,6 +192,7 @@ def load(named: Sequence[str | Path]) -> tuple[list[EvaluatedRun], PrimaryMetric
                 names=answers.names,
                 labelled=tuple(sorted(run.facts.get("split", {}).get("train", ()))),
                 store=(run.store.name, str(run.facts["provenance"])),
+                settings=run.config,
             )
         )
     _check_apart(results)

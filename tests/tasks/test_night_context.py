@@ -310,3 +310,22 @@ def test_whom_the_features_were_learned_from_is_told_and_refused(store, tmp_path
     told("subjects_labelled")
     with pytest.raises(DataError, match="trained or chose"):
         partsig.evaluate(run, figures=False, device="cpu")
+
+
+def test_runs_of_one_row_that_differ_in_settings_are_told(store, tmp_path):
+    """A mean over seeds is one over seeds only where nothing else differs."""
+    runs = []
+    for seed, balanced in ((0, False), (1, False), (2, True)):
+        settings = {"model": "logistic", "split.val_subjects": 2, "balanced": balanced}
+        run = partsig.finetune(
+            "scratch", store, tmp_path / f"{seed}", subjects=5, seed=seed, device="cpu",
+            overrides=settings | {"fit.workers": seed % 2},
+        )  # fmt: skip
+        partsig.evaluate(run, figures=False, device="cpu")
+        runs.append(run)
+    told = "The runs of logistic (5) differ in more than their seeds (balanced: False and True)"
+    assert told in partsig.compare(runs, output=tmp_path / "three").markdown
+    alike = partsig.compare(runs[:2], output=tmp_path / "two").markdown
+    assert "differ in more" not in alike
+    named = [*runs[:2], f"balanced={runs[2]}"]
+    assert "differ in more" not in partsig.compare(named, output=tmp_path / "named").markdown
