@@ -140,13 +140,14 @@ def start_from(
     settings = replace(
         settings, encoder=replace(brought.shape, drop_path=settings.drop_path), **brought.patch
     )
-    window, extent = settings.extents(dataset.samples_per_unit, dataset.labels.unit_s)
+    _, extent = settings.extents(dataset.samples_per_unit, dataset.labels.unit_s)
     if wish == "auto" and brought.positions == "sincos":
         wish = "sincos"
     elif wish == "auto":
         # Frozen features, and heads fitted on them, know of no codes; nor do stretches of a night,
         # which begin anywhere.
-        wish = "learned" if settings.train == "full" and extent <= window else "none"
+        fits = extent[-1] <= dataset.window_for(settings)[-1]
+        wish = "learned" if settings.train == "full" and fits else "none"
     settings = replace(settings, positions=wish)
     return Start(
         n_channels=len(dataset.ch_names),

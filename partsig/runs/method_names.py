@@ -16,7 +16,7 @@ def method_of(run: Run) -> str:
         name += f", {around(run.config)}"
     how = [] if train == "full" else [train]
     if run.config.get("frozen_first"):
-        how.append(f"frozen for {run.config['frozen_first']:.3g} of the steps")
+        how.append(f"frozen for {run.config['frozen_first']} of the steps")
     return ", ".join([name, *how])
 
 

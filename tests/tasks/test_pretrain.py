@@ -184,7 +184,8 @@ def test_two_processes_take_the_course_of_one(finished, sample_store, tmp_path):
 
 
 # Those of fine-tuning, of images and of part discovery are tried elsewhere.
-OTHERS = ("demo-finetune", "few-labels", "night-context", "dreams", "short-epochs")
+OTHERS = ("demo-finetune", "few-labels", "night-context", "night-through", "dreams")
+OTHERS += ("short-epochs",)
 OF_OTHERS = ("cifar", "image", "discover")
 
 
