@@ -1,11 +1,14 @@
 """Small raw nights in EDF+: stages follow one another, each with a rhythm of its own; gaps."""
 
+import csv
 import importlib.util
 from pathlib import Path
 
 import numpy as np
 
 import partsig
+from partsig.data.signals.hypnograms.stages import STAGES
+from partsig.sleep.stager import load
 
 CHANNELS = ("C3-M2", "C4-M1", "E1-M2")
 SFREQ, EPOCHS = 100, 16
@@ -58,3 +61,20 @@ def write_nights(folder: Path) -> None:
     usual = {"channels": list(CHANNELS)}
     partsig.preprocess("edf", folder / "raw", folder / "store", overrides=usual, jobs=1)
     partsig.pretrain(folder / "store", folder / "part", overrides=ENCODER)
+
+
+def staged_as_evaluated(run: Path, raw: Path, store: Path | None = None) -> int:
+    """Hold what stage says of raw recordings against evaluate; return of how many epochs."""
+    result = partsig.evaluate(run, store, figures=False, device="cpu")
+    with open(result.path / "predictions.csv", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    stager, compared = load(run, "cpu"), 0
+    for name in {row["recording"] for row in rows}:
+        staged = partsig.stage(raw / f"{name}.edf", stager)
+        for row in rows:
+            e = int(row["epoch"])
+            if row["recording"] == name and not staged.unusable[e]:
+                p = [float(row[f"p_{stage}"]) for stage in STAGES]
+                np.testing.assert_allclose(staged.probabilities[e], p, atol=2e-5)
+                compared += 1
+    return compared

@@ -27,6 +27,7 @@ def cells(seconds):
     }
 
 
+@pytest.mark.slow
 def test_two_sizes_of_three_verbs_become_a_table(tmp_path):
     results = tmp_path / "scale.json"
     command = [sys.executable, str(BENCHMARKS / "scale.py"), "--sizes", "12", "24"]

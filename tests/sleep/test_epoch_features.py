@@ -1,6 +1,5 @@
 """Raw recordings staged with context: the features are a store's, gaps are never crossed."""
 
-import csv
 import importlib.util
 import json
 import shutil
@@ -83,18 +82,7 @@ def test_features_are_those_of_the_store(made, kind, name):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_raw_night_is_staged_as_evaluate_stages_the_store(made, kind, tmp_path):
     shutil.copytree(run_of(made, kind), tmp_path / "run")
-    result = partsig.evaluate(tmp_path / "run", made / kind, figures=False, device="cpu")
-    with open(result.path / "predictions.csv", newline="") as handle:
-        rows = list(csv.DictReader(handle))
-    stager, compared = load(tmp_path / "run", "cpu"), 0
-    for name in {row["recording"] for row in rows}:
-        staged = partsig.stage(made / "raw" / f"{name}.edf", stager)
-        for row in rows:
-            e = int(row["epoch"])
-            if row["recording"] == name and not staged.unusable[e]:
-                p = [float(row[f"p_{stage}"]) for stage in ("W", "N1", "N2", "N3", "REM")]
-                np.testing.assert_allclose(staged.probabilities[e], p, atol=2e-5)
-                compared += 1
+    compared = raw_nights.staged_as_evaluated(tmp_path / "run", made / "raw", made / kind)
     assert compared >= raw_nights.EPOCHS
 
 

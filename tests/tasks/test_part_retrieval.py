@@ -164,6 +164,7 @@ def test_it_does_not_know_that_images_have_two_axes(encoder_run, sample_store, t
     assert found.metrics["mean_average_precision"] > found.metrics["chance"]
 
 
+@pytest.mark.slow
 def test_what_lies_nearest_is_drawn_and_told(run, tmp_path):
     found = partsig.inspect(run, what="retrieval", n=3, output=tmp_path / "look", **CPU)
     assert sorted(path.name for path in found.figures) == ["retrieval.png", "retrieval.svg"]
