@@ -17,7 +17,7 @@ from partsig.core.objectives.supervised import EncoderClassifier, LossConfig
 from partsig.errors import ConfigError
 from partsig.tasks.encoded_nights import EncodedNights
 from partsig.tasks.frozen import InputShape
-from partsig.tasks.night_context import USUAL_OF, averaged, features_of
+from partsig.tasks.night_context import USUAL_OF, averaged, by_stretch, features_of
 from partsig.tasks.settings import MOST_SAMPLES, ContextConfig
 
 
@@ -76,14 +76,13 @@ class EncodedStretches(EncodedNights):
         is missing anywhere.
         """
         self.eval()
-        unit, n_classes = self.epoch[1], len(self.around.prior)
-        if stretches is None:
-            stretches = [(0, signal.shape[1] // unit)]
-        result = np.zeros((stretches[-1][1], n_classes))
-        for begin, end in stretches:
-            x = torch.from_numpy(features_of(signal, begin, end, unit)).to(self.at.device)
-            result[begin:end] = averaged(self.context_logits, x, self.context.epochs, n_classes)
-        return result
+        n_classes = len(self.around.prior)
+
+        def of_stretch(x: np.ndarray) -> np.ndarray:
+            given = torch.from_numpy(x).to(self.at.device)
+            return averaged(self.context_logits, given, self.context.epochs, n_classes)
+
+        return by_stretch(signal, stretches, self.epoch[1], n_classes, of_stretch)
 
     def _features(self, x: Tensor, present: Tensor | None) -> Tensor:
         """Return features and tokens (B, N, F) of stretches; of no meaning where no epoch is."""

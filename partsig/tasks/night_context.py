@@ -235,25 +235,38 @@ class ContextNetwork(SupervisedModule):
         is missing anywhere.
         """
         self.eval()
-        signal = np.asarray(signal)
-        if stretches is None:
-            stretches = [(0, signal.shape[1] // self.n_times)]
-        result = np.zeros((stretches[-1][1], len(self.prior)))
-        for begin, end in stretches:
-            x = torch.from_numpy(features_of(signal, begin, end, self.n_times))
-            p = self._of_stretch(x.to(self.centre.device))
-            if self.context.model == "viterbi":
-                chain = self.prior.cpu().numpy(), self.transitions.cpu().numpy()
-                p = markov.decoded(p, *chain)
-            result[begin:end] = p
-        return result
+        return by_stretch(signal, stretches, self.n_times, len(self.prior), self._of_stretch)
 
-    def _of_stretch(self, x: Tensor) -> np.ndarray:
+    def _of_stretch(self, x: np.ndarray) -> np.ndarray:
         """Return class probabilities (N, K) of features (N, F) between which nothing is missing."""
         size = len(x) if self.context.whole else self.context.epochs
         if self.context.epochs == 1:
             size = 1
-        return averaged(self.context_logits, x, size, len(self.prior))
+        given = torch.from_numpy(x).to(self.centre.device)
+        p = averaged(self.context_logits, given, size, len(self.prior))
+        if self.context.model == "viterbi":
+            p = markov.decoded(p, self.prior.cpu().numpy(), self.transitions.cpu().numpy())
+        return p
+
+
+def by_stretch(
+    signal: np.ndarray,
+    stretches: list[tuple[int, int]] | None,
+    n_times: int,
+    n_classes: int,
+    of_stretch: Callable[[np.ndarray], np.ndarray],
+) -> np.ndarray:
+    """Return class probabilities (E, K) of the epochs, of ``n_times`` samples, of a signal (C, T).
+
+    ``of_stretch`` gives them (N, K) of the features (N, F) of a stretch; see
+    :meth:`ContextNetwork.predict_signal`.
+    """
+    if stretches is None:
+        stretches = [(0, signal.shape[1] // n_times)]
+    result = np.zeros((stretches[-1][1], n_classes))
+    for begin, end in stretches:
+        result[begin:end] = of_stretch(features_of(signal, begin, end, n_times))
+    return result
 
 
 @torch.inference_mode()
