@@ -192,7 +192,7 @@ def load(named: Sequence[str | Path]) -> tuple[list[EvaluatedRun], PrimaryMetric
                 names=answers.names,
                 labelled=tuple(sorted(run.facts.get("split", {}).get("train", ()))),
                 store=(run.store.name, str(run.facts["provenance"])),
-                settings=run.config,
+                settings=_settings_of(run),
             )
         )
     _check_apart(results)
@@ -223,6 +223,14 @@ def _check_apart(results: Sequence[EvaluatedRun]) -> None:
                 f"{shlex.quote(f'LABEL={item.path}')}."
             )
         seen[key] = item.path
+
+
+def _settings_of(run: Run) -> Mapping[str, object]:
+    """Return the settings of a run; what an older partsig did not know is as usual."""
+    try:
+        return configs.to_dict(configs.build(registry.get(run.modality).finetune, run.config))
+    except ConfigError:  # of a partsig that had other keys
+        return run.config
 
 
 def _encoder_of(run: Run) -> dict[str, object] | None:
