@@ -75,6 +75,21 @@ def drawn(n=EPOCHS, rows=2, seed=0):
     return x, labels, torch.ones(rows, n, dtype=torch.bool)
 
 
+class Night:
+    """Examples of one recording: features (N, F), between which nothing is missing."""
+
+    n_times = 1
+
+    def __init__(self, x):
+        self.x, self.n_epochs = x, {"a": len(x)}
+
+    def signal(self, _name):
+        return self.x.numpy().T
+
+    def stretches(self, _name):
+        return [(0, len(self.x))]
+
+
 def examples(made, name):
     return LabelledWindows(open_store(made / "store"), [name], labelled=False)
 
@@ -100,17 +115,9 @@ def test_tokens_are_those_that_embed_gives_a_stretch_as_long_as_a_window(made):
     model, _ = load_classifier(made / "run")
     model.eval()
 
-    class One:
-        n_epochs, n_times = {"a": EPOCHS}, 1
-
-        def signal(self, _name):
-            return drawn(rows=1)[0][0].numpy().T
-
-        def stretches(self, _name):
-            return [(0, EPOCHS)]
-
-    expected = tokens_amid(model.net, EPOCHS, PATCH, One(), "a", CPU)
-    own = model._features(drawn(rows=1)[0], None)[0, :, FEATURES:].numpy()
+    x, _, _ = drawn(rows=1)
+    expected = tokens_amid(model.net, EPOCHS, PATCH, Night(x[0]), "a", CPU)
+    own = model._features(x, None)[0, :, FEATURES:].numpy()
     np.testing.assert_allclose(own, expected, atol=1e-5)
 
 
@@ -260,8 +267,8 @@ def test_two_processes_take_the_course_of_one(made, tmp_path):
     assert len(courses[0]) == 6
     np.testing.assert_allclose(*courses[:2], rtol=1e-4)
     assert abs(courses[0][-1] / courses[2][-1] - 1) > 1e-3  # this tells it from being frozen never
-    moved = {name: value - before(made)[name] for name, value in weights[0].items()}
-    assert max(value.abs().max() for value in moved.values()) > 1e-3
+    pretrained = before(made)
+    assert max((value - pretrained[k]).abs().max() for k, value in weights[0].items()) > 1e-3
     for name, value in weights[0].items():
         torch.testing.assert_close(value, weights[1][name], atol=1e-4, rtol=1e-3)
 
@@ -298,16 +305,7 @@ def test_a_short_stretch_is_continued_on_both_sides_as_embed_does(made):
     x, _, present = drawn()
     present[1, 8:] = False
 
-    class Short:
-        n_epochs, n_times = {"a": 8}, 1
-
-        def signal(self, _name):
-            return x[1, :8].numpy().T
-
-        def stretches(self, _name):
-            return [(0, 8)]
-
-    expected = tokens_amid(model.net, EPOCHS, PATCH, Short(), "a", CPU)
+    expected = tokens_amid(model.net, EPOCHS, PATCH, Night(x[1, :8]), "a", CPU)
     for found in (model._features(x, present)[1, :8], model._features(x[1:, :8], None)[0]):
         np.testing.assert_allclose(found[:, FEATURES:], expected, atol=1e-5)
 
