@@ -115,6 +115,17 @@ class SignalFinetuneConfig(FinetuneRecipe):
     def patch_of(self, pretrained: SignalPretrainConfig) -> dict[str, object]:
         return {"patch_s": pretrained.patch_s}
 
+    def unlike(self, pretrained: SignalPretrainConfig, unit_s: float | None) -> str:
+        if not self.context.through or unit_s is None or pretrained.patch_s <= unit_s:
+            return ""
+        stretch, usual = self.context.epochs, pretrained.window_s / unit_s
+        if stretch == round(usual):
+            return ""
+        return (
+            f"the encoder was pretrained on windows of {usual:g} epochs and is given stretches of "
+            f"{stretch}: set context.epochs={round(usual)} to have it see what it is used to"
+        )
+
     def patch_from(self, patch: Shape, samples_per_unit: float) -> dict[str, object]:
         if len(patch) != 1:
             raise CheckpointError(f"this encoder takes patches of {patch}; signals have one axis.")

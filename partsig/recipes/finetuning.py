@@ -193,6 +193,8 @@ def _share_finetuning(asked: Finetuning, world: World) -> None:
     distributed.wait(world)
     if over:
         return
+    if world.main and asked.start.unlike:
+        print(asked.start.unlike, flush=True)
     model = _build(asked, settings, train)
     if settings.train != "full":
         model.kept_in = str(folder_of(asked.start.origin.path, asked.run))

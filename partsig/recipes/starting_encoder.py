@@ -34,7 +34,8 @@ class Start:
     position codes (N + 1, E) that it was trained with, where it brings them. ``taken`` tells whose
     weights each channel takes, by number; None: those drawn. ``frozen`` is an encoder that is used
     as it is, in place of all of these; ``projection`` the weights of the head that it was trained
-    with; ``facts`` are what a run tells of weights that are somebody else's.
+    with; ``facts`` are what a run tells of weights that are somebody else's. ``unlike`` says in
+    what it will be given other inputs than in pretraining, in a sentence; "": in nothing.
     """
 
     n_channels: int
@@ -50,6 +51,7 @@ class Start:
     frozen: FrozenEncoder | None = None
     projection: Mapping[str, Tensor] = field(default_factory=dict)
     facts: Mapping[str, object] = field(default_factory=dict)
+    unlike: str = ""
 
     def encoder(self, seed: int) -> Encoder | FrozenEncoder:
         """Return the encoder; what has no weights yet is drawn by ``seed``."""
@@ -83,6 +85,7 @@ class _Brought:
     frozen: FrozenEncoder | None = None
     projection: Mapping[str, Tensor] = field(default_factory=dict)
     facts: Mapping[str, object] = field(default_factory=dict)
+    unlike: str = ""
 
 
 def start_from(
@@ -163,6 +166,7 @@ def start_from(
         frozen=brought.frozen,
         projection=brought.projection,
         facts=brought.facts,
+        unlike=brought.unlike,
     )
 
 
@@ -242,6 +246,7 @@ def _from_run(origin: Path, dataset: Dataset, settings: FinetuneRecipe) -> _Brou
         seen=run.seen_unlabelled,
         taken=taken,
         projection=projection_of(origin) if settings.pool == PROJECTED else {},
+        unlike=settings.unlike(pretrained.settings, dataset.labels.unit_s),
     )
 
 

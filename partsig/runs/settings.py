@@ -147,6 +147,14 @@ class FinetuneRecipe(ABC):
     def patch_of(self, pretrained: PretrainRecipe) -> dict[str, object]:
         """Return the setting that gives patches of the size an encoder was pretrained on."""
 
+    def unlike(self, pretrained: PretrainRecipe, unit_s: float | None) -> str:
+        """Return in what an encoder will be given other inputs than in pretraining; "": in nothing.
+
+        A sentence, where both work and one may not have been meant. ``unit_s`` as in
+        :meth:`extents`.
+        """
+        return ""
+
     @abstractmethod
     def patch_from(self, patch: Shape, samples_per_unit: float) -> dict[str, object]:
         """Return the setting that gives patches of this extent in samples."""

@@ -317,3 +317,12 @@ def test_runs_that_differ_in_how_long_it_was_still_are_called_differently(made, 
     )  # fmt: skip
     assert method_of(Run.read(run)) == "part, gru-20, frozen for 0.25 of the steps"
     assert method_of(Run.read(made / "run")) == "part, gru-20"
+
+
+def test_stretches_that_are_not_as_long_as_in_pretraining_are_told(made, tmp_path, capsys):
+    train(made / "part", made / "store", tmp_path / "same", settings={"fit.epochs": 1})
+    assert "pretrained on windows" not in capsys.readouterr().out
+    shorter = {"context.epochs": 12, "fit.epochs": 1}
+    train(made / "part", made / "store", tmp_path / "shorter", settings=shorter)
+    told = "pretrained on windows of 20 epochs and is given stretches of 12: set context.epochs=20"
+    assert told in capsys.readouterr().out
