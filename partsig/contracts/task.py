@@ -62,10 +62,14 @@ class Task(Protocol):
     ) -> TrainingBatches:
         """Return the batches of fine-tuning, of what is ``drawn`` in an order."""
 
-    def build(self, encoder: "nn.Module", settings: Any, shape: Any, modality: str) -> Predictor:
+    def build(
+        self, encoder: "nn.Module | None", settings: Any, shape: Any, modality: str
+    ) -> Predictor:
         """Return the untrained model; the caller seeds torch.
 
-        ``settings`` are the modality's, ``shape`` a :class:`~partsig.tasks.frozen.InputShape`.
+        ``encoder`` is None where ``settings.model`` says that another model is trained in its
+        place. ``settings`` are the modality's, ``shape`` a
+        :class:`~partsig.tasks.frozen.InputShape`.
         """
 
     def load(self, run: TrainedRun) -> Predictor:

@@ -94,7 +94,7 @@ class NightContext(SleepStaging):
 
     def build(
         self,
-        encoder: Encoder | FrozenEncoder,
+        encoder: Encoder | FrozenEncoder | None,
         settings: FinetuneRecipe,
         shape: InputShape,
         modality: str,

@@ -67,7 +67,7 @@ class Classification(LabelledTask):
 
     def build(
         self,
-        encoder: Encoder | FrozenEncoder,
+        encoder: Encoder | FrozenEncoder | None,
         settings: FinetuneRecipe,
         shape: InputShape,
         modality: str,

@@ -22,8 +22,11 @@ from partsig.runs.settings import FROZEN_WAYS, FinetuneRecipe
 from partsig.tasks import frozen
 from partsig.tasks.frozen import InputShape
 
-# Called with an encoder, the modality's settings, the shape of what is given and its name.
-Build = Callable[[Encoder | FrozenEncoder, FinetuneRecipe, InputShape, str], SupervisedModule]
+# Called with an encoder, the modality's settings, the shape of what is given and its name; with
+# None where what is trained in its place has no encoder.
+Build = Callable[
+    [Encoder | FrozenEncoder | None, FinetuneRecipe, InputShape, str], SupervisedModule
+]
 
 
 def network_on(
@@ -52,7 +55,9 @@ def loaded(run: Run, build: Build) -> SupervisedModule:
         told = run.facts.get(FROZEN)
         if told is not None:
             return build(rebuild(told, len(shape.ch_names)), settings, shape, run.modality)
-        encoder = Encoder(settings.encoder, len(shape.ch_names), shape.patch)
+        encoder = None
+        if settings.model == "encoder":
+            encoder = Encoder(settings.encoder, len(shape.ch_names), shape.patch)
         return build(encoder, settings, shape, run.modality)
 
     file = chosen_file(run.path)

@@ -69,6 +69,17 @@ def test_a_fine_tuned_run_that_would_fill_the_memory_is_refused(shape, tuned):
     assert peak() - before < GIB
 
 
+def test_an_encoder_that_a_run_does_not_use_is_not_built(sample_store, tmp_path):
+    """Whatever its record says of one: a logistic regression has no encoder."""
+    run = tmp_path / "logistic"
+    settings = {"model": "logistic", "split.val_subjects": 1}
+    partsig.finetune("scratch", sample_store, run, subjects=2, overrides=settings, device="cpu")
+    edit(run, lambda facts: facts["config"]["encoder"].update(width=16_384, depth=256))
+    before = peak()
+    assert load_classifier(run)[1].path == run
+    assert peak() - before < GIB
+
+
 def test_windows_that_would_fill_the_memory_are_refused(tuned):
     """Their position codes would."""
     edit(tuned, lambda facts: facts["config"].update(window_s=1e9))
