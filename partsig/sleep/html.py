@@ -14,7 +14,7 @@ import numpy as np
 
 from partsig import regular
 from partsig.data.signals.hypnograms.stages import EPOCH_S, STAGES, UNSCORED
-from partsig.sleep.quality import GOOD, QUALITY
+from partsig.data.signals.quality import GOOD, QUALITY
 
 # From wake (warm) over light and deep sleep (blues) to REM, distinguishable without colour vision.
 COLOURS = {"W": "#E69F00", "N1": "#9AD0F3", "N2": "#3F8EC9", "N3": "#0B3C6F", "REM": "#C0392B"}

@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from partsig.data.signals.hypnograms.stages import STAGES, UNSCORED
+from partsig.data.signals.quality import GOOD, QUALITY
 from partsig.data.signals.windows import LabelledWindows
 from partsig.metrics.agreement import confusion, confusions, kappa, or_none
 from partsig.metrics.calibration import MIN_PROBABILITY
 from partsig.metrics.resampling import bootstrap
 from partsig.sleep.label_fit import separation
-from partsig.sleep.quality import GOOD, QUALITY
 from partsig.sleep.staging import Staging, Suspect
 
 # How often one stage (row) is followed by another (column) in the next 30 s, in the order of

@@ -16,6 +16,7 @@ from partsig.data.signals.channels import MissingChannelsError
 from partsig.data.signals.hypnograms.stages import UNSCORED, n_epochs
 from partsig.data.signals.lazy import OnDisk
 from partsig.data.signals.preprocessing import PreprocessConfig, filtered
+from partsig.data.signals.quality import GOOD, find_faults, is_eeg
 from partsig.data.signals.readers import edf_recordings, psg, wfdb_records
 from partsig.data.signals.readers.guarded import read_recording
 from partsig.data.signals.recordings import Recording
@@ -31,7 +32,6 @@ from partsig.runs.settings import SCRATCH
 from partsig.sleep import oddity, review
 from partsig.sleep.audit import measure as nights
 from partsig.sleep.epoch_features import EpochFeatures, features_of, scaled_copy
-from partsig.sleep.quality import GOOD, find_faults, is_eeg
 from partsig.sleep.settings import StageConfig
 from partsig.sleep.stagers import predict_signal
 from partsig.sleep.staging import Staging

@@ -29,7 +29,7 @@ class Staging:
     nan where unusable. ``scored`` (E,) int8 are the stages that came with the recording (-1
     unscored), None where there were none. ``review`` are the epochs to look at, the most urgent
     first. ``quality`` has, per channel, the code (E,) of what is wrong with it (index into
-    :data:`partsig.sleep.quality.QUALITY`). ``oddity`` (S,) is, per second from the
+    :data:`partsig.data.signals.quality.QUALITY`). ``oddity`` (S,) is, per second from the
     recording's start, how hard a PART run finds it to relate it to its surroundings; None where not
     asked for.
     ``signal`` (C, T) is in µV at ``sfreq`` Hz, as the stager was given it, from ``start_s``; over

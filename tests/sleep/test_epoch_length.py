@@ -11,10 +11,10 @@ import partsig
 from partsig.data.signals.hypnograms.alignment import to_epochs
 from partsig.data.signals.hypnograms.hypnogram import make_hypnogram
 from partsig.data.signals.hypnograms.stages import in_half_minutes, is_sleep
+from partsig.data.signals.quality import FLAT, find_faults
 from partsig.data.signals.store import open_store
 from partsig.errors import CheckpointError, ConfigError
 from partsig.runs.run import Run
-from partsig.sleep.quality import FLAT, find_faults
 
 SFREQ, N = 20, 48  # Hz, epochs of 5 s
 READ = {"channels": ["C4-M1"], "sfreq": SFREQ, "h_freq": None, "hypnogram.codes": "dreams"}

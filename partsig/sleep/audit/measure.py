@@ -14,6 +14,7 @@ from partsig.data.signals import landmarks, peaks
 from partsig.data.signals.hypnograms.alignment import trimmed
 from partsig.data.signals.hypnograms.stages import EPOCH_S, UNSCORED, in_half_minutes, is_sleep
 from partsig.data.signals.lazy import Row, beside, forget, stretches
+from partsig.data.signals.quality import Quality, is_eeg, measure
 from partsig.data.signals.recordings import Recording, Rows
 from partsig.data.signals.store import Store, open_store
 from partsig.data.signals.store_index import read_index
@@ -23,7 +24,6 @@ from partsig.data.twins import grouped
 from partsig.errors import ConfigError, DataError, DiskFullError
 from partsig.sleep.audit.selection import Selected
 from partsig.sleep.clipping import find_clipped
-from partsig.sleep.quality import Quality, is_eeg, measure
 
 # Samples of a channel up to which it is held in memory: 36 h at 256 Hz, 168 MB with its marks.
 HELD = 2**25

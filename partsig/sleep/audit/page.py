@@ -8,10 +8,10 @@ import numpy as np
 
 from partsig import __version__
 from partsig.data.signals.hypnograms.stages import EPOCH_S, STAGES, count_stages
+from partsig.data.signals.quality import LOWEST_HZ, QUALITY
 from partsig.data.twins import TWICE, told
 from partsig.sleep import html
 from partsig.sleep.audit.rules import LEVELS, Audited, share_bad
-from partsig.sleep.quality import LOWEST_HZ, QUALITY
 
 SHOWN = 20  # rows of the printed table
 LISTED = 5  # sets of channels that are printed

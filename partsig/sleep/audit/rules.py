@@ -6,10 +6,10 @@ import numpy as np
 
 from partsig.data.signals.channels import DERIVED
 from partsig.data.signals.hypnograms.stages import EPOCH_S, STAGES, UNSCORED
+from partsig.data.signals.quality import CLIPPED, EEG_UV, FLAT, OTHER_UV, RANGE, Quality, is_eeg
 from partsig.data.signals.readers.physionet2018 import N_TRAINING, PUBLISHED
 from partsig.sleep.audit.measure import MeasuredRecording
 from partsig.sleep.label_fit import best_shift, mean_delta, separation
-from partsig.sleep.quality import CLIPPED, EEG_UV, FLAT, OTHER_UV, RANGE, Quality, is_eeg
 
 # A fault would spoil training, a warning wants a look, a remark is good to know.
 LEVELS = ("remark", "warning", "fault")

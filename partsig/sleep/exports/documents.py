@@ -7,9 +7,9 @@ import numpy as np
 
 from partsig import __version__, files
 from partsig.data.signals.hypnograms.stages import STAGES, UNSCORED
+from partsig.data.signals.quality import QUALITY
 from partsig.sleep.exports.paths import replaceable_path
 from partsig.sleep.exports.values import plain
-from partsig.sleep.quality import QUALITY
 from partsig.sleep.staging import Staging
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import wfdb
 
-from partsig.data.signals import filters, lazy
+from partsig.data.signals import filters, lazy, quality
 from partsig.data.signals.filters import bandpass_resample_rows
 from partsig.data.signals.hypnograms.stages import EPOCH_S
 from partsig.data.signals.preprocessing import PreprocessConfig, filtered
@@ -24,7 +24,7 @@ from partsig.data.signals.readers.edf import open_edf
 from partsig.data.signals.recordings import ReadConfig, Recording, Rows
 from partsig.data.signals.store_writing import FLOAT16_MAX, make_meta, write_recording
 from partsig.errors import DataError, DiskFullError
-from partsig.sleep import clipping, quality
+from partsig.sleep import clipping
 from partsig.sleep import stager as staging
 from partsig.sleep.audit import measure as nights
 from partsig.verbs.audit import audit

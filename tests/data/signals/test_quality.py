@@ -6,16 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from partsig.data.signals import quality
+from partsig.data.signals.quality import CLIPPED, FLAT, GOOD, RANGE
 from partsig.errors import DataError
-from partsig.sleep import quality
 from partsig.sleep.clipping import find_clipped
 from partsig.sleep.label_fit import best_shift, separation
-from partsig.sleep.quality import CLIPPED, FLAT, GOOD, RANGE
 
 SFREQ = 200.0
 EPOCH = 6000
 N = 20
-REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "pydynamo"
+REAL = Path(__file__).resolve().parents[4] / "shared" / "data" / "pydynamo"
 
 
 @pytest.fixture

@@ -11,14 +11,15 @@ import numpy as np
 import scipy  # its parts are loaded where they are used
 
 from partsig.data.signals.bands import FLOOR, SEGMENT_S
-from partsig.data.signals.hypnograms.stages import EPOCH_S, n_epochs
+from partsig.data.signals.hypnograms.stages import n_epochs
 from partsig.data.signals.lazy import Row
 from partsig.errors import DataError
 
 # What an epoch of a channel is, by its code.
 QUALITY = ("good", "flat", "clipped", "out of range")
 GOOD, FLAT, CLIPPED, RANGE = range(4)
-WINDOWS = 30  # of 1 s in an epoch
+JUDGED_S = 30.0  # of an epoch that is judged, whatever epochs a store has
+WINDOWS = 30  # of 1 s in it
 # An epoch is named after its commonest fault when that many of its seconds have one.
 BAD_SHARE = 1 / 3
 # µV, peak to peak in a second. ACNS guideline 3 calls an EEG without activity over 2 µV silent;
@@ -103,7 +104,7 @@ class Faults:
     @property
     def epochs(self) -> np.ndarray:
         """Code (E,) int8 of each epoch; all are out of range where the unit looks wrong."""
-        return self.of_epochs(EPOCH_S)
+        return self.of_epochs(JUDGED_S)
 
     def of_epochs(self, epoch_s: float) -> np.ndarray:
         """Return the code (E,) int8 of each epoch of another length, as far as seconds tell it.
@@ -112,7 +113,7 @@ class Faults:
         the second that its own middle lies in.
         """
         seconds = self.seconds.reshape(-1)
-        if epoch_s == EPOCH_S:
+        if epoch_s == JUDGED_S:
             codes = _commonest(self.seconds)
         else:
             n = int(len(seconds) / epoch_s + 1e-9)
@@ -139,13 +140,13 @@ def find_faults(
     Both are read in blocks of epochs. Raises DataError below 16 Hz, or when there is no whole
     epoch.
     """
-    n = n_epochs(len(signal), sfreq)
+    n = n_epochs(len(signal), sfreq, JUDGED_S)
     if sfreq < LOWEST_HZ or n == 0:
         raise DataError(
             f"{len(signal) / sfreq:g} s at {sfreq:g} Hz are not measured; it takes "
-            f"{EPOCH_S:g} s at {LOWEST_HZ:g} Hz or more"
+            f"{JUDGED_S:g} s at {LOWEST_HZ:g} Hz or more"
         )
-    n_times = round(EPOCH_S * sfreq)
+    n_times = round(JUDGED_S * sfreq)
     second = n_times // WINDOWS
     deviation, span, hit = (np.zeros((n, WINDOWS), np.float32) for _ in range(3))
     not_finite = n_clipped = 0
@@ -237,7 +238,7 @@ def _densities(
     """Return power densities (E, F) in µV²/Hz, by Welch's method as for the band powers, and Hz."""
     densities = []
     for block in _blocks(n):
-        whole = _epochs(signal, block, round(EPOCH_S * sfreq))
+        whole = _epochs(signal, block, round(JUDGED_S * sfreq))
         part = np.where(np.isfinite(whole), whole, 0) * np.float32(factor)
         frequency, density = scipy.signal.welch(
             part, sfreq, nperseg=round(SEGMENT_S * sfreq), axis=-1
