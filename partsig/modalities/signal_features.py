@@ -9,11 +9,13 @@ import numpy as np
 from partsig.contracts import Everything, TrainedModel, TrainedRun
 from partsig.data.signals.bands import band_powers, feature_names
 from partsig.data.signals.growing_index import take_and_keep
+from partsig.data.signals.lazy import forget
 from partsig.data.signals.recordings import Recording
 from partsig.data.signals.scaling import scale_robustly
 from partsig.data.signals.store import Store
 from partsig.data.signals.store_index import FINGERPRINT, GAPS, gaps_of_text, write_index
 from partsig.data.signals.store_writing import create_store, make_meta, write_recording, write_split
+from partsig.data.signals.usable import usable_epochs
 from partsig.data.signals.windows import LabelledWindows
 from partsig.data.store import OK
 from partsig.errors import ConfigError, DataError
@@ -133,7 +135,8 @@ def write_features(
                 (name,) = part.names
                 row = store.recordings[name]
                 if name not in rows or rows[name]["source"] != row["sha256"][:16]:
-                    yield _written(store, path, meta, row, scaled([features()], len(part)))
+                    signal = scaled([features()], len(part), usable_of(store, name, names))
+                    yield _written(store, path, meta, row, signal)
 
         take_and_keep(
             written(),
@@ -160,10 +163,43 @@ def _written(store: Store, path: Path, meta: dict, row: Mapping, signal: np.ndar
     return write_recording(path, meta, recording, signal) | {FINGERPRINT: row[FINGERPRINT]}
 
 
-def scaled(blocks: Iterable[np.ndarray], n: int) -> np.ndarray:
+def usable_of(store: Store, recording: str, names: Sequence[str]) -> list[np.ndarray]:
+    """Return which epochs (E,) of a recording each feature of these names is scaled by."""
+    signal = store.signal(recording)
+    rows = usable_epochs(
+        signal,
+        ch_names=store.ch_names,
+        sfreq=store.sfreq,
+        unit_s=store.unit_s,
+        gaps=gaps_of_text(store.recordings[recording][GAPS]),
+        unit=store.unit,
+    )
+    forget(signal)
+    return by_feature(rows, names, store.ch_names, store.unit_s, store.sfreq)
+
+
+def by_feature(
+    rows: np.ndarray, names: Sequence[str], ch_names: Sequence[str], unit_s: float, sfreq: float
+) -> list[np.ndarray]:
+    """Return for each feature which epochs (E,) it is scaled by.
+
+    Of ``rows`` (C + 1, E), see :func:`~partsig.data.signals.usable.usable_epochs`: a channel's
+    band powers by its own, what an encoder makes of all of them by the last.
+    """
+    n_times = round(unit_s * sfreq)
+    owner = {
+        name: c
+        for c, channel in enumerate(ch_names)
+        for name in feature_names([channel], n_times, sfreq)
+    }
+    return [rows[owner.get(name, -1)] for name in names]
+
+
+def scaled(blocks: Iterable[np.ndarray], n: int, usable: Sequence[np.ndarray]) -> np.ndarray:
     """Return features of a whole recording as a signal (F, n) float32, scaled by itself.
 
-    ``blocks`` are those of its n epochs (b, F), one after the other; they are held once.
+    ``blocks`` are those of its n epochs (b, F), one after the other; they are held once. Each is
+    scaled by the epochs (n,) that are ``usable``.
     """
     signal, at = np.zeros((0, n), np.float32), 0
     for block in blocks:
@@ -171,7 +207,7 @@ def scaled(blocks: Iterable[np.ndarray], n: int) -> np.ndarray:
             signal = np.empty((block.shape[1], n), np.float32)
         signal[:, at : at + len(block)] = block.T
         at += len(block)
-    scale_robustly(signal)
+    scale_robustly(signal, usable)
     return signal
 
 

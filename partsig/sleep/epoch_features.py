@@ -1,6 +1,6 @@
 """Features of every epoch of a recording, made as those were that a run was trained on."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,15 +10,18 @@ import torch
 from partsig.data.signals.bands import band_powers
 from partsig.data.signals.hypnograms.stages import n_epochs
 from partsig.data.signals.lazy import OnDisk, room, stretches
-from partsig.data.signals.scaling import scale_robustly
+from partsig.data.signals.scaling import SCALED_UNIT, USUAL_UNIT, scale_robustly
 from partsig.data.signals.store_writing import as_stored
+from partsig.data.signals.usable import usable_epochs
 from partsig.errors import CheckpointError
-from partsig.modalities.signal_features import scaled
+from partsig.modalities.signal_features import by_feature, scaled
 from partsig.recipes.epoch_features import feature_network
 from partsig.runs.epoch_features import AGAIN, FILE, FeatureRecipe, read_recipe
 from partsig.runs.features import FrozenNetwork
 from partsig.runs.run import Run
 from partsig.tasks.settings import MOST_SAMPLES
+
+Gaps = Sequence[tuple[float, float]]  # begin and end, in seconds from the first epoch
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,22 +52,27 @@ class EpochFeatures:
     network: FrozenNetwork
     device: torch.device
 
-    def of_signal(self, signal: np.ndarray | OnDisk) -> np.ndarray:
+    def of_signal(self, signal: np.ndarray | OnDisk, gaps: Gaps) -> np.ndarray:
         """Return the features (F, E) float32 of a signal (C, T) in µV, as it was filtered.
 
         E are its whole epochs, one at least; a batch of them is in memory at a time. Each feature
-        is scaled by the whole recording, as in a store of features.
+        is scaled by what is usable of the recording, as in a store of features. ``gaps`` (s) are
+        those of the signal.
         """
-        if self.recipe.normalise == "recording":
-            signal = scaled_copy(signal)
-        sfreq = self.recipe.sfreq
+        made = self.recipe
+        told = {"ch_names": made.ch_names, "sfreq": made.sfreq, "unit_s": made.unit_s, "gaps": gaps}
+        unit, dtype = USUAL_UNIT, np.dtype(made.dtype)
+        if made.normalise == "recording":
+            signal, unit = scaled_copy(signal, **told), SCALED_UNIT
         epochs = SignalEpochs(
             signal=signal,
-            n_times=round(self.recipe.unit_s * sfreq),
-            n=n_epochs(signal.shape[1], sfreq, self.recipe.unit_s),
-            dtype=np.dtype(self.recipe.dtype),
+            n_times=round(made.unit_s * made.sfreq),
+            n=n_epochs(signal.shape[1], made.sfreq, made.unit_s),
+            dtype=dtype,
         )
-        return scaled(self.network.features(epochs, self.device), len(epochs))
+        rows = usable_epochs(signal, **told, unit=unit, dtype=dtype)
+        usable = by_feature(rows, made.names, made.ch_names, made.unit_s, made.sfreq)
+        return scaled(self.network.features(epochs, self.device), len(epochs), usable)
 
     @property
     def notes(self) -> list[str]:
@@ -104,10 +112,18 @@ def features_of(run: Run, device: torch.device) -> EpochFeatures | None:
     return EpochFeatures(recipe=recipe, network=network, device=device)
 
 
-def scaled_copy(signal: np.ndarray | OnDisk) -> np.ndarray | OnDisk:
-    """Return a signal (C, T) scaled by itself, as it was before its epochs were encoded."""
+def scaled_copy(
+    signal: np.ndarray | OnDisk,
+    *,
+    ch_names: Sequence[str],
+    sfreq: float,
+    unit_s: float,
+    gaps: Gaps,
+) -> np.ndarray | OnDisk:
+    """Return a signal (C, T) in µV scaled by what is usable of it, as a store's is."""
     copy = room(signal.shape, np.float32)
     for start, stop in stretches(signal.shape[1]):
         copy[:, start:stop] = np.asarray(signal[:, start:stop])
-    scale_robustly(copy)
+    told = {"ch_names": ch_names, "sfreq": sfreq, "unit_s": unit_s, "gaps": gaps}
+    scale_robustly(copy, usable_epochs(copy, **told, unit=USUAL_UNIT), round(unit_s * sfreq))
     return copy

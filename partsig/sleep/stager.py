@@ -21,7 +21,7 @@ from partsig.data.signals.readers import edf_recordings, psg, wfdb_records
 from partsig.data.signals.readers.guarded import read_recording
 from partsig.data.signals.recordings import Recording
 from partsig.data.signals.scaling import SCALED_UNIT, unit_of
-from partsig.data.signals.store_index import gaps_as_text, gaps_of_text, unbroken
+from partsig.data.signals.store_index import gaps_within, unbroken
 from partsig.errors import ConfigError, DataError, DiskFullError
 from partsig.metrics.calibration import tempered
 from partsig.modalities.signal_transfer import trained_for
@@ -75,13 +75,14 @@ class LoadedStager:
     ) -> np.ndarray:
         """Return calibrated stage probabilities (E, 5) of a recording's filtered signal (C, T)."""
         end = recording.start_s + signal.shape[1] / sfreq
-        gaps = gaps_of_text(gaps_as_text(recording.gaps, recording.start_s, end))
+        gaps = gaps_within(recording.gaps, recording.start_s, end)
         epoch_s = self.run.labels.unit_s
         pieces = unbroken(gaps, n_epochs(signal.shape[1], sfreq, epoch_s), epoch_s)
         if self.features is not None:
-            signal, sfreq = self.features.of_signal(signal), 1 / epoch_s
+            signal, sfreq = self.features.of_signal(signal, gaps), 1 / epoch_s
         elif unit_of(self.run.facts) == SCALED_UNIT:
-            signal = scaled_copy(signal)
+            told = {"ch_names": self.run.ch_names, "sfreq": sfreq, "unit_s": epoch_s}
+            signal = scaled_copy(signal, **told, gaps=gaps)
         answers = predict_signal(self.model, signal, sfreq, self.device, pieces, epoch_s)
         return tempered(answers, self.facts["temperature"])
 

@@ -10,6 +10,7 @@ import pytest
 
 import partsig
 from partsig.data.signals.store import open_store
+from partsig.data.signals.store_index import gaps_within
 from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.runs.epoch_features import read_recipe
 from partsig.sleep import stager as staging
@@ -65,7 +66,8 @@ def features_of(path, stager):
     settings = StageConfig()
     recording = staging.read(path, stager, settings)
     signal = staging._filtered(recording, staging._settings(stager, settings))
-    return stager.features.of_signal(signal)
+    end = recording.start_s + signal.shape[1] / stager.features.recipe.sfreq
+    return stager.features.of_signal(signal, gaps_within(recording.gaps, recording.start_s, end))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -77,6 +79,18 @@ def test_features_are_those_of_the_store(made, kind, name):
     assert found.shape == stored.shape
     assert abs(found).max() > 1
     np.testing.assert_allclose(found, stored, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_recorder_that_was_left_on_changes_nothing_before(made, kind):
+    """Nor does it in a store: zeros are as many epochs as the night, and would be its median."""
+    stager = load(run_of(made, kind), "cpu")
+    recording = staging.read(made / "raw" / f"{PLAIN}.edf", stager, StageConfig())
+    signal = staging._filtered(recording, staging._settings(stager, StageConfig()))
+    longer = np.concatenate([signal, np.zeros_like(signal)], axis=1)
+    expected = stager.features.of_signal(signal, [])
+    found = stager.features.of_signal(longer, [])
+    np.testing.assert_allclose(found[:, : expected.shape[1]], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -154,8 +168,8 @@ def test_nothing_is_seen_beyond_a_gap(made, tmp_path, model):
     of_signal = type(stager.features).of_signal
     before = stager.probabilities(recording, signal, sfreq)
 
-    def other(features, given):
-        made = of_signal(features, given)
+    def other(features, *given):
+        made = of_signal(features, *given)
         made[:, GAP[1] :] = np.random.default_rng(0).standard_normal(made[:, GAP[1] :].shape)
         return made
 

@@ -27,15 +27,17 @@ from partsig.data.signals.parallel import Storage
 from partsig.data.signals.readers import guarded, pc18_segments
 from partsig.data.signals.readers import registry as readers
 from partsig.data.signals.recordings import LEAST_HZ, ReadConfig, Recording
-from partsig.data.signals.scaling import scale_robustly
+from partsig.data.signals.scaling import USUAL_UNIT, scale_robustly
 from partsig.data.signals.store_index import (
     failed_row,
     file_names,
+    gaps_within,
     index_name,
     merge_shards,
 )
 from partsig.data.signals.store_writing import create_store, make_meta, write_recording, write_split
 from partsig.data.signals.summary import summarise
+from partsig.data.signals.usable import usable_epochs
 from partsig.errors import (
     ConfigError,
     DataError,
@@ -223,7 +225,7 @@ class RecordingWork:
                     recording = trimmed(recording, settings.trim_wake_min, settings.epoch_s)
                 signal = filtered(recording, settings)
                 if settings.normalise == "recording":
-                    scale_robustly(signal)
+                    scale_recording(recording, signal, settings)
                 if self.pseudonyms is not None:
                     recording = without_names(recording, self.pseudonyms)
                 row = write_recording(self.path, self.meta, recording, signal)
@@ -279,6 +281,22 @@ def _unusual(settings: PreprocessConfig) -> dict[str, object]:
     keys = ("aliases", "missing", "unit", "units", "subject", "trim_wake_min", "hypnogram")
     keys += ("group_ages_over", "normalise")
     return {key: now[key] for key in keys if now[key] != usual[key]}
+
+
+def scale_recording(
+    recording: Recording, signal: np.ndarray | OnDisk, settings: PreprocessConfig
+) -> None:
+    """Scale the filtered signal (C, T) of a recording by what is usable of it, in place."""
+    end = recording.start_s + signal.shape[1] / settings.sfreq
+    usable = usable_epochs(
+        signal,
+        ch_names=recording.ch_names,
+        sfreq=settings.sfreq,
+        unit_s=settings.epoch_s,
+        gaps=gaps_within(recording.gaps, recording.start_s, end),
+        unit=USUAL_UNIT,
+    )
+    scale_robustly(signal, usable, round(settings.epoch_s * settings.sfreq))
 
 
 def filtered(

@@ -25,6 +25,8 @@ BAD_SHARE = 1 / 3
 # µV, peak to peak in a second. ACNS guideline 3 calls an EEG without activity over 2 µV silent;
 # half of that also spares a quiet chin (in 71 real sleepers never below 1.2 µV, 0.1 to 30 Hz).
 FLAT_UV = 1.0
+# The same of a signal in interquartile ranges of its recording, which are 15 to 30 µV of an EEG.
+FLAT_SCALED = 0.05
 # µV, SD of a second: sines of 2 µV (ACNS guideline 3, as above) and of 350 µV peak to peak, the
 # largest slow wave that YASA's detector takes for one (Vallat and Walker 2021, amp_ptp).
 EEG_UV = (2 / 8**0.5, 350 / 8**0.5)
@@ -134,11 +136,12 @@ def find_faults(
     sfreq: float,
     clipped: np.ndarray | Row | None = None,
     eeg: bool = True,
+    scaled: bool = False,
 ) -> Faults:
     """Judge every second of one channel (T,) in µV; ``clipped`` (T,) bool says which samples are.
 
-    Both are read in blocks of epochs. Raises DataError below 16 Hz, or when there is no whole
-    epoch.
+    Both are read in blocks of epochs. ``scaled``: it is in interquartile ranges, of which no range
+    or unit is told. Raises DataError below 16 Hz, or when there is no whole epoch.
     """
     n = n_epochs(len(signal), sfreq, JUDGED_S)
     if sfreq < LOWEST_HZ or n == 0:
@@ -163,13 +166,13 @@ def find_faults(
             hit[block] = marks[:, : second * WINDOWS].reshape(-1, WINDOWS, second).any(-1)
     if clipped is not None:
         n_clipped += int(np.asarray(clipped[n * n_times :]).sum())
-    bounds = EEG_UV if eeg else OTHER_UV
+    bounds = (0.0, np.inf) if scaled else EEG_UV if eeg else OTHER_UV
     alive = deviation[deviation.any(1)]
     amplitude = float(np.median(np.median(alive, axis=1))) if len(alive) else 0.0
     factor = unit_factor(amplitude, bounds)
     faults = np.zeros((n, WINDOWS), np.int8)
     faults[(deviation * factor < bounds[0]) | (deviation * factor > bounds[1])] = RANGE
-    faults[span * factor < FLAT_UV] = FLAT
+    faults[span * factor < (FLAT_SCALED if scaled else FLAT_UV)] = FLAT
     faults[hit > 0] = CLIPPED
     return Faults(
         seconds=faults,

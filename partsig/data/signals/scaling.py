@@ -1,6 +1,6 @@
 """Robust scaling of whole recordings: no labels are needed, and no other recording."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -33,13 +33,22 @@ def spread_of(values: np.ndarray) -> tuple[float, float]:
     return middle, (high - low) or float(values.std(dtype=np.float64)) or 1.0
 
 
-def scale_robustly(signal: np.ndarray | OnDisk) -> None:
+def scale_robustly(
+    signal: np.ndarray | OnDisk, usable: Sequence[np.ndarray] | None = None, n_times: int = 1
+) -> None:
     """Take each channel's median from a recording (C, T), and divide by its interquartile range.
 
-    In place; both are of the whole recording. Nothing is clipped.
+    In place; nothing is clipped. Both are of the epochs, of ``n_times`` samples, that are
+    ``usable``, (E,) bool for each channel (see :mod:`partsig.data.signals.usable`); of the whole
+    recording where all are, or with None.
     """
     for c in range(signal.shape[0]):
-        middle, spread = spread_of(np.asarray(signal[c : c + 1, :])[0])
+        values = np.asarray(signal[c : c + 1, :])[0]
+        if usable is not None and not usable[c].all():
+            whole = values[: len(usable[c]) * n_times].reshape(-1, n_times)
+            values = whole[usable[c]].ravel()
+        middle, spread = spread_of(values)
+        del values
         for begin, end in stretches(signal.shape[1], PIECE):
             part = np.asarray(signal[c : c + 1, begin:end], np.float64)
             signal[c : c + 1, begin:end] = ((part - middle) / spread).astype(np.float32)

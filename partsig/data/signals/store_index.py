@@ -3,10 +3,12 @@
 import csv
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from math import ceil, floor
 from pathlib import Path
+
+import numpy as np
 
 from partsig import regular
 from partsig.cells import NUMBER, as_table, read_numbered
@@ -167,6 +169,17 @@ def gaps_of_text(text: str) -> list[tuple[float, float]]:
     return [(float(start), float(stop)) for start, stop in ends]
 
 
+def gaps_within(
+    gaps: Iterable[tuple[float, float]], start_s: float, end_s: float
+) -> list[tuple[float, float]]:
+    """Return gaps (s) of a recording counted from ``start_s``, as a store's index would hold them.
+
+    >>> gaps_within([(10.0, 40.0), (200.0, 300.0)], 30.0, 150.0)
+    [(0.0, 10.0)]
+    """
+    return gaps_of_text(gaps_as_text(gaps, start_s, end_s))
+
+
 def unbroken(gaps: Iterable[tuple[float, float]], n: int, unit_s: float) -> list[tuple[int, int]]:
     """Return the (first, stop) of n epochs of ``unit_s`` seconds between which nothing is missing.
 
@@ -176,10 +189,27 @@ def unbroken(gaps: Iterable[tuple[float, float]], n: int, unit_s: float) -> list
     [(0, 2), (2, 3), (3, 5)]
     """
     edges = {0, n}
-    for start, stop in gaps:
-        first, last = floor(start / unit_s + OFF), ceil(stop / unit_s - OFF)
-        edges |= {*range(first, last + 1), first}
+    for first, last in _epochs_of(gaps, unit_s):
+        edges |= {first, *range(max(first, 0), min(last, n) + 1)}
     return list(pairwise(sorted(edge for edge in edges if 0 <= edge <= n)))
+
+
+def touched(gaps: Iterable[tuple[float, float]], n: int, unit_s: float) -> np.ndarray:
+    """Return which (n,) of n epochs of ``unit_s`` seconds a gap (s, from the first epoch) touches.
+
+    >>> touched([(65.0, 65.0), (110.0, 130.0)], 6, 30.0).astype(int).tolist()
+    [0, 0, 1, 1, 1, 0]
+    """
+    missing = np.zeros(n, bool)
+    for first, last in _epochs_of(gaps, unit_s):
+        missing[max(first, 0) : max(last, 0)] = True
+    return missing
+
+
+def _epochs_of(gaps: Iterable[tuple[float, float]], unit_s: float) -> Iterator[tuple[int, int]]:
+    """Yield the (first, stop) of the epochs that each gap touches."""
+    for start, stop in gaps:
+        yield floor(start / unit_s + OFF), ceil(stop / unit_s - OFF)
 
 
 def is_shard(first: str, total: str) -> bool:
