@@ -30,8 +30,8 @@ class PrimaryMetric:
 
     ``score`` turns counts (..., *K) of test units, summed, into the number called ``name``
     (``title`` in figures); the test set is of so many ``units``, and its answers are ``answers``.
-    ``alike`` are the facts of a run that must be the same, each with what is said when it is not;
-    but where they test the very same answers, one by one, which ``told_by`` these columns.
+    Runs must test the very same answers, one by one, which ``told_by`` these columns: none where
+    the units tell them. ``alike`` are facts of a run that explain why they do not, in words.
     """
 
     name: str
@@ -65,6 +65,7 @@ METRICS = {
         score=kappa,
         units="images",
         answers="crops",
+        told_by=("crop", "truth"),
     ),
     ("image", False): PrimaryMetric(
         name="accuracy",
@@ -84,7 +85,7 @@ def _metric_of(run: Run, file: Path) -> PrimaryMetric:
     with regular.open_text(file, newline="") as handle:
         told = next(csv.reader(handle), ())
     if BOTH in told:
-        return replace(usual, name="mean IoU", title="mean IoU", score=mean_iou)
+        return replace(usual, name="mean IoU", title="mean IoU", score=mean_iou, told_by=())
     if PRECISION not in told:
         return usual
     return replace(
@@ -138,7 +139,7 @@ def load(named: Sequence[str | Path]) -> tuple[list[EvaluatedRun], PrimaryMetric
     """
     results: list[EvaluatedRun] = []
     first: Run | None = None
-    tested = used = None
+    tested = used = told = None
     for item in named:
         label, path = named_run(item)
         first = first or Run.finished(path, "finetune")
@@ -154,10 +155,12 @@ def load(named: Sequence[str | Path]) -> tuple[list[EvaluatedRun], PrimaryMetric
                 "compared."
             )
         used = metric
-        other = [what for key, what in metric.alike if run.facts[key] != first.facts[key]]
-        if other and not _same(file, named[0], metric.told_by):
+        own = _told(file, metric.told_by)
+        told = own if told is None else told
+        why = [what for key, what in metric.alike if run.facts[key] != first.facts[key]]
+        if why and own != told:
             raise DataError(
-                f"{path} is of {other[0]} than {named[0]}, and not tested on the same "
+                f"{path} is of {why[0]} than {named[0]}, and not tested on the same "
                 f"{metric.answers}, one by one; they cannot be compared."
             )
         if run.labels != first.labels:
@@ -165,6 +168,12 @@ def load(named: Sequence[str | Path]) -> tuple[list[EvaluatedRun], PrimaryMetric
         if run.facts.get("split", {}).get("test") != first.facts.get("split", {}).get("test"):
             raise DataError(
                 f"{path} was split otherwise than {named[0]}: their test subjects are not the same."
+            )
+        if own != told:
+            raise DataError(
+                f"{path} and {named[0]} do not test the same {metric.answers}, one by one, with "
+                "the same truth: the store or its labels were changed in between. Evaluate both "
+                "again."
             )
         try:
             answers = _answers(file, run, metric)
@@ -199,14 +208,14 @@ def load(named: Sequence[str | Path]) -> tuple[list[EvaluatedRun], PrimaryMetric
     return results, used
 
 
-def _same(file: Path, first: str | Path, told_by: Sequence[str]) -> bool:
-    """Tell whether a file of predictions is of the same answers as that of the run ``first``."""
-    other = named_run(first)[1] / "evaluation" / "predictions.csv"
+def _told(file: Path, columns: Sequence[str]) -> Counter[tuple[str, ...]]:
+    """Return what tells the answers in a file of predictions, one by one."""
+    if not columns:
+        return Counter()
     try:
-        own, theirs = (Counter(read_columns(each, told_by)) for each in (file, other))
+        return Counter(read_columns(file, columns))
     except (LookupError, ValueError, OSError):
         raise DataError(f"{file} is damaged; evaluate {file.parents[1]} again.") from None
-    return own == theirs
 
 
 def _check_apart(results: Sequence[EvaluatedRun]) -> None:

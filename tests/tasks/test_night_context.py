@@ -91,6 +91,15 @@ def test_a_run_is_trained_judged_and_compared_like_any_stager(store, tmp_path):
     compared = partsig.compare([alone, run], against="logistic", output=tmp_path / "compare")
     assert [row.method for row in compared.rows] == ["logistic", "gru-21"]
     assert compared.rows[1].gain is not None
+    # The store was made anew in between, by the same settings: its scoring, or its length.
+    file = run / "evaluation" / "predictions.csv"
+    lines = file.read_text().splitlines()
+    at = next(i for i, line in enumerate(lines) if line.split(",")[4] == "W")
+    rescored = [line.replace(",W,", ",N2,", 1) if i == at else line for i, line in enumerate(lines)]
+    for changed in (rescored, lines[:-1]):
+        file.write_text("\n".join(changed) + "\n")
+        with pytest.raises(DataError, match="do not test the same epochs, one by one, with the sa"):
+            partsig.compare([alone, run], output=tmp_path / "compare")
 
 
 @pytest.mark.slow
