@@ -211,8 +211,9 @@ class ContextNetwork(SupervisedModule):
         torch's own generator.
         """
         if self.training and self.loss.channel_dropout:
-            kept = kept_channels(len(x), x.shape[-1], self.loss.channel_dropout, x.device)
-            x = torch.where(kept.unsqueeze(1), x, self.centre)
+            channels = x.shape[-1] // self.n_times
+            kept = kept_channels(len(x), channels, self.loss.channel_dropout, x.device)
+            x = x * kept.repeat_interleave(self.n_times, dim=1).unsqueeze(1)  # zeros, as elsewhere
         logits = self.context_logits(x, present).flatten(0, 1)
         known, weights = labels.flatten().clamp(min=0), weights.flatten()
         nats = F.cross_entropy(logits, known, label_smoothing=self.loss.smoothing, reduction="none")

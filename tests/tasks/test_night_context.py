@@ -102,6 +102,27 @@ def test_a_run_is_trained_judged_and_compared_like_any_stager(store, tmp_path):
             partsig.compare([alone, run], output=tmp_path / "compare")
 
 
+@pytest.mark.parametrize("n_times", [1, 3])
+def test_features_are_dropped_to_zeros_as_they_are_where_they_are_missing(n_times, monkeypatch):
+    """Whatever is usual of them: evaluate and stage put zeros, too. All samples of one at once."""
+    shape = InputShape(
+        ch_names=("a", "b", "c"), samples_per_unit=n_times / 30, window=(n_times,),
+        patch=(1,), classes=("W", "N1", "N2", "N3", "REM"), n_train=0,
+    )  # fmt: skip
+    net = ContextNetwork("context", shape, LossConfig(channel_dropout=0.5), ContextConfig(epochs=4))
+    net.centre.fill_(50.0)
+    seen = []
+    inner = net.context_logits
+    monkeypatch.setattr(net, "context_logits", lambda x, present: (seen.append(x), inner(x))[1])
+    x = torch.full((64, 4, 3 * n_times), 50.0)
+    net.train()(x, torch.zeros(64, 4, dtype=torch.long), weights=torch.ones(64, 4))
+    (given,) = seen
+    kept = given.unflatten(-1, (3, n_times))
+    assert set(given.unique().tolist()) == {0.0, 50.0}
+    assert (kept == kept[:, :1, :, :1]).all()  # in all of a stretch, all samples of an epoch
+    assert (kept[:, 0, :, 0] > 0).any(1).all()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_context_helps_where_stages_last(store, tmp_path, kind):
