@@ -7,7 +7,7 @@ from torch import Tensor
 
 from partsig.core.normalise import FLAT
 from partsig.data.signals.recordings import MICROVOLTS
-from partsig.data.signals.scaling import USUAL_UNIT, unit_of
+from partsig.data.signals.scaling import SCALED_UNIT, USUAL_UNIT, unit_of
 from partsig.errors import ConfigError, DataError, check_option
 
 # No EEG, EOG or EMG has this SD (µV) in a typical channel: an artefact has 1,000, volts taken for
@@ -19,9 +19,12 @@ def check_voltage(facts: Mapping[str, object], path: object) -> None:
     """Raise ConfigError where a model takes no voltage, but recordings scaled by themselves."""
     unit = unit_of(facts)
     if unit != USUAL_UNIT:
+        what = f"features of epochs, in {unit}"
+        if unit == SCALED_UNIT:
+            what = f"recordings that were each scaled by itself (in {unit})"
         raise ConfigError(
-            f"{path} takes recordings that were each scaled by itself (in {unit}), which windows "
-            "alone cannot be: use partsig embed, evaluate or stage."
+            f"{path} takes {what}, which windows alone cannot be: use partsig embed, evaluate or "
+            "stage."
         )
 
 

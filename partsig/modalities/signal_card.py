@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from partsig.data.signals.scaling import USUAL_UNIT, unit_of
+from partsig.data.signals.scaling import OWN_UNIT, SCALED_UNIT, USUAL_UNIT, unit_of
 from partsig.runs.model_card import (
     CardWords,
     ListedResult,
@@ -31,11 +31,18 @@ UNSCALED = """\
 A recording that is not scaled by itself is another signal to it (partsig scales it;
   an ONNX runtime does not)."""
 MADE_OTHERWISE = "Features that are made or scaled otherwise are others."
+WARNINGS = {USUAL_UNIT: VOLTS, SCALED_UNIT: UNSCALED, OWN_UNIT: MADE_OTHERWISE}
+UNITS = {
+    USUAL_UNIT: "microvolts",
+    SCALED_UNIT: "each channel of a recording less its median, over its interquartile range",
+    OWN_UNIT: "features of epochs, as they came",
+}
 
 
 def _not_for(facts: Mapping) -> str:
-    unit = VOLTS if unit_of(facts) == USUAL_UNIT else UNSCALED
-    return NOT_FOR.format(unit=MADE_OTHERWISE if facts.get("input") == "features" else unit)
+    features = facts.get("input") == "features"
+    unit = unit_of(facts)
+    return NOT_FOR.format(unit=MADE_OTHERWISE if features else WARNINGS.get(unit, UNSCALED))
 
 
 def _what(facts: Mapping) -> str:
@@ -63,9 +70,8 @@ anything is cut."""
 
 
 def _unit(facts: Mapping) -> str:
-    if unit_of(facts) == USUAL_UNIT:
-        return "microvolts"
-    return "each channel of a recording less its median, over its interquartile range"
+    unit = unit_of(facts)
+    return UNITS.get(unit, unit)
 
 
 def _training(told: Mapping) -> list[str]:

@@ -42,8 +42,13 @@ AT_ONCE = (
 TAKES = """\
 The graph takes **features of epochs, not a signal**: `features` (n, {epochs}, {width}) float32, n
 stretches of {epochs} epochs that follow one another with nothing missing between. `config.json`
-tells what they are (`ch_names`) and how they are made (`features`): of each recording, from every
-feature its median over all its epochs is taken, and it is divided by its interquartile range."""
+tells what they are (`ch_names`{made}). {scaled}"""
+MADE = ", and how they are made, `features`"
+SCALED = """\
+Of each recording every feature is less its median, over its interquartile range, both of the epochs
+that are there and, where features are made of signals, neither flat nor out of range."""
+AS_THEY_ARE = "No feature is scaled by its recording: each is as the store had it."
+SCALED_UNIT = "interquartile range"  # as a store says that its values are in
 WITH_RUN = (
     "`partsig stage` with the run itself makes features of raw recordings, and minds their gaps."
 )
@@ -61,14 +66,14 @@ N, T = {epochs}, {temperature:.6g}
 
 def stage(x):  # {given} -> (E, {classes})
     n = len(x)
-    more = np.repeat(x[-1:], max(N - n, 0), axis=0)  # partsig shortens the stretch
-    padded = np.concatenate([x, more])
-    begins = sorted({{*range(0, len(padded) - N, max(1, N // {overlap})), len(padded) - N}})
-    p, count = np.zeros((len(padded), {classes})), np.zeros((len(padded), 1))
+    if n < N:  # partsig shortens the stretch, which a graph of one length cannot
+        raise ValueError(f"{{n}} epochs: the graph takes {{N}} or more, partsig stage any number")
+    begins = sorted({{*range(0, n - N, max(1, N // {overlap})), n - N}})
+    p, count = np.zeros((n, {classes})), np.zeros((n, 1))
     for at in begins:
-        p[at : at + N] += graph.run(None, {{"{name}": padded[None, at : at + N]}})[0][0]
+        p[at : at + N] += graph.run(None, {{"{name}": x[None, at : at + N]}})[0][0]
         count[at : at + N] += 1
-    p = np.log(np.clip(p / count, 1e-12, None))[:n] / T
+    p = np.log(np.clip(p / count, 1e-12, None)) / T
     p = np.exp(p - p.max(1, keepdims=True))
     return p / p.sum(1, keepdims=True)
 ```
@@ -182,7 +187,7 @@ def _facts(run: Run, model: ContextNetwork | EncodedStretches, n_features: int) 
         counted |= {"pretraining_subjects": len(seen)}
     return facts_of(run, model) | {
         "input": "features",
-        "unit": "interquartile range",
+        "unit": run.facts.get("unit", registry.get(run.modality).amplitude),
         "n_features": n_features,
         "encoder": None if run.config["model"] == CONTEXT else run.config["encoder"],
         "features": made,
@@ -244,8 +249,14 @@ def _words(run: Run) -> CardWords:
 
     def use(facts: Mapping) -> str:
         width = facts["n_features"]
-        takes = TAKES.format(epochs=facts["window"], width=width)
-        given = f"(E, {width}) float32, a recording's scaled features"
+        scaled = facts["unit"] == SCALED_UNIT
+        takes = TAKES.format(
+            epochs=facts["window"],
+            width=width,
+            made="" if facts["features"] is None else MADE,
+            scaled=SCALED if scaled else AS_THEY_ARE,
+        )
+        given = f"(E, {width}) float32, {'scaled ' if scaled else ''}features of a recording"
         return use_of(facts, "features", takes, given, WITH_RUN)
 
     return replace(registry.get(run.modality).card, what=what, input=given, use=use)

@@ -70,8 +70,40 @@ def test_the_cards_example_gives_what_the_run_gives(runs, tmp_path, monkeypatch,
     model, run = load_classifier(runs / kind)
     expected = tempered(model.predict_signal(np.ascontiguousarray(x.T)), run.temperature)
     np.testing.assert_allclose(scope["stage"](x), expected, atol=1e-5)
+    assert "is less its median, over its interquartile range" in card
+    assert "how they are made" not in card  # which is not known
+    with pytest.raises(ValueError, match="6 epochs: the graph takes 7 or more"):
+        scope["stage"](x[:6])
     given = onnxruntime.InferenceSession("model.onnx").get_inputs()[0]
     assert (given.name, given.shape[1:]) == ("features", [7, 4])
+
+
+@pytest.mark.slow
+def test_a_card_does_not_speak_of_scaling_where_there_was_none(runs, tmp_path, nights, monkeypatch):
+    raw = nights.write_nights(tmp_path / "raw", n_subjects=8, n=40)
+    own = {"normalise": "none"}
+    partsig.preprocess("feature-nights", raw, tmp_path / "store", jobs=1, overrides=own)
+    run = partsig.finetune(
+        "scratch", tmp_path / "store", tmp_path / "run", subjects=4, seed=0, device="cpu",
+        task="night-context", overrides=TINY,
+    )  # fmt: skip
+    out = tmp_path / "out"
+    partsig.export(run, out, format="onnx")
+    card = (out / CARD).read_text()
+    assert "interquartile" not in card
+    assert "No feature is scaled by its recording: each is as the store had it." in card
+    assert "scaled features" not in card
+    assert json.loads((out / CONFIG).read_text())["unit"] == "units of its own"
+    monkeypatch.chdir(out)
+    scope = {}
+    exec(snippet(card), scope)
+    x = np.ascontiguousarray(open_store(tmp_path / "store").signal("01__1").T)
+    model, opened = load_classifier(run)
+    expected = tempered(model.predict_signal(np.ascontiguousarray(x.T)), opened.temperature)
+    np.testing.assert_allclose(scope["stage"](x), expected, atol=1e-5)
+    # Nor is anything of microvolts said where such a store is audited.
+    partsig.audit(tmp_path / "store", output=tmp_path / "audit", jobs=1)
+    assert "are not measured" not in (tmp_path / "audit" / "audit.json").read_text()
 
 
 @pytest.mark.slow

@@ -6,8 +6,8 @@ import numpy as np
 
 from partsig.data.signals.lazy import OnDisk, stretches
 
-# What values of a store are in that was not scaled, and of one that was.
-USUAL_UNIT, SCALED_UNIT = "µV", "interquartile range"
+# What values of a store are in that was not scaled, of one that was, and of features as they came.
+USUAL_UNIT, SCALED_UNIT, OWN_UNIT = "µV", "interquartile range", "units of its own"
 PIECE = 2**20  # samples that are changed at a time
 
 

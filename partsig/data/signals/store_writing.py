@@ -14,7 +14,7 @@ from partsig.data.signals import landmarks
 from partsig.data.signals.hypnograms.stages import SLEEP
 from partsig.data.signals.lazy import OnDisk, stretches
 from partsig.data.signals.recordings import Recording
-from partsig.data.signals.scaling import SCALED_UNIT, USUAL_UNIT
+from partsig.data.signals.scaling import OWN_UNIT, SCALED_UNIT, USUAL_UNIT
 from partsig.data.signals.store_index import (
     FINGERPRINT,
     GAPS,
@@ -49,13 +49,18 @@ def make_meta(
 
     ``reading`` is how recordings were read where that was not the usual way.
     """
+    unit = USUAL_UNIT
+    if (reading or {}).get("normalise") == "recording":
+        unit = SCALED_UNIT
+    elif round(labels.unit_s * sfreq) == 1:  # a sample is a feature of an epoch
+        unit = OWN_UNIT
     meta = {
         "format": FORMAT,
         "modality": "eeg",
         "source": source,
         "sfreq": sfreq,
         "ch_names": list(ch_names),
-        "unit": SCALED_UNIT if (reading or {}).get("normalise") == "recording" else USUAL_UNIT,
+        "unit": unit,
         "dtype": dtype,
         "filter": {
             "l_freq": l_freq,

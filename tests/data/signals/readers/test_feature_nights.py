@@ -36,7 +36,7 @@ def test_scaling_can_be_left_out_and_features_chosen(nights, tmp_path):
     preprocess("feature-nights", raw, tmp_path / "store", jobs=1, overrides=settings)
     store = open_store(tmp_path / "store")
     np.testing.assert_array_equal(store.signal("01__1"), nights.night(2, 160)[0][:, [2, 0]].T)
-    assert store.meta["unit"] == "µV"
+    assert store.meta["unit"] == "units of its own"
 
 
 def test_missing_epochs_are_a_gap_bridged_and_never_crossed(nights, tmp_path):
