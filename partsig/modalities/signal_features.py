@@ -157,6 +157,7 @@ def _written(store: Store, path: Path, meta: dict, row: Mapping, signal: np.ndar
         source=row["sha256"][:16],
         start_s=start,
         gaps=tuple((a + start, b + start) for a, b in gaps_of_text(row[GAPS])),
+        filled=tuple(name for name in (row["filled"] or "").split("; ") if name),  # of the source
         age=row["age"],
         sex=row["sex"],
     )

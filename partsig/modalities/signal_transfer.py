@@ -1,6 +1,7 @@
 """A run on another store of signals: of other channels, of another rate, of the same recordings."""
 
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from partsig.commands import option
@@ -110,13 +111,14 @@ def trained_for(run: Run) -> str:
 def missing_channels(store: Store, run: Run, names: Sequence[str]) -> dict[str, int]:
     """Return which of a run's channels are zeros, and in how many of the recordings ``names``.
 
-    The store lacks them, or they were filled when it was made.
+    The store lacks them, or they were filled when it was made; of features, when the signals were
+    that they are made of.
     """
-    filled = [(store.recordings[name]["filled"] or "").split("; ") for name in names]
-    silent = {
-        name: sum(name in told for told in filled) if name in store.ch_names else len(names)
-        for name in run.ch_names
-    }
+    filled = Counter(
+        told for name in names for told in (store.recordings[name]["filled"] or "").split("; ")
+    )
+    silent = {name: filled[name] if name in store.ch_names else len(names) for name in run.ch_names}
+    silent |= {name: n for name, n in filled.items() if name and name not in store.ch_names}
     return {name: n for name, n in silent.items() if n}
 
 

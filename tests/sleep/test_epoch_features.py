@@ -143,6 +143,25 @@ def test_a_run_makes_its_own_features_of_another_store(made, tmp_path, kind):
     assert results[0] == results[1]
 
 
+def test_channels_that_were_filled_are_told_of_features_too(made, tmp_path, monkeypatch):
+    shutil.copytree(run_of(made, "bands"), tmp_path / "run")
+    monkeypatch.setattr(raw_nights, "CHANNELS", raw_nights.CHANNELS[:2])
+    for number in (30, 31):
+        raw_nights.write_night(tmp_path / "raw" / f"t{number}.edf", number)
+    monkeypatch.undo()
+    own = {"channels": list(raw_nights.CHANNELS), "missing": "fill"}
+    partsig.preprocess("edf", tmp_path / "raw", tmp_path / "store", overrides=own, jobs=1)
+    features = tmp_path / "features"
+    partsig.embed(
+        tmp_path / "run", tmp_path / "store", as_store=True, output=features, device="cpu"
+    )
+    assert {row["filled"] for row in open_store(features).recordings.values()} == {"E1-M2"}
+    result = partsig.evaluate(tmp_path / "run", features, figures=False, device="cpu")
+    assert result.metrics["channels_missing"] == {"E1-M2": 2}
+    partsig.audit(features, output=tmp_path / "audit", jobs=1)
+    assert "zeros instead: E1-M2" in (tmp_path / "audit" / "audit.html").read_text()
+
+
 @pytest.mark.parametrize(
     "other", [{"pool": "cls"}, {"blocks": 1}, {"components": 2}, {"features_of": "both"}]
 )
