@@ -52,6 +52,11 @@ def summarise(
         f"{len(good)} recordings, {len(labelled)} of them scored, "
         f"{sum(row['n_samples'] for row in good) / meta['sfreq'] / 3600:.1f} h in {path}"
     ]
+    if not labelled and "hypnogram" in meta.get("reading", {}):
+        notes.append(
+            "no recording has a stage, though hypnogram settings say how they are written: "
+            "hypnogram.pattern says what their files are called, as Hypnogram_{name}.txt does"
+        )
     odd = [row for row in good if any(word in row["notes"] for word in NOTE_KEYWORDS)]
     notes += [f"{row['recording']}: {row['notes']}" for row in odd[:5]]
     if len(odd) > 5:

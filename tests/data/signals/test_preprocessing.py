@@ -403,3 +403,20 @@ def test_what_was_written_is_counted_by_the_classes_of_the_store():
     done = summarise("store", rows, meta)
     assert done.counts == {"still": 2, "step": 2, "unscored": 2}
     assert done.notes[0] == "2 recordings, 2 of them scored, 2.0 h in store"
+
+
+def test_hypnogram_settings_that_found_no_stage_are_told(tmp_path):
+    """As with DREAMS' files, which are not called after the recordings alone."""
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    write_edf(raw / "excerpt1.edf", {"EEG": (eeg(90, 128), 128)})
+    (raw / "Hypnogram_excerpt1.txt").write_text("\n".join(["[hypnogram]", *["5"] * 18]) + "\n")
+    own = {"channels": ["EEG"], "hypnogram.codes": "dreams", "hypnogram.epoch_s": 5}
+    told = partsig.preprocess("edf", raw, tmp_path / "a", overrides=own, jobs=1)
+    assert any("hypnogram.pattern says what their files are called" in n for n in told.notes)
+    own["hypnogram.pattern"] = "Hypnogram_{name}.txt"
+    found = partsig.preprocess("edf", raw, tmp_path / "b", overrides=own, jobs=1)
+    assert found.counts["W"] == 3
+    assert not any("hypnogram.pattern" in note for note in found.notes)
+    bare = partsig.preprocess("edf", raw, tmp_path / "c", overrides={"channels": ["EEG"]}, jobs=1)
+    assert not any("hypnogram.pattern" in note for note in bare.notes)
