@@ -1,9 +1,12 @@
 """Text that others have written, as it may be shown: nothing in it moves a terminal's cursor."""
 
 import unicodedata
+from collections.abc import Sequence
 
 # Characters of a message and of a label or a value in one; a longer text loses its middle.
 LONGEST, LONGEST_VALUE = 1200, 80
+# Names that a message lists one by one: a recording has fewer channels, an epoch more features.
+MANY = 24
 # Other, by Unicode: control characters, those that change the direction of writing or are not seen,
 # halves of pairs (which bytes that are no text become in file names); and separators of lines.
 UNSEEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
@@ -42,6 +45,19 @@ def quoted(text: object) -> str:
     told = shown(text, LONGEST_VALUE)
     mark = '"' if "'" in told and '"' not in told else "'"
     return f"{mark}{told}{mark}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names with commas between; of many, the first three, the last, and how many.
+
+    >>> listed(["C3-M2", "C4-M1"])
+    'C3-M2, C4-M1'
+    >>> listed([f"e_{i}" for i in range(185)])
+    'e_0, e_1, e_2, …, e_184 (185 in all)'
+    """
+    if len(names) <= MANY:
+        return ", ".join(names)
+    return f"{', '.join(names[:3])}, …, {names[-1]} ({len(names)} in all)"
 
 
 def is_text(name: str) -> bool:

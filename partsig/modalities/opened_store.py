@@ -15,6 +15,7 @@ from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.modalities import registry
 from partsig.runs.run import Run
 from partsig.runs.settings import FinetuneRecipe
+from partsig.text import MANY, listed
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,8 +150,8 @@ class OpenedStore(ABC):
         """Raise DataError unless a pretrained run can be asked about windows with these facts."""
         for key, ours, theirs in differing(mine, run.facts):
             raise DataError(
-                f"{self.path} has {key} {ours}, the run was trained on {theirs}; give a store that "
-                "was preprocessed alike."
+                f"{self.path} has {key} {_short(ours)}, the run was trained on {_short(theirs)}; "
+                "give a store that was preprocessed alike."
             )
 
     def refuse_other(
@@ -159,8 +160,8 @@ class OpenedStore(ABC):
         """Raise DataError where ``who`` was trained with other facts than this store has."""
         for key, ours, told in differing(mine, theirs):
             raise DataError(
-                f"{who} was trained with {key} {told}; {self.path} has {ours}. Preprocess it again "
-                "with those settings."
+                f"{who} was trained with {key} {_short(told)}; {self.path} has {_short(ours)}. "
+                "Preprocess it again with those settings."
             )
 
 
@@ -188,6 +189,12 @@ def refuse_used(used: Sequence[str], what: str) -> None:
             f"{len(used)} of the {what} to test on trained or chose this classifier "
             f"({', '.join(used[:3])}, …); evaluate on a store without them."
         )
+
+
+def _short(value: object) -> object:
+    """Return a fact as a message has it: of a long list of names only some."""
+    several = isinstance(value, list) and len(value) > MANY
+    return f"[{listed(list(map(str, value)))}]" if several else value
 
 
 def _plain(labels: Labels) -> dict[str, object]:

@@ -286,6 +286,7 @@ class SignalDataset(OpenedStore):
     ) -> Everything:
         """Return every epoch of some recordings; raise DataError where a model is for others."""
         if loaded is not None:
+            signal_transfer.refuse_other_kind(self.store, path, loaded.facts["sfreq"])
             self.refuse_other(path, self.input_facts(), loaded.facts)
         return signal_features.everything_of(self.store, loaded, recordings)
 
@@ -308,10 +309,8 @@ class SignalDataset(OpenedStore):
     def test_examples(self, run: Run, external: bool) -> LabelledWindows:
         """Return what a run is judged on: its test subjects, or all that have labels elsewhere."""
         subjects = self.store.labelled_subjects if external else run.split["test"]
-        learned_from = set(run.seen_labelled) | signal_features.seen_by_features(
-            self.store, "subjects_labelled"
-        )
-        refuse_used(sorted(learned_from & set(subjects)), "subjects")
+        labelled = signal_features.seen_by_features(self.store, "subjects_labelled")
+        refuse_used(sorted((labelled | set(run.seen_labelled)) & set(subjects)), "subjects")
         gone = sorted(set(subjects) - set(self.store.subjects))
         if gone:
             raise DataError(

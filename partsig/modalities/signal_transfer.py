@@ -14,7 +14,7 @@ from partsig.errors import CheckpointError, ConfigError, DataError
 from partsig.modalities.signal_settings import SignalFinetuneConfig
 from partsig.runs.run import Run
 from partsig.tasks.settings import MOST_SAMPLES
-from partsig.text import quoted
+from partsig.text import listed, quoted
 
 
 def channels_from(store: Store, run: Run, settings: SignalFinetuneConfig) -> tuple[int | None, ...]:
@@ -25,6 +25,7 @@ def channels_from(store: Store, run: Run, settings: SignalFinetuneConfig) -> tup
     and for another rate, ConfigError for names that are not there.
     """
     theirs, rate = run.ch_names, run.facts["sfreq"]
+    refuse_other_kind(store, run.path, rate)
     if store.sfreq != rate:
         raise CheckpointError(
             f"{run.path} was pretrained at {rate:g} Hz; {store.path} is at {store.sfreq:g} Hz. "
@@ -70,6 +71,24 @@ def channels_from(store: Store, run: Run, settings: SignalFinetuneConfig) -> tup
             "them weights of their own."
         )
     return tuple(taken)
+
+
+def refuse_other_kind(store: Store, who: object, rate: float) -> None:
+    """Raise CheckpointError where one is of signals, at ``rate`` (Hz), and one of their features.
+
+    No setting of ``preprocess`` makes the one of the other.
+    """
+    theirs, ours = (r * store.unit_s <= MOST_SAMPLES for r in (rate, store.sfreq))
+    if ours and not theirs:
+        raise CheckpointError(
+            f"{who} takes signals at {rate:g} Hz, and {store.path} holds features of epochs: pass "
+            "the store of signals that they are made of."
+        )
+    if theirs and not ours:
+        raise CheckpointError(
+            f"{who} takes features of epochs, and {store.path} holds signals: make a store of "
+            "features of it, by `partsig embed --as-store`, as the one that it was trained on."
+        )
 
 
 def fitted_channels(store: Store, run: Run, missing: str) -> tuple[str | None, ...] | None:
@@ -171,4 +190,4 @@ def _check_names(names: Iterable[str], there: Sequence[str], where: str) -> None
 
 
 def _list(names: Sequence[str]) -> str:
-    return ", ".join(names)
+    return listed(names)

@@ -143,6 +143,27 @@ def test_a_run_makes_its_own_features_of_another_store(made, tmp_path, kind):
     assert results[0] == results[1]
 
 
+def test_signals_and_their_features_are_not_taken_for_each_other(made, tmp_path):
+    own = raw_nights.ENCODER
+    part = partsig.pretrain(made / "store", tmp_path / "part", overrides=own)
+    with pytest.raises(CheckpointError, match=r"takes signals at 100 Hz, and .* holds features of"):
+        train_through(part, made / "bands", tmp_path / "a")
+    with pytest.raises(CheckpointError, match=r"pass the store of signals that they are made of"):
+        partsig.embed(part, made / "bands", as_store=True, output=tmp_path / "b", device="cpu")
+    nights = own | {"window_s": 300, "patch_s": 60, "objective.patches": 4}
+    amid = partsig.pretrain(made / "bands", tmp_path / "amid", overrides=nights)
+    with pytest.raises(CheckpointError, match=r"takes features of epochs, and .* holds signals: m"):
+        train_through(amid, made / "store", tmp_path / "c")
+    with pytest.raises(DataError, match=r"M2 0\.5-2 Hz, .*, …, E1-M2 25-30 Hz \(33 in all\)"):
+        partsig.evaluate(run_of(made, "both"), made / "bands", figures=False, device="cpu")
+
+
+def train_through(origin, store, run):
+    own = TINY | {"context.through": True, "drop_path": 0.0}
+    own = {"overrides": own, "subjects": 4, "device": "cpu", "task": "night-context"}
+    return partsig.finetune(origin, store, run, **own)
+
+
 def test_channels_that_were_filled_are_told_of_features_too(made, tmp_path, monkeypatch):
     shutil.copytree(run_of(made, "bands"), tmp_path / "run")
     monkeypatch.setattr(raw_nights, "CHANNELS", raw_nights.CHANNELS[:2])
