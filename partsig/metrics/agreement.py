@@ -48,6 +48,16 @@ def kappa(matrix: np.ndarray) -> np.ndarray:
         return np.where(expected < 1.0, (observed - expected) / (1 - expected), np.nan)
 
 
+def kappa_in_words(matrix: np.ndarray) -> str:
+    """Return Cohen's kappa of a confusion matrix (K, K), or that there is none.
+
+    >>> kappa_in_words(np.array([[20, 5], [10, 15]])), kappa_in_words(np.array([[9, 0], [0, 0]]))
+    ('kappa 0.40', 'kappa undefined (one class only)')
+    """
+    value = float(kappa(matrix))
+    return "kappa undefined (one class only)" if np.isnan(value) else f"kappa {value:.2f}"
+
+
 def f1_per_class(matrix: np.ndarray) -> np.ndarray:
     """Return F1 (…, K); nan for a class that is neither there nor predicted.
 

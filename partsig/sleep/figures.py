@@ -13,7 +13,7 @@ from partsig.data.signals.hypnograms.stages import EPOCH_S, STAGES
 from partsig.data.signals.lazy import forget
 from partsig.figures.classification import draw_reliability
 from partsig.figures.style import BLUE, VERMILION, plain, save
-from partsig.metrics.agreement import kappa
+from partsig.metrics.agreement import kappa_in_words
 from partsig.sleep import review
 from partsig.sleep.html import COLOURS, HEIGHT, stretches
 from partsig.sleep.staging import Staging
@@ -76,7 +76,7 @@ def staging(staged: Staging, paths: Sequence[Path] = ()) -> Figure:
         axes = rows.pop(0)
         _steps(axes, edges, staged.scored)
         axes.set_title("scored", fontsize=10, loc="left")
-        label += f", kappa {float(kappa(table)):.2f} ({table.sum()} epochs)"
+        label += f", {kappa_in_words(table)} ({table.sum()} epochs)"
     stages, shares, spectrum, doubt = rows
     _steps(stages, edges, staged.stages)
     for missing, first, length in stretches(staged.stages < 0):
@@ -137,8 +137,8 @@ def beside(name: str, stagings: Mapping[str, Staging], path: Path) -> Path:
     truth.set_title("scored", fontsize=10, loc="left")
     for axes, (label, one) in zip(rows, stagings.items(), strict=True):
         _steps(axes, edges, one.stages)
-        score = float(kappa(review.agreement(one)))
-        axes.set_title(f"{plain(label)}: kappa {score:.2f}", fontsize=10, loc="left")
+        told = kappa_in_words(review.agreement(one))
+        axes.set_title(f"{plain(label)}: {told}", fontsize=10, loc="left")
         wrong = np.flatnonzero((last.scored >= 0) & (one.stages != last.scored))
         at = (edges[wrong] + edges[wrong + 1]) / 2
         axes.vlines(at, -0.5, -0.25, color=VERMILION, linewidth=0.6)

@@ -8,7 +8,7 @@ from partsig.data.signals.readers import edf_recordings, psg, wfdb_segments
 from partsig.data.signals.recordings import sorted_by_name
 from partsig.errors import DataError
 from partsig.files import check_replaceable
-from partsig.metrics.agreement import kappa
+from partsig.metrics.agreement import kappa_in_words
 from partsig.sleep import review
 from partsig.sleep.exports.paths import MARKS, export_paths, file_stem
 from partsig.sleep.exports.writing import write_all
@@ -81,5 +81,5 @@ def summary(staging: Staging) -> str:
     line = f"{counts}{sure}, {len(staging.review):,} to review"
     if staging.scored is not None:
         table = review.agreement(staging)
-        line += f"; kappa {float(kappa(table)):.2f} on {int(table.sum()):,} scored epochs"
+        line += f"; {kappa_in_words(table)} on {int(table.sum()):,} scored epochs"
     return line + "".join(f"; {note}" for note in staging.notes)

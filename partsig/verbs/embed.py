@@ -79,8 +79,14 @@ def embed(
     """
     check_option("--features", features_of, KINDS)
     check_range("--components", components, 0)
-    if components and (not as_store or features_of == "bands"):
+    if components and not as_store:
         raise ConfigError("--components are of a run's features, for --as-store: add that.")
+    if components and features_of == "bands":
+        raise ConfigError(
+            "--components are of a run's features: leave them out, or pass --features run or both."
+        )
+    if features_of == "bands" and run is not None and as_store:
+        raise ConfigError("--features bands are of no run: leave out --run, and pass --store.")
     if as_store:
         asked = FeatureStoreRequest(
             run=None if features_of == "bands" else Path(run or runs.last("pretrain")),

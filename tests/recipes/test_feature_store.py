@@ -104,6 +104,13 @@ def test_what_cannot_be_is_told(store, tmp_path):
         partsig.embed(None, store, features_of="bands")
     with pytest.raises(ConfigError, match="--features"):
         partsig.embed(None, store, features_of="all", as_store=True)
+    own = {"features_of": "bands", "as_store": True}
+    with pytest.raises(
+        ConfigError, match=r"bands are of no run: leave out --run, and pass --store"
+    ):
+        partsig.embed(tmp_path / "run", store, **own)
+    with pytest.raises(ConfigError, match=r"leave them out, or pass --features run or both"):
+        partsig.embed(None, store, components=4, **own)
     target = tmp_path / "bands"
     partsig.embed(None, store, as_store=True, features_of="bands", output=target)
     # Of features the features are these; of signals too slow for any band there are none.

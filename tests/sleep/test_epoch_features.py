@@ -39,7 +39,8 @@ def made(made_once):
         raw_nights.write_nights(folder)
         for kind in KINDS:
             partsig.embed(
-                folder / "part", folder / "store", as_store=True, features_of=kind,
+                folder / "part" if kind == "both" else None, folder / "store", as_store=True,
+                features_of=kind,
                 output=folder / kind, device="cpu",
             )  # fmt: skip
             train(folder / kind, folder / f"gru-{kind}")

@@ -24,7 +24,7 @@ from partsig.sleep.report.agreement import AGES, ScoredRecording, by_subject, me
 from partsig.sleep.report.charts import kappas
 from partsig.sleep.report.scorers import parse, read_scorer
 from partsig.sleep.report.sections import trust
-from partsig.sleep.report.sentences import limits, verdict
+from partsig.sleep.report.sentences import limits, review_line, verdict
 from partsig.verbs.finetune import finetune
 from partsig.verbs.report import report
 
@@ -395,11 +395,20 @@ def test_no_difference_is_not_called_equality(interval, words, made):
     assert words in verdict(changed(made, scorers={"anna": scorer}))[1]
 
 
+def test_a_kappa_that_stays_does_not_rise(made):
+    known = made.metrics["review"]
+    assert "kappa rises from" in review_line(known)
+    still = [known["kappa_reviewed"][0]] * len(known["kappa_reviewed"])
+    assert "kappa goes from" in review_line(known | {"kappa_reviewed": still})
+
+
 def test_few_subjects_and_a_transductive_result_are_told(made):
     model = made.metrics["model"] | {"seen_in_pretraining": ["a", "b"]}
     text = " ".join(verdict(changed(made, n_subjects=4, model=model)))
     assert "4 subjects are few" in text
     assert "2 of the test subjects were seen in pretraining" in text
+    alone = " ".join(verdict(changed(made, n_subjects=1, model=model)))
+    assert "One subject tells nothing of others: there is no interval." in alone
     plain = " ".join(made.metrics["verdict"])
     assert "are few" not in plain
     assert "seen in pretraining" not in plain

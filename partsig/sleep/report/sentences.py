@@ -167,6 +167,8 @@ def few_subjects(n: int) -> list[str]:
     """Return what few subjects mean for an interval; nothing of many."""
     if n >= FEW:
         return []
+    if n == 1:
+        return ["One subject tells nothing of others: there is no interval."]
     return [f"{count_noun(n)} are few: the true interval is wider than the one given."]
 
 
@@ -195,8 +197,9 @@ def review_line(review: dict) -> str:
     )
     if shares[0] != 0 or None in (before, after, chance):
         return ""
+    way = "rises" if round(after, 2) > round(before, 2) else "goes"
     return (
-        f"Review {100 * shares[at]:.0f} % of the epochs, the most doubtful first, and kappa rises "
+        f"Review {100 * shares[at]:.0f} % of the epochs, the most doubtful first, and kappa {way} "
         f"from {number(before)} to {number(after)}, if the reviewer decides as the scorer did; as "
         f"many epochs at random give {number(chance)}."
     )
