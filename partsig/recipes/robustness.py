@@ -10,6 +10,8 @@ from partsig.errors import ConfigError, check_option
 from partsig.metrics.agreement import confusions, kappa, or_none
 from partsig.metrics.resampling import bootstrap
 from partsig.recipes.evaluation import Judged
+from partsig.runs.epoch_features import read_recipe
+from partsig.runs.run import Run
 
 # Times at which an epoch is cut anew: so many, from 0 on, that divide it evenly.
 SHIFTS = 6
@@ -87,11 +89,12 @@ def by_channels(judged: Judged, seed: int) -> dict:
     """Return kappa with all channels, with each left out, and with each alone; others are silent.
 
     Gains are paired differences to all, from the same draws of units. Of what the store lacks, or
-    of one channel, there is nothing to leave out.
+    of one channel, there is nothing to leave out. Band powers of a channel are left out together.
     """
-    named = list(judged.run.ch_names)
-    given = getattr(judged.examples, "channels", named)
-    there = [c for c, name in enumerate(given) if name is not None]
+    given = getattr(judged.examples, "channels", list(judged.run.ch_names))
+    groups = _channels_of(judged.run)
+    named = [name for name, _ in groups]
+    there = [c for c, (_, at) in enumerate(groups) if any(given[i] is not None for i in at)]
     if len(there) < 2:
         raise ConfigError(
             f"--ablate-channels leaves channels out, and {judged.run.path} has "
@@ -103,12 +106,26 @@ def by_channels(judged: Judged, seed: int) -> dict:
         subsets += [(f"{named[c]} alone", [c]) for c in there]
     rows, first = [], None
     for label, kept in subsets:
-        examples, answers = judged.ask([given[c] if c in kept else None for c in range(len(given))])
+        heard = {i for c in kept for i in groups[c][1]}
+        examples, answers = judged.ask([g if i in heard else None for i, g in enumerate(given)])
         tables = _tables(examples, answers)
         first = tables if first is None else first
         rows.append({"channels": [named[c] for c in kept], "label": label}
                     | _measured(tables, first, "", seed))  # fmt: skip
     return {"channels": [named[c] for c in there], "rows": rows}
+
+
+def _channels_of(run: Run) -> list[tuple[str, range]]:
+    """Return a run's channels, each with the numbers of what it is given of it.
+
+    That is one, its signal; or its band powers, of a run on band powers of signals.
+    """
+    names = run.ch_names
+    recipe = read_recipe(run.path) if run.facts.get("epoch_features") else None
+    if recipe is None or recipe.bands != len(names):
+        return [(name, range(i, i + 1)) for i, name in enumerate(names)]
+    each = len(names) // len(recipe.ch_names)
+    return [(name, range(c * each, (c + 1) * each)) for c, name in enumerate(recipe.ch_names)]
 
 
 def _tables(

@@ -7,15 +7,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import partsig
+from partsig.data.signals.altered import altered
 from partsig.data.signals.store import open_store
 from partsig.data.signals.store_index import gaps_within
+from partsig.data.signals.windows import LabelledWindows
 from partsig.errors import CheckpointError, ConfigError, DataError
+from partsig.metrics.agreement import confusion, kappa
+from partsig.recipes.loading import load_classifier
 from partsig.runs.epoch_features import read_recipe
 from partsig.sleep import stager as staging
 from partsig.sleep.settings import StageConfig
 from partsig.sleep.stager import load
+from partsig.tasks.frozen import predict_examples
 
 place = Path(__file__).parents[1] / "raw_nights.py"
 spec = importlib.util.spec_from_file_location("raw_nights", place)
@@ -142,6 +148,27 @@ def test_a_run_makes_its_own_features_of_another_store(made, tmp_path, kind):
         for store in (made / kind, tmp_path / "tested")
     ]
     assert results[0] == results[1]
+
+
+def test_what_a_channel_is_worth_is_told_of_all_its_bands_at_once(made, tmp_path):
+    shutil.copytree(run_of(made, "bands"), tmp_path / "run")
+    asked = {"figures": True, "ablate_channels": True, "device": "cpu"}
+    told = partsig.evaluate(tmp_path / "run", made / "bands", **asked)
+    found = told.metrics["channel_ablation"]
+    assert found["channels"] == list(raw_nights.CHANNELS)
+    labels = [row["label"] for row in found["rows"]]
+    assert labels == [
+        "all", "without C3-M2", "without C4-M1", "without E1-M2", "C3-M2 alone", "C4-M1 alone",
+        "E1-M2 alone",
+    ]  # fmt: skip
+    # By hand: zeros in the place of eleven bands of the first.
+    model, run = load_classifier(tmp_path / "run")
+    opened = open_store(made / "bands")
+    plain = LabelledWindows(opened, opened.recordings_of(run.split["test"]))
+    silent = altered(plain, [None] * 11 + list(run.ch_names[11:]))
+    answers = predict_examples(model, silent, torch.device("cpu"))
+    table = confusion(silent.labels, answers.argmax(1), 5)
+    assert found["rows"][1]["kappa"] == pytest.approx(float(kappa(table)))
 
 
 def test_signals_and_their_features_are_not_taken_for_each_other(made, tmp_path):
