@@ -67,9 +67,8 @@ class Task(Protocol):
     ) -> Predictor:
         """Return the untrained model; the caller seeds torch.
 
-        ``encoder`` is None where ``settings.model`` says that another model is trained in its
-        place. ``settings`` are the modality's, ``shape`` a
-        :class:`~partsig.tasks.frozen.InputShape`.
+        ``encoder`` is None where the settings say that there is none (``has_encoder``).
+        ``settings`` are the modality's, ``shape`` a :class:`~partsig.tasks.frozen.InputShape`.
         """
 
     def load(self, run: TrainedRun) -> Predictor:

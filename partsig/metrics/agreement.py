@@ -54,6 +54,8 @@ def kappa_in_words(matrix: np.ndarray) -> str:
     >>> kappa_in_words(np.array([[20, 5], [10, 15]])), kappa_in_words(np.array([[9, 0], [0, 0]]))
     ('kappa 0.40', 'kappa undefined (one class only)')
     """
+    if not np.asarray(matrix).sum():
+        return "kappa undefined (nothing to compare)"
     value = float(kappa(matrix))
     return "kappa undefined (one class only)" if np.isnan(value) else f"kappa {value:.2f}"
 

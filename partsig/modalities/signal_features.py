@@ -11,7 +11,7 @@ from partsig.data.signals.bands import band_powers, feature_names
 from partsig.data.signals.growing_index import take_and_keep
 from partsig.data.signals.lazy import forget
 from partsig.data.signals.recordings import Recording
-from partsig.data.signals.scaling import scale_robustly
+from partsig.data.signals.scaling import SCALED_BY, scale_robustly
 from partsig.data.signals.store import Store
 from partsig.data.signals.store_index import FINGERPRINT, GAPS, gaps_of_text, write_index
 from partsig.data.signals.store_writing import create_store, make_meta, write_recording, write_split
@@ -117,7 +117,7 @@ def write_features(
         l_freq=None,
         h_freq=None,
         dtype="float32",
-        reading={"normalise": "recording", "features": dict(facts)},
+        reading={"normalise": "recording", **SCALED_BY, "features": dict(facts)},
         labels=store.label_facts,
     )
     with locked(path, ""):
@@ -174,6 +174,7 @@ def usable_of(store: Store, recording: str, names: Sequence[str]) -> list[np.nda
         unit_s=store.unit_s,
         gaps=gaps_of_text(store.recordings[recording][GAPS]),
         unit=store.unit,
+        n=store.recordings[recording]["n_epochs"],
     )
     forget(signal)
     return by_feature(rows, names, store.ch_names, store.unit_s, store.sfreq)
@@ -196,11 +197,11 @@ def by_feature(
     return [rows[owner.get(name, -1)] for name in names]
 
 
-def scaled(blocks: Iterable[np.ndarray], n: int, usable: Sequence[np.ndarray]) -> np.ndarray:
+def scaled(blocks: Iterable[np.ndarray], n: int, usable: Sequence[np.ndarray] | None) -> np.ndarray:
     """Return features of a whole recording as a signal (F, n) float32, scaled by itself.
 
     ``blocks`` are those of its n epochs (b, F), one after the other; they are held once. Each is
-    scaled by the epochs (n,) that are ``usable``.
+    scaled by the epochs that are ``usable``, (E,) for each feature; None: by all.
     """
     signal, at = np.zeros((0, n), np.float32), 0
     for block in blocks:

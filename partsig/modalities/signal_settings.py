@@ -104,6 +104,11 @@ class SignalFinetuneConfig(FinetuneRecipe):
             )
 
     @property
+    def has_encoder(self) -> bool:
+        """Whether an encoder is part of what is trained, or used as it is."""
+        return super().has_encoder or self.context.through
+
+    @property
     def other_channels(self) -> bool:
         """Whether a pretrained encoder may meet other channels than its own."""
         return self.adapt == "channels" or bool(self.channels)

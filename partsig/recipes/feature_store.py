@@ -26,7 +26,14 @@ from partsig.recipes.epoch_features import feature_network
 from partsig.recipes.loading import load_model
 from partsig.runs import amid, features
 from partsig.runs import directory as runs
-from partsig.runs.epoch_features import FeatureRecipe, digest_of, read_recipe, weights_of
+from partsig.runs.epoch_features import (
+    AGAIN,
+    USABLE,
+    FeatureRecipe,
+    digest_of,
+    read_recipe,
+    weights_of,
+)
 from partsig.runs.exported import LoadedModel
 from partsig.runs.run import Run
 from partsig.train import distributed
@@ -208,6 +215,11 @@ def _told_again(
     run: Path, recipe: FeatureRecipe, names: list[str], dataset: Dataset
 ) -> dict[str, object]:
     """Return what a run's own features are of; raise DataError where a store cannot give them."""
+    if recipe.scaling != USABLE:
+        raise DataError(
+            f"{run} was trained on features that an earlier partsig scaled by whole recordings, "
+            f"pauses and all, which is not done any more: {AGAIN}. It stages as it did."
+        )
     if tuple(names) != recipe.names or dataset.samples_per_unit != recipe.sfreq:
         raise DataError(
             f"{run} takes features of {', '.join(recipe.ch_names)} at {recipe.sfreq:g} Hz; "

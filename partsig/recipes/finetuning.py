@@ -255,7 +255,7 @@ def _build(asked: Finetuning, settings: FinetuneRecipe, train: Examples) -> Supe
         classes=asked.labels.classes,
         n_train=len(train),
     )
-    encoder = asked.start.encoder(asked.seed) if settings.model == "encoder" else None
+    encoder = asked.start.encoder(asked.seed) if settings.has_encoder else None
     torch.manual_seed(seed_of(Stream.HEAD_WEIGHTS, asked.seed))
     model = asked.task.build(encoder, settings, shape, dataset.modality)
     if asked.start.code is not None:

@@ -39,6 +39,8 @@ from partsig.train import checkpoint
 
 FORMAT, KIND = 1, "epoch-features"
 FILE, WEIGHTS = "epoch_features.json", "epoch_encoder.pt"
+# What features are scaled by: all of their recording, as an earlier partsig did, or what is usable.
+WHOLE, USABLE = "recording", "usable epochs"
 SCHEMA: Schema = {
     "format": one_of(FORMAT),
     "partsig": text,
@@ -47,7 +49,8 @@ SCHEMA: Schema = {
     "unit_s": number(0, 1e6),
     "filter": FILTER,
     "dtype": one_of("float32", "float16"),
-    **dict.fromkeys(("normalise", "scaling"), one_of("none", "recording")),
+    "normalise": one_of("none", "recording"),
+    "scaling": one_of("none", WHOLE, USABLE),
     "trim_wake_min": maybe(number(-1e-9, 1e6)),
     "bands": count(0, 1_000_000),
     "encoder": maybe(section),
@@ -71,7 +74,8 @@ class FeatureRecipe:
     Of signals with the channels ``ch_names`` at ``sfreq`` Hz, filtered as ``filter`` says, stored
     as ``dtype`` and, where ``normalise`` is recording, scaled by themselves: what an encoder makes
     of them, pooled by ``pool`` after ``blocks`` blocks (0: all), and then so many ``bands``, log
-    band powers. ``scaling`` recording: each feature is scaled by its whole recording afterwards.
+    band powers. ``scaling`` usable epochs: each feature is scaled by those of its recording
+    afterwards, as signals are; recording: by all of it.
     ``encoder`` are the facts of an exported model, whose weights have the digest
     ``weights_sha256``. ``trim_wake_min``: minutes of wake about sleep that recordings were trimmed
     to; None: they were not.
@@ -85,7 +89,7 @@ class FeatureRecipe:
     dtype: str = "float32"
     normalise: str = "none"
     trim_wake_min: float | None = None
-    scaling: str = "recording"
+    scaling: str = USABLE
     bands: int = 0
     encoder: Mapping | None = None
     pool: str | None = None

@@ -107,6 +107,11 @@ class FinetuneRecipe(ABC):
     # Whether a pretrained encoder may meet other channels than its own.
     other_channels: ClassVar[bool] = False
 
+    @property
+    def has_encoder(self) -> bool:
+        """Whether an encoder is part of what is trained, or used as it is."""
+        return self.model == "encoder"
+
     def __post_init__(self) -> None:
         check_range("drop_path", self.drop_path, 0.0, 0.99)
         check_range("blocks", self.blocks, 0)

@@ -16,7 +16,7 @@ from partsig.data.signals.usable import usable_epochs
 from partsig.errors import CheckpointError
 from partsig.modalities.signal_features import by_feature, scaled
 from partsig.recipes.epoch_features import feature_network
-from partsig.runs.epoch_features import AGAIN, FILE, FeatureRecipe, read_recipe
+from partsig.runs.epoch_features import AGAIN, FILE, WHOLE, FeatureRecipe, read_recipe
 from partsig.runs.features import FrozenNetwork
 from partsig.runs.run import Run
 from partsig.tasks.settings import MOST_SAMPLES
@@ -52,26 +52,33 @@ class EpochFeatures:
     network: FrozenNetwork
     device: torch.device
 
-    def of_signal(self, signal: np.ndarray | OnDisk, gaps: Gaps) -> np.ndarray:
+    def of_signal(
+        self, signal: np.ndarray | OnDisk, gaps: Gaps, n_stored: int | None = None
+    ) -> np.ndarray:
         """Return the features (F, E) float32 of a signal (C, T) in µV, as it was filtered.
 
         E are its whole epochs, one at least; a batch of them is in memory at a time. Each feature
         is scaled by what is usable of the recording, as in a store of features. ``gaps`` (s) are
-        those of the signal.
+        those of the signal; ``n_stored`` is how many epochs a store has of it, where these are
+        fewer: it is resampled, which may make it a part of a sample longer.
         """
         made = self.recipe
         told = {"ch_names": made.ch_names, "sfreq": made.sfreq, "unit_s": made.unit_s, "gaps": gaps}
         unit, dtype = USUAL_UNIT, np.dtype(made.dtype)
         if made.normalise == "recording":
-            signal, unit = scaled_copy(signal, **told), SCALED_UNIT
+            signal = scaled_copy(signal, **told, whole=made.scaling == WHOLE)
+            unit = SCALED_UNIT
         epochs = SignalEpochs(
             signal=signal,
             n_times=round(made.unit_s * made.sfreq),
             n=n_epochs(signal.shape[1], made.sfreq, made.unit_s),
             dtype=dtype,
         )
-        rows = usable_epochs(signal, **told, unit=unit, dtype=dtype)
-        usable = by_feature(rows, made.names, made.ch_names, made.unit_s, made.sfreq)
+        usable = None
+        if made.scaling != WHOLE:
+            n = min(len(epochs), n_stored or len(epochs))
+            rows = usable_epochs(signal, **told, unit=unit, n=n, dtype=dtype)
+            usable = by_feature(rows, made.names, made.ch_names, made.unit_s, made.sfreq)
         return scaled(self.network.features(epochs, self.device), len(epochs), usable)
 
     @property
@@ -80,7 +87,7 @@ class EpochFeatures:
         if self.recipe.trim_wake_min is None:
             return []
         return [
-            "features were scaled by the whole recording; those of training were scaled by "
+            "features were scaled by all that is usable of the recording; those of training by "
             f"recordings trimmed to {self.recipe.trim_wake_min:g} min of wake about sleep"
         ]
 
@@ -119,11 +126,16 @@ def scaled_copy(
     sfreq: float,
     unit_s: float,
     gaps: Gaps,
+    whole: bool = False,
 ) -> np.ndarray | OnDisk:
-    """Return a signal (C, T) in µV scaled by what is usable of it, as a store's is."""
+    """Return a signal (C, T) in µV scaled by what is usable of it, as a store's is.
+
+    ``whole``: by all of it, as an earlier partsig did.
+    """
     copy = room(signal.shape, np.float32)
     for start, stop in stretches(signal.shape[1]):
         copy[:, start:stop] = np.asarray(signal[:, start:stop])
     told = {"ch_names": ch_names, "sfreq": sfreq, "unit_s": unit_s, "gaps": gaps}
-    scale_robustly(copy, usable_epochs(copy, **told, unit=USUAL_UNIT), round(unit_s * sfreq))
+    usable = None if whole else usable_epochs(copy, **told, unit=USUAL_UNIT)
+    scale_robustly(copy, usable, round(unit_s * sfreq))
     return copy

@@ -79,7 +79,8 @@ class LoadedStager:
         epoch_s = self.run.labels.unit_s
         pieces = unbroken(gaps, n_epochs(signal.shape[1], sfreq, epoch_s), epoch_s)
         if self.features is not None:
-            signal, sfreq = self.features.of_signal(signal, gaps), 1 / epoch_s
+            stored = len(recording.stages)
+            signal, sfreq = self.features.of_signal(signal, gaps, stored), 1 / epoch_s
         elif unit_of(self.run.facts) == SCALED_UNIT:
             told = {"ch_names": self.run.ch_names, "sfreq": sfreq, "unit_s": epoch_s}
             signal = scaled_copy(signal, **told, gaps=gaps)

@@ -56,7 +56,7 @@ def loaded(run: Run, build: Build) -> SupervisedModule:
         if told is not None:
             return build(rebuild(told, len(shape.ch_names)), settings, shape, run.modality)
         encoder = None
-        if settings.model == "encoder":
+        if settings.has_encoder:
             encoder = Encoder(settings.encoder, len(shape.ch_names), shape.patch)
         return build(encoder, settings, shape, run.modality)
 

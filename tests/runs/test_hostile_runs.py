@@ -80,6 +80,22 @@ def test_an_encoder_that_a_run_does_not_use_is_not_built(sample_store, tmp_path)
     assert peak() - before < GIB
 
 
+def test_an_encoder_that_a_record_adds_is_not_of_its_weights(nights, tmp_path):
+    raw = nights.write_nights(tmp_path / "raw", n_subjects=6, n=40)
+    partsig.preprocess("feature-nights", raw, tmp_path / "store", jobs=1)
+    run = partsig.finetune(
+        "scratch", tmp_path / "store", tmp_path / "run", subjects=2, task="night-context",
+        device="cpu",
+        overrides={
+            "split.val_subjects": 1, "fit.epochs": 1, "context.width": 8,
+            "optim.warmup_epochs": 0.1,
+        },
+    )  # fmt: skip
+    edit(run, lambda facts: facts["config"]["context"].update(through=True))
+    with pytest.raises(CheckpointError, match="they do not belong together"):
+        load_classifier(run)
+
+
 def test_windows_that_would_fill_the_memory_are_refused(tuned):
     """Their position codes would."""
     edit(tuned, lambda facts: facts["config"].update(window_s=1e9))

@@ -27,7 +27,7 @@ from partsig.data.signals.parallel import Storage
 from partsig.data.signals.readers import guarded, pc18_segments
 from partsig.data.signals.readers import registry as readers
 from partsig.data.signals.recordings import LEAST_HZ, ReadConfig, Recording
-from partsig.data.signals.scaling import USUAL_UNIT, scale_robustly
+from partsig.data.signals.scaling import SCALED_BY, USUAL_UNIT, scale_robustly
 from partsig.data.signals.store_index import (
     failed_row,
     file_names,
@@ -69,7 +69,7 @@ class PreprocessConfig(ReadConfig):
     normalise: Annotated[
         Literal["none", "recording"],
         "recording: every channel less its median and over its interquartile range, those of the "
-        "whole recording, in place of µV",
+        "recording's usable epochs, in place of µV",
     ] = "none"
     group_ages_over: Annotated[
         int | None, "ages above so many years are stored as one group, 89 as 90+; null stores all"
@@ -280,7 +280,8 @@ def _unusual(settings: PreprocessConfig) -> dict[str, object]:
     now, usual = (configs.to_dict(s) for s in (settings, PreprocessConfig()))
     keys = ("aliases", "missing", "unit", "units", "subject", "trim_wake_min", "hypnogram")
     keys += ("group_ages_over", "normalise")
-    return {key: now[key] for key in keys if now[key] != usual[key]}
+    told = {key: now[key] for key in keys if now[key] != usual[key]}
+    return told | (SCALED_BY if settings.normalise == "recording" else {})
 
 
 def scale_recording(

@@ -34,6 +34,8 @@ EEG_UV = (2 / 8**0.5, 350 / 8**0.5)
 # minutes that were not flat: 0.3) to an R wave of some millivolts every second.
 OTHER_UV = (0.2, 1000.0)
 OTHER = re.compile(r"EMG|CHIN|LEG|TIB|ARM|ECG|EKG|RESP|FLOW|CHEST|ABD|THOR|SNORE", re.IGNORECASE)
+# Share of the epochs of a channel whose amplitude is within its bounds where its unit is right.
+RIGHT_SHARE = 0.1
 # Factors that a wrong unit leaves behind: nV, mV and V for µV, and µV for mV and V.
 FACTORS = (1e-6, 1e-3, 1e3, 1e6)
 LINE_HZ = (50.0, 60.0)
@@ -168,8 +170,11 @@ def find_faults(
         n_clipped += int(np.asarray(clipped[n * n_times :]).sum())
     bounds = (0.0, np.inf) if scaled else EEG_UV if eeg else OTHER_UV
     alive = deviation[deviation.any(1)]
-    amplitude = float(np.median(np.median(alive, axis=1))) if len(alive) else 0.0
-    factor = unit_factor(amplitude, bounds)
+    usual = np.median(alive, axis=1)
+    amplitude = float(np.median(usual)) if len(alive) else 0.0
+    # A recorder that was left on for most of a recording does not make its unit a wrong one.
+    right = len(alive) and ((usual >= bounds[0]) & (usual <= bounds[1])).mean() >= RIGHT_SHARE
+    factor = 1.0 if right else unit_factor(amplitude, bounds)
     faults = np.zeros((n, WINDOWS), np.int8)
     faults[(deviation * factor < bounds[0]) | (deviation * factor > bounds[1])] = RANGE
     faults[span * factor < (FLAT_SCALED if scaled else FLAT_UV)] = FLAT

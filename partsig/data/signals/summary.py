@@ -52,9 +52,13 @@ def summarise(
         f"{len(good)} recordings, {len(labelled)} of them scored, "
         f"{sum(row['n_samples'] for row in good) / meta['sfreq'] / 3600:.1f} h in {path}"
     ]
-    if not labelled and "hypnogram" in meta.get("reading", {}):
+    hypnogram = meta.get("reading", {}).get("hypnogram")
+    if not labelled and hypnogram is not None:
+        known = isinstance(hypnogram, Mapping) and hypnogram.get("pattern")
         notes.append(
-            "no recording has a stage, though hypnogram settings say how they are written: "
+            f"no recording has a stage: hypnogram.pattern, {known}, found none"
+            if known
+            else "no recording has a stage, though hypnogram settings say how they are written: "
             "hypnogram.pattern says what their files are called, as Hypnogram_{name}.txt does"
         )
     odd = [row for row in good if any(word in row["notes"] for word in NOTE_KEYWORDS)]

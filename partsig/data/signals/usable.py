@@ -32,18 +32,21 @@ def usable_epochs(
     unit_s: float,
     gaps: Iterable[tuple[float, float]] = (),
     unit: str,
+    n: int | None = None,
     dtype: np.dtype | None = None,
 ) -> np.ndarray:
     """Return which epochs (C + 1, E) of each channel of a signal (C, T) tell what is usual.
 
     Those that no gap (s, from the first epoch) touches and whose seconds are neither flat nor out
     of range, by :func:`~partsig.data.signals.quality.find_faults`; of signals that are not in µV no
-    range is judged, and of those of a few samples an epoch nothing. The last row is of all channels
-    together. A row of which less than :data:`LEAST_SHARE` is left has all epochs without a gap, or
-    simply all. ``dtype``: as a store holds the samples; None: as they are.
+    range is judged, of those of a few samples an epoch nothing, and what stands after the last
+    whole half-minute counts as it is. The last row is of all channels together. A row of which less
+    than :data:`LEAST_SHARE` is left has all epochs without a gap, or simply all. ``n``: how many
+    epochs there are; None: as many as the signal holds. ``dtype``: as a store holds the samples;
+    None: as they are.
     """
     n_channels, n_times = signal.shape
-    n = n_epochs(n_times, sfreq, unit_s)
+    n = n_epochs(n_times, sfreq, unit_s) if n is None else n
     there = ~touched(gaps, n, unit_s)
     if not n:
         return np.ones((n_channels + 1, 0), bool)

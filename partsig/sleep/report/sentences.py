@@ -165,7 +165,7 @@ def spread_of_recordings(kappas: Iterable[float | None]) -> list[str]:
 
 def few_subjects(n: int) -> list[str]:
     """Return what few subjects mean for an interval; nothing of many."""
-    if n >= FEW:
+    if n >= FEW or not n:
         return []
     if n == 1:
         return ["One subject tells nothing of others: there is no interval."]

@@ -33,7 +33,7 @@ def test_recordings_of_signals_can_be_scaled_too(write_night, tmp_path):
     preprocess("physionet2018", tmp_path / "raw", tmp_path / "store", jobs=1, overrides=settings)
     preprocess("physionet2018", tmp_path / "raw", tmp_path / "plain", jobs=1)
     scaled, plain = open_store(tmp_path / "store"), open_store(tmp_path / "plain")
-    assert scaled.meta["reading"] == {"normalise": "recording"}
+    assert scaled.meta["reading"] == {"normalise": "recording", "scaled_by": "usable epochs"}
     assert scaled.meta["unit"] == "interquartile range"
     assert "reading" not in plain.meta
     x = np.asarray(plain.signal("tr03-0001"), np.float64)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import partsig
+from partsig.data.signals import scaling
 from partsig.data.signals.scaling import SCALED_UNIT, USUAL_UNIT, scale_robustly
 from partsig.data.signals.store import open_store
 from partsig.data.signals.usable import usable_epochs
@@ -69,6 +70,15 @@ def test_where_little_is_usable_all_that_is_there_speaks(signal):
     assert found(signal, gaps=[(0.0, 900.0)]).all()  # nothing is
 
 
+@pytest.mark.parametrize("junk", [0.0, 0.05, 0.3, 200.0, 2000.0])
+def test_what_is_not_the_sleeper_may_be_most_of_it(signal, junk):
+    """An amplitude that would be an EEG's in another unit does not make that unit the right one."""
+    rng = np.random.default_rng(1)
+    signal[:, 12 * EPOCH :] = rng.normal(0, junk, (3, 18 * EPOCH))
+    rows = found(signal)
+    np.testing.assert_array_equal(rows, np.tile(np.arange(EPOCHS) < 12, (4, 1)))
+
+
 def test_a_wrong_unit_is_no_fault_of_one_epoch(signal):
     signal[:, 20 * EPOCH :] = 0
     assert found(signal * np.float32(1e-6)).sum(1).tolist() == [20] * 4
@@ -84,6 +94,21 @@ def test_what_cannot_be_judged_is_usable_where_it_is_there(signal):
     )
     assert short.shape == (4, 2)
     assert short.all()
+
+
+def test_of_long_recordings_the_scale_is_taken_of_some(signal, monkeypatch):
+    """By so many samples that memory does not grow with them; the same wherever it is read."""
+    signal[:, 20 * EPOCH :] = 0
+    usable, expected = found(signal), signal.copy()
+    monkeypatch.setattr(scaling, "MOST", 7_000)
+    monkeypatch.setattr(scaling, "PIECE", 10_001)
+    step = -(-EPOCHS * EPOCH // 7_000)
+    scale_robustly(signal, usable, EPOCH)
+    for c in range(3):
+        some = expected[c, : 20 * EPOCH : step].astype(float)
+        low, middle, high = np.quantile(some, (0.25, 0.5, 0.75))
+        wanted = (expected[c] - middle) / (high - low)
+        np.testing.assert_allclose(signal[c], wanted, atol=1e-5)
 
 
 def test_only_what_is_usable_sets_the_scale(signal):
