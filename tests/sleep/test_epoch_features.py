@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -169,6 +170,23 @@ def test_what_a_channel_is_worth_is_told_of_all_its_bands_at_once(made, tmp_path
     answers = predict_examples(model, silent, torch.device("cpu"))
     table = confusion(silent.labels, answers.argmax(1), 5)
     assert found["rows"][1]["kappa"] == pytest.approx(float(kappa(table)))
+
+
+def test_a_run_of_an_earlier_partsig_stages_as_it_was_trained(made, tmp_path):
+    """Its features were scaled by all of a recording; such are made no more."""
+    run = shutil.copytree(run_of(made, "bands"), tmp_path / "run")
+    earlier = replace(read_recipe(run), scaling="recording")
+    earlier.write(run)
+    facts = json.loads((run / "run.json").read_text()) | {"epoch_features": earlier.digest}
+    (run / "run.json").write_text(json.dumps(facts))
+    found = features_of(made / "raw" / f"{GAPPY}.edf", load(run, "cpu"))
+    low, middle, high = np.quantile(found.astype(float), (0.25, 0.5, 0.75), axis=1)
+    np.testing.assert_allclose(high - low, 1, rtol=1e-3)
+    np.testing.assert_allclose(middle, 0, atol=1e-3)
+    now = features_of(made / "raw" / f"{GAPPY}.edf", load(run_of(made, "bands"), "cpu"))
+    assert abs(now - found).max() > 1
+    with pytest.raises(DataError, match="an earlier partsig scaled by whole recordings, pauses"):
+        partsig.embed(run, made / "store", as_store=True, output=tmp_path / "a", device="cpu")
 
 
 def test_signals_and_their_features_are_not_taken_for_each_other(made, tmp_path):

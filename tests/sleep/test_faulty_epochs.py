@@ -83,7 +83,15 @@ class Run:
         self.samples_per_unit, self.labels = 1 / epoch_s, Labels(classes=(), unit_s=epoch_s)
 
 
-@pytest.mark.parametrize("kind", STORES)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "plain",
+        pytest.param("half", marks=pytest.mark.slow),
+        pytest.param("scaled", marks=pytest.mark.slow),
+        "half, scaled",
+    ],
+)
 @pytest.mark.parametrize("case", CASES)
 def test_features_of_a_raw_recording_are_those_of_the_store(case, kind, tmp_path):
     asked = CASES[case]
