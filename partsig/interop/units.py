@@ -16,7 +16,7 @@ MOST_UV = 1e5
 
 
 def check_voltage(facts: Mapping[str, object], path: object) -> None:
-    """Raise ConfigError where a model takes no voltage, but recordings scaled by themselves."""
+    """Raise ConfigError where a model takes no voltage, but scaled recordings, or features."""
     unit = unit_of(facts)
     if unit != USUAL_UNIT:
         what = f"features of epochs, in {unit}"

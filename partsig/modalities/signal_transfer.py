@@ -56,7 +56,7 @@ def channels_from(store: Store, run: Run, settings: SignalFinetuneConfig) -> tup
     _check_names(named.values(), theirs, str(run.path))
     if ours != theirs and not settings.other_channels:
         raise CheckpointError(
-            f"{run.path} was pretrained on {_list(theirs)}; {store.path} has {_list(ours)}. "
+            f"{run.path} was pretrained on {listed(theirs)}; {store.path} has {listed(ours)}. "
             f"Say whose weights each takes (--channels {shlex.quote(f'{ours[0]}={theirs[0]}')} …), "
             "give the others weights of their own, which are trained (--set adapt=channels), or "
             "make a store of the same channels."
@@ -66,7 +66,7 @@ def channels_from(store: Store, run: Run, settings: SignalFinetuneConfig) -> tup
     lost = [name for name, whose in zip(ours, taken, strict=True) if whose is None]
     if lost and settings.adapt != "channels":
         raise CheckpointError(
-            f"{run.path} has no channel {_list(lost)}: say whose weights each takes (--channels "
+            f"{run.path} has no channel {listed(lost)}: say whose weights each takes (--channels "
             f"{shlex.quote(f'{lost[0]}={theirs[0]}')}), or add --set adapt=channels, which gives "
             "them weights of their own."
         )
@@ -104,13 +104,13 @@ def fitted_channels(store: Store, run: Run, missing: str) -> tuple[str | None, .
         if missing == "refuse":
             return None  # another montage, or no signals in µV: told as any other difference
         raise DataError(
-            f"{store.path} has none of the channels that {run.path} takes ({_list(asked)}); it has "
-            f"{_list(known)}."
+            f"{store.path} has none of the channels that {run.path} takes ({listed(asked)}); it "
+            f"has {listed(known)}."
         )
     if gone and missing == "refuse":
         raise DataError(
-            f"{store.path} lacks {_list(gone)} of the channels that {run.path} takes; it has "
-            f"{_list(known)}. Preprocess it again with those, or pass --missing-channels fill for "
+            f"{store.path} lacks {listed(gone)} of the channels that {run.path} takes; it has "
+            f"{listed(known)}. Preprocess it again with those, or pass --missing-channels fill for "
             f"zeros in their place ({trained_for(run)})."
         )
     if known == asked or missing == "refuse":
@@ -185,9 +185,5 @@ def _check_names(names: Iterable[str], there: Sequence[str], where: str) -> None
     unknown = [name for name in names if name not in there]
     if unknown:
         raise ConfigError(
-            f"channels: {where} has no channel {quoted(unknown[0])}; it has {_list(there)}."
+            f"channels: {where} has no channel {quoted(unknown[0])}; it has {listed(there)}."
         )
-
-
-def _list(names: Sequence[str]) -> str:
-    return listed(names)

@@ -67,8 +67,7 @@ def _values(
     for begin, end in stretches(n, PIECE):
         at = np.arange(-(-begin // step) * step, end, step)
         if usable is not None:
-            epoch = at // n_times
-            at = at[epoch < len(usable)]
+            at = at[at < len(usable) * n_times]
             at = at[usable[at // n_times]]
         taken.append(np.asarray(signal[c : c + 1, begin:end])[0][at - begin])
     return np.concatenate(taken)
